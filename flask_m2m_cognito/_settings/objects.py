@@ -1,0 +1,156 @@
+"""From a raw setting to a checked value, where it is more than text: objects, callables, secrets, files.
+
+No error here holds anything of a secret or of a file's content.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ..exceptions import ConfigurationError
+from .values import PRINTABLE, Wrong, objection, one_or_all, parsed_json, read_names, read_text, shown
+
+ANY_CLIENT: Final = "*"
+
+
+@dataclass(frozen=True)
+class SecretFile:
+    """A client secret in a file, for a mounted secret: a callable that reads it anew each time.
+
+    Raises:
+        ConfigurationError: when called, if the file can't be read or holds no usable secret.
+    """
+
+    path: str
+
+    def __call__(self) -> str:
+        text, problem = self.read()
+        if problem:
+            # Raised here and not where it is found, so that nothing read is chained to it.
+            raise ConfigurationError(f"The client secret's file {shown(self.path)} {problem}.")
+        return text
+
+    def read(self) -> tuple[str, str]:
+        """The text and what is wrong with it, one of the two empty."""
+        try:
+            text = Path(self.path).read_bytes().decode("utf-8-sig", "replace").strip()
+        except (OSError, ValueError) as error:
+            return "", f"can't be read ({getattr(error, 'strerror', None) or type(error).__name__})"
+        if not text:
+            return "", "is empty"
+        if PRINTABLE.fullmatch(text) is None:
+            return "", "holds more than one line of printable ASCII"
+        return text, ""
+
+
+def read_allowed_clients(value: object) -> frozenset[str] | Callable[[str], bool] | str:
+    """Client ids, a callable, or :data:`ANY_CLIENT`."""
+    if callable(value):
+        return read_callable(value)
+    names = frozenset(read_names(value))
+    if not names:
+        raise Wrong(value, "nobody could call; name the clients, or say '*' for any client of the pool")
+    if ANY_CLIENT in names and len(names) > 1:
+        raise Wrong(value, "'*' stands alone: it lets any client of the pool in, whatever is named beside it")
+    return ANY_CLIENT if ANY_CLIENT in names else names
+
+
+def read_callable(value: object) -> Callable[..., Any]:
+    """An ordinary callable: what an async one or a generator returns is always true, and refuses nothing."""
+    if not callable(value):
+        raise Wrong(value, "give a callable")
+    if any(is_odd(f) for f in (value, type(value).__call__) for is_odd in _RETURNS_NO_ANSWER):
+        raise Wrong(value, "give an ordinary function, not an async one or a generator")
+    return value
+
+
+_RETURNS_NO_ANSWER: tuple[Callable[[Any], bool], ...] = (
+    inspect.iscoroutinefunction,
+    inspect.isgeneratorfunction,
+    inspect.isasyncgenfunction,
+)
+
+
+def read_secret(value: object) -> tuple[str, ...] | Callable[[], str | Sequence[str]]:
+    if callable(value):
+        return read_callable(value)
+    secrets = tuple(map(read_text, value if isinstance(value, list | tuple) else [value]))
+    if not secrets or not all(map(PRINTABLE.fullmatch, secrets)):
+        raise Wrong(value, "give text in printable ASCII, a list of such texts, or a callable")
+    return tuple(dict.fromkeys(secrets))
+
+
+def read_secret_file(value: object) -> SecretFile:
+    if not isinstance(value, str | os.PathLike):
+        raise Wrong(type(value), "give the path of a file that holds the client secret alone")
+    file = SecretFile(os.fsdecode(value).strip())
+    _, problem = file.read()
+    if problem:
+        # A relative path is not shown: the secret itself, put here by mistake, looks like one.
+        culprit = file.path if os.path.isabs(file.path) else None
+        raise Wrong(culprit, f"that file {problem}; name a file that holds the client secret alone")
+    return file
+
+
+def read_cache_key(value: object) -> bytes:
+    return bytes(value) if isinstance(value, bytes | bytearray) else as_bytes(read_text(value))
+
+
+def as_bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def read_object(value: object) -> dict[str, Any]:
+    """A dict, or one as JSON text, with texts as keys. The values are anybody's."""
+    found = parsed_json(value) if isinstance(value, str) else value
+    if not isinstance(found, Mapping) or not all(isinstance(key, str) and key for key in found):
+        raise Wrong(type(value), "give a dict whose keys are texts (JSON from the environment)")
+    return dict(found)
+
+
+def read_json_object(value: object) -> dict[str, Any]:
+    """A dict that JSON can carry, copied whole."""
+    members = read_object(value)
+    try:
+        json.dumps(members, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        raise Wrong(value, "give a dict of what JSON can carry") from None
+    return deepcopy(members)
+
+
+def read_texts_by_name(value: object) -> dict[str, str]:
+    found = read_object(value)
+    odd = [name for name, item in found.items() if objection(read_text, item)]
+    if odd:
+        raise Wrong(one_or_all(odd), "every value is text, from JSON in quotes", verb="has no text for")
+    return {name: read_text(item) for name, item in found.items()}
+
+
+def read_pinned_keys(value: object) -> dict[str, Any]:
+    """A JWK set (RFC 7517, section 5): given as a dict, as JSON text, or as the path of a file."""
+    is_json = isinstance(value, str) and value.lstrip().startswith("{")
+    is_path = isinstance(value, str | os.PathLike) and not is_json
+    keys = parsed_json(_text_of_file(value)) if is_path else value
+    keys = parsed_json(keys) if isinstance(keys, str) else keys
+    if not isinstance(keys, Mapping) or not isinstance(keys.get("keys"), list) or not keys["keys"]:
+        # JSON text is not shown: a set pasted here may hold private keys.
+        advice = "give a JWK set, an object with a list 'keys' that is not empty, or the path of such a file"
+        raise Wrong(None if is_json else value, advice)
+    return deepcopy(dict(keys))
+
+
+def _text_of_file(path: Any) -> str:
+    try:
+        return Path(os.fsdecode(path)).read_text("utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+    looks_like_path = not re.search(r"[\n\"{]", os.fsdecode(path))
+    raise Wrong(path if looks_like_path else None, f"there is no JWK set to read from such a file ({reason})")

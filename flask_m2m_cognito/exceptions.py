@@ -1,0 +1,183 @@
+"""Every error of this library, and every reason for which a token is refused.
+
+::
+
+    M2MCognitoError
+    ├── ConfigurationError (also a ValueError)   a setting or an argument is wrong
+    ├── TokenValidationError                     the caller's token is not good: 401, 400 or 403
+    │   └── InsufficientScopeError               it is good, but lacks scopes: 403
+    ├── KeysUnavailableError                     the token may be good, its key can't be had: 503
+    └── CognitoTokenRequestError                 one token request failed
+        └── TokenUnavailableError                no usable token in hand, and none to be had: 503
+
+No text of an error holds a token, a client secret or a cache key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+Reason = Literal[
+    "missing_token",
+    "bad_header",
+    "malformed",
+    "wrong_algorithm",
+    "wrong_issuer",
+    "unknown_key",
+    "bad_signature",
+    "wrong_token_use",
+    "expired",
+    "not_yet_valid",
+    "missing_client_id",
+    "user_token",
+    "client_not_allowed",
+    "wrong_audience",
+    "insufficient_scope",
+    "rejected_by_check",
+    "method_not_allowed",
+    "keys_unavailable",
+    "token_unavailable",
+    "invalid",
+]
+"""Why a request was refused: stable text for logs, metrics and tests."""
+
+REASONS: tuple[str, ...] = get_args(Reason)
+
+
+class M2MCognitoError(Exception):
+    """Base of every error of this library."""
+
+
+class ConfigurationError(M2MCognitoError, ValueError):
+    """Settings or arguments that can't work, all of them in one message.
+
+    Attributes:
+        problems: one sentence for each: the key, its value (never a secret's), and what would be right.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__(*problems)
+        self.problems: tuple[str, ...] = problems
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return self.problems[0]
+        return f"{len(self.problems)} settings are wrong:\n" + "\n".join(
+            f"  - {problem}" for problem in self.problems
+        )
+
+
+class TokenValidationError(M2MCognitoError):
+    """The caller's token (or header) is not good.
+
+    Attributes:
+        reason: which check it failed, from :data:`Reason`.
+        kid: the token's unverified key id, where it has one, for logs.
+    """
+
+    def __init__(self, message: str = "", *, reason: Reason = "invalid", kid: str | None = None) -> None:
+        super().__init__(message)
+        self.reason: Reason = reason
+        self.kid = kid
+
+
+class InsufficientScopeError(TokenValidationError):
+    """The token is good but does not have the scopes that are needed.
+
+    Attributes:
+        token_scopes: what the token has.
+        required_scopes: what was needed.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        token_scopes: frozenset[str],
+        required_scopes: frozenset[str],
+    ) -> None:
+        super().__init__(message, reason="insufficient_scope")
+        self.token_scopes = token_scopes
+        self.required_scopes = required_scopes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Keyword-only arguments do not survive the default pickling (Celery, multiprocessing).
+        return _rebuilt_insufficient_scope, (str(self), self.token_scopes, self.required_scopes)
+
+
+class KeysUnavailableError(M2MCognitoError):
+    """The pool's keys can't be had, so nothing can be said of the token, which may be fine.
+
+    Not a :class:`TokenValidationError`: answer 503, never 401.
+
+    Attributes:
+        reason: ``"keys_unavailable"``.
+        retry_after: seconds until the next try, if one is set.
+    """
+
+    reason: Reason = "keys_unavailable"
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class CognitoTokenRequestError(M2MCognitoError):
+    """A token request failed, or its answer was not a token.
+
+    Attributes:
+        status_code: HTTP status of the answer, if there was one.
+        error_code: OAuth 2.0 ``error`` of the answer (RFC 6749, section 5.2), if it had one.
+        error_description: OAuth 2.0 ``error_description`` of the answer, if it had one.
+        response_body: the answer's text, with tokens and secrets struck out.
+        request_id: Cognito's ``x-amzn-requestid``, for AWS support.
+        retry_after: seconds of the answer's ``Retry-After``, or until the next try.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int | None = None,
+        error_code: str | None = None,
+        error_description: str | None = None,
+        response_body: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+        self.error_code = error_code
+        self.error_description = error_description
+        self.response_body = response_body
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+
+class TokenUnavailableError(CognitoTokenRequestError):
+    """There is no usable access token in hand and none can be had now.
+
+    Carries what the last :class:`CognitoTokenRequestError`, its ``__cause__``, carried.
+    """
+
+    reason: Reason = "token_unavailable"
+
+
+def _rebuilt_insufficient_scope(
+    message: str, token_scopes: frozenset[str], required_scopes: frozenset[str]
+) -> InsufficientScopeError:
+    return InsufficientScopeError(message, token_scopes=token_scopes, required_scopes=required_scopes)
+
+
+__all__: Sequence[str] = [
+    "REASONS",
+    "CognitoTokenRequestError",
+    "ConfigurationError",
+    "InsufficientScopeError",
+    "KeysUnavailableError",
+    "M2MCognitoError",
+    "Reason",
+    "TokenUnavailableError",
+    "TokenValidationError",
+]

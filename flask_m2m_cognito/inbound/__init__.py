@@ -1,0 +1,1 @@
+"""A token comes in and becomes claims. No Flask."""

@@ -1,0 +1,60 @@
+"""A request's Authorization headers become a token."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ..exceptions import TokenValidationError
+
+MAX_HEADER = 8192
+"""Bytes of the header's value. Cognito's access tokens have about 1 KiB."""
+
+_TOKEN68 = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+
+
+def bearer_token(values: Sequence[str]) -> str | None:
+    """The token in a request's ``Authorization`` headers, or ``None`` if it has none.
+
+    >>> bearer_token(["Bearer abc.def.ghi"])
+    'abc.def.ghi'
+    >>> bearer_token([]) is None
+    True
+
+    Args:
+        values: every ``Authorization`` header as received, in order.
+
+    Raises:
+        TokenValidationError: two headers, an empty token, characters that no token has, or more
+            than 8192 bytes. Answered with 400 ``invalid_request``.
+
+    Source: RFC 6750, section 2.1. The token itself is not looked at. Another scheme, such as Basic,
+    is no Bearer token and not an error (section 3.1).
+    """
+    if not values:
+        return None
+    if len(values) > 1:
+        raise _bad_header("More than one Authorization header.")
+    value = values[0]
+    if len(value) > MAX_HEADER:
+        raise _bad_header(f"The Authorization header has more than {MAX_HEADER} bytes.")
+    scheme, _, rest = value.partition(" ")
+    if scheme.lower() != "bearer":
+        # Servers join repeated headers with a comma, so that a second one may hide behind a first.
+        if _holds_bearer(value):
+            raise _bad_header("The Authorization header holds more than one scheme.")
+        return None
+    token = rest.strip(" ")
+    if not token:
+        raise _bad_header("The Authorization header has no token after Bearer.")
+    if _TOKEN68.fullmatch(token) is None:
+        raise _bad_header("The Authorization header has characters that no Bearer token has.")
+    return token
+
+
+def _holds_bearer(value: str) -> bool:
+    return re.search(r"(^|,)[ \t]*bearer([ \t,]|$)", value, re.IGNORECASE) is not None
+
+
+def _bad_header(message: str) -> TokenValidationError:
+    return TokenValidationError(message, reason="bad_header")

@@ -1,0 +1,211 @@
+"""A pool's keys by ``kid``, parsed once, and fetching them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..remote.refreshable import Ask, Fetch, Fetched
+from ..remote.sharing import Codec
+from ..remote.transport import Answer, Transport
+from ..strict_json import decode_base64url, parse_object
+
+MIN_BITS = 2048
+MAX_BITS = 8192
+"""Beyond this a signature costs more than an attacker should be able to make us pay."""
+
+_MOST_KEYS = 100
+
+
+class VerificationKey:
+    """One public RSA key of a pool, for RS256 only."""
+
+    __slots__ = ("_algorithm", "_public_key", "e", "kid", "n")
+
+    def __init__(self, kid: str, n: str, e: str, algorithm: Any, public_key: Any) -> None:
+        self.kid = kid
+        self.n = n
+        self.e = e
+        self._algorithm = algorithm
+        self._public_key = public_key
+
+    def has_signed(self, signing_input: bytes, signature: bytes) -> bool:
+        """Whether ``signature`` is this key's RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518, section 3.3)."""
+        verified: bool = self._algorithm.verify(signing_input, self._public_key, signature)
+        return verified
+
+    def __repr__(self) -> str:
+        return f"VerificationKey(kid={self.kid!r})"
+
+
+class KeySet:
+    """The keys of a pool that can be used, by ``kid``."""
+
+    __slots__ = ("_by_kid", "get")
+
+    def __init__(self, keys: Mapping[str, VerificationKey]) -> None:
+        self._by_kid = dict(keys)
+        #: The key with this ``kid``, or ``None``.
+        self.get: Callable[[str], VerificationKey | None] = self._by_kid.get
+
+    @property
+    def kids(self) -> tuple[str, ...]:
+        """The ids of its keys."""
+        return tuple(self._by_kid)
+
+    def to_document(self) -> dict[str, Any]:
+        """A JWKS with just these keys (RFC 7517, section 5)."""
+        return {
+            "keys": [
+                {"kty": "RSA", "kid": key.kid, "n": key.n, "e": key.e, "alg": "RS256", "use": "sig"}
+                for key in self._by_kid.values()
+            ]
+        }
+
+    def __len__(self) -> int:
+        return len(self._by_kid)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KeySet) and self.to_document() == other.to_document()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"KeySet(kids={list(self._by_kid)})"
+
+
+class NoUsableKeys(Exception):
+    """An answer, or a document, in which there is no key that could verify a token.
+
+    Attributes:
+        retry_after: seconds of the answer's ``Retry-After``, if it had one.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+def parse_key_set(document: object, known: KeySet | None = None) -> KeySet:
+    """The keys of a JWKS that can be used. One that can't does not spoil the set.
+
+    Used are RSA keys of 2048 to 8192 bits with a ``kid``, unless ``use``, ``alg`` or ``key_ops`` say
+    that they are not for verifying RS256. Of two with the same ``kid`` the first counts.
+
+    Args:
+        document: the parsed JSON (RFC 7517, section 5).
+        known: a set whose key objects are taken over where they are the same keys, so that what
+            was verified with them stays so.
+
+    Raises:
+        NoUsableKeys: there is no such key.
+    """
+    rows = document.get("keys") if isinstance(document, Mapping) else None
+    if not isinstance(rows, Sequence) or isinstance(rows, (str, bytes)):
+        raise NoUsableKeys('a key set is an object with a list "keys"')
+    keys: dict[str, VerificationKey] = {}
+    for row in rows[:_MOST_KEYS]:
+        key = _usable_key(row, known)
+        if key is not None:
+            keys.setdefault(key.kid, key)
+    if not keys:
+        raise NoUsableKeys("the key set has no key that can verify RS256")
+    return KeySet(keys)
+
+
+def key_set_fetch(
+    transport: Transport,
+    urls: Sequence[str],
+    *,
+    fresh_for: float = 3600.0,
+    usable_for: float = 86400.0,
+    wall: Callable[[], float] = time.time,
+    on_answer: Callable[[Answer], None] = lambda answer: None,
+) -> Fetch[KeySet]:
+    """A fetch of the first usable key set that ``urls`` give.
+
+    Args:
+        fresh_for, usable_for: seconds.
+        on_answer: is shown each answer, for its ``Date``.
+    """
+
+    def fetch(ask: Ask[KeySet]) -> Fetched[KeySet]:
+        known = ask.held.value if ask.held else None
+        found: list[KeySet] = []
+        problem = ""
+
+        def is_final(answer: Answer) -> bool:
+            nonlocal problem
+            on_answer(answer)
+            try:
+                found.append(_key_set_in(answer, known))
+            except NoUsableKeys as error:
+                problem = str(error)
+            return bool(found)
+
+        asked_at = wall()
+        last = transport.get(urls, ask.deadline, is_final)
+        if not found:
+            raise NoUsableKeys(problem, last.retry_after(wall()))
+        return Fetched(found[0], asked_at + fresh_for, asked_at + usable_for, asked_at)
+
+    return fetch
+
+
+def _key_set_in(answer: Answer, known: KeySet | None) -> KeySet:
+    if answer.status != 200:
+        raise NoUsableKeys(f"{answer.url} answered {answer.status}")
+    try:
+        document = parse_object(answer.body)
+    except ValueError:
+        raise NoUsableKeys(f"{answer.url} did not answer with a JSON object") from None
+    try:
+        return parse_key_set(document, known)
+    except NoUsableKeys as error:
+        raise NoUsableKeys(f"{answer.url}: {error}") from None
+
+
+def _usable_key(row: object, known: KeySet | None) -> VerificationKey | None:
+    if not isinstance(row, Mapping) or not _is_for_rs256(row):
+        return None
+    kid, n, e = row.get("kid"), row.get("n"), row.get("e")
+    if not (isinstance(kid, str) and kid and isinstance(n, str) and isinstance(e, str)):
+        return None
+    same = known.get(kid) if known is not None else None
+    if same is not None and (same.n, same.e) == (n, e):
+        return same
+    return _key_from(kid, n, e)
+
+
+def _is_for_rs256(row: Mapping[str, Any]) -> bool:
+    operations = row.get("key_ops")
+    return (
+        row.get("kty") == "RSA"
+        and row.get("use", "sig") == "sig"
+        and row.get("alg", "RS256") == "RS256"
+        and (operations is None or (isinstance(operations, Sequence) and "verify" in operations))
+    )
+
+
+def _key_from(kid: str, n: str, e: str) -> VerificationKey | None:
+    from jwt.algorithms import RSAAlgorithm
+
+    try:
+        modulus = int.from_bytes(decode_base64url(n.encode("ascii")), "big")
+        exponent = int.from_bytes(decode_base64url(e.encode("ascii")), "big")
+        if not MIN_BITS <= modulus.bit_length() <= MAX_BITS or not 3 <= exponent < 2**64:
+            return None
+        # Only the public part is handed on: a set that holds private parts must not matter.
+        public_key = RSAAlgorithm.from_jwk({"kty": "RSA", "n": n, "e": e})
+    except ValueError:
+        return None
+    return VerificationKey(kid, n, e, RSAAlgorithm(RSAAlgorithm.SHA256), public_key)
+
+
+def _decoded(payload: object, known: KeySet | None) -> KeySet:
+    return parse_key_set(payload, known)
+
+
+KEY_SET_CODEC: Codec[KeySet] = Codec("keys", KeySet.to_document, _decoded)
+"""How a key set is kept in the store."""

@@ -1,0 +1,79 @@
+"""The fresh key set of one pool: what is fetched, shared and kept fresh, put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..exceptions import KeysUnavailableError
+from ..remote.refreshable import Fetched, Refreshable
+from ..remote.sealed_store import SealedStore
+from ..remote.sharing import shared
+from ..remote.transport import Transport
+from .key_set import KEY_SET_CODEC, KeySet, key_set_fetch
+from .user_pool import UserPool
+
+_FOREVER = float("inf")
+
+
+@dataclass(frozen=True)
+class KeyTimes:
+    """How long keys serve, in seconds: see the settings of the same names."""
+
+    fresh_for: float = 3600.0
+    usable_for: float = 86400.0
+    unknown_key_cooldown: float = 10.0
+    refresh_deadline: float = 10.0
+
+
+@dataclass(frozen=True)
+class TrustedPool:
+    """A pool and its keys."""
+
+    pool: UserPool
+    keys: Refreshable[KeySet] = field(repr=False)
+
+
+def trusted_pool_from(
+    pool: UserPool,
+    *,
+    transport: Transport | None = None,
+    times: KeyTimes | None = None,
+    pinned: KeySet | None = None,
+    store: SealedStore | None = None,
+    on_answer: Any = lambda answer: None,
+    **refreshing: Any,
+) -> TrustedPool:
+    """``pool`` with keys that are fetched at first use, for all processes that share ``store``.
+
+    Args:
+        pinned: keys that serve at once, and whenever the pool's can't be had.
+        on_answer: is shown each answer, for its ``Date``.
+        refreshing: more arguments of :class:`Refreshable`: observer, clocks, threads.
+    """
+    times = times or KeyTimes()
+    fetch = key_set_fetch(
+        transport or Transport(),
+        pool.jwks_urls,
+        fresh_for=times.fresh_for,
+        usable_for=times.usable_for,
+        on_answer=on_answer,
+    )
+    if store is not None:
+        fetch = shared(fetch, store, "keys of " + " ".join(pool.jwks_urls), KEY_SET_CODEC)
+    keys: Refreshable[KeySet] = Refreshable(
+        fetch,
+        unavailable=_unavailable,
+        deadline=times.refresh_deadline,
+        cooldown=times.unknown_key_cooldown,
+        last_resort=None if pinned is None else Fetched(pinned, -_FOREVER, _FOREVER, -_FOREVER, "pinned"),
+        **refreshing,
+    )
+    return TrustedPool(pool, keys)
+
+
+def _unavailable(cause: Exception, retry_in: float) -> KeysUnavailableError:
+    return KeysUnavailableError(
+        "The keys that sign this service's access tokens can't be had at the moment.",
+        retry_after=retry_in,
+    )

@@ -1,0 +1,83 @@
+"""A user pool: which issuers its tokens may name, and where its keys are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..exceptions import ConfigurationError
+from ..regions import dns_suffixes_of, region_of
+
+
+@dataclass(frozen=True)
+class UserPool:
+    """One user pool.
+
+    Attributes:
+        pool_id: such as ``us-west-2_AbCdEfGhI``.
+        region: such as ``us-west-2``; empty where an issuer was given and no region.
+        issuers: what ``iss`` may be, compared as text. The first is the usual one.
+        jwks_urls: where its keys are, in the order in which they are asked.
+    """
+
+    pool_id: str
+    region: str
+    issuers: tuple[str, ...]
+    jwks_urls: tuple[str, ...]
+
+
+def user_pool_from(
+    pool_id: str,
+    *,
+    region: str | None = None,
+    replica_regions: Iterable[str] = (),
+    issuer: str | None = None,
+    jwks_url: str | None = None,
+) -> UserPool:
+    """The pool with this id, in Cognito or, with ``issuer``, in an emulator.
+
+    >>> pool = user_pool_from("us-west-2_AbCdEfGhI")
+    >>> pool.issuers[0]
+    'https://cognito-idp.us-west-2.amazonaws.com/us-west-2_AbCdEfGhI'
+    >>> pool.jwks_urls[1]
+    'https://issuer-cognito-idp.us-west-2.amazonaws.com/us-west-2_AbCdEfGhI/.well-known/jwks.json'
+
+    Args:
+        region: if it is not in the pool id.
+        replica_regions: Cognito multi-Region: others whose hosts serve the same pool.
+        issuer: instead of Cognito's own two.
+        jwks_url: instead of ``<issuer>/.well-known/jwks.json``.
+
+    Raises:
+        ConfigurationError: the region is neither given nor in the pool id.
+
+    Source: Amazon Cognito Developer Guide, "Verifying JSON web tokens".
+    """
+    region = region or region_of(pool_id) or ""
+    if issuer is not None:
+        issuers: tuple[str, ...] = (issuer,)
+    elif region:
+        issuers = tuple(
+            f"https://{host}/{pool_id}"
+            for each in dict.fromkeys((region, *replica_regions))
+            for host in _hosts(each)
+        )
+    else:
+        raise ConfigurationError(
+            f"The region of user pool {pool_id!r} is not in its id, which should look like "
+            "'us-west-2_AbCdEfGhI': give the region."
+        )
+    if jwks_url is not None:
+        return UserPool(pool_id, region, issuers, (jwks_url,))
+    return UserPool(
+        pool_id, region, issuers, tuple(f"{each.rstrip('/')}/.well-known/jwks.json" for each in issuers)
+    )
+
+
+def _hosts(region: str) -> list[str]:
+    suffixes = dns_suffixes_of(region)
+    return [
+        f"{service}.{region}.{suffix}"
+        for service in ("cognito-idp", "issuer-cognito-idp")
+        for suffix in suffixes
+    ]

@@ -1,0 +1,67 @@
+"""What a view gets: a good token's claims."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from ..scopes import ScopeMatch, check_match, has_scopes
+
+
+@dataclass(frozen=True)
+class ValidatedAccessToken:
+    """An access token that passed every check.
+
+    Attributes:
+        client_id: the app client that it was issued to.
+        scopes: what it was granted.
+        claims: all of its claims. This token's own: changing them reaches no other request.
+    """
+
+    client_id: str
+    scopes: frozenset[str]
+    claims: dict[str, Any]
+
+    @property
+    def sub(self) -> str | None:
+        """The subject: in a machine's token its client id."""
+        return self.claims.get("sub")
+
+    @property
+    def iss(self) -> str | None:
+        """The issuer, a URL that names the user pool."""
+        return self.claims.get("iss")
+
+    @property
+    def aud(self) -> str | list[str] | None:
+        """The audience, in tokens that were asked for with a resource."""
+        return self.claims.get("aud")
+
+    @property
+    def exp(self) -> int | None:
+        """When it ends, in seconds since the epoch."""
+        return self.claims.get("exp")
+
+    @property
+    def iat(self) -> int | None:
+        """When it was issued, in seconds since the epoch."""
+        return self.claims.get("iat")
+
+    @property
+    def expires_in(self) -> float:
+        """Seconds until it ends, 0 if it has."""
+        return max(0.0, (self.exp or 0) - time.time())
+
+    def has_scope(self, scope: str) -> bool:
+        """Whether it was granted ``scope``."""
+        return scope in self.scopes
+
+    def has_scopes(self, *scopes: str, match: ScopeMatch = "all") -> bool:
+        """Whether it was granted all, or any, of ``scopes``. True if none are named.
+
+        Raises:
+            ConfigurationError: ``match`` is neither ``"all"`` nor ``"any"``.
+        """
+        check_match(match)
+        return has_scopes(self.scopes, frozenset(scopes), match)

@@ -1,0 +1,1 @@
+"""Scopes go out and become a token. No Flask."""

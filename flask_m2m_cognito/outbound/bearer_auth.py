@@ -1,0 +1,240 @@
+"""One auth flow, two drivers: an ``auth=`` for requests, and for httpx.
+
+The flow puts a fresh token on each request, and after a 401 ``invalid_token`` tries once more with
+a newer one. The token goes to the scheme, host and port that it was put on for, and no further.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from typing import Any, Protocol
+from urllib.parse import urljoin, urlsplit
+
+from ..exceptions import CognitoTokenRequestError, ConfigurationError
+from ..urls import is_safe_url
+
+_INVALID_TOKEN = re.compile(r'\bBearer\b.*\berror\s*=\s*"?invalid_token"?', re.IGNORECASE | re.DOTALL)
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+
+
+class Tokens(Protocol):
+    """Where the flow's tokens come from."""
+
+    def token(self) -> str: ...
+    def renew(self, refused: str) -> str: ...
+    def forget(self, refused: str) -> None: ...
+
+
+Flow = Generator[str, bool, None]
+
+
+def bearer_flow(tokens: Tokens, can_resend: Callable[[], bool]) -> Flow:
+    """Yields the token to send; is sent whether it was refused; may yield a newer one to send.
+
+    ``can_resend`` says whether the request can go out again. If it can't, the refused token is
+    forgotten, so that the next request has a newer one.
+    """
+    token = tokens.token()
+    was_refused = yield token
+    if not was_refused:
+        return
+    if not can_resend():
+        tokens.forget(token)
+        return
+    newer = _renewed(tokens, token)
+    if newer != token:
+        yield newer
+
+
+class BearerAuth:
+    """An ``auth=`` for requests and, where httpx is in use, for its clients as well.
+
+    Args:
+        tokens: where tokens come from.
+        retry_401: whether a request is sent once more after a 401 ``invalid_token``.
+    """
+
+    def __init__(self, tokens: Tokens, retry_401: bool = True) -> None:
+        self._tokens = tokens
+        self._retry_401 = retry_401
+
+    def __repr__(self) -> str:
+        return "BearerAuth()"
+
+    # Two auth objects over the same tokens are the same to requests' redirect and session code.
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BearerAuth) and self._tokens is other._tokens
+
+    def __hash__(self) -> int:
+        return hash(id(self._tokens))
+
+    def __call__(self, request: Any) -> Any:
+        """Put the token on a request of ``requests``.
+
+        Raises:
+            ConfigurationError: the URL is neither https nor http to loopback.
+            TokenUnavailableError: there is no token.
+        """
+        check_destination(str(request.url))
+        hooks = _RequestHooks(self._tokens, self._retry_401, request)
+        request.headers["Authorization"] = hooks.authorization
+        if hasattr(request, "register_hook"):
+            request.register_hook("response", hooks.on_response)
+        return request
+
+
+def bearer_auth(tokens: Tokens, retry_401: bool = True) -> BearerAuth:
+    """A :class:`BearerAuth`, which is an ``httpx.Auth`` too if httpx has been imported."""
+    return (_httpx_auth_class() if "httpx" in sys.modules else BearerAuth)(tokens, retry_401)
+
+
+def check_destination(url: str) -> None:
+    """Raise unless a token may be sent to ``url``: over https, or over http to loopback.
+
+    Raises:
+        ConfigurationError: it may not.
+    """
+    if not is_safe_url(url):
+        parts = urlsplit(url)
+        raise ConfigurationError(
+            f"An access token is sent over https, or over http to loopback, not to "
+            f"{parts.scheme}://{parts.hostname}: use an https URL."
+        )
+
+
+def is_invalid_token(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether an answer says that the token was not good (RFC 6750, section 3.1)."""
+    return status == 401 and _INVALID_TOKEN.search(headers.get("WWW-Authenticate", "")) is not None
+
+
+def origin_of(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port (RFC 6454)."""
+    parts = urlsplit(url)
+    return parts.scheme.lower(), parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme.lower())
+
+
+class _RequestHooks:
+    """The flow for one request of ``requests``, driven by its response hook."""
+
+    def __init__(self, tokens: Tokens, retry_401: bool, request: Any) -> None:
+        self._origin = origin_of(request.url)
+        self._body = request.body
+        self._body_start = _position(self._body)
+        self._can_resend = retry_401
+        self._flow = bearer_flow(tokens, self._rewound)
+        self._is_over = False
+        self.authorization = f"Bearer {next(self._flow)}"
+
+    def on_response(self, response: Any, **sending: Any) -> Any:
+        request = response.request
+        if origin_of(request.url) != self._origin:
+            return response
+        if response.is_redirect:
+            self._keep_token_from_elsewhere(response)
+            return response
+        if self._is_over:
+            return response
+        self._is_over = True
+        try:
+            newer = self._flow.send(is_invalid_token(response.status_code, response.headers))
+        except StopIteration:
+            return response
+        return self._sent_again(response, newer, sending)
+
+    def _sent_again(self, response: Any, token: str, sending: dict[str, Any]) -> Any:
+        # The connection is free for the second try once the first answer is read.
+        response.content  # noqa: B018
+        response.close()
+        request = response.request.copy()
+        request.headers["Authorization"] = f"Bearer {token}"
+        again = response.connection.send(request, **sending)
+        again.history.append(response)
+        again.request = request
+        return again
+
+    def _keep_token_from_elsewhere(self, response: Any) -> None:
+        """requests drops the header for another host, but not from http to https of the same."""
+        target = response.headers.get("Location", "")
+        if origin_of(urljoin(response.request.url, target)) != self._origin:
+            response.request.headers.pop("Authorization", None)
+
+    def _rewound(self) -> bool:
+        if not self._can_resend:
+            return False
+        if self._body is None or isinstance(self._body, (str, bytes, bytearray)):
+            return True
+        if self._body_start is None:
+            return False
+        try:
+            self._body.seek(self._body_start)
+        except (OSError, ValueError):
+            return False
+        return True
+
+
+@functools.lru_cache(maxsize=1)
+def _httpx_auth_class() -> type[BearerAuth]:
+    import httpx
+
+    class HttpxBearerAuth(BearerAuth, httpx.Auth):
+        """A BearerAuth that httpx takes for one of its own."""
+
+        def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+            check_destination(str(request.url))
+            flow = bearer_flow(
+                self._tokens, lambda: self._retry_401 and isinstance(request.stream, httpx.ByteStream)
+            )
+            token = next(flow)
+            while True:
+                request.headers["Authorization"] = f"Bearer {token}"
+                response = yield request
+                is_same_place = origin_of(str(response.url)) == origin_of(str(request.url))
+                try:
+                    token = flow.send(
+                        is_same_place and is_invalid_token(response.status_code, response.headers)
+                    )
+                except StopIteration:
+                    return
+
+        async def async_auth_flow(
+            self, request: httpx.Request
+        ) -> AsyncGenerator[httpx.Request, httpx.Response]:
+            # What waits for the network waits on a thread, not on the loop.
+            import asyncio
+
+            flow = self.auth_flow(request)
+            outgoing = await asyncio.to_thread(next, flow, None)
+            while outgoing is not None:
+                response = yield outgoing
+                if response.status_code != 401:
+                    flow.close()
+                    return
+                outgoing = await asyncio.to_thread(_sent, flow, response)
+
+    return HttpxBearerAuth
+
+
+def _sent(flow: Generator[Any, Any, None], response: Any) -> Any:
+    try:
+        return flow.send(response)
+    except StopIteration:
+        return None
+
+
+def _renewed(tokens: Tokens, refused: str) -> str:
+    try:
+        return tokens.renew(refused)
+    except CognitoTokenRequestError:
+        # The caller has an answer, the 401: that is what it gets.
+        return refused
+
+
+def _position(body: Any) -> int | None:
+    try:
+        position: int = body.tell()
+    except (AttributeError, OSError, ValueError):
+        return None
+    return position

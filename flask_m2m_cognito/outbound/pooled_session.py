@@ -1,0 +1,47 @@
+"""Light ``requests`` sessions: all sessions of a process share one pool of connections.
+
+Imported when the first session is made, since ``requests`` takes longer to import than Flask.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from .bearer_auth import BearerAuth
+
+POOL_SIZE = 32
+"""Connections kept for each host, and hosts that connections are kept for."""
+
+
+def pooled_session(auth: BearerAuth) -> requests.Session:
+    """A session that sends ``auth``'s token with each request. Closing it leaves the shared connections."""
+    session = requests.Session()
+    session.auth = auth
+    session.mount("https://", _shared_adapter)
+    session.mount("http://", _shared_adapter)
+    return session
+
+
+class _SharedAdapter(HTTPAdapter):
+    """An adapter that outlives its sessions; after a fork it begins with connections of its own."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        super().__init__(pool_connections=POOL_SIZE, pool_maxsize=POOL_SIZE)
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        if self._pid != os.getpid():
+            # A socket shared with the parent would mix up both processes' answers.
+            self._pid = os.getpid()
+            self.init_poolmanager(POOL_SIZE, POOL_SIZE)
+        return super().send(*args, **kwargs)
+
+    def close(self) -> None:
+        """Keep the connections: other sessions use them."""
+
+
+_shared_adapter = _SharedAdapter()

@@ -1,0 +1,236 @@
+"""One token request to Cognito's token endpoint, and what it answers.
+
+Source: RFC 6749, sections 4.4 and 5; Amazon Cognito Developer Guide, "The token issuer endpoint".
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import quote_plus
+
+from ..exceptions import CognitoTokenRequestError
+from ..remote.transport import Answer, BasicCredentials, Deadline, Form, Transport, TransportError
+from ..scopes import requested_scopes
+from .client_secret import ClientSecret, Secret, SecretText
+
+ClientAuth = Literal["post", "basic"]
+
+_TOKEN_CHARACTERS = re.compile(r"[\x21-\x7E]+")
+_TOKEN_MEMBER = re.compile(r'("(?:access|id|refresh)_token"\s*:\s*")[^"]*(")')
+_JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
+_STRUCK_OUT = "[hidden]"
+
+
+@dataclass(frozen=True)
+class TokenResponse:
+    """What the token endpoint gave.
+
+    Attributes:
+        access_token: the token. Not in the ``repr``.
+        expires_in: seconds that it lives, if the endpoint said so.
+        token_type: usually ``Bearer``.
+        raw: the whole JSON object. Not in the ``repr``.
+    """
+
+    access_token: str = field(repr=False)
+    expires_in: int | None
+    token_type: str | None
+    raw: dict[str, Any] = field(repr=False)
+
+
+class CognitoM2MClient:
+    """Asks Cognito for access tokens with the client credentials grant. Remembers none: see ``TokenSource``.
+
+    Safe to use from any number of threads.
+
+    Args:
+        token_url: the ``/oauth2/token`` endpoint; or several, asked in order until one answers
+            with less than 500.
+        client_id: the app client's id.
+        client_secret: the app client's secret, or several, or a callable that gives it: see ``ClientSecret``.
+        client_auth: ``"post"`` sends id and secret in the form, ``"basic"`` in the header.
+        client_metadata: sent as ``aws_client_metadata`` to the pool's Lambda triggers.
+        on_answer: is shown each answer, for its ``Date``.
+    """
+
+    def __init__(
+        self,
+        token_url: str | Sequence[str],
+        client_id: str,
+        client_secret: Secret,
+        *,
+        client_auth: ClientAuth = "post",
+        client_metadata: Mapping[str, str] | None = None,
+        on_answer: Callable[[Answer], None] = lambda answer: None,
+    ) -> None:
+        self.token_url = token_url
+        self.client_id = client_id
+        self.client_secret = client_secret
+        self.client_auth = client_auth
+        self.client_metadata = client_metadata
+        self._on_answer = on_answer
+
+    @property
+    def client_secret(self) -> Secret:
+        """What was given as the secret; may be replaced."""
+        return self._given_secret
+
+    @client_secret.setter
+    def client_secret(self, secret: Secret) -> None:
+        self._given_secret = secret
+        self._secret = ClientSecret(secret)
+
+    def __repr__(self) -> str:
+        return f"CognitoM2MClient(token_url={self.token_url!r}, client_id={self.client_id!r})"
+
+    def fetch_token(
+        self, scopes: str | Sequence[str], timeout: float | tuple[float, float] = 30.0
+    ) -> TokenResponse:
+        """A new token for ``scopes``, by one billed request.
+
+        Args:
+            scopes: separated by spaces, or a sequence. At least one.
+            timeout: seconds for connecting and for the answer, or one for each.
+
+        Raises:
+            CognitoTokenRequestError: no scope, no answer, an error, or an answer that is no token.
+        """
+        wanted = requested_scopes(scopes)
+        if not wanted:
+            raise CognitoTokenRequestError("At least one non-empty scope is required for fetch_token.")
+        connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+        return self.request_token(wanted, (connect, read), Deadline(connect + read))
+
+    def request_token(
+        self, scopes: Sequence[str], timeout: tuple[float, float], deadline: Deadline
+    ) -> TokenResponse:
+        """As :meth:`fetch_token`, ending by ``deadline``. Without scopes: all that the client may have."""
+        return self._secret.try_with(lambda secret: self._request(scopes, secret, timeout, deadline))
+
+    def _request(
+        self, scopes: Sequence[str], secret: SecretText, timeout: tuple[float, float], deadline: Deadline
+    ) -> TokenResponse:
+        transport = Transport(timeout)
+        urls = (self.token_url,) if isinstance(self.token_url, str) else tuple(self.token_url)
+        try:
+            answer = transport.post_form(
+                urls, self._form(scopes, secret), deadline, _is_final, self._credentials(secret)
+            )
+        except TransportError as error:
+            cause, text = error.cause, str(error)
+        else:
+            self._on_answer(answer)
+            return _AnswerReader(answer, secret).token_response()
+        raise CognitoTokenRequestError(f"Token request failed: {text}") from cause
+
+    def _form(self, scopes: Sequence[str], secret: SecretText) -> Form:
+        fields = {"grant_type": "client_credentials"}
+        if self.client_auth == "post":
+            fields |= {"client_id": self.client_id, "client_secret": secret.reveal()}
+        if scopes:
+            fields["scope"] = " ".join(scopes)
+        if self.client_metadata:
+            fields["aws_client_metadata"] = json.dumps(dict(self.client_metadata), separators=(",", ":"))
+        return Form(fields)
+
+    def _credentials(self, secret: SecretText) -> BasicCredentials | None:
+        if self.client_auth != "basic":
+            return None
+        # Both are form-encoded first (RFC 6749, section 2.3.1).
+        pair = f"{quote_plus(self.client_id)}:{quote_plus(secret.reveal())}"
+        return BasicCredentials("Basic " + base64.b64encode(pair.encode()).decode("ascii"))
+
+
+def _is_final(answer: Answer) -> bool:
+    return answer.status < 500
+
+
+class _AnswerReader:
+    """An answer of the token endpoint, read step by step; each step returns or raises."""
+
+    def __init__(self, answer: Answer, secret: SecretText) -> None:
+        self._answer = answer
+        self._secret = secret
+
+    def token_response(self) -> TokenResponse:
+        try:
+            return self._token_response()
+        except CognitoTokenRequestError as error:
+            failure = error.with_traceback(None)
+        # Without the frames of the steps, whose locals hold the payload with the token in it.
+        raise failure
+
+    def _token_response(self) -> TokenResponse:
+        payload = self._payload()
+        if self._answer.status >= 300:
+            raise self._error(self._failed_text(payload), payload)
+        if "error" in payload:
+            raise self._error("Token response contained an OAuth2 error field.", payload)
+        return TokenResponse(
+            access_token=self._access_token(payload),
+            expires_in=self._expires_in(payload),
+            token_type=None if payload.get("token_type") is None else str(payload["token_type"]),
+            raw=payload,
+        )
+
+    def _payload(self) -> dict[str, Any]:
+        try:
+            payload = json.loads(self._answer.body)
+        except (ValueError, RecursionError):
+            raise self._error("Token response was not valid JSON.") from None
+        if not isinstance(payload, dict):
+            raise self._error("Token response JSON was not an object.")
+        return payload
+
+    def _failed_text(self, payload: dict[str, Any]) -> str:
+        code = _error_code(payload)
+        return f"Token endpoint returned an error response: {self._answer.status}" + (
+            f" {code}" if code else ""
+        )
+
+    def _access_token(self, payload: dict[str, Any]) -> str:
+        token = payload.get("access_token")
+        if not token or not isinstance(token, str):
+            raise self._error("Token response missing string access_token.")
+        # It is going to be sent in a header: a line end in it would be a header of its own.
+        if _TOKEN_CHARACTERS.fullmatch(token) is None:
+            raise self._error("Token response access_token has characters that no token has.")
+        return token
+
+    def _expires_in(self, payload: dict[str, Any]) -> int | None:
+        seconds = payload.get("expires_in")
+        if seconds is None:
+            return None
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds != seconds // 1:
+            raise self._error("Token response expires_in was not an integer.")
+        return int(seconds)
+
+    def _error(self, message: str, payload: Mapping[str, Any] | None = None) -> CognitoTokenRequestError:
+        payload = payload or {}
+        description = payload.get("error_description")
+        headers = self._answer.headers
+        return CognitoTokenRequestError(
+            message,
+            status_code=self._answer.status,
+            error_code=_error_code(payload),
+            error_description=self._struck_out(str(description)) if description else None,
+            response_body=self._struck_out(self._answer.text),
+            request_id=headers.get("x-amzn-requestid") or headers.get("x-amz-request-id"),
+            retry_after=self._answer.retry_after(time.time()),
+        )
+
+    def _struck_out(self, text: str) -> str:
+        text = _JWT.sub(_STRUCK_OUT, _TOKEN_MEMBER.sub(rf"\g<1>{_STRUCK_OUT}\g<2>", text))
+        return text.replace(self._secret.reveal(), _STRUCK_OUT) if self._secret else text
+
+
+def _error_code(payload: Mapping[str, Any]) -> str | None:
+    """The OAuth 2.0 ``error``, or the ``__type`` with which AWS says that it is throttling."""
+    code = payload.get("error") or payload.get("__type")
+    return str(code).rpartition("#")[2] if code else None

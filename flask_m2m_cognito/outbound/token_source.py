@@ -1,0 +1,209 @@
+"""The fresh token of one client for one set of scopes."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..exceptions import CognitoTokenRequestError, TokenUnavailableError
+from ..remote.refreshable import Ask, Fetch, Fetched, Refreshable
+from ..remote.sealed_store import SealedStore
+from ..remote.sharing import Codec, shared
+from ..scopes import join_scopes, parse_scopes
+from ..strict_json import decode_base64url, parse_object
+from .token_endpoint import CognitoM2MClient, TokenResponse
+
+DEFAULT_LIFETIME = 300.0
+"""Seconds, for a token that does not say how long it lives."""
+
+MIN_AGE = 10.0
+"""Seconds for which a token is not replaced because a peer refused it."""
+
+COOLDOWN = 30.0
+"""Seconds in which refused tokens are replaced at most once: a peer may answer 401 to everything."""
+
+_LASTING = frozenset({"invalid_client", "unauthorized_client", "invalid_scope", "unsupported_grant_type"})
+_LONGEST_MARGIN = 0.1
+
+_logger = logging.getLogger("flask_m2m_cognito.token")
+
+
+@dataclass(frozen=True)
+class TokenPolicy:
+    """How a client's tokens are asked for and kept; see the settings of the same names.
+
+    Attributes:
+        fresh_fraction: the part of its life after which a token is renewed.
+        margin: seconds before its end from which it is not handed out, at most a tenth of its life.
+        timeout: seconds for connecting and for each read.
+        refresh_deadline: seconds that one refresh may take.
+        scopes_missing: what to do with a token that has fewer scopes than were asked for.
+    """
+
+    fresh_fraction: float = 0.75
+    margin: float = 30.0
+    timeout: tuple[float, float] = (3.05, 5.0)
+    refresh_deadline: float = 10.0
+    scopes_missing: Literal["warn", "raise"] = "warn"
+
+
+class TokenSource:
+    """The fresh token of one client for one set of scopes, asked for at first use and renewed before it ends.
+
+    Safe to use from any number of threads: they share one request.
+
+    Args:
+        client: asks for the tokens.
+        scopes: what to ask for; none is all that the client may have.
+        policy: times.
+        unavailable: makes what is raised when there is no token.
+        store: where tokens are shared with other processes.
+        wall, jitter: the clock in seconds, and chance in 0..1.
+        refreshing: more arguments of :class:`Refreshable`: observer, threads, another clock.
+    """
+
+    def __init__(
+        self,
+        client: CognitoM2MClient,
+        scopes: Sequence[str] = (),
+        *,
+        policy: TokenPolicy | None = None,
+        unavailable: Callable[..., TokenUnavailableError] = TokenUnavailableError,
+        store: SealedStore | None = None,
+        wall: Callable[[], float] = time.time,
+        jitter: Callable[[], float] = random.random,
+        **refreshing: Any,
+    ) -> None:
+        self.client = client
+        self.scopes = tuple(sorted(set(scopes)))
+        self._policy = policy or TokenPolicy()
+        self._wall = wall
+        self._jitter = jitter
+        fetch: Fetch[str] = self._fetch
+        if store is not None:
+            fetch = shared(fetch, store, identity_of(client, self.scopes), TOKEN_CODEC)
+        self.refreshable: Refreshable[str] = Refreshable(
+            fetch,
+            unavailable=functools.partial(_unavailable, unavailable),
+            deadline=self._policy.refresh_deadline,
+            cooldown=COOLDOWN,
+            min_age=MIN_AGE,
+            is_lasting=is_lasting,
+            wall=wall,
+            jitter=jitter,
+            **refreshing,
+        )
+        #: The fresh access token. Raises TokenUnavailableError if there is none and none can be had.
+        self.token: Callable[[], str] = self.refreshable.get
+
+    def renew(self, refused: str) -> str:
+        """A newer token than ``refused``, if one may be had now; else what there is.
+
+        Raises:
+            TokenUnavailableError: there is none, and none can be had.
+        """
+        return self.refreshable.renew(refused)
+
+    def forget(self, refused: str) -> None:
+        """Have the next call get a newer token than ``refused``, within the bounds of renewal."""
+        self.refreshable.forget(refused)
+
+    def __repr__(self) -> str:
+        return f"TokenSource(client_id={self.client.client_id!r}, scopes={self.scopes!r})"
+
+    def _fetch(self, ask: Ask[str]) -> Fetched[str]:
+        asked_at = self._wall()
+        response = self.client.request_token(self.scopes, self._policy.timeout, ask.deadline)
+        if (response.token_type or "Bearer").lower() != "bearer":
+            raise CognitoTokenRequestError("The token endpoint gave a token that is not a Bearer token.")
+        claims = _claims_of(response.access_token)
+        self._look_for_missing_scopes(response, claims)
+        return self._fetched(response, claims, asked_at)
+
+    def _fetched(self, response: TokenResponse, claims: Mapping[str, Any], asked_at: float) -> Fetched[str]:
+        lifetime = _lifetime(response, claims, asked_at)
+        if lifetime <= 0:
+            raise CognitoTokenRequestError(
+                f"The token endpoint gave a token that has already ended, {-lifetime:.0f} s ago by our clock."
+            )
+        usable_for = lifetime - min(self._policy.margin, _LONGEST_MARGIN * lifetime)
+        # Drawn anew for each, so that a fleet that started together does not renew together.
+        fresh_for = lifetime * self._policy.fresh_fraction * (0.93 + 0.14 * self._jitter())
+        return Fetched(
+            response.access_token,
+            fresh_until=asked_at + min(fresh_for, usable_for),
+            usable_until=asked_at + usable_for,
+            fetched_at=asked_at,
+        )
+
+    def _look_for_missing_scopes(self, response: TokenResponse, claims: Mapping[str, Any]) -> None:
+        """Cognito may grant less than was asked for, and does not say so."""
+        granted = claims.get("scope", response.raw.get("scope"))
+        missing = set(self.scopes) - parse_scopes(granted) if isinstance(granted, str) else set()
+        if not missing:
+            return
+        text = f"Client {self.client.client_id} was not granted: {join_scopes(missing)}."
+        if self._policy.scopes_missing == "raise":
+            raise CognitoTokenRequestError(text, error_code="invalid_scope", error_description=text)
+        _logger.warning(text)
+
+
+def identity_of(client: CognitoM2MClient, scopes: Sequence[str]) -> str:
+    """What keeps a token apart from others: in memory, in the store and in single flight."""
+    urls = [client.token_url] if isinstance(client.token_url, str) else list(client.token_url)
+    metadata = sorted((client.client_metadata or {}).items())
+    return json.dumps(["token", urls, client.client_id, sorted(set(scopes)), metadata])
+
+
+def is_lasting(error: Exception) -> bool:
+    """Whether a token request failed in a way that won't mend by itself."""
+    return isinstance(error, CognitoTokenRequestError) and error.error_code in _LASTING
+
+
+def _lifetime(response: TokenResponse, claims: Mapping[str, Any], asked_at: float) -> float:
+    ends = []
+    if response.expires_in is not None:
+        ends.append(float(response.expires_in))
+    exp = claims.get("exp")
+    if isinstance(exp, (int, float)) and not isinstance(exp, bool):
+        ends.append(exp - asked_at)
+    return min(ends, default=DEFAULT_LIFETIME)
+
+
+def _claims_of(token: str) -> Mapping[str, Any]:
+    """What our own new token says of itself; nothing, if it is not a JWT."""
+    try:
+        return parse_object(decode_base64url(token.split(".")[1].encode("ascii")))
+    except (ValueError, IndexError):
+        return {}
+
+
+def _unavailable(
+    make: Callable[..., TokenUnavailableError], cause: Exception, retry_in: float
+) -> TokenUnavailableError:
+    said = cause if isinstance(cause, CognitoTokenRequestError) else CognitoTokenRequestError(str(cause))
+    return make(
+        f"No access token can be had at the moment: {said}",
+        status_code=said.status_code,
+        error_code=said.error_code,
+        error_description=said.error_description,
+        response_body=said.response_body,
+        request_id=said.request_id,
+        retry_after=retry_in,
+    )
+
+
+def _decoded(payload: object, held: str | None) -> str:
+    if not isinstance(payload, str) or not payload.isascii() or not payload.isprintable() or " " in payload:
+        raise ValueError("not a token")
+    return payload
+
+
+TOKEN_CODEC: Codec[str] = Codec("token", str, _decoded)
+"""How a token is kept in the store."""

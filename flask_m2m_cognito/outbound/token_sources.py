@@ -1,0 +1,95 @@
+"""The token sources of an application's clients: one for each client and set of scopes, bounded in number."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+
+from ..exceptions import ConfigurationError
+from ..scopes import is_scope, requested_scopes
+from .token_source import TokenSource
+
+MOST_SOURCES = 256
+"""Kept for each application; the one that was made first is dropped: scopes may be anybody's text."""
+
+Scopes = str | Sequence[str] | None
+ClientName = str | None
+
+
+class TokenSources:
+    """Finds or makes the token source for a client and scopes.
+
+    Args:
+        default_scopes: for each client's name (``None`` is the default client), what it asks for if
+            a call does not say.
+        make: makes the source for a client's name and scopes.
+        most: how many are kept.
+    """
+
+    def __init__(
+        self,
+        default_scopes: Mapping[ClientName, Sequence[str]],
+        make: Callable[[ClientName, tuple[str, ...]], TokenSource],
+        most: int = MOST_SOURCES,
+    ) -> None:
+        self._default_scopes = default_scopes
+        self._make = make
+        self._most = most
+        self._sources: OrderedDict[tuple[ClientName, frozenset[str]], TokenSource] = OrderedDict()
+        self._as_asked: dict[tuple[ClientName, Scopes], TokenSource] = {}
+        self._lock = threading.Lock()  # for writing
+
+    def source(self, scopes: Scopes = None, client: ClientName = None) -> TokenSource:
+        """The source for ``scopes``, or for the client's own if none are named.
+
+        Raises:
+            ConfigurationError: there is no such client, or that is not a scope.
+        """
+        asked = scopes if scopes is None or isinstance(scopes, str) else tuple(scopes)
+        source = self._as_asked.get((client, asked))
+        return source if source is not None else self._found_or_made(asked, client)
+
+    def of_client(self, client: ClientName) -> tuple[TokenSource, ...]:
+        """Those that were made for a client."""
+        with self._lock:
+            return tuple(source for (name, _), source in self._sources.items() if name == client)
+
+    def all(self) -> tuple[tuple[ClientName, TokenSource], ...]:
+        """Those that were made, with their clients' names."""
+        with self._lock:
+            return tuple((name, source) for (name, _), source in self._sources.items())
+
+    def check_client(self, client: ClientName) -> None:
+        """Raise :class:`ConfigurationError` unless there is such a client."""
+        if client in self._default_scopes:
+            return
+        if client is None:
+            raise ConfigurationError(
+                "There is no default client: set COGNITO_M2M_CLIENT_ID, COGNITO_M2M_CLIENT_SECRET and "
+                "COGNITO_M2M_DOMAIN or COGNITO_M2M_TOKEN_URL, or name one of COGNITO_M2M_CLIENTS."
+            )
+        known = ", ".join(sorted(repr(name) for name in self._default_scopes if name is not None))
+        raise ConfigurationError(
+            f"There is no client {client!r} in COGNITO_M2M_CLIENTS, which has: {known or 'none'}."
+        )
+
+    def _found_or_made(self, asked: Scopes, client: ClientName) -> TokenSource:
+        self.check_client(client)
+        scopes = requested_scopes(asked or ()) or tuple(self._default_scopes[client])
+        for scope in scopes:
+            if not is_scope(scope):
+                raise ConfigurationError(
+                    f"{scope!r} is not a scope: printable ASCII without space, quote and backslash."
+                )
+        key = (client, frozenset(scopes))
+        with self._lock:
+            source = self._sources.get(key)
+            if source is None:
+                while len(self._sources) >= self._most:
+                    self._sources.popitem(last=False)
+                    self._as_asked.clear()
+                source = self._sources[key] = self._make(client, scopes)
+            if len(self._as_asked) < 4 * self._most:
+                self._as_asked[(client, asked)] = source
+        return source

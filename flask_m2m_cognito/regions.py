@@ -1,0 +1,62 @@
+"""Where a region's Cognito lives: the partition's DNS suffixes and domain names.
+
+Source: AWS General Reference, "Amazon Cognito Identity endpoints and quotas", and the
+``partitions.json`` of the AWS SDKs. For the EU Sovereign Cloud they disagree about the
+suffix, so both are trusted.
+"""
+
+from __future__ import annotations
+
+import re
+
+_REGION = re.compile(r"[a-z]{2,5}(-[a-z]+)+-\d{1,2}")
+_POOL_ID = re.compile(r"(?P<region>[a-z]{2,5}(-[a-z]+)+-\d{1,2})_[A-Za-z0-9]{1,55}")
+
+
+def is_region(text: str) -> bool:
+    """Whether ``text`` has the form of a region's name.
+
+    >>> is_region("us-west-2"), is_region("us-gov-west-1"), is_region("https://us-west-2")
+    (True, True, False)
+    """
+    return _REGION.fullmatch(text) is not None
+
+
+def region_of(user_pool_id: str) -> str | None:
+    """The region in a user pool id, or ``None`` if it does not have the form of one.
+
+    >>> region_of("eu-central-1_AbCdEfGhI")
+    'eu-central-1'
+    >>> region_of("AbCdEfGhI") is None
+    True
+    """
+    matched = _POOL_ID.fullmatch(user_pool_id)
+    return matched["region"] if matched else None
+
+
+def dns_suffixes_of(region: str) -> tuple[str, ...]:
+    """The DNS suffixes under which the region's Cognito hosts are, the likeliest first.
+
+    >>> dns_suffixes_of("cn-north-1")
+    ('amazonaws.com.cn',)
+    """
+    if region.startswith("cn-"):
+        return ("amazonaws.com.cn",)
+    if region.startswith("eusc-"):
+        return ("amazonaws.eu", "amazonaws.com")
+    return ("amazonaws.com",)
+
+
+def prefix_domain_host(prefix: str, region: str) -> str:
+    """The host of a pool's prefix domain.
+
+    >>> prefix_domain_host("acme", "eu-west-1")
+    'acme.auth.eu-west-1.amazoncognito.com'
+    >>> prefix_domain_host("acme", "us-gov-west-1")
+    'acme.auth-fips.us-gov-west-1.amazoncognito.com'
+    """
+    if region.startswith("eusc-"):
+        return f"{prefix}.auth.cognito-idp.{region}.on.amazonwebservices.eu"
+    service = "auth-fips" if region.startswith("us-gov-") else "auth"
+    tail = ".cn" if region.startswith("cn-") else ""
+    return f"{prefix}.{service}.{region}.amazoncognito.com{tail}"

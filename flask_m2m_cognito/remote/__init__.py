@@ -1,0 +1,1 @@
+"""A value that lives elsewhere: fetched, kept fresh, shared. Knows neither Flask nor Cognito."""

@@ -1,0 +1,167 @@
+"""A ``requests`` session whose every wait on the socket ends by one deadline.
+
+Imported when the first request is made, since ``requests`` takes longer to import than Flask.
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import exceptions as urllib3_errors
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from .transport import Deadline, TransportError
+
+
+def bounded_session(deadline: Deadline, read_timeout: float) -> requests.Session:
+    """A session for one request on this thread, that ends by ``deadline`` whatever the server does."""
+    _bound.set(_Bound(deadline, read_timeout))
+    session = requests.Session()
+    # Otherwise an entry for the host in ~/.netrc adds Basic credentials of its own.
+    session.auth = _unchanged
+    for prefix in ("https://", "http://"):
+        session.mount(prefix, _BoundedAdapter())
+    return session
+
+
+def failure_from(error: Exception, place: str, seconds: float) -> TransportError:
+    """What ``error`` means, without the request, response and traceback that it holds."""
+    is_timeout = _is_timeout(error)
+    reason = f"no answer within {seconds:.3g} s" if is_timeout else _root_text(error)
+    return TransportError(
+        f"{place}: {reason}",
+        is_timeout=is_timeout,
+        may_retry=not is_timeout and isinstance(error, _CONNECTION_ERRORS),
+        cause=_bare_copy(error),
+    )
+
+
+class _Bound(NamedTuple):
+    deadline: Deadline
+    read_timeout: float
+
+    def seconds(self) -> float:
+        left = self.deadline.left()
+        if left <= 0:
+            raise TimeoutError("the deadline has passed")
+        return min(left, self.read_timeout)
+
+
+_bound: ContextVar[_Bound] = ContextVar("cognito_m2m_bound")
+
+_CONNECTION_ERRORS = (
+    requests.ConnectionError,
+    requests.exceptions.ChunkedEncodingError,
+    urllib3_errors.ProtocolError,
+    ConnectionError,
+)
+
+
+class _BoundedReader(io.RawIOBase):
+    """The socket's bytes; each read waits for what is left of the deadline, not for its own time anew."""
+
+    def __init__(self, sock: Any, bound: _Bound) -> None:
+        self._sock = sock
+        self._bound = bound
+        # SocketIO keeps the socket open after the connection object lets go of it.
+        self._file = socket.socket.makefile(sock, "rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(self._bound.seconds())
+        return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class _BoundedSocket:
+    """A socket with a deadline, as far as ``http.client`` uses one."""
+
+    def __init__(self, sock: Any, bound: _Bound) -> None:
+        self._sock = sock
+        self._bound = bound
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def makefile(self, *_: Any, **__: Any) -> io.BufferedReader:
+        return io.BufferedReader(_BoundedReader(self._sock, self._bound))
+
+    def sendall(self, content: Any) -> None:
+        self._sock.settimeout(self._bound.seconds())
+        self._sock.sendall(content)
+
+
+class _Connection(HTTPConnection):
+    def connect(self) -> None:
+        super().connect()
+        self.sock: Any = _BoundedSocket(self.sock, _bound.get())
+
+
+class _SecureConnection(HTTPSConnection):
+    def connect(self) -> None:
+        super().connect()
+        self.sock: Any = _BoundedSocket(self.sock, _bound.get())
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+class _BoundedAdapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        return manager
+
+
+def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def _is_timeout(error: BaseException) -> bool:
+    if isinstance(error, (requests.Timeout, urllib3_errors.TimeoutError, TimeoutError)):
+        return True
+    # requests turns a read timeout inside a body into a ConnectionError around it.
+    return any(isinstance(inner, BaseException) and _is_timeout(inner) for inner in error.args)
+
+
+def _root_text(error: BaseException) -> str:
+    """The innermost operating system error, which says more in fewer words than what wraps it."""
+    seen: BaseException | None = error
+    root: BaseException = error
+    for _ in range(10):
+        if seen is None:
+            break
+        if isinstance(seen, OSError) and not isinstance(seen, requests.RequestException):
+            root = seen
+        seen = seen.__cause__ or seen.__context__
+    return f"{type(root).__name__}: {root}"
+
+
+def _bare_copy(error: Exception) -> Exception | None:
+    if not isinstance(error, requests.RequestException):
+        return None
+    return (
+        type(error)(str(error))
+        if type(error).__init__ is requests.RequestException.__init__
+        else (requests.RequestException(str(error)))
+    )

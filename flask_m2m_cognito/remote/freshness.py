@@ -1,0 +1,201 @@
+"""How good a remote value is at a moment, and what to do then: records and pure functions.
+
+A value is *fresh*, then *usable*, then *gone*. It counts as old when *either* clock says so: the
+wall clock jumps when it is set, the monotonic one may stand still while a machine sleeps.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from .transport import Deadline
+
+T = TypeVar("T")
+
+NEVER = float("-inf")
+
+_MAX_REST = 60.0
+
+
+class Moment(NamedTuple):
+    """One instant on both clocks, in seconds."""
+
+    wall: float
+    monotonic: float
+
+
+@dataclass(frozen=True)
+class Fetched(Generic[T]):
+    """A value and how long it serves; moments on the wall clock, in seconds since the epoch.
+
+    Attributes:
+        value: the value.
+        fresh_until: until then it is handed out as it is.
+        usable_until: until then it is handed out while a newer one is fetched.
+        fetched_at: when its source gave it.
+        source: ``"network"``, ``"store"`` or ``"pinned"``.
+        failure: why there is no newer one, if this is only what was left.
+    """
+
+    value: T = field(repr=False)
+    fresh_until: float
+    usable_until: float
+    fetched_at: float
+    source: str = "network"
+    failure: Exception | None = None
+
+
+@dataclass(frozen=True)
+class Ask(Generic[T]):
+    """What a fetch is for.
+
+    Attributes:
+        deadline: by when it must have ended.
+        held: what the process has now.
+        refused: somebody did not accept ``held``, so the same again is no help.
+    """
+
+    deadline: Deadline
+    held: Fetched[T] | None = None
+    refused: bool = False
+
+
+Fetch = Callable[[Ask[T]], Fetched[T]]
+"""Gives a value or raises. An error may have ``retry_after``, in seconds."""
+
+
+class Phase(enum.Enum):
+    FRESH = "fresh"
+    USABLE = "usable"
+    REFUSED = "refused"
+    GONE = "gone"
+
+
+class Step(enum.Enum):
+    SERVE = "serve what is held"
+    SERVE_AND_RENEW = "serve what is held, and fetch a newer one behind"
+    WAIT = "wait for a newer one"
+    FAIL = "say at once that there is none"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The last fetch failed."""
+
+    error: Exception
+    count: int
+    rest_until: float
+    rest_until_if_gone: float
+
+
+@dataclass(frozen=True)
+class State(Generic[T]):
+    """All that threads share, replaced whole. The flat fields are what the fast path reads."""
+
+    value: T | None = field(default=None, repr=False)
+    fresh_wall: float = NEVER
+    fresh_monotonic: float = NEVER
+    usable_wall: float = NEVER
+    usable_monotonic: float = NEVER
+    fetched_monotonic: float = NEVER
+    fetched: Fetched[T] | None = None
+    refused: bool = False
+    failure: Failure | None = None
+    renewed_monotonic: float = NEVER
+
+
+@dataclass(frozen=True)
+class Refreshed(Generic[T]):
+    """An event: a newer value was taken."""
+
+    fetched: Fetched[T]
+    recovered: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RefreshFailed:
+    """An event: a fetch failed, for the ``count``-th time in a row; callers may still have a value."""
+
+    error: Exception
+    count: int
+    retry_in: float
+    has_value: bool
+    seconds: float
+
+
+Observer = Callable[["Refreshed[Any] | RefreshFailed"], None]
+
+
+class RefreshTimeout(Exception):
+    """A fetch outlived its deadline and was given up."""
+
+
+def phase_of(state: State[Any], now: Moment) -> Phase:
+    """How good what is held is at ``now``, by the stricter of the two clocks.
+
+    >>> held = State(value="v", fetched=Fetched("v", 10, 20, 0), fresh_wall=10, fresh_monotonic=10,
+    ...              usable_wall=20, usable_monotonic=20)
+    >>> [phase_of(held, Moment(*now)).value for now in ((9, 9), (9, 10), (10, 9), (9, 20), (20, 9))]
+    ['fresh', 'usable', 'usable', 'gone', 'gone']
+    """
+    if state.fetched is None or now.wall >= state.usable_wall or now.monotonic >= state.usable_monotonic:
+        return Phase.GONE
+    if state.refused:
+        return Phase.REFUSED
+    if now.wall >= state.fresh_wall or now.monotonic >= state.fresh_monotonic:
+        return Phase.USABLE
+    return Phase.FRESH
+
+
+def next_step(phase: Phase, resting: bool) -> Step:
+    """What a caller gets in ``phase``, while its source is ``resting`` or not.
+
+    >>> next_step(Phase.USABLE, resting=False).name, next_step(Phase.GONE, resting=True).name
+    ('SERVE_AND_RENEW', 'FAIL')
+    """
+    if phase is Phase.FRESH:
+        return Step.SERVE
+    if phase is Phase.USABLE:
+        return Step.SERVE if resting else Step.SERVE_AND_RENEW
+    if phase is Phase.REFUSED:
+        return Step.SERVE if resting else Step.WAIT
+    return Step.FAIL if resting else Step.WAIT
+
+
+def rest_after(failures: int, jitter: float) -> float:
+    """Seconds to leave a failing source alone after ``failures`` failures in a row.
+
+    Doubles from 1 to 60. ``jitter``, 0 to 1, takes off up to half, so that processes
+    which failed together do not come back together.
+
+    >>> [rest_after(failures, jitter=0.0) for failures in (1, 2, 3, 2000)]
+    [1.0, 2.0, 4.0, 60.0]
+    >>> rest_after(3, jitter=1.0)
+    2.0
+    """
+    return min(_MAX_REST, 2.0 ** min(failures - 1, 6)) * (1 - jitter / 2)
+
+
+def with_value(state: State[T], fetched: Fetched[T], now: Moment) -> State[T]:
+    """``state`` with ``fetched`` in it; the wall clock's moments are put on the monotonic clock too."""
+    shift = now.monotonic - now.wall
+    return replace(
+        state,
+        value=fetched.value,
+        fetched=fetched,
+        refused=False,
+        fresh_wall=fetched.fresh_until,
+        usable_wall=fetched.usable_until,
+        fresh_monotonic=fetched.fresh_until + shift,
+        usable_monotonic=fetched.usable_until + shift,
+        fetched_monotonic=fetched_monotonic(fetched, now),
+    )
+
+
+def fetched_monotonic(fetched: Fetched[Any], now: Moment) -> float:
+    """When ``fetched`` was fetched, on the monotonic clock; one from the future counts as fetched now."""
+    return min(fetched.fetched_at - now.wall + now.monotonic, now.monotonic)

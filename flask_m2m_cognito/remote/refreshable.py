@@ -1,0 +1,366 @@
+"""One state machine that keeps a remote value fresh: a key set in one use, an access token in the other.
+
+While the value is fresh a caller gets it for one attribute read and a read of each clock. While it
+is usable a caller gets it as well, and one background thread fetches a newer. When it is gone
+callers wait for the one fetch under way. What to do is decided by :func:`phase_of` and
+:func:`next_step`; only thin methods lock.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Generic
+
+from .freshness import (
+    NEVER,
+    Ask,
+    Failure,
+    Fetch,
+    Fetched,
+    Moment,
+    Observer,
+    Phase,
+    Refreshed,
+    RefreshFailed,
+    RefreshTimeout,
+    State,
+    Step,
+    T,
+    fetched_monotonic,
+    next_step,
+    phase_of,
+    rest_after,
+    with_value,
+)
+from .transport import Deadline
+
+__all__ = [
+    "Ask",
+    "Fetch",
+    "Fetched",
+    "Phase",
+    "RefreshFailed",
+    "RefreshTimeout",
+    "Refreshable",
+    "Refreshed",
+    "State",
+    "Step",
+    "next_step",
+    "phase_of",
+    "rest_after",
+    "start_daemon",
+]
+
+_LASTING_REST = 60.0
+_LONGEST_WISH = 3600.0
+_LONGEST_WISH_IF_GONE = 60.0
+
+
+def start_daemon(run: Callable[[], None]) -> None:
+    """Run ``run`` on a thread that does not keep the process alive.
+
+    Raises:
+        RuntimeError: no thread can be started, at shutdown or at a limit.
+    """
+    threading.Thread(target=run, name="cognito-m2m-refresh", daemon=True).start()
+
+
+class _Flight:
+    """One fetch under way in this process."""
+
+    __slots__ = ("deadline", "done", "refused", "started")
+
+    def __init__(self, deadline: Deadline, started: float, refused: bool) -> None:
+        self.deadline = deadline
+        self.started = started
+        self.refused = refused
+        self.done = threading.Event()
+
+
+class _Sync:
+    """A process's lock and its flight; a forked child makes its own."""
+
+    __slots__ = ("flight", "lock")
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.flight: _Flight | None = None  # guarded by lock
+
+
+class Refreshable(Generic[T]):
+    """A value that is fetched at first use and kept fresh, for any number of threads.
+
+    Args:
+        fetch: gives a value or raises. Called by one thread at a time, unless one was given up.
+        unavailable: the error for callers, from the cause and the seconds until the next try.
+        deadline: seconds that one fetch may take, for who leads and for who waits.
+        cooldown: seconds in which :meth:`renew` and :meth:`forget` cause at most one fetch.
+        min_age: seconds for which a value is not replaced because it was refused.
+        is_lasting: whether an error won't mend by itself, so that it rests 60 s.
+        last_resort: serves at once, and whenever nothing else can be had.
+        in_background: ``False`` where a process is frozen between requests: callers fetch.
+        observer: is told how each fetch ended, outside locks.
+        wall, monotonic, jitter, start_thread: clocks in seconds, chance in 0..1, threads.
+    """
+
+    def __init__(
+        self,
+        fetch: Fetch[T],
+        *,
+        unavailable: Callable[[Exception, float], Exception],
+        deadline: float = 10.0,
+        cooldown: float = 10.0,
+        min_age: float = 0.0,
+        is_lasting: Callable[[Exception], bool] = lambda error: False,
+        last_resort: Fetched[T] | None = None,
+        in_background: bool = True,
+        observer: Observer = lambda event: None,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+        start_thread: Callable[[Callable[[], None]], None] = start_daemon,
+    ) -> None:
+        self._fetch = fetch
+        self._unavailable = unavailable
+        self._deadline = deadline
+        self._cooldown = cooldown
+        self._min_age = min_age
+        self._is_lasting = is_lasting
+        self._last_resort = last_resort
+        self._in_background = in_background
+        self._observer = observer
+        self._wall = wall
+        self._monotonic = monotonic
+        self._jitter = jitter
+        self._start_thread = start_thread
+        self._syncs: dict[int, _Sync] = {}
+        self._state: State[T] = State()  # replaced whole, under the lock; read without
+        if last_resort is not None:
+            self._state = with_value(self._state, last_resort, self._now())
+
+    def get(self) -> T:
+        """The value, waiting only if none is usable.
+
+        Raises:
+            what ``unavailable`` makes: none is usable, and none can be had now.
+        """
+        state = self._state
+        if self._wall() < state.fresh_wall and self._monotonic() < state.fresh_monotonic:
+            return state.value  # type: ignore[return-value]
+        return self._get_slowly()
+
+    def renew(self, refused: T, *, since: float = float("inf")) -> T:
+        """A value other than ``refused``, if one can be had; else what there is.
+
+        At once when what is held is another one, or was fetched after ``since`` (on the monotonic
+        clock), or while the source rests or the cooldown lasts; else after one fetch, led or joined.
+
+        Raises:
+            what ``unavailable`` makes: none is usable, and none can be had now.
+        """
+        # Twice, because a fetch that began before the refusal may end with the refused value.
+        for _ in range(2):
+            if not self._is_refused_value(refused, since):
+                break
+            flight, leads = self._board(
+                lambda: self._is_refused_value(refused, since), self._may_replace, True
+            )
+            if flight is None:
+                break
+            self._fly(flight) if leads else self._wait_for(flight)
+        return self.get()
+
+    def forget(self, refused: T) -> None:
+        """Have the next caller wait for a newer value than ``refused``, within the cooldown's bounds."""
+        with self._sync().lock:
+            if self._is_refused_value(refused) and self._may_replace():
+                self._state = replace(self._state, refused=True, fresh_wall=NEVER)
+
+    @property
+    def state(self) -> State[T]:
+        """What is held, and how the last fetch ended."""
+        return self._state
+
+    def phase(self) -> Phase:
+        """How good what is held is now."""
+        return phase_of(self._state, self._now())
+
+    def _get_slowly(self) -> T:
+        step = self._step()
+        if step in (Step.WAIT, Step.SERVE_AND_RENEW):
+            flight, leads = self._board(self._needs_fetch, self._needs_fetch)
+            if flight is not None and leads:
+                self._fly(flight, behind=step is Step.SERVE_AND_RENEW)
+            elif flight is not None and step is Step.WAIT:
+                self._wait_for(flight)
+        return self._value_or_raise()
+
+    def _value_or_raise(self) -> T:
+        state, now = self._state, self._now()
+        if phase_of(state, now) is not Phase.GONE:
+            return state.value  # type: ignore[return-value]
+        if state.failure is None:
+            raise self._unavailable(RefreshTimeout("nothing was fetched in time"), 0.0)
+        rest = max(0.0, state.failure.rest_until_if_gone - now.monotonic)
+        raise self._unavailable(state.failure.error, rest) from state.failure.error
+
+    def _needs_fetch(self) -> bool:
+        return self._step() in (Step.WAIT, Step.SERVE_AND_RENEW)
+
+    def _step(self) -> Step:
+        state, now = self._state, self._now()
+        phase = phase_of(state, now)
+        if phase is Phase.GONE and self._last_resort is not None:
+            state = self._fall_back(self._last_resort, now)
+            phase = phase_of(state, now)
+        return next_step(phase, self._is_resting(state, phase, now))
+
+    def _is_resting(self, state: State[T], phase: Phase, now: Moment) -> bool:
+        if phase is Phase.REFUSED and now.monotonic < state.renewed_monotonic + self._cooldown:
+            return True
+        if state.failure is None:
+            return False
+        failure = state.failure
+        return now.monotonic < (failure.rest_until_if_gone if phase is Phase.GONE else failure.rest_until)
+
+    def _fall_back(self, last_resort: Fetched[T], now: Moment) -> State[T]:
+        with self._sync().lock:
+            if phase_of(self._state, now) is Phase.GONE:
+                self._state = with_value(self._state, last_resort, now)
+            return self._state
+
+    def _is_refused_value(self, refused: T, since: float = float("inf")) -> bool:
+        state = self._state
+        return (
+            state.fetched is not None
+            and state.fetched_monotonic < since
+            and (state.value is refused or state.value == refused)
+        )
+
+    def _may_replace(self) -> bool:
+        state, now = self._state, self._now()
+        return (
+            now.monotonic >= state.renewed_monotonic + self._cooldown
+            and now.monotonic >= state.fetched_monotonic + self._min_age
+            and not self._is_resting(state, phase_of(state, now), now)
+        )
+
+    def _board(
+        self, is_wanted: Callable[[], bool], may_lead: Callable[[], bool], renewal: bool = False
+    ) -> tuple[_Flight | None, bool]:
+        """The flight under way, or a new one that the caller must fly; ``None`` if there is to be none."""
+        sync = self._sync()
+        if sync.flight is not None and sync.flight.deadline.passed:
+            self._give_up(sync.flight)
+        with sync.lock:
+            if not is_wanted():
+                return None, False
+            if sync.flight is not None:
+                return sync.flight, False
+            if not may_lead():
+                return None, False
+            now = self._now()
+            if renewal or self._state.refused:
+                self._state = replace(self._state, renewed_monotonic=now.monotonic)
+            sync.flight = _Flight(
+                Deadline(self._deadline, self._monotonic), now.monotonic, renewal or self._state.refused
+            )
+            return sync.flight, True
+
+    def _fly(self, flight: _Flight, behind: bool = False) -> None:
+        """Fetch, on a thread that can be left when it outlives the deadline."""
+        ask = Ask(flight.deadline, self._state.fetched, flight.refused)
+        if not self._in_background:
+            self._run(flight, ask)
+            return
+        try:
+            self._start_thread(lambda: self._run(flight, ask))
+        except (RuntimeError, OSError):
+            # No thread can be had, at shutdown or at a limit: then this one must do.
+            self._run(flight, ask)
+        if not behind:
+            self._wait_for(flight)
+
+    def _wait_for(self, flight: _Flight) -> None:
+        if not flight.done.wait(flight.deadline.left()):
+            self._give_up(flight)
+
+    def _run(self, flight: _Flight, ask: Ask[T]) -> None:
+        try:
+            outcome: Fetched[T] | Exception = self._fetch(ask)
+        except Exception as error:
+            outcome = error
+        except BaseException:
+            self._land(flight, RefreshTimeout("the fetch was aborted"))
+            raise
+        self._land(flight, outcome)
+
+    def _give_up(self, flight: _Flight) -> None:
+        self._land(flight, RefreshTimeout(f"no answer within {flight.deadline.seconds:g} s"), gives_up=True)
+
+    def _land(self, flight: _Flight, outcome: Fetched[T] | Exception, gives_up: bool = False) -> None:
+        sync = self._sync()
+        event: Refreshed[T] | RefreshFailed | None = None
+        with sync.lock:
+            is_current = sync.flight is flight
+            if is_current:
+                sync.flight = None
+            if isinstance(outcome, Fetched):
+                event = self._take(flight, outcome)
+            elif is_current:
+                event = self._note_failure(flight, outcome)
+        try:
+            if event is not None:
+                self._observer(event)
+        finally:
+            if not gives_up or is_current:
+                flight.done.set()
+
+    def _take(self, flight: _Flight, fetched: Fetched[T]) -> Refreshed[T] | RefreshFailed | None:
+        now, before = self._now(), self._state
+        if fetched.usable_until <= now.wall:
+            return self._note_failure(flight, ValueError("what was fetched has already ended"))
+        if not self._is_newer(fetched, now):
+            # A slow old answer never replaces a newer one.
+            return None
+        self._state = replace(with_value(before, fetched, now), failure=None)
+        if fetched.failure is not None:
+            return self._note_failure(flight, fetched.failure)
+        return Refreshed(fetched, before.failure is not None, now.monotonic - flight.started)
+
+    def _is_newer(self, fetched: Fetched[T], now: Moment) -> bool:
+        # On the monotonic clock: the wall clock may have been set back since.
+        return (
+            phase_of(self._state, now) is Phase.GONE
+            or fetched_monotonic(fetched, now) >= self._state.fetched_monotonic
+        )
+
+    def _note_failure(self, flight: _Flight, error: Exception) -> RefreshFailed:
+        now, before = self._now(), self._state
+        count = before.failure.count + 1 if before.failure else 1
+        rest = _LASTING_REST if self._is_lasting(error) else rest_after(count, self._jitter())
+        wish = getattr(error, "retry_after", None) or 0.0
+        failure = Failure(
+            error=error.with_traceback(None),
+            count=count,
+            rest_until=now.monotonic + max(rest, min(wish, _LONGEST_WISH)),
+            rest_until_if_gone=now.monotonic + max(rest, min(wish, _LONGEST_WISH_IF_GONE)),
+        )
+        self._state = replace(before, failure=failure)
+        has_value = phase_of(self._state, now) is not Phase.GONE
+        until = failure.rest_until if has_value else failure.rest_until_if_gone
+        return RefreshFailed(error, count, until - now.monotonic, has_value, now.monotonic - flight.started)
+
+    def _now(self) -> Moment:
+        return Moment(self._wall(), self._monotonic())
+
+    def _sync(self) -> _Sync:
+        # A lock that another thread held at a fork stays locked in the child, where that thread is
+        # not. Fork hooks alone do not run under uWSGI. setdefault is atomic.
+        pid = os.getpid()
+        return self._syncs.get(pid) or self._syncs.setdefault(pid, _Sync())

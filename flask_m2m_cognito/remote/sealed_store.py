@@ -1,0 +1,276 @@
+"""Entries and leases in a cache that a fleet shares, sealed, so that who can write to it can plant nothing.
+
+:class:`Seal` turns content into text and back; :class:`SealedStore` keeps entries and leases of
+it in a cachelib backend. Text, so that a JSON serializer works: the backends' default is
+pickle, which runs what it reads.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import hashlib
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .bounded_backend import BoundedBackend, StoreDown
+
+if TYPE_CHECKING:
+    from cryptography.fernet import Fernet
+
+FORMAT = "v1"
+"""Part of every name in the cache: another version of the library does not meet these entries."""
+
+_logger = logging.getLogger("flask_m2m_cognito.store")
+_MAX_TEXT = 256 * 1024
+_MOST_ROUNDS = 6
+
+
+class BrokenSeal(Exception):
+    """Text that was not sealed with this key, or was changed since."""
+
+
+class Seal:
+    """Authenticated encryption of JSON content (Fernet), with a key derived by HKDF.
+
+    >>> seal = Seal(b"a key of sixteen bytes or more")
+    >>> seal.open(seal.close({"answer": 42}))
+    {'answer': 42}
+
+    Args:
+        key: a secret of any length, at least 16 bytes to be worth something.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that tell keys apart and give none away."""
+        return self._derived(b"fingerprint", 8).hex()
+
+    def close(self, content: dict[str, Any]) -> str:
+        """``content`` as sealed text."""
+        sealed: bytes = self._cipher.encrypt(json.dumps(content, separators=(",", ":")).encode())
+        return sealed.decode("ascii")
+
+    def open(self, text: object) -> dict[str, Any]:
+        """The content of sealed text.
+
+        Raises:
+            BrokenSeal: it is anything else.
+        """
+        if isinstance(text, bytes):
+            text = text.decode("ascii", "replace")
+        if not isinstance(text, str) or not text.isascii() or len(text) > _MAX_TEXT:
+            raise BrokenSeal("not sealed text")
+        from cryptography.fernet import InvalidToken
+
+        try:
+            content = json.loads(self._cipher.decrypt(text.encode("ascii")))
+        except (InvalidToken, ValueError, TypeError):
+            raise BrokenSeal("does not open with this key") from None
+        if not isinstance(content, dict):
+            raise BrokenSeal("holds no object")
+        return content
+
+    @functools.cached_property
+    def _cipher(self) -> Fernet:
+        from cryptography.fernet import Fernet
+
+        return Fernet(base64.urlsafe_b64encode(self._derived(b"seal", 32)))
+
+    def _derived(self, purpose: bytes, length: int) -> bytes:
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+        return HKDF(SHA256(), length, salt=None, info=b"flask-m2m-cognito " + purpose).derive(self._key)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one process fetched, for the others. Ages in seconds, so that skewed clocks do little harm.
+
+    Attributes:
+        payload: plain JSON.
+        fetched_at: wall clock of the process that fetched it.
+        fresh_for, usable_for: seconds from then on.
+    """
+
+    payload: Any = field(repr=False)
+    fetched_at: float
+    fresh_for: float
+    usable_for: float
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to fetch for everybody. ``key`` is ``None`` where there is no store to say so."""
+
+    key: str | None
+    superseded: str | None = None
+
+
+class SealedStore:
+    """Named entries and leases over a backend that may be down, hung or hostile. No call of it raises.
+
+    Args:
+        backend: the cachelib backend, at a bounded cost.
+        seal: how content becomes text.
+        wall, monotonic: clocks in seconds.
+    """
+
+    def __init__(
+        self,
+        backend: BoundedBackend,
+        seal: Seal,
+        *,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._backend = backend
+        self._seal = seal
+        self._wall = wall
+        self._monotonic = monotonic
+        self._complained: frozenset[str] = frozenset()  # replaced whole
+        self._seen_leases: dict[str, tuple[str, float]] = {}  # replaced whole
+
+    @property
+    def works(self) -> bool:
+        """Whether the backend did the last thing that it was asked."""
+        return self._backend.works
+
+    # -- entries -----------------------------------------------------------------------------
+
+    def load(self, name: str, kind: str) -> Entry | None:
+        """The entry under ``name``, or ``None`` if there is none, it does not open, or the store is down."""
+        key = self._key(kind, name)
+        content = self._load_content(key, name, kind)
+        if content is None:
+            return None
+        try:
+            return Entry(
+                content["payload"],
+                float(content["fetched_at"]),
+                float(content["fresh_for"]),
+                float(content["usable_for"]),
+            )
+        except (KeyError, TypeError, ValueError):
+            self._complain(key, "lacks what an entry has")
+            return None
+
+    def save(self, name: str, kind: str, entry: Entry) -> None:
+        """Put ``entry`` under ``name`` for as long as it is usable."""
+        content = {
+            "payload": entry.payload,
+            "fetched_at": entry.fetched_at,
+            "fresh_for": entry.fresh_for,
+            "usable_for": entry.usable_for,
+        }
+        self._save_content(self._key(kind, name), name, kind, content, entry.usable_for)
+
+    # -- leases ------------------------------------------------------------------------------
+
+    def take_lease(self, name: str, seconds: float) -> Lease | None:
+        """The right to fetch ``name`` for ``seconds``, or ``None`` while another process has it.
+
+        A lease past its own deadline is dead, whatever the cache says of its age: Redis sets key
+        and expiry in two commands, and the file system's ``add`` never looks at an age. Its
+        successor is a lease of its own, named after the dead one, so that ``add`` lets in just one.
+        """
+        holder = uuid.uuid4().hex
+        base = key = self._key("lease", name)
+        for _ in range(_MOST_ROUNDS):
+            try:
+                if self._backend.call(self._adding(key, name, holder, seconds)):
+                    return Lease(key, None if key == base else base)
+            except StoreDown:
+                return Lease(None)
+            current = self._load_content(key, name, "lease")
+            if current is None:
+                # Given back since, or not one of ours: in either case the next round tells.
+                self._delete(key)
+            elif self._is_dead(key, current, seconds):
+                key = f"{base}:{_short_digest(str(current.get('holder')))}"
+            else:
+                return None
+        # A store that neither takes a lease nor shows one keeps nothing.
+        return Lease(None)
+
+    def give_back(self, lease: Lease) -> None:
+        """Let another process have the lease."""
+        for key in (lease.key, lease.superseded):
+            if key is not None:
+                self._delete(key)
+
+    def _adding(self, key: str, name: str, holder: str, seconds: float) -> Callable[[Any], object]:
+        text = self._close(name, "lease", {"holder": holder, "until": self._wall() + seconds})
+        return lambda backend: backend.add(key, text, _whole(seconds))
+
+    def _is_dead(self, key: str, lease: dict[str, Any], seconds: float) -> bool:
+        """By its own deadline, or by ours: we have seen it for longer than a lease lasts."""
+        holder, until = str(lease.get("holder")), lease.get("until")
+        now = self._monotonic()
+        seen_holder, since = self._seen_leases.get(key, ("", now))
+        if seen_holder != holder:
+            since = now
+            self._seen_leases = {**self._seen_leases, key: (holder, now)}
+        is_over = not isinstance(until, (int, float)) or self._wall() >= until
+        return is_over or now - since >= seconds
+
+    def _delete(self, key: str) -> None:
+        with contextlib.suppress(StoreDown):
+            self._backend.call(lambda backend: backend.delete(key))
+
+    # -- sealed content under a key ----------------------------------------------------------
+
+    def _key(self, kind: str, name: str) -> str:
+        return f"cognito-m2m:{FORMAT}:{self._seal.fingerprint}:{kind}:{_short_digest(name)}"
+
+    def _close(self, name: str, kind: str, content: dict[str, Any]) -> str:
+        return self._seal.close({**content, "name": name, "kind": kind})
+
+    def _load_content(self, key: str, name: str, kind: str) -> dict[str, Any] | None:
+        try:
+            text = self._backend.call(lambda backend: backend.get(key))
+        except StoreDown:
+            return None
+        if text is None:
+            return None
+        try:
+            content = self._seal.open(text)
+        except BrokenSeal as error:
+            self._complain(key, str(error))
+            return None
+        if content.get("name") != name or content.get("kind") != kind:
+            self._complain(key, "is the entry of another name")
+            return None
+        return content
+
+    def _save_content(self, key: str, name: str, kind: str, content: dict[str, Any], seconds: float) -> None:
+        text = self._close(name, kind, content)
+        with contextlib.suppress(StoreDown):
+            self._backend.call(lambda backend: backend.set(key, text, _whole(seconds)))
+            self._complained = self._complained - {key}
+
+    def _complain(self, key: str, problem: str) -> None:
+        """Once for each entry, until it is replaced."""
+        if key not in self._complained:
+            self._complained = self._complained | {key}
+            _logger.warning("A cached entry %s %s: it is ignored and will be replaced.", key, problem)
+
+
+def _short_digest(text: str) -> str:
+    """Memcached's names are short and without spaces; ours hold URLs."""
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _whole(seconds: float) -> int:
+    """Backends count whole seconds, and take 0 for ever."""
+    return max(1, int(seconds + 0.999))

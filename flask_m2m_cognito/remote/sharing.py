@@ -1,0 +1,136 @@
+"""A fetch that a fleet makes once: the store first, else the lease and fetch, else watch.
+
+``shared`` wraps a fetch and has its shape, so that the order can be read where it is built:
+``Refreshable(shared(fetch, store, …))``.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from .refreshable import Ask, Fetch, Fetched
+from .sealed_store import Entry, Lease, SealedStore
+
+T = TypeVar("T")
+
+LEASE_PART = 0.6
+"""Of the refresh deadline: after a dead leader there must be time left for another's fetch."""
+
+_FIRST_PAUSE = 0.02
+_LONGEST_PAUSE = 0.25
+
+
+@dataclass(frozen=True)
+class Codec(Generic[T]):
+    """How a value is put into the store and taken out.
+
+    Attributes:
+        kind: what it is, so that one kind can't be passed off as another.
+        encode: to plain JSON.
+        decode: back, given what the process holds; raises if it is not one.
+    """
+
+    kind: str
+    encode: Callable[[T], Any]
+    decode: Callable[[Any, T | None], T]
+
+
+def shared(
+    fetch: Fetch[T],
+    store: SealedStore,
+    name: str,
+    codec: Codec[T],
+    *,
+    wall: Callable[[], float] = time.time,
+    pause: Callable[[float], None] = time.sleep,
+) -> Fetch[T]:
+    """``fetch``, made by one process of all that share ``store``.
+
+    A fresh value in the store ends it, unless it is the refused one or not newer than what is
+    held. Else this process takes the lease and fetches, or watches until another has. If the
+    fetch fails, a value that is still usable in the store is better than none.
+    """
+    return _Sharing(fetch, store, name, codec, wall, pause)
+
+
+@dataclass(frozen=True)
+class _Sharing(Generic[T]):
+    fetch: Fetch[T]
+    store: SealedStore
+    name: str
+    codec: Codec[T]
+    wall: Callable[[], float]
+    pause: Callable[[float], None]
+
+    def __call__(self, ask: Ask[T]) -> Fetched[T]:
+        found = self._fresh_in_store(ask)
+        pause = _FIRST_PAUSE
+        while found is None:
+            lease = self.store.take_lease(self.name, ask.deadline.seconds * LEASE_PART)
+            if lease is not None:
+                return self._lead(ask, lease)
+            if ask.deadline.left() <= pause:
+                # Whoever has the lease is not going to make it; an answer late is better than none.
+                return self._fetch_and_save(ask)
+            self.pause(pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+            found = self._fresh_in_store(ask)
+        return found
+
+    def _lead(self, ask: Ask[T], lease: Lease) -> Fetched[T]:
+        try:
+            # The one who had the lease before may have put it there since we looked.
+            return self._fresh_in_store(ask) or self._fetch_and_save(ask)
+        finally:
+            self.store.give_back(lease)
+
+    def _fetch_and_save(self, ask: Ask[T]) -> Fetched[T]:
+        try:
+            fetched = self.fetch(ask)
+        except Exception as error:
+            left = self._usable_in_store(ask)
+            if left is None:
+                raise
+            return replace(left, failure=error)
+        self.store.save(self.name, self.codec.kind, self._entry_from(fetched))
+        return fetched
+
+    def _fresh_in_store(self, ask: Ask[T]) -> Fetched[T] | None:
+        found = self._usable_in_store(ask)
+        return found if found is not None and self.wall() < found.fresh_until else None
+
+    def _usable_in_store(self, ask: Ask[T]) -> Fetched[T] | None:
+        """What the store has, if it is any better than what is held."""
+        entry = self.store.load(self.name, self.codec.kind)
+        if entry is None:
+            return None
+        now = self.wall()
+        # A clock that runs ahead must not keep a value alive for longer than it lives.
+        fetched_at = min(entry.fetched_at, now)
+        usable_until = fetched_at + entry.usable_for
+        if not (math.isfinite(usable_until) and now < usable_until):
+            return None
+        if ask.held is not None and fetched_at <= ask.held.fetched_at:
+            return None
+        value = self._decoded(entry, ask)
+        if value is None or (ask.refused and ask.held is not None and value == ask.held.value):
+            return None
+        return Fetched(value, fetched_at + entry.fresh_for, usable_until, fetched_at, "store")
+
+    def _decoded(self, entry: Entry, ask: Ask[T]) -> T | None:
+        try:
+            return self.codec.decode(entry.payload, ask.held.value if ask.held else None)
+        except Exception:
+            return None
+
+    def _entry_from(self, fetched: Fetched[T]) -> Entry:
+        return Entry(
+            payload=self.codec.encode(fetched.value),
+            fetched_at=fetched.fetched_at,
+            fresh_for=fetched.fresh_until - fetched.fetched_at,
+            usable_for=fetched.usable_until - fetched.fetched_at,
+        )

@@ -1,0 +1,243 @@
+"""GET and form POST: one deadline over everything, a limit on what is read, the first address that answers.
+
+``requests`` bounds each wait but not their sum: a server that drips one byte a second holds a
+caller for hours. Here every wait on the socket ends by the deadline (see ``bounded_adapter``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+Timeout = tuple[float, float]
+"""Seconds for connecting, and for each read."""
+
+MAX_BODY = 64 * 1024
+"""Bytes of a body, decompressed. A key set has about 1 KiB, a token answer 2 KiB."""
+
+_WORTH_A_RETRY = frozenset({502, 503, 504})
+
+
+class Deadline:
+    """A moment on the monotonic clock by which something must have ended."""
+
+    __slots__ = ("_at", "_monotonic", "seconds")
+
+    def __init__(self, seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.seconds = seconds
+        self._monotonic = monotonic
+        self._at = monotonic() + seconds
+
+    def left(self) -> float:
+        """Seconds left, 0 when there are none."""
+        return max(0.0, self._at - self._monotonic())
+
+    @property
+    def passed(self) -> bool:
+        return self._monotonic() >= self._at
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server said, whatever its status. Redirects are answers: none is followed."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+    @property
+    def text(self) -> str:
+        return self.body.decode("utf-8", "replace")
+
+    def retry_after(self, wall: float) -> float | None:
+        """Seconds of ``Retry-After``, in either of its forms (RFC 9110, section 10.2.3)."""
+        text = self.headers.get("Retry-After", "").strip()
+        if text.isascii() and text.isdigit():
+            return float(text[:9])
+        moment = _http_date(text)
+        return None if moment is None else max(0.0, moment - wall)
+
+    def clock_offset(self, wall: float) -> float | None:
+        """Seconds by which the server's ``Date`` is ahead of ``wall``; whole seconds only."""
+        moment = _http_date(self.headers.get("Date", ""))
+        return None if moment is None else moment - wall
+
+
+class TransportError(Exception):
+    """No answer. Holds no request, no traceback of one, and no secret.
+
+    Attributes:
+        is_timeout: the time ran out.
+        may_retry: the connection failed at once, so that a second try costs little.
+        cause: an exception of ``requests`` with the same type and text, or ``None``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        is_timeout: bool = False,
+        may_retry: bool = False,
+        cause: Exception | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.is_timeout = is_timeout
+        self.may_retry = may_retry
+        self.cause = cause
+
+
+class Form:
+    """Form fields to send. Not a mapping, and mute: error trackers walk dictionaries in stack frames."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        self._fields = dict(fields)
+
+    def encoded(self) -> bytes:
+        return urlencode(self._fields).encode("ascii")
+
+
+class BasicCredentials:
+    """A client id and secret for the Basic scheme, as mute as :class:`Form`."""
+
+    __slots__ = ("_header",)
+
+    def __init__(self, header: str) -> None:
+        self._header = header
+
+    def header(self) -> str:
+        return self._header
+
+
+class Transport:
+    """Sends one request at a time to the first address that answers; keeps no connection.
+
+    Args:
+        timeout: seconds for connecting and for each read.
+        max_body: bytes of a body that are read; more is an error.
+    """
+
+    def __init__(self, timeout: Timeout = (3.05, 5.0), max_body: int = MAX_BODY) -> None:
+        self._timeout = timeout
+        self._max_body = max_body
+
+    def get(self, urls: Sequence[str], deadline: Deadline, is_final: Callable[[Answer], bool]) -> Answer:
+        """The first final answer to GET, see :func:`first_answer`."""
+        return first_answer(urls, deadline, is_final, lambda url, seconds: self._try(url, seconds))
+
+    def post_form(
+        self,
+        urls: Sequence[str],
+        form: Form,
+        deadline: Deadline,
+        is_final: Callable[[Answer], bool],
+        credentials: BasicCredentials | None = None,
+    ) -> Answer:
+        """The first final answer to POST of ``form``, see :func:`first_answer`."""
+        return first_answer(
+            urls, deadline, is_final, lambda url, seconds: self._try(url, seconds, form, credentials)
+        )
+
+    def _try(
+        self,
+        url: str,
+        seconds: float,
+        form: Form | None = None,
+        credentials: BasicCredentials | None = None,
+    ) -> Answer | TransportError:
+        # A failure is returned, not raised: a raised one would carry the frames of requests,
+        # whose locals hold the encoded form, into every error tracker.
+        from .bounded_adapter import bounded_session, failure_from
+
+        connect, read = self._timeout
+        deadline = Deadline(seconds)
+        try:
+            with (
+                bounded_session(deadline, read) as session,
+                session.request(
+                    "GET" if form is None else "POST",
+                    url,
+                    data=None if form is None else form.encoded(),
+                    headers=_headers(form, credentials),
+                    timeout=(min(connect, seconds), min(read, seconds)),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
+                body = self._body(response)
+                if body is None:
+                    return TransportError(f"{_place(url)} sent more than {self._max_body} bytes")
+                return Answer(url, response.status_code, response.headers, body)
+        except Exception as error:
+            return failure_from(error, _place(url), seconds)
+
+    def _body(self, response: Any) -> bytes | None:
+        body = bytearray()
+        for chunk in response.iter_content(8192):
+            body += chunk
+            if len(body) > self._max_body:
+                return None
+        return bytes(body)
+
+
+def first_answer(
+    urls: Sequence[str],
+    deadline: Deadline,
+    is_final: Callable[[Answer], bool],
+    ask: Callable[[str, float], Answer | TransportError],
+) -> Answer:
+    """The first final answer of ``urls``, asked in order; else the last answer that there was.
+
+    Each address gets an equal share of the time left, so that one that hangs does not starve
+    the next. A single address gets all of it, and one more try, at once, if its connection
+    failed or it said 502, 503 or 504 without ``Retry-After``.
+
+    Raises:
+        TransportError: no address answered.
+    """
+    last: Answer | TransportError = TransportError("no time left to ask", is_timeout=True)
+    for position, url in enumerate(urls):
+        seconds = deadline.left() / (len(urls) - position)
+        if seconds <= 0:
+            break
+        last = ask(url, seconds)
+        if isinstance(last, Answer) and is_final(last):
+            return last
+    if len(urls) == 1 and _is_worth_a_retry(last) and not deadline.passed:
+        last = ask(urls[0], deadline.left())
+    if isinstance(last, TransportError):
+        raise last
+    return last
+
+
+def _is_worth_a_retry(outcome: Answer | TransportError) -> bool:
+    if isinstance(outcome, TransportError):
+        return outcome.may_retry
+    return outcome.status in _WORTH_A_RETRY and "Retry-After" not in outcome.headers
+
+
+def _headers(form: Form | None, credentials: BasicCredentials | None) -> dict[str, str]:
+    headers = {"Accept": "application/json"}
+    if form is not None:
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+    if credentials is not None:
+        headers["Authorization"] = credentials.header()
+    return headers
+
+
+def _place(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _http_date(text: str) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None

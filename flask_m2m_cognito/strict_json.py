@@ -1,0 +1,51 @@
+"""JSON and base64url as RFC 8725 wants them read: one meaning for each text, or none."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Any, NoReturn
+
+_BASE64URL = re.compile(rb"[A-Za-z0-9_-]*")
+
+
+def parse_object(text: bytes) -> dict[str, Any]:
+    """The JSON object in ``text``, UTF-8.
+
+    Raises:
+        ValueError: it is not one, has a name twice (at any depth), or ``NaN`` or ``Infinity``,
+            or nests too deep.
+    """
+    try:
+        value = json.loads(text.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("nests too deep") from None
+    if not isinstance(value, dict):
+        raise ValueError("is not an object")
+    return value
+
+
+def decode_base64url(text: bytes) -> bytes:
+    """The bytes of unpadded base64url in its one canonical form (RFC 7515, section 2).
+
+    Raises:
+        ValueError: padding, another alphabet, a length that can't be, or bits that say nothing.
+    """
+    if _BASE64URL.fullmatch(text) is None or len(text) % 4 == 1:
+        raise ValueError("is not base64url")
+    content = base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4))
+    if len(text) % 4 and base64.urlsafe_b64encode(content).rstrip(b"=") != text:
+        raise ValueError("is not canonical base64url")
+    return content
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("has a name twice")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"has {name}")

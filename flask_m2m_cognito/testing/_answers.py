@@ -1,0 +1,66 @@
+"""Answers of a local pool, in the form in which Cognito gives them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+Body = Mapping[str, Any] | str | bytes
+Headers = Mapping[str, "str | None"]
+
+JSON_TYPE = "application/json;charset=UTF-8"
+NO_STORE = {"Cache-Control": "no-cache, no-store, max-age=0, must-revalidate", "Pragma": "no-cache"}
+KEEP_A_DAY = {"Cache-Control": "public, max-age=86400"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One HTTP answer. A header that is ``None`` is not sent."""
+
+    status: int
+    body: bytes
+    headers: Headers
+
+
+def json_answer(content: Mapping[str, Any], status: int = 200, headers: Headers | None = None) -> Answer:
+    """``content`` as JSON."""
+    return Answer(status, encoded(content), {"Content-Type": JSON_TYPE, **(headers or {})})
+
+
+def oauth_error(code: str) -> Answer:
+    """RFC 6749, section 5.2. Cognito gives 400 for all of them, ``invalid_client`` too."""
+    return json_answer({"error": code}, 400, NO_STORE)
+
+
+def service_error(status: int) -> Answer:
+    """An answer from in front of Cognito or beside it: a message, and no OAuth error."""
+    if status < 400:
+        return Answer(status, b"", {})
+    return json_answer({"message": _phrase(status)}, status)
+
+
+def encoded(body: Body) -> bytes:
+    """``body`` as it goes over the wire: a mapping is JSON."""
+    if isinstance(body, bytes):
+        return body
+    text = body if isinstance(body, str) else json.dumps(body, separators=(",", ":"))
+    return text.encode()
+
+
+def merged_headers(*layers: Headers) -> dict[str, str]:
+    """The headers of all layers: the later one wins, whatever the case; ``None`` takes one out."""
+    merged: dict[str, tuple[str, str | None]] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            merged[name.lower()] = (name, value)
+    return {name: value for name, value in merged.values() if value is not None}
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unknown"

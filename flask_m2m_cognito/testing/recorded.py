@@ -1,0 +1,76 @@
+"""What a local pool remembers of the requests that it got."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from email.message import Message
+from typing import Literal, get_args
+from urllib.parse import parse_qsl
+
+Endpoint = Literal["jwks", "token", "openid-configuration", "other"]
+ENDPOINTS: tuple[Endpoint, ...] = get_args(Endpoint)
+
+FORM_TYPE = "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedRequest:
+    """One request as a local pool received it. Its repr shows no secret and no token.
+
+    Attributes:
+        endpoint: ``"jwks"``, ``"token"``, ``"openid-configuration"`` or ``"other"``.
+        method: the HTTP method.
+        path: the path without the query.
+        query: what stood behind the question mark.
+        headers: as received; ``headers["Authorization"]`` whatever the case, ``None`` if absent.
+        body: as received.
+        form: the body's parameters, if it is a form; a name that is repeated has its last value.
+        at: when it came, by the pool's clock.
+    """
+
+    endpoint: Endpoint
+    method: str
+    path: str
+    query: str = field(repr=False)
+    headers: Message = field(repr=False)
+    body: bytes = field(repr=False)
+    form: dict[str, str] = field(repr=False)
+    at: float
+
+    @property
+    def form_pairs(self) -> list[tuple[str, str]]:
+        """The body's parameters in order, repeated ones too; empty if it is no form."""
+        return _form_pairs(self.headers, self.body)
+
+
+def recorded_request(
+    *, pool_id: str, method: str, target: str, headers: Message, body: bytes, at: float
+) -> RecordedRequest:
+    """The record of a request for ``target``, the path and query of its first line."""
+    path, _, query = target.partition("?")
+    return RecordedRequest(
+        endpoint=_endpoint_of(path, pool_id),
+        method=method,
+        path=path,
+        query=query,
+        headers=headers,
+        body=body,
+        form=dict(_form_pairs(headers, body)),
+        at=at,
+    )
+
+
+def _endpoint_of(path: str, pool_id: str) -> Endpoint:
+    """Which endpoint answers at ``path``."""
+    endpoints: dict[str, Endpoint] = {
+        "/oauth2/token": "token",
+        f"/{pool_id}/.well-known/jwks.json": "jwks",
+        f"/{pool_id}/.well-known/openid-configuration": "openid-configuration",
+    }
+    return endpoints.get(path, "other")
+
+
+def _form_pairs(headers: Message, body: bytes) -> list[tuple[str, str]]:
+    if headers.get_content_type() != FORM_TYPE:
+        return []
+    return parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)

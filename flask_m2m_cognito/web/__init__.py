@@ -1,0 +1,1 @@
+"""Flask: what a view demands, and what a caller is answered."""

@@ -1,0 +1,107 @@
+"""What a view demands of a token: plain data that the guard holds it to, and that tools can read."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..exceptions import ConfigurationError
+from ..scopes import ScopeMatch, check_match, is_scope
+
+ATTRIBUTE = "__cognito_m2m_demands__"
+"""Where a guarded view carries its demands, a tuple: all of them hold."""
+
+ByMethod = Mapping[str, "str | Iterable[str]"]
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What one guard demands.
+
+    Attributes:
+        scopes: which must be there; none is any valid token.
+        match: all of them, or any.
+        clients: which may call; ``None`` is all that the application lets in.
+        by_method: scopes for each HTTP method instead; a method that is not in it is refused.
+    """
+
+    scopes: frozenset[str] = frozenset()
+    match: ScopeMatch = "all"
+    clients: frozenset[str] | None = None
+    by_method: Mapping[str, frozenset[str]] | None = None
+
+    def scopes_for(self, method: str) -> frozenset[str] | None:
+        """The scopes for an HTTP method, or ``None`` if it is not in the map."""
+        if self.by_method is None:
+            return self.scopes
+        scopes = self.by_method.get(method)
+        # HEAD is GET without the body, for Flask's routing too.
+        return self.by_method.get("GET") if scopes is None and method == "HEAD" else scopes
+
+
+def demand_from(
+    scopes: tuple[Any, ...], match: str, clients: Iterable[str] | None, by_method: ByMethod | None
+) -> Demand:
+    """The demand that a decorator's arguments make.
+
+    Raises:
+        ConfigurationError: an argument can't be right; raised when the decorator runs, at import.
+    """
+    if len(scopes) == 1 and (callable(scopes[0]) or inspect.isclass(scopes[0])):
+        raise ConfigurationError(
+            "require_scopes needs parentheses: @require_scopes() lets any valid token in."
+        )
+    check_match(match)
+    if by_method is not None and scopes:
+        raise ConfigurationError("Give scopes either for every method or by_method, not both.")
+    return Demand(
+        scopes=frozenset(_checked(scope) for scope in scopes),
+        match=match,  # type: ignore[arg-type]
+        clients=_client_ids(clients),
+        by_method=None if by_method is None else _by_method(by_method),
+    )
+
+
+def demands_of(view: Callable[..., Any]) -> tuple[Demand, ...]:
+    """What a view function demands; none if it is not guarded by a decorator."""
+    demands: tuple[Demand, ...] = getattr(view, ATTRIBUTE, ())
+    return demands
+
+
+def _checked(scope: object) -> str:
+    if isinstance(scope, (list, tuple, set, frozenset)):
+        raise ConfigurationError(f"Give scopes one by one, not as {scope!r}: require_scopes(*scopes).")
+    if not is_scope(scope):
+        raise ConfigurationError(
+            f"{scope!r} is not a scope: one text of printable ASCII without space, quote and backslash."
+        )
+    return str(scope)
+
+
+def _client_ids(clients: Iterable[str] | None) -> frozenset[str] | None:
+    if clients is None:
+        return None
+    if isinstance(clients, (str, bytes)) or not isinstance(clients, Iterable):
+        raise ConfigurationError(f"clients must be a list of client ids, not {clients!r}.")
+    ids = frozenset(clients)
+    if not ids or not all(isinstance(each, str) and each for each in ids):
+        raise ConfigurationError(f"clients must be a list of at least one client id, not {clients!r}.")
+    return ids
+
+
+def _by_method(by_method: ByMethod) -> dict[str, frozenset[str]]:
+    if not isinstance(by_method, Mapping) or not by_method:
+        raise ConfigurationError(
+            f'by_method must be a map such as {{"GET": "items/read"}}, not {by_method!r}.'
+        )
+    demanded: dict[str, frozenset[str]] = {}
+    for method, scopes in by_method.items():
+        if not isinstance(method, str) or not method.isalpha():
+            raise ConfigurationError(f"by_method must name HTTP methods, not {method!r}.")
+        if method.upper() in demanded:
+            raise ConfigurationError(f"by_method names {method.upper()} twice.")
+        listed = (scopes,) if isinstance(scopes, str) or not isinstance(scopes, Iterable) else tuple(scopes)
+        demanded[method.upper()] = frozenset(_checked(scope) for scope in listed)
+    return demanded

@@ -1,0 +1,195 @@
+"""Guards views: a request's token is validated and held to what the view demands."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, cast
+
+from flask import Flask, current_app, g, request
+from werkzeug.local import LocalProxy
+
+from ..exceptions import ConfigurationError, KeysUnavailableError, Reason, TokenValidationError
+from ..inbound.bearer import MAX_HEADER, bearer_token
+from ..inbound.validated_access_token import ValidatedAccessToken
+from ..inbound.validator import CognitoAccessTokenValidator, insufficient_scope
+from ..scopes import has_scopes
+from .demand import ATTRIBUTE, ByMethod, Demand, demand_from, demands_of
+from .problems import Wording, problem_from
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+EXTENSION = "cognito_m2m"
+"""The key of ``app.extensions`` under which an application's parts are."""
+
+_PREFIX = "Bearer "
+
+_logger = logging.getLogger("flask_m2m_cognito.auth")
+
+
+class Guard:
+    """Lets requests of one application in, or raises the answer that refuses them.
+
+    Args:
+        validator: checks tokens.
+        wording: the application's part of answers.
+        header_name: the header that holds the token.
+    """
+
+    def __init__(
+        self, validator: CognitoAccessTokenValidator, wording: Wording, header_name: str = "Authorization"
+    ) -> None:
+        self._validator = validator
+        self._wording = wording
+        self._environ_key = "HTTP_" + header_name.upper().replace("-", "_")
+
+    def admit(self, demand: Demand) -> None:
+        """Put the request's token on ``flask.g``, if it is what ``demand`` wants.
+
+        Raises:
+            Problem: it is not, or there is none.
+        """
+        environ = _request().environ
+        try:
+            token = self._token_from(environ)
+            _hold(token, demand, environ["REQUEST_METHOD"])
+        except (TokenValidationError, KeysUnavailableError) as error:
+            raise self._refusal(error, environ) from error
+        context = _context_globals()
+        context.m2m_token = token
+        context.m2m_claims = token.claims
+
+    def _token_from(self, environ: dict[str, Any]) -> ValidatedAccessToken:
+        value = environ.get(self._environ_key)
+        if value is not None and value.startswith(_PREFIX) and len(value) <= MAX_HEADER:
+            # A token that is remembered was taken apart strictly when it was new.
+            known = self._validator.remembered(value[7:])
+            if known is not None:
+                return self._validator.check(known)
+        token = bearer_token([] if value is None else [value])
+        if token is None:
+            raise TokenValidationError("This request has no access token.", reason="missing_token")
+        return self._validator.validate(token)
+
+    def _refusal(
+        self, error: TokenValidationError | KeysUnavailableError, environ: dict[str, Any]
+    ) -> Exception:
+        kid = getattr(error, "kid", None)
+        _logger.info(
+            "Refused a request: %s",
+            error.reason,
+            extra={"reason": error.reason, "kid": kid, "path": environ.get("PATH_INFO", "")},
+        )
+        return problem_from(error, self._wording)
+
+
+def require_scopes(
+    *scopes: str,
+    match: str = "all",
+    clients: Iterable[str] | None = None,
+    by_method: ByMethod | None = None,
+) -> Callable[[View], View]:
+    """A decorator that lets only requests with a good access token reach a view.
+
+    For view functions, sync and async, for methods of a ``MethodView``, and for ``View.decorators``.
+    The token is on ``g.m2m_token``, its claims on ``g.m2m_claims``.
+
+    Args:
+        scopes: what the token must have; none is any valid token.
+        match: ``"all"`` of them or ``"any"``.
+        clients: client ids that may call this view; ``None`` is every one that the application lets in.
+        by_method: instead of ``scopes``: for each HTTP method one scope or a list. GET covers HEAD.
+            A method that is not in it is refused with 403.
+
+    Raises:
+        ConfigurationError: an argument can't be right (a ``ValueError``), when the decorator runs.
+    """
+    demand = demand_from(scopes, match, clients, by_method)
+
+    def decorate(view: View) -> View:
+        return guarded(view, demand)
+
+    return decorate
+
+
+def guarded(view: View, demand: Demand) -> View:
+    """``view``, reached only by requests that meet ``demand``."""
+    if inspect.isclass(view):
+        raise ConfigurationError(
+            f"require_scopes guards functions: for the class {view.__name__} use its "
+            "decorators = [require_scopes(…)], or decorate its methods."
+        )
+    wrapper: Callable[..., Any]
+    if inspect.iscoroutinefunction(view):
+
+        @functools.wraps(view)
+        async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            current_guard().admit(demand)
+            return await view(*args, **kwargs)
+
+    else:
+
+        @functools.wraps(view)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            current_guard().admit(demand)
+            return view(*args, **kwargs)
+
+    setattr(wrapper, ATTRIBUTE, (demand, *demands_of(view)))
+    return cast("View", wrapper)
+
+
+def current_guard() -> Guard:
+    """The guard of the application that handles this request.
+
+    Raises:
+        RuntimeError: it has none.
+    """
+    app = _application()
+    parts = app.extensions.get(EXTENSION)
+    if parts is None:
+        raise RuntimeError(
+            f"A view of {app.name!r} is guarded, but CognitoM2M was not initialised with this application: "
+            "call m2m.init_app(app)."
+        )
+    guard: Guard | None = parts.guard
+    if guard is None:
+        raise RuntimeError(
+            f"A view of {app.name!r} is guarded, but no user pool is trusted: set COGNITO_M2M_USER_POOL_ID."
+        )
+    return guard
+
+
+def _current_token() -> Any:
+    if "m2m_token" not in g:
+        raise RuntimeError("There is no access token: this view is not guarded by require_scopes.")
+    return g.m2m_token
+
+
+current_token = cast("ValidatedAccessToken", LocalProxy(_current_token))
+"""The access token of the current request; false where there is none."""
+
+
+# Each attribute read through a proxy resolves it anew, at 1.1 us against 0.13 for once.
+_request = cast("Any", request)._get_current_object
+_context_globals = cast("Any", g)._get_current_object
+
+
+def _application() -> Flask:
+    return cast("Flask", cast("Any", current_app)._get_current_object())
+
+
+def _hold(token: ValidatedAccessToken, demand: Demand, method: str) -> None:
+    """Raise unless ``token`` is what ``demand`` wants for ``method``."""
+    scopes = demand.scopes_for(method)
+    if scopes is None:
+        raise _refused("method_not_allowed", "This method is not allowed here for any access token.")
+    if demand.clients is not None and token.client_id not in demand.clients:
+        raise _refused("client_not_allowed", "The access token's client is not allowed here.")
+    if not has_scopes(token.scopes, scopes, demand.match):
+        raise insufficient_scope(token.scopes, scopes, demand.match)
+
+
+def _refused(reason: Reason, message: str) -> TokenValidationError:
+    return TokenValidationError(message, reason=reason)

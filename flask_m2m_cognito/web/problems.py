@@ -1,0 +1,200 @@
+"""What a caller is answered: one table from a reason to a status, a challenge and a body.
+
+Each is a werkzeug exception, so that an application's handlers for the code or the class replace it.
+
+Sources: RFC 6750, section 3 (challenge); RFC 9457 (body); RFC 9110, section 10.2.3 (Retry-After).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, ServiceUnavailable, Unauthorized
+from werkzeug.http import quote_header_value
+
+from ..exceptions import (
+    InsufficientScopeError,
+    KeysUnavailableError,
+    Reason,
+    TokenUnavailableError,
+    TokenValidationError,
+)
+from ..scopes import join_scopes
+
+DEFAULT_RETRY_AFTER = 5.0
+"""Seconds, where nothing better is known."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """How a reason is answered. ``error`` is the challenge's code (RFC 6750, section 3.1), if it has one."""
+
+    status: int
+    title: str
+    error: str | None = None
+
+
+_INVALID_TOKEN = Row(401, "Invalid access token", "invalid_token")
+
+ANSWERS: dict[str, Row] = {
+    "missing_token": Row(401, "Access token required"),
+    "bad_header": Row(400, "Malformed Authorization header", "invalid_request"),
+    "malformed": _INVALID_TOKEN,
+    "wrong_algorithm": _INVALID_TOKEN,
+    "wrong_issuer": _INVALID_TOKEN,
+    "unknown_key": _INVALID_TOKEN,
+    "bad_signature": _INVALID_TOKEN,
+    "wrong_token_use": _INVALID_TOKEN,
+    "expired": _INVALID_TOKEN,
+    "not_yet_valid": _INVALID_TOKEN,
+    "missing_client_id": _INVALID_TOKEN,
+    "user_token": _INVALID_TOKEN,
+    "wrong_audience": _INVALID_TOKEN,
+    "rejected_by_check": _INVALID_TOKEN,
+    "invalid": _INVALID_TOKEN,
+    "client_not_allowed": Row(403, "Client not allowed"),
+    "method_not_allowed": Row(403, "Method not allowed for this token"),
+    "insufficient_scope": Row(403, "Insufficient scope", "insufficient_scope"),
+    "keys_unavailable": Row(503, "Access tokens can't be checked at the moment"),
+    "token_unavailable": Row(503, "Another service can't be called at the moment"),
+}
+
+
+@dataclass(frozen=True)
+class Wording:
+    """An application's part of every answer.
+
+    Attributes:
+        realm: of the challenge.
+        problem_type_base: a URL to which a reason is appended for a problem's ``type``.
+        challenge_suffix: more parameters of the challenge.
+    """
+
+    realm: str
+    problem_type_base: str | None = None
+    challenge_suffix: str = ""
+
+    def problem_type(self, reason: str) -> str:
+        return f"{self.problem_type_base}{reason}" if self.problem_type_base else "about:blank"
+
+
+_NO_WORDING = Wording("")
+
+
+class Problem(HTTPException):
+    """A refusal as ``application/problem+json``. ``reason`` and ``error`` say what happened.
+
+    Attributes:
+        reason: which check failed.
+        error: the exception behind it.
+    """
+
+    reason: Reason = "invalid"
+    title: str = ""
+    error: Exception | None = None
+    wording: Wording = _NO_WORDING
+    challenge: str | None = None
+    retry_after: Any = None
+
+    def get_body(self, environ: Any = None, scope: Any = None) -> str:
+        return json.dumps(
+            {
+                "type": self.wording.problem_type(self.reason),
+                "title": self.title,
+                "status": self.code,
+                "detail": self.description,
+                "reason": self.reason,
+            }
+        )
+
+    def get_headers(self, environ: Any = None, scope: Any = None) -> list[tuple[str, str]]:
+        headers = [("Content-Type", "application/problem+json"), ("Cache-Control", "no-store")]
+        if self.challenge is not None:
+            headers.append(("WWW-Authenticate", self.challenge))
+        if self.code == 503:
+            headers.append(("Retry-After", str(whole_seconds(self.retry_after))))
+        return headers
+
+
+class BadRequestProblem(Problem, BadRequest):
+    """400."""
+
+
+class UnauthorizedProblem(Problem, Unauthorized):
+    """401."""
+
+
+class ForbiddenProblem(Problem, Forbidden):
+    """403."""
+
+
+class UnavailableProblem(Problem, ServiceUnavailable):
+    """503."""
+
+    retry_after: Any = None
+
+
+_CLASSES: dict[int, type[Problem]] = {
+    400: BadRequestProblem,
+    401: UnauthorizedProblem,
+    403: ForbiddenProblem,
+    503: UnavailableProblem,
+}
+
+
+class TokenUnavailableProblem(TokenUnavailableError, UnavailableProblem):
+    """No token to call another service with: 503, unless the application handles either of its parents."""
+
+    reason: Reason = "token_unavailable"
+    title = ANSWERS["token_unavailable"].title
+    retry_after: Any = None
+
+    def __init__(self, message: str, *, wording: Wording = _NO_WORDING, **said: Any) -> None:
+        TokenUnavailableError.__init__(self, message, **said)
+        # werkzeug's part: what the callers of this service are told. The text is for its operators.
+        self.description = "This service has no access token for a service that it calls."
+        self.wording = wording
+        self.args = (message,)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.args[0]!r})"
+
+
+def problem_from(error: TokenValidationError | KeysUnavailableError, wording: Wording) -> Problem:
+    """The answer to a request that was refused because of ``error``."""
+    row = ANSWERS[error.reason]
+    problem = _CLASSES[row.status](str(error))
+    problem.reason = error.reason
+    problem.title = row.title
+    problem.error = error
+    problem.wording = wording
+    if isinstance(error, KeysUnavailableError):
+        problem.retry_after = error.retry_after
+    else:
+        problem.challenge = challenge_from(error, row, wording)
+    return problem
+
+
+def challenge_from(error: TokenValidationError, row: Row, wording: Wording) -> str:
+    """The ``WWW-Authenticate`` of a refusal (RFC 6750, section 3)."""
+    # werkzeug's WWWAuthenticate leaves token-like values bare, but a realm must be quoted.
+    parameters = {"realm": wording.realm}
+    if row.error is not None:
+        parameters |= {"error": row.error, "error_description": str(error)}
+    if isinstance(error, InsufficientScopeError):
+        parameters["scope"] = join_scopes(error.required_scopes)
+    text = ", ".join(
+        f"{name}={quote_header_value(value, allow_token=False)}" for name, value in parameters.items()
+    )
+    return f"Bearer {text}{wording.challenge_suffix}"
+
+
+def whole_seconds(seconds: float | None) -> int:
+    """Seconds for ``Retry-After``: whole, and at least one."""
+    return max(1, math.ceil(DEFAULT_RETRY_AFTER if seconds is None else seconds))

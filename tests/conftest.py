@@ -1,0 +1,71 @@
+"""Fixtures for every test: real Redis and Memcached.
+
+``redis_server`` and ``memcached_server`` run for the whole session and are empty at the start of each test
+that asks for them. A test that stops its server asks for ``own_redis`` or ``own_memcached``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+import pytest
+
+from tests.services import Service, ServiceMissing, running_memcached, running_redis
+
+_SERVICE_FIXTURES = frozenset({"own_memcached", "own_redis", "memcached_server", "redis_server"})
+
+
+@pytest.fixture
+def redis_server(_shared_redis: Service) -> Service:
+    """The session's Redis, empty."""
+    _shared_redis.empty()
+    return _shared_redis
+
+
+@pytest.fixture
+def memcached_server(_shared_memcached: Service) -> Service:
+    """The session's Memcached, empty."""
+    _shared_memcached.empty()
+    return _shared_memcached
+
+
+@pytest.fixture
+def own_redis() -> Iterator[Service]:
+    """A Redis of this test alone, which may pause or stop it."""
+    yield from _service(running_redis())
+
+
+@pytest.fixture
+def own_memcached() -> Iterator[Service]:
+    """A Memcached of this test alone, which may pause or stop it."""
+    yield from _service(running_memcached())
+
+
+@pytest.fixture(scope="session")
+def _shared_redis() -> Iterator[Service]:
+    yield from _service(running_redis())
+
+
+@pytest.fixture(scope="session")
+def _shared_memcached() -> Iterator[Service]:
+    yield from _service(running_memcached())
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses by the marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not _SERVICE_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("services")
+
+
+def _service(running: AbstractContextManager[Service]) -> Iterator[Service]:
+    """The started service, else a skip that says what is missing, or in CI a failure."""
+    try:
+        with running as service:
+            yield service
+    except ServiceMissing as missing:
+        if os.environ.get("CI"):
+            pytest.fail(f"{missing}, and in CI every test must run", pytrace=False)
+        pytest.skip(str(missing))

@@ -1,0 +1,74 @@
+"""A program that uses the library as the README does; mypy --strict checks that it is typed."""
+
+from __future__ import annotations
+
+import requests
+from flask import Flask, g
+from flask.typing import ResponseReturnValue
+
+from flask_m2m_cognito import (
+    CognitoAccessTokenValidator,
+    CognitoM2M,
+    CognitoM2MClient,
+    CognitoTokenRequestError,
+    TokenResponse,
+    ValidatedAccessToken,
+    current_token,
+    require_scopes,
+)
+from flask_m2m_cognito.testing import LocalUserPool
+
+m2m = CognitoM2M()
+
+
+@require_scopes("inventory/read")
+def caller() -> str:
+    return current_token.client_id
+
+
+def create_app() -> Flask:
+    app = Flask(__name__)
+    app.config.from_prefixed_env()
+    m2m.init_app(app)
+
+    @app.get("/items")
+    @m2m.require_scopes("inventory/read")
+    def items() -> ResponseReturnValue:
+        token: ValidatedAccessToken = g.m2m_token
+        return {"caller": token.client_id, "scopes": sorted(token.scopes)}
+
+    @app.post("/orders")
+    @m2m.require_scopes("orders/write", "orders/admin", match="any", clients=["billing"])
+    async def order() -> ResponseReturnValue:
+        reply = requests.post("https://stock.example.com/reserve", json={}, auth=m2m.auth(), timeout=5)
+        with m2m.session("stock/write", client="billing") as session:
+            session.get("https://stock.example.com/")
+        return {"status": reply.status_code, "token": m2m.token(["stock/write"])}
+
+    @app.route("/stock", methods=["GET", "POST"])
+    @m2m.require_scopes(by_method={"GET": "inventory/read", "POST": ["inventory/write"]})
+    def stock() -> ResponseReturnValue:
+        return {
+            "expires_in": current_token.expires_in,
+            "may": current_token.has_scopes("a", "b", match="any"),
+        }
+
+    app.add_url_rule("/caller", view_func=caller)
+    return app
+
+
+def without_flask() -> frozenset[str]:
+    client = CognitoM2MClient(
+        token_url="https://acme.example.com/oauth2/token", client_id="a", client_secret="b"
+    )
+    try:
+        answer: TokenResponse = client.fetch_token(scopes=["a/read"], timeout=(3.05, 10))
+    except CognitoTokenRequestError as error:
+        raise SystemExit(error.error_code) from error
+    validator = CognitoAccessTokenValidator(region="us-west-2", user_pool_id="us-west-2_AbCdEfGhI")
+    return validator.validate(answer.access_token).scopes
+
+
+def with_local_pool() -> str:
+    with LocalUserPool() as pool:
+        return pool.token(scopes="inventory/read", client_id="billing")
