@@ -74,12 +74,21 @@ class TokenValidationError(M2MCognitoError):
     Attributes:
         reason: which check it failed, from :data:`Reason`.
         kid: the token's unverified key id, where it has one, for logs.
+        pool: the id of the user pool that the token says it is from, if that is a trusted one, for logs.
     """
 
-    def __init__(self, message: str = "", *, reason: Reason = "invalid", kid: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        reason: Reason = "invalid",
+        kid: str | None = None,
+        pool: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.reason: Reason = reason
         self.kid = kid
+        self.pool = pool
 
 
 class InsufficientScopeError(TokenValidationError):

@@ -2,90 +2,30 @@
 
 from __future__ import annotations
 
-import functools
-import logging
-import os
-import warnings
 import weakref
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flask import Flask, current_app
 
-from .inbound.key_set import parse_key_set
-from .inbound.key_source import KeyTimes, TrustedPool, trusted_pool_from
-from .inbound.user_pool import UserPool, user_pool_from
+from .app_parts import AppM2M, app_parts_from
 from .inbound.validator import CognitoAccessTokenValidator
 from .outbound.bearer_auth import BearerAuth, bearer_auth
 from .outbound.token_endpoint import CognitoM2MClient
-from .outbound.token_source import TokenPolicy, TokenSource
-from .outbound.token_sources import ClientName, Scopes, TokenSources
-from .remote.bounded_backend import BoundedBackend
-from .remote.sealed_store import Seal, SealedStore
-from .remote.transport import Transport
-from .settings import ClientSettings, Settings, settings_from
-from .state_log import refresh_log, store_log
-from .web.cache_backend import backend_finder, is_in_process, shares_with_others, unpickles
+from .outbound.token_source import TokenSource
+from .outbound.token_sources import ClientName, Scopes
+from .settings import settings_from
 from .web.demand import ByMethod
-from .web.guard import EXTENSION, Guard, require_scopes
-from .web.problems import TokenUnavailableProblem, Wording
+from .web.guard import EXTENSION, require_scopes
+from .web.health_views import health_blueprint_of
 
 if TYPE_CHECKING:
     import requests
+    from flask import Blueprint
     from flask_caching import Cache
 
 View = TypeVar("View", bound=Callable[..., Any])
-
-_logger = logging.getLogger("flask_m2m_cognito")
-
-
-@dataclass(frozen=True)
-class AppM2M:
-    """One application's parts. What :meth:`CognitoM2M.for_app` gives: no application context needed.
-
-    Attributes:
-        settings: what was read from the application's config.
-        guard: lets requests in; ``None`` without a user pool.
-        sources: the token sources of its clients.
-    """
-
-    settings: Settings
-    guard: Guard | None
-    sources: TokenSources
-    _validator: CognitoAccessTokenValidator | None = field(repr=False)
-    _clients: dict[ClientName, CognitoM2MClient] = field(repr=False)
-
-    @property
-    def validator(self) -> CognitoAccessTokenValidator:
-        """Checks the tokens of the trusted pools. Raises RuntimeError without any."""
-        if self._validator is None:
-            raise RuntimeError("No user pool is trusted: set COGNITO_M2M_USER_POOL_ID.")
-        return self._validator
-
-    def token(self, scopes: Scopes = None, *, client: ClientName = None) -> str:
-        """The fresh access token, see :meth:`CognitoM2M.token`."""
-        return self.sources.source(scopes, client).token()
-
-    def forget(self, token: str, *, client: ClientName = None) -> None:
-        """Have the next call get a newer token, see :meth:`CognitoM2M.forget`."""
-        for source in self.sources.of_client(client):
-            source.forget(token)
-
-    def auth(self, scopes: Scopes = None, *, client: ClientName = None, retry_401: bool = True) -> BearerAuth:
-        """An ``auth=`` with a fresh token for each request, see :meth:`CognitoM2M.auth`."""
-        return bearer_auth(self.sources.source(scopes, client), retry_401)
-
-    def session(
-        self, scopes: Scopes = None, *, client: ClientName = None, retry_401: bool = True
-    ) -> requests.Session:
-        """A session with a fresh token for each request, see :meth:`CognitoM2M.session`."""
-        return _session(self.auth(scopes, client=client, retry_401=retry_401))
-
-    def client(self, name: ClientName = None) -> CognitoM2MClient:
-        """The client underneath, which remembers nothing."""
-        self.sources.check_client(name)
-        return self._clients[name]
 
 
 class CognitoM2M:
@@ -122,7 +62,7 @@ class CognitoM2M:
         if EXTENSION in app.extensions:
             raise RuntimeError(f"The application {app.name!r} has a CognitoM2M already.")
         settings = settings_from(app.config, app_name=app.name)
-        app.extensions[EXTENSION] = _parts(app, settings, self._cache)
+        app.extensions[EXTENSION] = app_parts_from(app, settings, self._cache)
         self._apps.add(app)
 
     # -- tokens that come in -----------------------------------------------------------------
@@ -192,6 +132,43 @@ class CognitoM2M:
         """The client underneath, which remembers nothing."""
         return self._here().client(name)
 
+    # -- for who runs it ---------------------------------------------------------------------
+
+    def health(self) -> dict[str, Any]:
+        """How keys, tokens and cache do: plain data from memory, which asks nobody.
+
+        For each pool and token the state (``fresh``, ``usable``, ``gone``), age, last success and
+        error, next try, seconds left and source; the cache; the clock's offset by the servers'
+        ``Date``. ``ready`` is true once every pool has had keys, also in an outage, which is
+        ``status`` ``"degraded"``. Durations in seconds, moments in seconds since the epoch.
+        """
+        return self._here().health()
+
+    def warm_up(
+        self, tokens: Iterable[Scopes | Mapping[str, Any]] = (), timeout: float = 5.0, required: bool = False
+    ) -> dict[str, Any]:
+        """Ask for the keys of each pool, and for ``tokens``, now; gives :meth:`health` afterwards.
+
+        Args:
+            tokens: for each its scopes (``None``: the default ones), or what :meth:`token` takes, such
+                as ``{"scopes": "stock/read", "client": "billing"}``.
+            timeout: seconds to wait for all of it; what is not done by then goes on behind.
+            required: raise if anything could not be had; else never.
+
+        Raises:
+            KeysUnavailableError, TokenUnavailableError, TimeoutError: with ``required``, the first of them.
+            ConfigurationError: a token of a client or scope that there is not.
+        """
+        return self._here().warm_up(tokens, timeout, required)
+
+    def health_blueprint(self, name: str = "cognito_m2m_health") -> Blueprint:
+        """A blueprint with ``/health`` and ``/ready``, to mount where probes look.
+
+        ``/ready`` is 200 once every pool has had keys, and asks for them if not; ``/health`` has the
+        details. Neither asks for a token of the caller: mount it where only probes come.
+        """
+        return health_blueprint_of(self.health, self.warm_up, name)
+
     def for_app(self, app: Flask) -> AppM2M:
         """The same methods bound to one application, for threads, Celery tasks and scripts.
 
@@ -250,148 +227,3 @@ def _session(auth: BearerAuth) -> requests.Session:
     from .outbound.pooled_session import pooled_session
 
     return pooled_session(auth)
-
-
-def _parts(app: Flask, settings: Settings, cache: Cache | None) -> AppM2M:
-    """The parts of an application, put together."""
-    wording = Wording(settings.realm, settings.problem_type_base)
-    store = _store(app, settings, cache)
-    validator = _validator(settings, store) if settings.user_pool_ids else None
-    clients = {name: _client(each) for name, each in settings.clients.items()}
-    _warn_of_any_client(settings)
-    return AppM2M(
-        settings=settings,
-        guard=None if validator is None else Guard(validator, wording, settings.header_name),
-        sources=TokenSources(
-            {name: each.scopes for name, each in settings.clients.items()},
-            functools.partial(_token_source, settings, clients, store, wording),
-        ),
-        _validator=validator,
-        _clients=clients,
-    )
-
-
-def _validator(settings: Settings, store: SealedStore) -> CognitoAccessTokenValidator:
-    pools = [
-        user_pool_from(
-            pool_id,
-            region=settings.region if len(settings.user_pool_ids) == 1 else None,
-            replica_regions=settings.replica_regions,
-            issuer=settings.issuer,
-            jwks_url=settings.jwks_url,
-        )
-        for pool_id in settings.user_pool_ids
-    ]
-    return CognitoAccessTokenValidator(
-        allowed_client_ids=settings.allowed_client_ids,
-        required_scopes=settings.required_scopes,
-        scope_match=settings.scope_match,
-        audience=settings.audience or None,
-        leeway=settings.leeway,
-        machine_tokens_only=settings.machine_tokens_only,
-        token_check=settings.token_check,
-        verified_tokens=settings.verified_tokens,
-        pools=[_trusted_pool(settings, pool, store) for pool in pools],
-    )
-
-
-def _trusted_pool(settings: Settings, pool: UserPool, store: SealedStore) -> TrustedPool:
-    pinned = None if settings.jwks is None else parse_key_set(settings.jwks)
-    return trusted_pool_from(
-        pool,
-        transport=Transport(settings.timeout),
-        times=KeyTimes(
-            fresh_for=settings.keys_fresh_for,
-            usable_for=settings.keys_usable_for,
-            unknown_key_cooldown=settings.unknown_key_cooldown,
-            refresh_deadline=settings.refresh_deadline,
-        ),
-        pinned=pinned,
-        store=store,
-        in_background=settings.renew == "background",
-        observer=refresh_log(f"the keys of user pool {pool.pool_id}"),
-    )
-
-
-def _client(settings: ClientSettings) -> CognitoM2MClient:
-    urls = settings.token_urls
-    return CognitoM2MClient(
-        token_url=urls[0] if len(urls) == 1 else urls,
-        client_id=settings.client_id,
-        client_secret=settings.client_secret,
-        client_auth=settings.client_auth,
-        client_metadata=settings.client_metadata,
-    )
-
-
-def _token_source(
-    settings: Settings,
-    clients: dict[ClientName, CognitoM2MClient],
-    store: SealedStore,
-    wording: Wording,
-    name: ClientName,
-    scopes: tuple[str, ...],
-) -> TokenSource:
-    mine = settings.clients[name]
-    return TokenSource(
-        clients[name],
-        scopes,
-        policy=TokenPolicy(
-            fresh_fraction=mine.token_fresh_fraction,
-            margin=mine.token_margin,
-            timeout=mine.timeout,
-            refresh_deadline=mine.refresh_deadline,
-            scopes_missing=mine.scopes_missing,
-        ),
-        unavailable=functools.partial(TokenUnavailableProblem, wording=wording),
-        store=store,
-        in_background=settings.renew == "background",
-        observer=refresh_log(f"an access token for client {mine.client_id}"),
-    )
-
-
-def _store(app: Flask, settings: Settings, cache: Cache | None) -> SealedStore:
-    # Workers forked after this share the random key; others keep to themselves.
-    key = settings.cache_key or os.urandom(32)
-    in_process = is_in_process(app, cache)
-    if in_process is False and settings.cache_key is None:
-        _warn_of_no_key(settings)
-
-    def on_found(backend: Any) -> None:
-        if in_process is None and settings.cache_key is None and shares_with_others(backend):
-            _warn_of_no_key(settings)
-        if unpickles(backend):
-            _logger.warning(
-                "The cache %s reads with pickle: whoever can write to it can run code in this process. "
-                "Set CACHE_SERIALIZER to cachelib's JSONSerializer, or leave making the cache to CognitoM2M.",
-                type(backend).__name__,
-            )
-
-    backend = BoundedBackend(
-        backend_finder(app, cache, on_found), timeout=settings.store_timeout, on_change=store_log
-    )
-    return SealedStore(backend, Seal(key))
-
-
-def _warn_of_no_key(settings: Settings) -> None:
-    problem = "is shorter than 16 bytes" if settings.cache_key_too_short else "is not set"
-    _warn(
-        f"COGNITO_M2M_CACHE_KEY (or SECRET_KEY) {problem}, so that what is put into the cache is sealed with "
-        "a random key: only workers forked from this process share it. Set the same COGNITO_M2M_CACHE_KEY, "
-        "of 16 bytes or more, for every process."
-    )
-
-
-def _warn_of_any_client(settings: Settings) -> None:
-    if settings.any_client_unwarned:
-        _warn(
-            "COGNITO_M2M_ALLOWED_CLIENT_IDS is not set, nor COGNITO_M2M_REQUIRED_SCOPES or "
-            "COGNITO_M2M_AUDIENCE: each client of the user pool passes a guard without scopes. List the "
-            "clients that may call, or say '*' if all of them may."
-        )
-
-
-def _warn(message: str) -> None:
-    """For whoever starts the application by hand, and for whoever reads its log."""
-    _logger.warning(message)
-    warnings.warn(message, stacklevel=4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from .remote.freshness import Observer, Refreshed, RefreshFailed
@@ -11,28 +10,33 @@ from .remote.freshness import Observer, Refreshed, RefreshFailed
 _logger = logging.getLogger("flask_m2m_cognito")
 
 
-def refresh_log(what: str, still: Callable[[], str] = lambda: "") -> Observer:
+def refresh_log(what: str, event_prefix: str, **fields: str | None) -> Observer:
     """An observer that logs when ``what`` can't be fetched any more, and when it can again.
 
     Args:
         what: such as ``"the keys of the user pool"``.
-        still: a remark about what serves meanwhile.
+        event_prefix: of the record's ``event`` field, such as ``"keys"``.
+        fields: more fields of the record.
     """
 
+    was_pinned = False
+
     def observe(event: Refreshed[Any] | RefreshFailed) -> None:
+        nonlocal was_pinned
+        turned_pinned = isinstance(event, RefreshFailed) and event.source == "pinned" and not was_pinned
+        was_pinned = isinstance(event, RefreshFailed) and event.source == "pinned"
         if isinstance(event, Refreshed):
             if event.recovered:
-                _logger.info("Recovered: %s could be fetched again.", what)
-        elif event.count == 1:
-            serving = still() or (
-                "what is held goes on serving" if event.has_value else "there is none in hand"
-            )
+                extra = {"event": f"{event_prefix}-recovered", **fields}
+                _logger.info("Recovered: %s could be fetched again.", what, extra=extra)
+        elif event.count == 1 or turned_pinned:
             _logger.warning(
                 "Can't fetch %s (%s): %s. Next try in %.0f s.",
                 what,
                 f"{type(event.error).__name__}: {event.error}",
-                serving,
+                _remark(event),
                 event.retry_in,
+                extra={"event": f"{event_prefix}-failed", "retry_in": event.retry_in, **fields},
             )
 
     return observe
@@ -41,9 +45,16 @@ def refresh_log(what: str, still: Callable[[], str] = lambda: "") -> Observer:
 def store_log(works: bool, error: Exception | None) -> None:
     """Log when the cache stops working, and when it works again."""
     if works:
-        _logger.info("Recovered: the cache works again.")
+        _logger.info("Recovered: the cache works again.", extra={"event": "store-recovered"})
     else:
         _logger.warning(
             "The cache does not work (%s): each process keeps keys and tokens to itself until it does.",
             type(error).__name__,
+            extra={"event": "store-failed", "error": type(error).__name__},
         )
+
+
+def _remark(event: RefreshFailed) -> str:
+    if event.source == "pinned":
+        return "the pinned keys serve, which do not age"
+    return "what is held goes on serving" if event.has_value else "there is none in hand"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..remote.refreshable import Ask, Fetch, Fetched
 from ..remote.sharing import Codec
@@ -102,7 +102,7 @@ def parse_key_set(document: object, known: KeySet | None = None) -> KeySet:
         NoUsableKeys: there is no such key.
     """
     rows = document.get("keys") if isinstance(document, Mapping) else None
-    if not isinstance(rows, Sequence) or isinstance(rows, (str, bytes)):
+    if not _is_list(rows):
         raise NoUsableKeys('a key set is an object with a list "keys"')
     keys: dict[str, VerificationKey] = {}
     for row in rows[:_MOST_KEYS]:
@@ -184,8 +184,12 @@ def _is_for_rs256(row: Mapping[str, Any]) -> bool:
         row.get("kty") == "RSA"
         and row.get("use", "sig") == "sig"
         and row.get("alg", "RS256") == "RS256"
-        and (operations is None or (isinstance(operations, Sequence) and "verify" in operations))
+        and (operations is None or (_is_list(operations) and "verify" in operations))
     )
+
+
+def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
 def _key_from(kid: str, n: str, e: str) -> VerificationKey | None:

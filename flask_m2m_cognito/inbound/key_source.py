@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +44,7 @@ def trusted_pool_from(
     pinned: KeySet | None = None,
     store: SealedStore | None = None,
     on_answer: Any = lambda answer: None,
+    wall: Callable[[], float] = time.time,
     **refreshing: Any,
 ) -> TrustedPool:
     """``pool`` with keys that are fetched at first use, for all processes that share ``store``.
@@ -49,7 +52,8 @@ def trusted_pool_from(
     Args:
         pinned: keys that serve at once, and whenever the pool's can't be had.
         on_answer: is shown each answer, for its ``Date``.
-        refreshing: more arguments of :class:`Refreshable`: observer, clocks, threads.
+        wall: the clock by which keys age, in seconds.
+        refreshing: more arguments of :class:`Refreshable`: observer, the other clock, threads.
     """
     times = times or KeyTimes()
     fetch = key_set_fetch(
@@ -57,16 +61,18 @@ def trusted_pool_from(
         pool.jwks_urls,
         fresh_for=times.fresh_for,
         usable_for=times.usable_for,
+        wall=wall,
         on_answer=on_answer,
     )
     if store is not None:
-        fetch = shared(fetch, store, "keys of " + " ".join(pool.jwks_urls), KEY_SET_CODEC)
+        fetch = shared(fetch, store, "keys of " + " ".join(pool.jwks_urls), KEY_SET_CODEC, wall=wall)
     keys: Refreshable[KeySet] = Refreshable(
         fetch,
         unavailable=_unavailable,
         deadline=times.refresh_deadline,
         cooldown=times.unknown_key_cooldown,
         last_resort=None if pinned is None else Fetched(pinned, -_FOREVER, _FOREVER, -_FOREVER, "pinned"),
+        wall=wall,
         **refreshing,
     )
     return TrustedPool(pool, keys)

@@ -49,10 +49,14 @@ def user_pool_from(
         jwks_url: instead of ``<issuer>/.well-known/jwks.json``.
 
     Raises:
-        ConfigurationError: the region is neither given nor in the pool id.
+        ConfigurationError: there is no pool id, or the region is neither given nor in it.
 
     Source: Amazon Cognito Developer Guide, "Verifying JSON web tokens".
     """
+    if not pool_id:
+        raise ConfigurationError(
+            "No user pool is named: give its id, which looks like 'us-west-2_AbCdEfGhI'."
+        )
     region = region or region_of(pool_id) or ""
     if issuer is not None:
         issuers: tuple[str, ...] = (issuer,)

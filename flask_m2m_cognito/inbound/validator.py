@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 from ..exceptions import InsufficientScopeError, KeysUnavailableError, Reason, TokenValidationError
@@ -197,7 +197,7 @@ class CognitoAccessTokenValidator:
             TokenValidationError: as :meth:`validate`.
         """
         now, leeway, flaw = self._wall(), self.leeway, verified.flaw
-        if flaw is not None and flaw[0] in _FLAWS_BEFORE_TIMES:
+        if flaw is not None and flaw in _FLAWS_BEFORE_TIMES:
             raise _refused(flaw, verified)
         if now >= verified.expires_at + leeway:
             raise _refused(_EXPIRED, verified)
@@ -222,7 +222,7 @@ class CognitoAccessTokenValidator:
             raise _refused(_WRONG_ISSUER, kid=unverified.kid)
         key = self._key_for(unverified.kid, trusted)
         if not key.has_signed(unverified.signing_input, unverified.signature):
-            raise _refused(_BAD_SIGNATURE, kid=unverified.kid)
+            raise _refused(_BAD_SIGNATURE, kid=unverified.kid, trusted=trusted)
         return VerifiedToken(trusted, key, unverified, self.machine_tokens_only)
 
     def _key_for(self, kid: str, trusted: TrustedPool) -> VerificationKey:
@@ -234,7 +234,7 @@ class CognitoAccessTokenValidator:
             return key
         failure = trusted.keys.state.failure
         if failure is None:
-            raise _refused(_UNKNOWN_KEY, kid=kid)
+            raise _refused(_UNKNOWN_KEY, kid=kid, trusted=trusted)
         # The key may be new and the token good.
         raise KeysUnavailableError(
             "The key of this access token is not known, and newer keys can't be had at the moment.",
@@ -245,7 +245,7 @@ class CognitoAccessTokenValidator:
         allowed = self.allowed_client_ids
         if allowed is None:
             return True
-        return bool(allowed(client_id)) if callable(allowed) else client_id in allowed
+        return _is_yes(allowed(client_id)) if callable(allowed) else client_id in allowed
 
     def _check_audience(self, token: ValidatedAccessToken, verified: VerifiedToken) -> None:
         wanted = {self.audience} if isinstance(self.audience, str) else set(self.audience or ())
@@ -262,7 +262,8 @@ class CognitoAccessTokenValidator:
     ) -> None:
         cause: Exception | None = None
         try:
-            if token_check(token) is not False:
+            answer = token_check(token)
+            if answer is not False and not isinstance(answer, Awaitable):
                 return
         except Exception as error:
             cause = error
@@ -299,14 +300,27 @@ _CLIENT_NOT_ALLOWED: Flaw = ("client_not_allowed", "The access token's client is
 _WRONG_AUDIENCE: Flaw = ("wrong_audience", "The access token is for another audience.")
 _REJECTED: Flaw = ("rejected_by_check", "The access token was refused by this service's own check.")
 
-_FLAWS_BEFORE_TIMES = frozenset({"wrong_token_use", "malformed"})
+_FLAWS_BEFORE_TIMES = (_WRONG_TOKEN_USE, _BAD_TIMES)
 
 
 def _refused(
-    flaw: Flaw, verified: VerifiedToken | None = None, kid: str | None = None
+    flaw: Flaw,
+    verified: VerifiedToken | None = None,
+    *,
+    kid: str | None = None,
+    trusted: TrustedPool | None = None,
 ) -> TokenValidationError:
     reason, message = flaw
-    return TokenValidationError(message, reason=reason, kid=verified.key.kid if verified else kid)
+    if verified is not None:
+        kid, trusted = verified.key.kid, verified.trusted
+    return TokenValidationError(
+        message, reason=reason, kid=kid, pool=None if trusted is None else trusted.pool.pool_id
+    )
+
+
+def _is_yes(answer: object) -> bool:
+    # What an async callable returns is always true, and says nothing.
+    return bool(answer) and not isinstance(answer, Awaitable)
 
 
 def _flaw_in(claims: dict[str, Any], machines_only: bool) -> Flaw | None:
@@ -315,13 +329,13 @@ def _flaw_in(claims: dict[str, Any], machines_only: bool) -> Flaw | None:
         return _WRONG_TOKEN_USE
     if not all(_is_time(claims.get(name)) for name in ("exp", "iat", *({"nbf"} & claims.keys()))):
         return _BAD_TIMES
-    if not isinstance(claims.get("scope") or "", str):
-        return _BAD_SCOPE
     client_id = claims.get("client_id")
     if not client_id or not isinstance(client_id, str):
         return _NO_CLIENT
     if machines_only and ("username" in claims or claims.get("sub") != client_id):
         return _USER_TOKEN
+    if not isinstance(claims.get("scope") or "", str):
+        return _BAD_SCOPE
     return None
 
 

@@ -41,11 +41,12 @@ class VerifiedTokens(Generic[E]):
 
     def digest(self, token: str) -> bytes:
         """What ``token`` is found by."""
-        return blake2b(token.encode(), key=self._key, digest_size=16).digest()
+        # A lone surrogate can't be in a token, but it must not raise here.
+        return blake2b(token.encode("utf-8", "surrogatepass"), key=self._key, digest_size=16).digest()
 
     def put(self, digest: bytes, entry: E) -> None:
         """Remember ``entry``, forgetting an older one that nobody used since room was last needed."""
-        if not self._size:
+        if self._size <= 0:
             return
         with self._lock:
             while len(self._entries) >= self._size and digest not in self._entries:

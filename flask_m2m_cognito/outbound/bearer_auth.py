@@ -79,10 +79,13 @@ class BearerAuth:
             TokenUnavailableError: there is no token.
         """
         check_destination(str(request.url))
+        if not hasattr(request, "register_hook"):
+            # httpx's, made before httpx was imported: it takes this for a plain function.
+            request.headers["Authorization"] = f"Bearer {self._tokens.token()}"
+            return request
         hooks = _RequestHooks(self._tokens, self._retry_401, request)
         request.headers["Authorization"] = hooks.authorization
-        if hasattr(request, "register_hook"):
-            request.register_hook("response", hooks.on_response)
+        request.register_hook("response", hooks.on_response)
         return request
 
 
@@ -130,10 +133,10 @@ class _RequestHooks:
 
     def on_response(self, response: Any, **sending: Any) -> Any:
         request = response.request
-        if origin_of(request.url) != self._origin:
+        if origin_of(request.url) != self._origin or "Authorization" not in request.headers:
             return response
         if response.is_redirect:
-            self._keep_token_from_elsewhere(response)
+            self._keep_token_from_elsewhere(response, request)
             return response
         if self._is_over:
             return response
@@ -148,18 +151,23 @@ class _RequestHooks:
         # The connection is free for the second try once the first answer is read.
         response.content  # noqa: B018
         response.close()
-        request = response.request.copy()
+        refused = response.request
+        request = refused.copy()
         request.headers["Authorization"] = f"Bearer {token}"
         again = response.connection.send(request, **sending)
         again.history.append(response)
         again.request = request
+        if again.is_redirect:
+            # requests follows it with the headers of the first request.
+            refused.headers["Authorization"] = request.headers["Authorization"]
+            self._keep_token_from_elsewhere(again, refused)
         return again
 
-    def _keep_token_from_elsewhere(self, response: Any) -> None:
+    def _keep_token_from_elsewhere(self, response: Any, request: Any) -> None:
         """requests drops the header for another host, but not from http to https of the same."""
         target = response.headers.get("Location", "")
-        if origin_of(urljoin(response.request.url, target)) != self._origin:
-            response.request.headers.pop("Authorization", None)
+        if origin_of(urljoin(request.url, target)) != self._origin:
+            request.headers.pop("Authorization", None)
 
     def _rewound(self) -> bool:
         if not self._can_resend:
@@ -170,7 +178,7 @@ class _RequestHooks:
             return False
         try:
             self._body.seek(self._body_start)
-        except (OSError, ValueError):
+        except (AttributeError, OSError, ValueError):
             return False
         return True
 
@@ -192,9 +200,14 @@ def _httpx_auth_class() -> type[BearerAuth]:
                 request.headers["Authorization"] = f"Bearer {token}"
                 response = yield request
                 is_same_place = origin_of(str(response.url)) == origin_of(str(request.url))
+                had_token = "Authorization" in response.request.headers
+                # The last of a chain of redirects: what came before it has been done.
+                request = response.request
                 try:
                     token = flow.send(
-                        is_same_place and is_invalid_token(response.status_code, response.headers)
+                        is_same_place
+                        and had_token
+                        and is_invalid_token(response.status_code, response.headers)
                     )
                 except StopIteration:
                     return

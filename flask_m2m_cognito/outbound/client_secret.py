@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -45,7 +46,7 @@ class ClientSecret:
     def __init__(self, secret: Secret) -> None:
         self._ask = secret if callable(secret) else None
         self._known: tuple[SecretText, ...] = () if callable(secret) else _as_tuple(secret)
-        self._lock = threading.Lock()
+        self._locks: dict[int, threading.Lock] = {}
 
     def __repr__(self) -> str:
         return "ClientSecret()"
@@ -85,7 +86,7 @@ class ClientSecret:
 
     def _asked(self, refused: tuple[SecretText, ...]) -> tuple[SecretText, ...]:
         """The callable's answer; one thread asks, whoever else was refused with the same gets it too."""
-        with self._lock:
+        with self._lock():
             if self._ask is None or self._known != refused:
                 return self._known
             try:
@@ -95,6 +96,11 @@ class ClientSecret:
                     f"The client secret could not be read: {type(error).__name__}."
                 ) from error
             return self._known
+
+    def _lock(self) -> threading.Lock:
+        # The callable may be under way on another thread at a fork: a child's lock is its own.
+        pid = os.getpid()
+        return self._locks.get(pid) or self._locks.setdefault(pid, threading.Lock())
 
 
 def _as_tuple(secret: object) -> tuple[SecretText, ...]:

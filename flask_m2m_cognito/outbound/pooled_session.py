@@ -38,6 +38,7 @@ class _SharedAdapter(HTTPAdapter):
             # A socket shared with the parent would mix up both processes' answers.
             self._pid = os.getpid()
             self.init_poolmanager(POOL_SIZE, POOL_SIZE)
+            self.proxy_manager = {}
         return super().send(*args, **kwargs)
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from .client_secret import ClientSecret, Secret, SecretText
 ClientAuth = Literal["post", "basic"]
 
 _TOKEN_CHARACTERS = re.compile(r"[\x21-\x7E]+")
-_TOKEN_MEMBER = re.compile(r'("(?:access|id|refresh)_token"\s*:\s*")[^"]*(")')
+_TOKEN_MEMBER = re.compile(r'("(?:access|id|refresh)_token"\s*:\s*")(?:[^"\\]|\\.?)*("|\Z)')
 _JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
 _STRUCK_OUT = "[hidden]"
 
@@ -126,7 +126,7 @@ class CognitoM2MClient:
             cause, text = error.cause, str(error)
         else:
             self._on_answer(answer)
-            return _AnswerReader(answer, secret).token_response()
+            return _AnswerReader(answer, self._spellings(secret)).token_response()
         raise CognitoTokenRequestError(f"Token request failed: {text}") from cause
 
     def _form(self, scopes: Sequence[str], secret: SecretText) -> Form:
@@ -140,11 +140,17 @@ class CognitoM2MClient:
         return Form(fields)
 
     def _credentials(self, secret: SecretText) -> BasicCredentials | None:
-        if self.client_auth != "basic":
-            return None
+        return BasicCredentials(f"Basic {self._pair(secret)}") if self.client_auth == "basic" else None
+
+    def _pair(self, secret: SecretText) -> str:
         # Both are form-encoded first (RFC 6749, section 2.3.1).
         pair = f"{quote_plus(self.client_id)}:{quote_plus(secret.reveal())}"
-        return BasicCredentials("Basic " + base64.b64encode(pair.encode()).decode("ascii"))
+        return base64.b64encode(pair.encode()).decode("ascii")
+
+    def _spellings(self, secret: SecretText) -> tuple[SecretText, ...]:
+        """The secret as it is and as it was sent: a proxy's page of error may quote the request."""
+        text = secret.reveal()
+        return tuple(SecretText(each) for each in (text, quote_plus(text), self._pair(secret)) if text)
 
 
 def _is_final(answer: Answer) -> bool:
@@ -154,9 +160,9 @@ def _is_final(answer: Answer) -> bool:
 class _AnswerReader:
     """An answer of the token endpoint, read step by step; each step returns or raises."""
 
-    def __init__(self, answer: Answer, secret: SecretText) -> None:
+    def __init__(self, answer: Answer, secrets: Sequence[SecretText]) -> None:
         self._answer = answer
-        self._secret = secret
+        self._secrets = secrets
 
     def token_response(self) -> TokenResponse:
         try:
@@ -189,7 +195,7 @@ class _AnswerReader:
         return payload
 
     def _failed_text(self, payload: dict[str, Any]) -> str:
-        code = _error_code(payload)
+        code = self._error_code(payload)
         return f"Token endpoint returned an error response: {self._answer.status}" + (
             f" {code}" if code else ""
         )
@@ -218,7 +224,7 @@ class _AnswerReader:
         return CognitoTokenRequestError(
             message,
             status_code=self._answer.status,
-            error_code=_error_code(payload),
+            error_code=self._error_code(payload),
             error_description=self._struck_out(str(description)) if description else None,
             response_body=self._struck_out(self._answer.text),
             request_id=headers.get("x-amzn-requestid") or headers.get("x-amz-request-id"),
@@ -227,10 +233,11 @@ class _AnswerReader:
 
     def _struck_out(self, text: str) -> str:
         text = _JWT.sub(_STRUCK_OUT, _TOKEN_MEMBER.sub(rf"\g<1>{_STRUCK_OUT}\g<2>", text))
-        return text.replace(self._secret.reveal(), _STRUCK_OUT) if self._secret else text
+        for secret in self._secrets:
+            text = text.replace(secret.reveal(), _STRUCK_OUT)
+        return text
 
-
-def _error_code(payload: Mapping[str, Any]) -> str | None:
-    """The OAuth 2.0 ``error``, or the ``__type`` with which AWS says that it is throttling."""
-    code = payload.get("error") or payload.get("__type")
-    return str(code).rpartition("#")[2] if code else None
+    def _error_code(self, payload: Mapping[str, Any]) -> str | None:
+        """The OAuth 2.0 ``error``, or the ``__type`` with which AWS says that it is throttling."""
+        code = payload.get("error") or payload.get("__type")
+        return self._struck_out(str(code).rpartition("#")[2]) if code else None

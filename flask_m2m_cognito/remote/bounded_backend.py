@@ -74,6 +74,12 @@ class BoundedBackend:
         """Whether it did the last thing that it was asked."""
         return self._circuit.failures == 0
 
+    @property
+    def kind(self) -> str | None:
+        """The backend's class, such as ``RedisCache``; ``None`` before its first use, or without one."""
+        backend = self._circuit.backend
+        return None if backend is None else type(backend).__name__
+
     def call(self, operation: Callable[[Any], R]) -> R:
         """What ``operation`` gives for the backend.
 

@@ -7,6 +7,7 @@ wall clock jumps when it is set, the monotonic one may stand still while a machi
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -89,6 +90,7 @@ class Failure:
     count: int
     rest_until: float
     rest_until_if_gone: float
+    failed_at: float = NEVER
 
 
 @dataclass(frozen=True)
@@ -118,13 +120,14 @@ class Refreshed(Generic[T]):
 
 @dataclass(frozen=True)
 class RefreshFailed:
-    """An event: a fetch failed, for the ``count``-th time in a row; callers may still have a value."""
+    """An event: a fetch failed, ``count`` times in a row; callers may have a value from ``source``."""
 
     error: Exception
     count: int
     retry_in: float
     has_value: bool
     seconds: float
+    source: str | None = None
 
 
 Observer = Callable[["Refreshed[Any] | RefreshFailed"], None]
@@ -199,3 +202,32 @@ def with_value(state: State[T], fetched: Fetched[T], now: Moment) -> State[T]:
 def fetched_monotonic(fetched: Fetched[Any], now: Moment) -> float:
     """When ``fetched`` was fetched, on the monotonic clock; one from the future counts as fetched now."""
     return min(fetched.fetched_at - now.wall + now.monotonic, now.monotonic)
+
+
+def vitals_of(state: State[Any], now: Moment) -> dict[str, Any]:
+    """How a value does, as plain data: seconds, and moments on the wall clock.
+
+    >>> vitals_of(State(), Moment(0, 0))["state"]
+    'gone'
+    """
+    fetched, failure = state.fetched, state.failure
+    until = min(state.usable_wall - now.wall, state.usable_monotonic - now.monotonic)
+    phase = phase_of(state, now)
+    rest = None
+    if failure is not None:
+        rest = failure.rest_until_if_gone if phase is Phase.GONE else failure.rest_until
+    return {
+        "state": phase.value,
+        "source": fetched.source if fetched else None,
+        "age": _finite(now.monotonic - state.fetched_monotonic),
+        "seconds_left": _finite(max(0.0, until)) if fetched else None,
+        "last_success": _finite(fetched.fetched_at) if fetched else None,
+        "last_error": f"{type(failure.error).__name__}: {failure.error}" if failure else None,
+        "last_error_at": failure.failed_at if failure else None,
+        "failures": failure.count if failure else 0,
+        "next_try_in": None if rest is None else max(0.0, rest - now.monotonic),
+    }
+
+
+def _finite(seconds: float) -> float | None:
+    return seconds if math.isfinite(seconds) else None

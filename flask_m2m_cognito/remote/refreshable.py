@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Generic
+from typing import Any, Generic
 
 from .freshness import (
     NEVER,
@@ -35,6 +35,7 @@ from .freshness import (
     next_step,
     phase_of,
     rest_after,
+    vitals_of,
     with_value,
 )
 from .transport import Deadline
@@ -189,6 +190,10 @@ class Refreshable(Generic[T]):
     def phase(self) -> Phase:
         """How good what is held is now."""
         return phase_of(self._state, self._now())
+
+    def vitals(self) -> dict[str, Any]:
+        """How it does, as plain data from memory: see :func:`vitals_of`."""
+        return vitals_of(self._state, self._now())
 
     def _get_slowly(self) -> T:
         step = self._step()
@@ -350,11 +355,19 @@ class Refreshable(Generic[T]):
             count=count,
             rest_until=now.monotonic + max(rest, min(wish, _LONGEST_WISH)),
             rest_until_if_gone=now.monotonic + max(rest, min(wish, _LONGEST_WISH_IF_GONE)),
+            failed_at=now.wall,
         )
         self._state = replace(before, failure=failure)
         has_value = phase_of(self._state, now) is not Phase.GONE
         until = failure.rest_until if has_value else failure.rest_until_if_gone
-        return RefreshFailed(error, count, until - now.monotonic, has_value, now.monotonic - flight.started)
+        return RefreshFailed(
+            error=error,
+            count=count,
+            retry_in=until - now.monotonic,
+            has_value=has_value,
+            seconds=now.monotonic - flight.started,
+            source=before.fetched.source if has_value and before.fetched else None,
+        )
 
     def _now(self) -> Moment:
         return Moment(self._wall(), self._monotonic())

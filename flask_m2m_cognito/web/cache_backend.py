@@ -31,8 +31,8 @@ def backend_finder(
             backend = _made(app)
         if backend is None:
             _logger.warning(
-                "The Cache given to CognitoM2M(cache=…) was not initialised with the application %r: "
-                "call cache.init_app(app). Until then nothing is shared.",
+                "The Cache given to CognitoM2M(cache=…) was not initialised with the application %r, so "
+                "nothing is shared: call cache.init_app(app) before the first request.",
                 app.name,
             )
         else:

@@ -36,6 +36,7 @@ class Demand:
         """The scopes for an HTTP method, or ``None`` if it is not in the map."""
         if self.by_method is None:
             return self.scopes
+        method = method.upper()  # as werkzeug routes it
         scopes = self.by_method.get(method)
         # HEAD is GET without the body, for Flask's routing too.
         return self.by_method.get("GET") if scopes is None and method == "HEAD" else scopes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, cast
 
@@ -18,6 +17,7 @@ from ..inbound.validator import CognitoAccessTokenValidator, insufficient_scope
 from ..scopes import has_scopes
 from .demand import ATTRIBUTE, ByMethod, Demand, demand_from, demands_of
 from .problems import Wording, problem_from
+from .rejection_log import Rejection
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -25,8 +25,6 @@ EXTENSION = "cognito_m2m"
 """The key of ``app.extensions`` under which an application's parts are."""
 
 _PREFIX = "Bearer "
-
-_logger = logging.getLogger("flask_m2m_cognito.auth")
 
 
 class Guard:
@@ -36,13 +34,22 @@ class Guard:
         validator: checks tokens.
         wording: the application's part of answers.
         header_name: the header that holds the token.
+        on_accepted, on_rejected: are told of each request.
     """
 
     def __init__(
-        self, validator: CognitoAccessTokenValidator, wording: Wording, header_name: str = "Authorization"
+        self,
+        validator: CognitoAccessTokenValidator,
+        wording: Wording,
+        header_name: str = "Authorization",
+        *,
+        on_accepted: Callable[[ValidatedAccessToken], None] = lambda token: None,
+        on_rejected: Callable[[Rejection], None] = lambda rejection: None,
     ) -> None:
         self._validator = validator
         self._wording = wording
+        self._on_accepted = on_accepted
+        self._on_rejected = on_rejected
         self._environ_key = "HTTP_" + header_name.upper().replace("-", "_")
 
     def admit(self, demand: Demand) -> None:
@@ -60,6 +67,7 @@ class Guard:
         context = _context_globals()
         context.m2m_token = token
         context.m2m_claims = token.claims
+        self._on_accepted(token)
 
     def _token_from(self, environ: dict[str, Any]) -> ValidatedAccessToken:
         value = environ.get(self._environ_key)
@@ -76,13 +84,17 @@ class Guard:
     def _refusal(
         self, error: TokenValidationError | KeysUnavailableError, environ: dict[str, Any]
     ) -> Exception:
-        kid = getattr(error, "kid", None)
-        _logger.info(
-            "Refused a request: %s",
-            error.reason,
-            extra={"reason": error.reason, "kid": kid, "path": environ.get("PATH_INFO", "")},
+        problem = problem_from(error, self._wording)
+        self._on_rejected(
+            Rejection(
+                reason=error.reason,
+                status=problem.code or 0,
+                kid=getattr(error, "kid", None),
+                pool=getattr(error, "pool", None),
+                path=environ.get("PATH_INFO", ""),
+            )
         )
-        return problem_from(error, self._wording)
+        return problem
 
 
 def require_scopes(

@@ -1,0 +1,305 @@
+"""One application's parts, put together from its settings."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .events import Events
+from .exceptions import ConfigurationError
+from .health import health_of
+from .inbound.key_set import KeySet, NoUsableKeys, parse_key_set
+from .inbound.key_source import KeyTimes, TrustedPool, trusted_pool_from
+from .inbound.user_pool import UserPool, user_pool_from
+from .inbound.validator import CognitoAccessTokenValidator
+from .outbound.bearer_auth import BearerAuth, bearer_auth
+from .outbound.request_count import RequestCount
+from .outbound.token_endpoint import CognitoM2MClient
+from .outbound.token_source import TokenPolicy, TokenSource
+from .outbound.token_sources import ClientName, Scopes, TokenSources
+from .remote.bounded_backend import BoundedBackend
+from .remote.clock_offset import ClockOffset
+from .remote.sealed_store import Seal, SealedStore
+from .remote.transport import Answer, Transport
+from .scopes import join_scopes
+from .settings import ClientSettings, Settings
+from .warm_up import ask_all
+from .web.cache_backend import backend_finder, is_in_process, shares_with_others, unpickles
+from .web.guard import Guard
+from .web.problems import TokenUnavailableProblem, Wording
+
+if TYPE_CHECKING:
+    import requests
+    from flask import Flask
+    from flask_caching import Cache
+
+_logger = logging.getLogger("flask_m2m_cognito")
+
+
+@dataclass(frozen=True)
+class AppM2M:
+    """One application's parts: what :meth:`CognitoM2M.for_app` gives. Needs no application context.
+
+    Its methods are those of :class:`CognitoM2M` and are described there.
+
+    Attributes:
+        settings: what was read from the application's config.
+        guard: lets requests in; ``None`` without a user pool.
+        sources: the token sources of its clients.
+    """
+
+    settings: Settings
+    guard: Guard | None
+    sources: TokenSources
+    _validator: CognitoAccessTokenValidator | None = field(repr=False)
+    _clients: Mapping[ClientName, CognitoM2MClient] = field(repr=False)
+    _requests: Mapping[ClientName, RequestCount] = field(repr=False)
+    _backend: BoundedBackend = field(repr=False)
+    _clock: ClockOffset = field(repr=False)
+
+    @property
+    def validator(self) -> CognitoAccessTokenValidator:
+        """Checks the tokens of the trusted pools. Raises RuntimeError without any."""
+        if self._validator is None:
+            raise RuntimeError("No user pool is trusted: set COGNITO_M2M_USER_POOL_ID.")
+        return self._validator
+
+    def token(self, scopes: Scopes = None, *, client: ClientName = None) -> str:
+        """The fresh access token."""
+        return self.sources.source(scopes, client).token()
+
+    def forget(self, token: str, *, client: ClientName = None) -> None:
+        """Have the next call get a newer token."""
+        self.sources.check_client(client)
+        for source in self.sources.of_client(client):
+            source.forget(token)
+
+    def auth(self, scopes: Scopes = None, *, client: ClientName = None, retry_401: bool = True) -> BearerAuth:
+        """An ``auth=`` with a fresh token for each request."""
+        return bearer_auth(self.sources.source(scopes, client), retry_401)
+
+    def session(
+        self, scopes: Scopes = None, *, client: ClientName = None, retry_401: bool = True
+    ) -> requests.Session:
+        """A session with a fresh token for each request."""
+        from .outbound.pooled_session import pooled_session
+
+        return pooled_session(self.auth(scopes, client=client, retry_401=retry_401))
+
+    def client(self, name: ClientName = None) -> CognitoM2MClient:
+        """The client underneath, which remembers nothing."""
+        self.sources.check_client(name)
+        return self._clients[name]
+
+    def health(self) -> dict[str, Any]:
+        """The state of keys, tokens and cache, from memory."""
+        return health_of(self._pools(), self.sources.all(), self._requests, self._backend, self._clock)
+
+    def warm_up(
+        self, tokens: Iterable[Scopes | Mapping[str, Any]] = (), timeout: float = 5.0, required: bool = False
+    ) -> dict[str, Any]:
+        """Ask for the keys and for ``tokens`` now."""
+        sources = [self._warmed(each) for each in ([tokens] if isinstance(tokens, str) else tokens)]
+        asks = [*(trusted.keys.get for trusted in self._pools()), *(source.token for source in sources)]
+        failures = ask_all(asks, timeout)
+        if failures and required:
+            raise failures[0]
+        return self.health()
+
+    def _warmed(self, token: Scopes | Mapping[str, Any]) -> TokenSource:
+        if isinstance(token, Mapping):
+            return self.sources.source(token.get("scopes"), token.get("client"))
+        return self.sources.source(token)
+
+    def _pools(self) -> tuple[TrustedPool, ...]:
+        return () if self._validator is None else self._validator.pools
+
+
+def app_parts_from(app: Flask, settings: Settings, cache: Cache | None) -> AppM2M:
+    """The parts of ``app``.
+
+    Raises:
+        ConfigurationError: the pinned keys are of no use.
+    """
+    return _Assembly(app, settings, cache).parts()
+
+
+class _Assembly:
+    """What the parts have in common while they are made."""
+
+    def __init__(self, app: Flask, settings: Settings, cache: Cache | None) -> None:
+        self._app = app
+        self._settings = settings
+        self._cache = cache
+        self._events = Events(app)
+        self._clock = ClockOffset()
+        self._wording = Wording(settings.realm, settings.problem_type_base)
+        self._requests = {name: RequestCount(each.client_id) for name, each in settings.clients.items()}
+        self._clients = {name: self._client(name, each) for name, each in settings.clients.items()}
+        self._backend = self._bounded_backend()
+        # Workers forked after this share a random key; others keep to themselves.
+        self._store = SealedStore(self._backend, Seal(settings.cache_key or os.urandom(32)))
+
+    def parts(self) -> AppM2M:
+        settings = self._settings
+        validator = self._validator() if settings.user_pool_ids else None
+        if settings.any_client_unwarned:
+            _warn(_ANY_CLIENT)
+        return AppM2M(
+            settings=settings,
+            guard=None if validator is None else self._guard(validator),
+            sources=TokenSources(
+                {name: each.scopes for name, each in settings.clients.items()}, self._token_source
+            ),
+            _validator=validator,
+            _clients=self._clients,
+            _requests=self._requests,
+            _backend=self._backend,
+            _clock=self._clock,
+        )
+
+    def _guard(self, validator: CognitoAccessTokenValidator) -> Guard:
+        return Guard(
+            validator,
+            self._wording,
+            self._settings.header_name,
+            on_accepted=self._events.token_accepted,
+            on_rejected=self._events.token_rejected,
+        )
+
+    def _validator(self) -> CognitoAccessTokenValidator:
+        settings = self._settings
+        return CognitoAccessTokenValidator(
+            allowed_client_ids=settings.allowed_client_ids,
+            required_scopes=settings.required_scopes,
+            scope_match=settings.scope_match,
+            audience=settings.audience or None,
+            leeway=settings.leeway,
+            machine_tokens_only=settings.machine_tokens_only,
+            token_check=settings.token_check,
+            verified_tokens=settings.verified_tokens,
+            pools=[self._trusted_pool(pool_id) for pool_id in settings.user_pool_ids],
+        )
+
+    def _trusted_pool(self, pool_id: str) -> TrustedPool:
+        settings = self._settings
+        return trusted_pool_from(
+            self._user_pool(pool_id),
+            transport=Transport(settings.timeout),
+            times=KeyTimes(
+                fresh_for=settings.keys_fresh_for,
+                usable_for=settings.keys_usable_for,
+                unknown_key_cooldown=settings.unknown_key_cooldown,
+                refresh_deadline=settings.refresh_deadline,
+            ),
+            pinned=_pinned_keys(settings),
+            store=self._store,
+            on_answer=self._clock.look_at,
+            in_background=settings.renew == "background",
+            observer=self._events.of_keys(pool_id),
+        )
+
+    def _user_pool(self, pool_id: str) -> UserPool:
+        settings = self._settings
+        return user_pool_from(
+            pool_id,
+            region=settings.region if len(settings.user_pool_ids) == 1 else None,
+            replica_regions=settings.replica_regions,
+            issuer=settings.issuer,
+            jwks_url=settings.jwks_url,
+        )
+
+    def _client(self, name: ClientName, settings: ClientSettings) -> CognitoM2MClient:
+        count = self._requests[name]
+
+        def on_answer(answer: Answer) -> None:
+            self._clock.look_at(answer)
+            count.look_at(answer)
+
+        urls = settings.token_urls
+        return CognitoM2MClient(
+            token_url=urls[0] if len(urls) == 1 else urls,
+            client_id=settings.client_id,
+            client_secret=settings.client_secret,
+            client_auth=settings.client_auth,
+            client_metadata=settings.client_metadata,
+            on_answer=on_answer,
+        )
+
+    def _token_source(self, name: ClientName, scopes: tuple[str, ...]) -> TokenSource:
+        mine = self._settings.clients[name]
+        return TokenSource(
+            self._clients[name],
+            scopes,
+            policy=TokenPolicy(
+                fresh_fraction=mine.token_fresh_fraction,
+                margin=mine.token_margin,
+                timeout=mine.timeout,
+                refresh_deadline=mine.refresh_deadline,
+                scopes_missing=mine.scopes_missing,
+            ),
+            unavailable=functools.partial(TokenUnavailableProblem, wording=self._wording),
+            store=self._store,
+            in_background=self._settings.renew == "background",
+            observer=self._events.of_token(name, mine.client_id, join_scopes(scopes)),
+        )
+
+    def _bounded_backend(self) -> BoundedBackend:
+        settings = self._settings
+        in_process = is_in_process(self._app, self._cache)
+        if in_process is False and settings.cache_key is None:
+            _warn(_no_key_text(settings))
+
+        def on_found(backend: Any) -> None:
+            if in_process is None and settings.cache_key is None and shares_with_others(backend):
+                _warn(_no_key_text(settings))
+            if unpickles(backend):
+                _logger.warning(_PICKLE, type(backend).__name__, extra={"event": "cache-unpickles"})
+
+        return BoundedBackend(
+            backend_finder(self._app, self._cache, on_found),
+            timeout=settings.store_timeout,
+            on_change=self._events.store_changed,
+        )
+
+
+def _pinned_keys(settings: Settings) -> KeySet | None:
+    if settings.jwks is None:
+        return None
+    try:
+        return parse_key_set(settings.jwks)
+    except NoUsableKeys as error:
+        raise ConfigurationError(
+            f"COGNITO_M2M_JWKS: {error}; give the pool's jwks.json, with RSA keys of 2048 bits or more."
+        ) from None
+
+
+_ANY_CLIENT = (
+    "COGNITO_M2M_ALLOWED_CLIENT_IDS is not set, nor COGNITO_M2M_REQUIRED_SCOPES or COGNITO_M2M_AUDIENCE: "
+    "each client of the user pool passes a guard without scopes. List the clients that may call, "
+    "or say '*' if all of them may."
+)
+_PICKLE = (
+    "The cache %s reads with pickle: whoever can write to it can run code in this process. Set "
+    "CACHE_SERIALIZER to cachelib's JSONSerializer, or leave making the cache to CognitoM2M."
+)
+
+
+def _no_key_text(settings: Settings) -> str:
+    problem = "is shorter than 16 bytes" if settings.cache_key_too_short else "is not set"
+    return (
+        f"COGNITO_M2M_CACHE_KEY (or SECRET_KEY) {problem}, so that what is put into the cache is sealed with "
+        "a random key: only workers forked from this process share it. Set the same COGNITO_M2M_CACHE_KEY, "
+        "of 16 bytes or more, for every process."
+    )
+
+
+def _warn(message: str) -> None:
+    """For whoever starts the application by hand, and for whoever reads its log."""
+    _logger.warning(message, extra={"event": "configuration"})
+    warnings.warn(message, stacklevel=2)

@@ -1,0 +1,70 @@
+"""How an application's keys, tokens and cache do: plain data from memory, for probes and people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .inbound.key_source import TrustedPool
+from .outbound.request_count import RequestCount
+from .outbound.token_source import TokenSource
+from .remote.bounded_backend import BoundedBackend
+from .remote.clock_offset import ClockOffset
+from .scopes import join_scopes
+
+
+def health_of(
+    pools: Iterable[TrustedPool],
+    sources: Iterable[tuple[str | None, TokenSource]],
+    requests: Mapping[str | None, RequestCount],
+    store: BoundedBackend,
+    clock: ClockOffset,
+) -> dict[str, Any]:
+    """The state of all of it; asks nobody.
+
+    ``ready``: every pool has had keys since the start. It stays true in an outage, which is
+    ``"degraded"``: what is held goes on serving. ``status`` is ``"ok"``, ``"degraded"`` (something
+    can't be refreshed), ``"starting"`` (nothing has been asked for yet) or ``"unavailable"``.
+    """
+    pool_rows = {trusted.pool.pool_id: _pool_row(trusted) for trusted in pools}
+    token_rows = [_token_row(name, source) for name, source in sources]
+    ready = all(row["had_keys"] for row in pool_rows.values())
+    rows = [*pool_rows.values(), *token_rows]
+    return {
+        "status": _status(rows, store.works, ready),
+        "ready": ready,
+        "pools": pool_rows,
+        "tokens": token_rows,
+        "token_requests": {
+            name or "default": {"total": count.total, "last_hour": count.last_hour}
+            for name, count in requests.items()
+        },
+        "store": {"works": store.works, "kind": store.kind},
+        "clock_offset": clock.seconds,
+    }
+
+
+def _pool_row(trusted: TrustedPool) -> dict[str, Any]:
+    state = trusted.keys.state
+    return {
+        **trusted.keys.vitals(),
+        "had_keys": state.fetched is not None,
+        "keys": 0 if state.value is None else len(state.value),
+    }
+
+
+def _token_row(name: str | None, source: TokenSource) -> dict[str, Any]:
+    return {
+        "client": name or "default",
+        "client_id": source.client.client_id,
+        "scopes": join_scopes(source.scopes),
+        **source.refreshable.vitals(),
+    }
+
+
+def _status(rows: list[dict[str, Any]], store_works: bool, ready: bool) -> str:
+    if any(row["state"] == "gone" and row["failures"] for row in rows):
+        return "unavailable"
+    if not store_works or any(row["failures"] for row in rows):
+        return "degraded"
+    return "ok" if ready else "starting"

@@ -1,0 +1,50 @@
+"""Signals (blinker) of what happens to an application's keys and tokens. The sender is the application.
+
+Sent outside locks, by the thread on which it happened, which may be a background one. A receiver
+that raises is logged and harms nobody.
+
+=======================  ============================================================================
+signal                   arguments
+=======================  ============================================================================
+``token_accepted``       ``token``: a :class:`ValidatedAccessToken`
+``token_rejected``       ``reason``, ``status``, ``kid``, ``path``
+``keys_refreshed``       ``pool_id``, ``source`` (``"network"``, ``"store"``), ``seconds``, ``recovered``
+``keys_failed``          ``pool_id``, ``error``, ``count`` in a row, ``retry_in``, ``seconds``, ``has_value``
+``token_obtained``       ``client`` (name or ``None``), ``client_id``, ``scopes``, and as keys_refreshed
+``token_failed``         ``client``, ``client_id``, ``scopes``, and as keys_failed
+``store_state_changed``  ``works``, ``error`` (the exception's class name, or ``None``)
+=======================  ============================================================================
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from blinker import NamedSignal, Namespace
+
+_signals = Namespace()
+_logger = logging.getLogger("flask_m2m_cognito")
+
+token_accepted: NamedSignal = _signals.signal("token-accepted")
+token_rejected: NamedSignal = _signals.signal("token-rejected")
+keys_refreshed: NamedSignal = _signals.signal("keys-refreshed")
+keys_failed: NamedSignal = _signals.signal("keys-failed")
+token_obtained: NamedSignal = _signals.signal("token-obtained")
+token_failed: NamedSignal = _signals.signal("token-failed")
+store_state_changed: NamedSignal = _signals.signal("store-state-changed")
+
+
+def send(signal: NamedSignal, sender: Any, **arguments: Any) -> None:
+    """Call each receiver of ``signal``, also those after one that raises."""
+    if not signal.receivers:
+        return
+    for receiver in signal.receivers_for(sender):
+        try:
+            receiver(sender, **arguments)
+        except Exception:
+            _logger.exception(
+                "A receiver of %s raised.",
+                signal.name,
+                extra={"event": "receiver-failed", "signal": signal.name},
+            )

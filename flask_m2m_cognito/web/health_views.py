@@ -1,0 +1,42 @@
+"""A blueprint for probes: what the application holds, and whether it is ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import Blueprint, Response, jsonify
+from flask.typing import ResponseReturnValue
+
+READY_TIMEOUT = 2.0
+"""Seconds for which a probe waits for the keys of a service that has just started."""
+
+
+def health_blueprint_of(
+    health: Callable[[], dict[str, Any]], warm_up: Callable[..., dict[str, Any]], name: str
+) -> Blueprint:
+    """``/health``: all of it, always 200. ``/ready``: 200 or 503, without details.
+
+    An outage of Cognito is no reason to take a service out of rotation: what it holds goes on
+    serving, so that ``/ready`` stays 200.
+    """
+    blueprint = Blueprint(name, __name__)
+
+    @blueprint.get("/health")
+    def details() -> ResponseReturnValue:
+        return _unstored(jsonify(health()))
+
+    @blueprint.get("/ready")
+    def ready() -> ResponseReturnValue:
+        # A service that gets no traffic until it is ready would otherwise never ask for its keys.
+        is_ready = bool(health()["ready"] or warm_up(timeout=READY_TIMEOUT)["ready"])
+        response = _unstored(jsonify(ready=is_ready))
+        response.status_code = 200 if is_ready else 503
+        return response
+
+    return blueprint
+
+
+def _unstored(response: Response) -> Response:
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,79 @@
+"""Log records of refused requests: a few a minute for each reason, then a count.
+
+Anybody can make a service refuse requests, so that one record for each would fill its disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+MOST_A_MINUTE = 10
+
+_MINUTE = 60.0
+
+_logger = logging.getLogger("flask_m2m_cognito.auth")
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """One refused request. ``kid`` and ``path`` are the caller's text: fields of a record, not its message."""
+
+    reason: str
+    status: int
+    kid: str | None
+    pool: str | None
+    path: str
+
+
+@dataclass(frozen=True)
+class _Minute:
+    began_at: float
+    count: int = 0
+
+
+class RejectionLog:
+    """Logs rejections at INFO, at most ten a minute for each reason; the rest are counted.
+
+    Args:
+        monotonic: the clock, in seconds.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._minutes: dict[str, _Minute] = {}  # guarded by lock
+        self._lock = threading.Lock()
+
+    def note(self, rejection: Rejection) -> None:
+        """Log or count a rejection."""
+        with self._lock:
+            now = self._monotonic()
+            minute = self._minutes.get(rejection.reason, _Minute(now))
+            left_out = 0
+            if now >= minute.began_at + _MINUTE:
+                left_out, minute = max(0, minute.count - MOST_A_MINUTE), _Minute(now)
+            minute = _Minute(minute.began_at, minute.count + 1)
+            self._minutes[rejection.reason] = minute
+        if left_out:
+            _logger.info(
+                "%d more requests were refused: %s",
+                left_out,
+                rejection.reason,
+                extra={"event": "token-rejected-more", "reason": rejection.reason, "count": left_out},
+            )
+        if minute.count <= MOST_A_MINUTE:
+            _logger.info(
+                "Refused a request: %s",
+                rejection.reason,
+                extra={
+                    "event": "token-rejected",
+                    "reason": rejection.reason,
+                    "status": rejection.status,
+                    "kid": rejection.kid,
+                    "pool": rejection.pool,
+                    "path": rejection.path,
+                },
+            )

@@ -1,0 +1,120 @@
+"""A fleet of real worker processes, and many callers at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+ENDS_WITHIN = 15.0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer of a worker."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Worker processes behind one port."""
+
+    port: int
+    pid: int
+    _log: Path
+
+    def get(self, path: str, token: str | None = None, timeout: float = 60.0) -> Reply:
+        """One request on a connection of its own."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        try:
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            connection.request("GET", path, headers={"Connection": "close", **headers})
+            response = connection.getresponse()
+            return Reply(response.status, dict(response.getheaders()), response.read().decode())
+        finally:
+            connection.close()
+
+    def get_at_once(self, path: str, token: str, times: int) -> list[Reply]:
+        """``times`` requests from as many threads."""
+        with ThreadPoolExecutor(times) as pool:
+            return list(pool.map(lambda _: self.get(path, token), range(times)))
+
+    @property
+    def log(self) -> str:
+        """What the workers printed."""
+        return self._log.read_text(errors="replace")
+
+
+@contextmanager
+def gunicorn(config: Mapping[str, object], options: Sequence[str]) -> Iterator[Fleet]:
+    """A gunicorn over ``service_app`` with these ``COGNITO_M2M_…`` and ``CACHE_…`` settings.
+
+    Requests may be sent at once: the socket listens before the first worker is there.
+    """
+    with tempfile.TemporaryDirectory(prefix="fleet-") as folder, _listening() as listener:
+        log = Path(folder, "log")
+        command = [
+            *(sys.executable, "-m", "gunicorn", "--bind", f"fd://{listener.fileno()}", *options),
+            *("--worker-tmp-dir", folder),
+            *(["--no-control-socket"] if _has_control_socket() else []),
+            "tests.processes.service_app:create_app()",
+        ]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=_environment(config),
+                pass_fds=[listener.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            yield Fleet(listener.getsockname()[1], process.pid, log)
+        finally:
+            _end(process)
+
+
+@contextmanager
+def _listening() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+        yield listener
+
+
+def _has_control_socket() -> bool:
+    import gunicorn as package
+
+    return int(package.__version__.split(".")[0]) >= 25
+
+
+def _environment(config: Mapping[str, object]) -> dict[str, str]:
+    settings = {f"FLASK_{key}": json.dumps(value) for key, value in config.items()}
+    return {**os.environ, **settings, "PYTHONUNBUFFERED": "1"}
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(ENDS_WITHIN)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

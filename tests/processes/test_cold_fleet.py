@@ -1,0 +1,88 @@
+"""A cold fleet under load behaves as one client: one JWKS download and one token request in all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.processes.fleet import Reply, gunicorn
+from tests.services import Service
+
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
+
+CALLERS = 200
+SECRET_KEY = "a key of the fleet's own, of more than sixteen bytes"
+
+WORKER_CLASSES = {
+    "sync": ["-k", "sync"],
+    "gthread": ["-k", "gthread", "--threads", "8"],
+    "gevent": ["-k", "gevent"],
+    "sync, preloaded": ["-k", "sync", "--preload"],
+    "gthread, preloaded": ["-k", "gthread", "--threads", "8", "--preload"],
+    "gevent, preloaded": ["-k", "gevent", "--preload"],
+}
+
+
+@pytest.fixture
+def pool() -> Iterator[LocalUserPool]:
+    with LocalUserPool() as pool:
+        yield pool
+
+
+def settings(pool: LocalUserPool, cache: dict[str, object]) -> dict[str, object]:
+    return {
+        **pool.config(allowed_client_ids="*", scopes=["inventory/read"]),
+        "SECRET_KEY": SECRET_KEY,
+        "CACHE_NO_NULL_WARNING": True,
+        **cache,
+    }
+
+
+def redis(server: Service) -> dict[str, object]:
+    return {"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": server.url}
+
+
+def memcached(server: Service) -> dict[str, object]:
+    return {"CACHE_TYPE": "MemcachedCache", "CACHE_MEMCACHED_SERVERS": [server.address]}
+
+
+def assert_all_served(replies: list[Reply], workers: int, log: str) -> None:
+    assert {reply.status for reply in replies} == {200}, log
+    assert len({reply.json["token"] for reply in replies}) == 1
+    assert len({reply.json["pid"] for reply in replies}) <= workers
+
+
+@pytest.mark.parametrize("workers", [4, 16])
+@pytest.mark.parametrize("options", WORKER_CLASSES.values(), ids=WORKER_CLASSES)
+def test_a_cold_fleet_on_redis_downloads_keys_and_buys_a_token_once(
+    pool: LocalUserPool, redis_server: Service, options: list[str], workers: int
+) -> None:
+    with gunicorn(settings(pool, redis(redis_server)), ["-w", str(workers), *options]) as fleet:
+        replies = fleet.get_at_once("/work", pool.token("inventory/read"), CALLERS)
+        assert_all_served(replies, workers, fleet.log)
+    assert (pool.count("jwks"), pool.count("token")) == (1, 1)
+
+
+@pytest.mark.parametrize("options", WORKER_CLASSES.values(), ids=WORKER_CLASSES)
+def test_a_cold_fleet_on_memcached_downloads_keys_and_buys_a_token_once(
+    pool: LocalUserPool, memcached_server: Service, options: list[str]
+) -> None:
+    with gunicorn(settings(pool, memcached(memcached_server)), ["-w", "4", *options]) as fleet:
+        replies = fleet.get_at_once("/work", pool.token("inventory/read"), CALLERS)
+        assert_all_served(replies, 4, fleet.log)
+    assert (pool.count("jwks"), pool.count("token")) == (1, 1)
+
+
+@pytest.mark.parametrize("options", WORKER_CLASSES.values(), ids=WORKER_CLASSES)
+def test_a_cold_fleet_on_the_file_system_does_so_at_most_twice(
+    pool: LocalUserPool, tmp_path: Path, options: list[str]
+) -> None:
+    cache: dict[str, object] = {"CACHE_TYPE": "FileSystemCache", "CACHE_DIR": str(tmp_path / "cache")}
+    with gunicorn(settings(pool, cache), ["-w", "4", *options]) as fleet:
+        replies = fleet.get_at_once("/work", pool.token("inventory/read"), CALLERS)
+        assert {reply.status for reply in replies} == {200}, fleet.log
+    assert 1 <= pool.count("jwks") <= 2
+    assert 1 <= pool.count("token") <= 2
