@@ -20,7 +20,7 @@ _logger = logging.getLogger("flask_m2m_cognito.auth")
 
 @dataclass(frozen=True)
 class Rejection:
-    """One refused request. ``kid`` and ``path`` are the caller's text: fields of a record, not its message."""
+    """One refused request. ``kid`` and ``path`` are the caller's text: fields, never the message."""
 
     reason: str
     status: int
