@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from .scopes import join_scopes
 from .settings import ClientSettings, Settings
 from .warm_up import ask_all
 from .web.cache_backend import backend_finder, is_in_process, shares_with_others, unpickles
-from .web.guard import Guard
+from .web.guard import Guard, PrincipalLoader
 from .web.problems import TokenUnavailableProblem, Wording
 
 if TYPE_CHECKING:
@@ -120,20 +120,32 @@ class AppM2M:
         return () if self._validator is None else self._validator.pools
 
 
-def app_parts_from(app: Flask, settings: Settings, cache: Cache | None) -> AppM2M:
+def app_parts_from(
+    app: Flask,
+    settings: Settings,
+    cache: Cache | None,
+    principal_loader: Callable[[], PrincipalLoader | None] = lambda: None,
+) -> AppM2M:
     """The parts of ``app``.
 
     Raises:
         ConfigurationError: the pinned keys are of no use.
     """
-    return _Assembly(app, settings, cache).parts()
+    return _Assembly(app, settings, cache, principal_loader).parts()
 
 
 class _Assembly:
     """What the parts have in common while they are made."""
 
-    def __init__(self, app: Flask, settings: Settings, cache: Cache | None) -> None:
+    def __init__(
+        self,
+        app: Flask,
+        settings: Settings,
+        cache: Cache | None,
+        principal_loader: Callable[[], PrincipalLoader | None],
+    ) -> None:
         self._app = app
+        self._principal_loader = principal_loader
         self._settings = settings
         self._cache = cache
         self._events = Events(app)
@@ -170,6 +182,7 @@ class _Assembly:
             self._settings.header_name,
             on_accepted=self._events.token_accepted,
             on_rejected=self._events.token_rejected,
+            principal_loader=self._principal_loader,
         )
 
     def _validator(self) -> CognitoAccessTokenValidator:

@@ -17,8 +17,9 @@ from .outbound.token_source import TokenSource
 from .outbound.token_sources import ClientName, Scopes
 from .settings import settings_from
 from .web.demand import ByMethod
-from .web.guard import EXTENSION, require_scopes
+from .web.guard import EXTENSION, PrincipalLoader, optional_token, require_scopes
 from .web.health_views import health_blueprint_of
+from .web.protection import protect, public
 
 if TYPE_CHECKING:
     import requests
@@ -49,6 +50,7 @@ class CognitoM2M:
     def __init__(self, app: Flask | None = None, *, cache: Cache | None = None) -> None:
         self._cache = cache
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
+        self._loader: PrincipalLoader | None = None
         if app is not None:
             self.init_app(app)
 
@@ -62,7 +64,7 @@ class CognitoM2M:
         if EXTENSION in app.extensions:
             raise RuntimeError(f"The application {app.name!r} has a CognitoM2M already.")
         settings = settings_from(app.config, app_name=app.name)
-        app.extensions[EXTENSION] = app_parts_from(app, settings, self._cache)
+        app.extensions[EXTENSION] = app_parts_from(app, settings, self._cache, lambda: self._loader)
         self._apps.add(app)
 
     # -- tokens that come in -----------------------------------------------------------------
@@ -79,6 +81,51 @@ class CognitoM2M:
         See :func:`flask_m2m_cognito.require_scopes`, which is the same.
         """
         return require_scopes(*scopes, match=match, clients=clients, by_method=by_method)
+
+    def optional_token(self, view: View) -> View:
+        """A decorator: no token reaches the view as nobody's, a bad token is 401.
+
+        Without a token ``g.m2m_token`` is ``None`` and ``current_token`` is false.
+        """
+        return optional_token(view)
+
+    def protect(
+        self,
+        app_or_blueprint: Flask | Blueprint,
+        *scopes: str,
+        match: str = "all",
+        clients: Iterable[str] | None = None,
+        by_method: ByMethod | None = None,
+        public: Iterable[str] = (),
+    ) -> None:
+        """Demand a good token for every view of an application or a blueprint.
+
+        Nested blueprints are guarded, and a view's own :meth:`require_scopes` holds as well. Under
+        an application's protection an unknown URL is 401 without a good token. Automatic OPTIONS
+        answers (CORS preflight) pass.
+
+        Args:
+            app_or_blueprint: an application, or a blueprint that is not registered yet.
+            scopes, match, clients, by_method: as :meth:`require_scopes`.
+            public: endpoints that everybody reaches, such as ``"static"``.
+
+        Raises:
+            ConfigurationError: an argument can't be right.
+        """
+        protect(app_or_blueprint, *scopes, match=match, clients=clients, by_method=by_method, public=public)
+
+    def public(self, view: View) -> View:
+        """A decorator for a view, or a class's ``decorators``, that :meth:`protect` lets everybody reach."""
+        return public(view)
+
+    def principal_loader(self, loader: PrincipalLoader) -> PrincipalLoader:
+        """A decorator for what turns a token into the application's own object: a row, a tenant.
+
+        Called once a request with the :class:`ValidatedAccessToken`, after every check; what it gives
+        is on ``g.m2m_principal``. It may refuse the request by ``abort(403)``.
+        """
+        self._loader = loader
+        return loader
 
     @property
     def validator(self) -> CognitoAccessTokenValidator:

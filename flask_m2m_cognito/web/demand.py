@@ -13,6 +13,9 @@ from ..scopes import ScopeMatch, check_match, is_scope
 ATTRIBUTE = "__cognito_m2m_demands__"
 """Where a guarded view carries its demands, a tuple: all of them hold."""
 
+PUBLIC = "__cognito_m2m_public__"
+"""Set on a view that the guard of its application or blueprint lets everybody reach."""
+
 ByMethod = Mapping[str, "str | Iterable[str]"]
 
 
@@ -25,12 +28,14 @@ class Demand:
         match: all of them, or any.
         clients: which may call; ``None`` is all that the application lets in.
         by_method: scopes for each HTTP method instead; a method that is not in it is refused.
+        is_optional: a request without any token is let in too, as nobody's.
     """
 
     scopes: frozenset[str] = frozenset()
     match: ScopeMatch = "all"
     clients: frozenset[str] | None = None
     by_method: Mapping[str, frozenset[str]] | None = None
+    is_optional: bool = False
 
     def scopes_for(self, method: str) -> frozenset[str] | None:
         """The scopes for an HTTP method, or ``None`` if it is not in the map."""

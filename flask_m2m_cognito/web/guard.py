@@ -21,10 +21,13 @@ from .rejection_log import Rejection
 
 View = TypeVar("View", bound=Callable[..., Any])
 
+PrincipalLoader = Callable[[ValidatedAccessToken], Any]
+
 EXTENSION = "cognito_m2m"
 """The key of ``app.extensions`` under which an application's parts are."""
 
 _PREFIX = "Bearer "
+_PRINCIPAL = "flask_m2m_cognito.principal"
 
 
 class Guard:
@@ -35,6 +38,7 @@ class Guard:
         wording: the application's part of answers.
         header_name: the header that holds the token.
         on_accepted, on_rejected: are told of each request.
+        principal_loader: gives what turns a token into the application's own object, or ``None``.
     """
 
     def __init__(
@@ -45,11 +49,13 @@ class Guard:
         *,
         on_accepted: Callable[[ValidatedAccessToken], None] = lambda token: None,
         on_rejected: Callable[[Rejection], None] = lambda rejection: None,
+        principal_loader: Callable[[], PrincipalLoader | None] = lambda: None,
     ) -> None:
         self._validator = validator
         self._wording = wording
         self._on_accepted = on_accepted
         self._on_rejected = on_rejected
+        self._principal_loader = principal_loader
         self._environ_key = "HTTP_" + header_name.upper().replace("-", "_")
 
     def admit(self, demand: Demand) -> None:
@@ -58,16 +64,22 @@ class Guard:
         Raises:
             Problem: it is not, or there is none.
         """
-        environ = _request().environ
+        environ, context = _request().environ, _context_globals()
         try:
             token = self._token_from(environ)
             _hold(token, demand, environ["REQUEST_METHOD"])
         except (TokenValidationError, KeysUnavailableError) as error:
+            # An application context that is pushed around several requests keeps its g.
+            context.m2m_token = context.m2m_claims = context.m2m_principal = None
+            if demand.is_optional and error.reason == "missing_token":
+                return
             raise self._refusal(error, environ) from error
-        context = _context_globals()
         context.m2m_token = token
         context.m2m_claims = token.claims
         self._on_accepted(token)
+        loader = self._principal_loader()
+        if loader is not None:
+            context.m2m_principal = _principal(loader, token, environ)
 
     def _token_from(self, environ: dict[str, Any]) -> ValidatedAccessToken:
         value = environ.get(self._environ_key)
@@ -124,6 +136,14 @@ def require_scopes(
         return guarded(view, demand)
 
     return decorate
+
+
+def optional_token(view: View) -> View:
+    """A decorator: a request without a token reaches the view as nobody's, one with a bad token is refused.
+
+    Without a token ``g.m2m_token`` is ``None`` and ``current_token`` is false.
+    """
+    return guarded(view, Demand(is_optional=True))
 
 
 def guarded(view: View, demand: Demand) -> View:
@@ -190,6 +210,13 @@ _context_globals = cast("Any", g)._get_current_object
 
 def _application() -> Flask:
     return cast("Flask", cast("Any", current_app)._get_current_object())
+
+
+def _principal(loader: PrincipalLoader, token: ValidatedAccessToken, environ: dict[str, Any]) -> Any:
+    """What ``loader`` makes of the token, asked once a request although several guards may hold."""
+    if _PRINCIPAL not in environ:
+        environ[_PRINCIPAL] = _application().ensure_sync(loader)(token)
+    return environ[_PRINCIPAL]
 
 
 def _hold(token: ValidatedAccessToken, demand: Demand, method: str) -> None:

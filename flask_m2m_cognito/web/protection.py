@@ -1,0 +1,112 @@
+"""Guards a whole application or blueprint, and names the exceptions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from flask import Blueprint, Flask, current_app, request
+
+from ..exceptions import ConfigurationError
+from .demand import PUBLIC, ByMethod, Demand, demand_from
+from .guard import current_guard
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+PROTECTIONS = "__cognito_m2m_protections__"
+"""Where an application or a blueprint carries its protections, a list: all of them hold."""
+
+
+class Protection:
+    """What is demanded of every request to an application or a blueprint.
+
+    Attributes:
+        demand: what its token must be.
+        public: endpoints that everybody reaches, beside the views that are marked ``public``.
+    """
+
+    def __init__(self, demand: Demand, public: frozenset[str]) -> None:
+        self.demand = demand
+        self.public = public
+
+    def before_request(self) -> None:
+        """Let the current request in, or raise the answer that refuses it."""
+        if not self._is_exempt():
+            current_guard().admit(self.demand)
+
+    def exempts(self, endpoint: str, view: Callable[..., Any] | None) -> bool:
+        """Whether everybody reaches this endpoint."""
+        return endpoint in self.public or getattr(view, PUBLIC, False) is True
+
+    def _is_exempt(self) -> bool:
+        rule, endpoint = request.url_rule, request.endpoint
+        if rule is None or endpoint is None:
+            # An unknown URL: whoever has no good token does not learn which there are.
+            return False
+        if request.method == "OPTIONS" and getattr(rule, "provide_automatic_options", False):
+            # Flask answers it without the view; browsers ask without a token (CORS preflight).
+            return True
+        return self.exempts(endpoint, current_app.view_functions.get(endpoint))
+
+
+def protect(
+    scaffold: Flask | Blueprint,
+    *scopes: str,
+    match: str = "all",
+    clients: Iterable[str] | None = None,
+    by_method: ByMethod | None = None,
+    public: Iterable[str] = (),
+) -> None:
+    """Demand a good token for every view of an application or a blueprint, nested blueprints included.
+
+    A view's own ``require_scopes`` holds as well. Under an application's protection an unknown URL is
+    401 without a good token. Automatic OPTIONS answers pass.
+
+    Args:
+        scaffold: an application, or a blueprint that is not registered yet.
+        scopes, match, clients, by_method: as ``require_scopes``.
+        public: endpoints that everybody reaches, such as ``"static"``; those of a blueprint may be
+            named without its name.
+
+    Raises:
+        ConfigurationError: an argument can't be right.
+    """
+    if not isinstance(scaffold, (Flask, Blueprint)):
+        raise ConfigurationError(f"protect guards a Flask application or a Blueprint, not {scaffold!r}.")
+    protection = Protection(
+        demand_from(scopes, match, clients, by_method), _public_endpoints(scaffold, public)
+    )
+    scaffold.before_request(protection.before_request)
+    if not hasattr(scaffold, PROTECTIONS):
+        setattr(scaffold, PROTECTIONS, [])
+    protections_of(scaffold).append(protection)
+
+
+def protections_of(scaffold: Flask | Blueprint) -> list[Protection]:
+    """What is demanded of every request to ``scaffold``."""
+    protections: list[Protection] = getattr(scaffold, PROTECTIONS, [])
+    return protections
+
+
+def public(view: View) -> View:
+    """A decorator for a view, or for a class's ``decorators``, that :func:`protect` lets everybody reach.
+
+    Its token is not looked at. A ``require_scopes`` on the same view holds all the same.
+    """
+    if not callable(view):
+        raise ConfigurationError(f"public marks a view function, not {view!r}.")
+    if isinstance(view, type):
+        raise ConfigurationError(
+            f"public marks functions: for the class {view.__name__} use its decorators = [public]."
+        )
+    setattr(view, PUBLIC, True)
+    return view
+
+
+def _public_endpoints(scaffold: Flask | Blueprint, public: Iterable[str]) -> frozenset[str]:
+    names = frozenset(() if isinstance(public, str) else public)
+    if isinstance(public, str) or not all(isinstance(each, str) and each for each in names):
+        raise ConfigurationError(f"public must be a list of endpoints, not {public!r}.")
+    if isinstance(scaffold, Flask):
+        return names
+    return names | {f"{scaffold.name}.{name}" for name in names}
