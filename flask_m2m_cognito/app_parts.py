@@ -31,6 +31,7 @@ from .settings import ClientSettings, Settings
 from .warm_up import ask_all
 from .web.cache_backend import backend_finder, is_in_process, shares_with_others, unpickles
 from .web.guard import Guard, PrincipalLoader
+from .web.metadata import metadata_url, serve_metadata
 from .web.problems import TokenUnavailableProblem, Wording
 
 if TYPE_CHECKING:
@@ -96,6 +97,12 @@ class AppM2M:
         self.sources.check_client(name)
         return self._clients[name]
 
+    @property
+    def token_url(self) -> str | None:
+        """Where callers of this application get tokens: the token endpoint of one of its own clients."""
+        urls = (each.token_urls[0] for each in self.settings.clients.values())
+        return next(urls, None)
+
     def health(self) -> dict[str, Any]:
         """The state of keys, tokens and cache, from memory."""
         return health_of(self._pools(), self.sources.all(), self._requests, self._backend, self._clock)
@@ -150,7 +157,7 @@ class _Assembly:
         self._cache = cache
         self._events = Events(app)
         self._clock = ClockOffset()
-        self._wording = Wording(settings.realm, settings.problem_type_base)
+        self._wording = _wording(settings)
         self._requests = {name: RequestCount(each.client_id) for name, each in settings.clients.items()}
         self._clients = {name: self._client(name, each) for name, each in settings.clients.items()}
         self._backend = self._bounded_backend()
@@ -162,6 +169,9 @@ class _Assembly:
         validator = self._validator() if settings.user_pool_ids else None
         if settings.any_client_unwarned:
             _warn(_ANY_CLIENT)
+        if validator is not None and settings.resource is not None:
+            issuers = (trusted.pool.issuers[0] for trusted in validator.pools)
+            serve_metadata(self._app, settings.resource, issuers, settings.resource_metadata)
         return AppM2M(
             settings=settings,
             guard=None if validator is None else self._guard(validator),
@@ -279,6 +289,13 @@ class _Assembly:
             timeout=settings.store_timeout,
             on_change=self._events.store_changed,
         )
+
+
+def _wording(settings: Settings) -> Wording:
+    suffix = ""
+    if settings.resource is not None:
+        suffix = f', resource_metadata="{metadata_url(settings.resource)}"'
+    return Wording(settings.realm, settings.problem_type_base, suffix)
 
 
 def _pinned_keys(settings: Settings) -> KeySet | None:

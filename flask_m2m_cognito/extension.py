@@ -19,6 +19,7 @@ from .settings import settings_from
 from .web.demand import ByMethod
 from .web.guard import EXTENSION, PrincipalLoader, optional_token, require_scopes
 from .web.health_views import health_blueprint_of
+from .web.metadata import with_security
 from .web.protection import protect, public
 
 if TYPE_CHECKING:
@@ -126,6 +127,16 @@ class CognitoM2M:
         """
         self._loader = loader
         return loader
+
+    def openapi(self, document: Mapping[str, Any], app: Flask | None = None) -> dict[str, Any]:
+        """A copy of an OpenAPI 3 document in which each guarded operation says which scopes it needs.
+
+        Args:
+            document: what apispec, flask-smorest or APIFlask made, as a dictionary.
+            app: the application that it describes; the current one if not given.
+        """
+        described = app if app is not None else _current_app()
+        return with_security(document, described, self.for_app(described).token_url)
 
     @property
     def validator(self) -> CognitoAccessTokenValidator:

@@ -1,0 +1,123 @@
+"""What machines read to find their way: RFC 9728 resource metadata, and security in an OpenAPI document."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, current_app, jsonify
+
+from .demand import Demand
+from .protection import public
+from .route_demands import RouteDemand, demanded_scopes, route_demands
+
+WELL_KNOWN = "/.well-known/oauth-protected-resource"
+
+SCHEME = "cognito_m2m"
+"""The name of the security scheme in an OpenAPI document."""
+
+_CONVERTER = re.compile(r"<(?:[^<>:]+:)?([^<>]+)>")
+
+
+def metadata_path(resource: str) -> str:
+    """Where a resource's metadata is served: its path comes after the well-known part.
+
+    >>> metadata_path("https://api.example.com"), metadata_path("https://api.example.com/stock")
+    ('/.well-known/oauth-protected-resource', '/.well-known/oauth-protected-resource/stock')
+
+    Source: RFC 9728, section 3.1.
+    """
+    return WELL_KNOWN + urlsplit(resource).path.rstrip("/")
+
+
+def metadata_url(resource: str) -> str:
+    """The URL of a resource's metadata, for a challenge's ``resource_metadata`` (RFC 9728, section 5.1)."""
+    parts = urlsplit(resource)
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}://{parts.netloc}{metadata_path(resource)}{query}"
+
+
+def serve_metadata(app: Flask, resource: str, issuers: Iterable[str], more: Mapping[str, Any]) -> None:
+    """Have ``app`` serve its metadata document, to everybody.
+
+    Args:
+        resource: the application's own identifier.
+        issuers: of the authorization servers whose tokens it accepts.
+        more: further members, which replace those that are made.
+    """
+    servers = list(issuers)
+
+    @public
+    def document() -> Response:
+        response = jsonify(
+            {
+                "resource": resource,
+                "authorization_servers": servers,
+                "bearer_methods_supported": ["header"],
+                "scopes_supported": sorted(demanded_scopes(current_app)),
+                **more,
+            }
+        )
+        response.headers["Cache-Control"] = "public, max-age=3600"
+        return response
+
+    app.add_url_rule(metadata_path(resource), endpoint="cognito_m2m_metadata", view_func=document)
+
+
+def with_security(document: Mapping[str, Any], app: Flask, token_url: str | None) -> dict[str, Any]:
+    """A copy of an OpenAPI 3 document in which each guarded operation says which scopes it needs.
+
+    Args:
+        document: what apispec, flask-smorest, APIFlask or a person wrote.
+        app: the application that it describes.
+        token_url: of the token endpoint, if it is known: else the scheme is plain ``http`` ``bearer``.
+    """
+    described = copy.deepcopy(dict(document))
+    needed: set[str] = set()
+    for route in route_demands(app):
+        operation = _operation(described, route)
+        if operation is not None and route.demands:
+            operation["security"] = _requirements(route, has_scopes=token_url is not None)
+            needed |= route.scopes
+    schemes = described.setdefault("components", {}).setdefault("securitySchemes", {})
+    schemes[SCHEME] = _scheme(token_url, needed)
+    return described
+
+
+def _operation(document: Mapping[str, Any], route: RouteDemand) -> dict[str, Any] | None:
+    path = _CONVERTER.sub(r"{\1}", route.rule)
+    operation = document.get("paths", {}).get(path, {}).get(route.method.lower())
+    return operation if isinstance(operation, dict) else None
+
+
+def _requirements(route: RouteDemand, has_scopes: bool) -> list[dict[str, list[str]]]:
+    """Alternatives, any of which will do (OpenAPI 3.0.3, Security Requirement Object)."""
+    if not has_scopes:
+        needed: list[dict[str, list[str]]] = [{SCHEME: []}]
+    else:
+        choices = [_alternatives(demand, route.method) for demand in route.demands]
+        unions = {frozenset().union(*combination) for combination in itertools.product(*choices)}
+        needed = [{SCHEME: sorted(scopes)} for scopes in sorted(unions, key=sorted)]
+    return [{}, *needed] if route.is_open else needed
+
+
+def _alternatives(demand: Demand, method: str) -> list[frozenset[str]]:
+    scopes = demand.scopes_for(method) or frozenset()
+    if demand.match == "any" and scopes:
+        return [frozenset({scope}) for scope in scopes]
+    return [scopes]
+
+
+def _scheme(token_url: str | None, scopes: Iterable[str]) -> dict[str, Any]:
+    if token_url is None:
+        return {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+    return {
+        "type": "oauth2",
+        "flows": {
+            "clientCredentials": {"tokenUrl": token_url, "scopes": {scope: scope for scope in sorted(scopes)}}
+        },
+    }

@@ -1,0 +1,90 @@
+"""What each route of an application demands, read off its views, blueprints and the application itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, Flask
+from werkzeug.routing import Rule
+
+from .demand import Demand, demands_of
+from .protection import Protection, protections_of
+
+
+@dataclass(frozen=True)
+class RouteDemand:
+    """One method of one URL rule.
+
+    Attributes:
+        rule: such as ``/items/<int:item>``.
+        endpoint: such as ``shop.items``.
+        method: such as ``GET``.
+        demands: all of them hold; none is an open route.
+        is_automatic: an OPTIONS answer that Flask gives without the view.
+    """
+
+    rule: str
+    endpoint: str
+    method: str
+    demands: tuple[Demand, ...]
+    is_automatic: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a request without a token reaches the view."""
+        return all(demand.is_optional for demand in self.demands)
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """Every scope that is asked for here."""
+        return frozenset(scope for demand in self.demands for scope in demand.scopes_for(self.method) or ())
+
+
+def route_demands(app: Flask) -> list[RouteDemand]:
+    """Every method of every rule of ``app``, in the order of its URL map."""
+    return [route for rule in app.url_map.iter_rules() for route in _routes_of(app, rule)]
+
+
+def demanded_scopes(app: Flask) -> frozenset[str]:
+    """Every scope that any view of ``app`` asks for, whatever the method."""
+    scopes: set[str] = set()
+    for route in route_demands(app):
+        for demand in route.demands:
+            scopes |= demand.scopes
+            for each in (demand.by_method or {}).values():
+                scopes |= each
+    return frozenset(scopes)
+
+
+def _routes_of(app: Flask, rule: Rule) -> Iterator[RouteDemand]:
+    view = app.view_functions.get(rule.endpoint)
+    protections = list(_protections(app, rule.endpoint))
+    for method in sorted(rule.methods or ()):
+        is_automatic = method == "OPTIONS" and bool(getattr(rule, "provide_automatic_options", False))
+        demands: tuple[Demand, ...] = ()
+        if not is_automatic:
+            outer = (each.demand for each in protections if not each.exempts(rule.endpoint, view))
+            demands = (*outer, *_own_demands(view, method))
+        yield RouteDemand(rule.rule, rule.endpoint, method, demands, is_automatic)
+
+
+def _protections(app: Flask, endpoint: str) -> Iterator[Protection]:
+    """Those of the application, then those of the endpoint's blueprints, the outermost first."""
+    yield from protections_of(app)
+    parts = endpoint.split(".")[:-1]
+    for length in range(1, len(parts) + 1):
+        blueprint = app.blueprints.get(".".join(parts[:length]))
+        if isinstance(blueprint, Blueprint):
+            yield from protections_of(blueprint)
+
+
+def _own_demands(view: Callable[..., Any] | None, method: str) -> tuple[Demand, ...]:
+    """A view function's, and those of the class's method that it calls."""
+    if view is None:
+        return ()
+    handler = getattr(getattr(view, "view_class", None), method.lower(), None)
+    if handler is None and method == "HEAD":
+        handler = getattr(getattr(view, "view_class", None), "get", None)
+    return (*demands_of(view), *(demands_of(handler) if handler is not None else ()))

@@ -1,0 +1,261 @@
+"""protect, public, optional_token and principal_loader, as an application uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from flask import Blueprint, Flask, abort, g
+from flask.testing import FlaskClient
+from flask.typing import ResponseReturnValue
+from flask.views import MethodView
+
+from flask_m2m_cognito import CognitoM2M, ConfigurationError, ValidatedAccessToken, current_token
+from flask_m2m_cognito.testing import LocalUserPool
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[LocalUserPool]:
+    with LocalUserPool() as pool:
+        yield pool
+
+
+@pytest.fixture
+def m2m() -> CognitoM2M:
+    return CognitoM2M()
+
+
+@pytest.fixture
+def app(pool: LocalUserPool, m2m: CognitoM2M) -> Flask:
+    app = Flask("shop")
+    app.config.update(pool.config(allowed_client_ids="*"))
+    m2m.init_app(app)
+    return app
+
+
+@pytest.fixture
+def bearer(pool: LocalUserPool) -> Callable[..., dict[str, str]]:
+    return lambda *scopes: {"Authorization": f"Bearer {pool.token(scopes)}"}
+
+
+def add_view(scaffold: Flask | Blueprint, path: str, mark: Callable[..., object] | None = None) -> None:
+    def view() -> ResponseReturnValue:
+        return "reached"
+
+    view.__name__ = path.strip("/").replace("/", "_")
+    scaffold.get(path)(mark(view) if mark else view)  # type: ignore[type-var]
+
+
+def test_a_protected_app_refuses_every_view_without_a_token(
+    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
+) -> None:
+    m2m.protect(app)
+    add_view(app, "/a")
+    assert app.test_client().get("/a").status_code == 401
+    assert app.test_client().get("/a", headers=bearer()).status_code == 200
+
+
+def test_a_protected_app_tells_strangers_of_no_url(
+    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
+) -> None:
+    m2m.protect(app)
+    assert app.test_client().get("/unknown").status_code == 401
+    assert app.test_client().get("/unknown", headers=bearer()).status_code == 404
+
+
+def test_scopes_of_the_app_and_of_the_view_both_hold(
+    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
+) -> None:
+    m2m.protect(app, "shop/use")
+    add_view(app, "/a", m2m.require_scopes("shop/admin"))
+    client = app.test_client()
+    assert client.get("/a", headers=bearer("shop/use")).status_code == 403
+    assert client.get("/a", headers=bearer("shop/admin")).status_code == 403
+    assert client.get("/a", headers=bearer("shop/use", "shop/admin")).status_code == 200
+
+
+def test_a_blueprint_is_guarded_with_the_blueprints_nested_in_it_and_nothing_else_is(
+    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
+) -> None:
+    outer, inner = Blueprint("outer", __name__), Blueprint("inner", __name__)
+    m2m.protect(outer, "shop/use")
+    add_view(outer, "/a")
+    add_view(inner, "/b")
+    outer.register_blueprint(inner, url_prefix="/inner")
+    app.register_blueprint(outer, url_prefix="/outer")
+    add_view(app, "/open")
+    client = app.test_client()
+    statuses = [client.get(path).status_code for path in ("/outer/a", "/outer/inner/b", "/open")]
+    assert statuses == [401, 401, 200]
+    assert client.get("/outer/inner/b", headers=bearer("shop/use")).status_code == 200
+
+
+@pytest.mark.parametrize("order", ["public first", "public last"])
+def test_a_public_view_is_reached_without_a_token_and_with_a_bad_one(
+    app: Flask, m2m: CognitoM2M, order: str
+) -> None:
+    m2m.protect(app)
+    mark = m2m.public if order == "public last" else lambda view: m2m.public(view)
+    add_view(app, "/a", mark)
+    client = app.test_client()
+    assert client.get("/a").status_code == 200
+    assert client.get("/a", headers={"Authorization": "Bearer bad"}).status_code == 200
+
+
+def test_a_class_is_public_by_its_decorators(app: Flask, m2m: CognitoM2M) -> None:
+    class Open(MethodView):
+        decorators = [m2m.public]  # noqa: RUF012
+
+        def get(self) -> ResponseReturnValue:
+            return "reached"
+
+    m2m.protect(app)
+    app.add_url_rule("/a", view_func=Open.as_view("open"))
+    assert app.test_client().get("/a").status_code == 200
+
+
+def test_endpoints_of_others_are_named(app: Flask, m2m: CognitoM2M) -> None:
+    blueprint = Blueprint("bp", __name__, static_folder=".", static_url_path="/files")
+    m2m.protect(app, public=["static", "bp.static"])
+    m2m.protect(blueprint, public=["static"])
+    app.register_blueprint(blueprint, url_prefix="/bp")
+    assert app.test_client().get("/static/none.css").status_code == 404
+    assert app.test_client().get("/bp/files/none.css").status_code == 404
+
+
+def test_a_public_view_with_scopes_of_its_own_keeps_them(
+    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
+) -> None:
+    m2m.protect(app)
+    add_view(app, "/a", lambda view: m2m.public(m2m.require_scopes("shop/use")(view)))
+    assert app.test_client().get("/a").status_code == 401
+    assert app.test_client().get("/a", headers=bearer("shop/use")).status_code == 200
+
+
+def test_an_automatic_options_answer_passes_and_a_views_own_does_not(app: Flask, m2m: CognitoM2M) -> None:
+    m2m.protect(app)
+    add_view(app, "/automatic")
+
+    @app.route("/own", methods=["OPTIONS", "GET"], provide_automatic_options=False)
+    def own() -> ResponseReturnValue:
+        return "reached"
+
+    assert app.test_client().options("/automatic").status_code == 200
+    assert app.test_client().options("/own").status_code == 401
+    assert app.test_client().options("/unknown").status_code == 401
+
+
+def test_methods_that_are_not_in_the_map_are_refused_for_the_whole_blueprint(
+    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
+) -> None:
+    blueprint = Blueprint("bp", __name__)
+    m2m.protect(blueprint, by_method={"get": "shop/read"})
+
+    @blueprint.route("/a", methods=["GET", "POST"])
+    def view() -> ResponseReturnValue:
+        return "reached"
+
+    app.register_blueprint(blueprint)
+    client = app.test_client()
+    headers = bearer("shop/read")
+    answers = [client.open("/a", method=method, headers=headers) for method in ("GET", "HEAD", "POST")]
+    assert [answer.status_code for answer in answers] == [200, 200, 403]
+    assert answers[2].json is not None
+    assert answers[2].json["reason"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"public": "static"}, {"public": [1]}, {"match": "some"}, {"clients": "one"}],
+    ids=["public as text", "public of numbers", "bad match", "clients as text"],
+)
+def test_arguments_that_cannot_be_right_are_errors_at_once(
+    app: Flask, m2m: CognitoM2M, arguments: dict[str, object]
+) -> None:
+    with pytest.raises(ConfigurationError):
+        m2m.protect(app, **arguments)  # type: ignore[arg-type]
+
+
+def test_protect_without_an_app_and_public_on_a_class_are_errors(m2m: CognitoM2M) -> None:
+    with pytest.raises(ConfigurationError):
+        m2m.protect("shop/read")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError):
+        m2m.public(type("View", (MethodView,), {}))
+
+
+def test_optional_token_knows_a_caller_nobody_and_a_bad_token_apart(
+    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
+) -> None:
+    @app.get("/a")
+    @m2m.optional_token
+    def view() -> ResponseReturnValue:
+        assert (g.m2m_token is None) is not bool(current_token)
+        return current_token.client_id if current_token else "nobody"
+
+    client = app.test_client()
+    assert client.get("/a").text == "nobody"
+    assert client.get("/a", headers=bearer()).text == "local-client"
+    assert client.get("/a", headers={"Authorization": "Bearer bad"}).status_code == 401
+    assert client.get("/a", headers={"Authorization": "Bearer"}).status_code == 400
+
+
+def test_a_token_of_an_earlier_request_is_not_the_next_ones_under_one_application_context(
+    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
+) -> None:
+    @app.get("/a")
+    @m2m.optional_token
+    def view() -> ResponseReturnValue:
+        return current_token.client_id if current_token else "nobody"
+
+    with app.app_context():
+        client: FlaskClient = app.test_client()
+        assert client.get("/a", headers=bearer()).text == "local-client"
+        assert client.get("/a").text == "nobody"
+
+
+def test_the_principal_is_loaded_once_a_request_although_two_guards_hold(
+    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
+) -> None:
+    loaded: list[str] = []
+
+    @m2m.principal_loader
+    def tenant(token: ValidatedAccessToken) -> str:
+        loaded.append(token.client_id)
+        return f"tenant of {token.client_id}"
+
+    @app.get("/a")
+    @m2m.require_scopes("shop/use")
+    def view() -> ResponseReturnValue:
+        return str(g.m2m_principal)
+
+    m2m.protect(app)
+    client = app.test_client()
+    assert client.get("/a", headers=bearer("shop/use")).text == "tenant of local-client"
+    assert client.get("/a", headers=bearer("shop/use")).text == "tenant of local-client"
+    assert len(loaded) == 2
+
+
+def test_a_principal_loader_may_refuse(
+    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
+) -> None:
+    @m2m.principal_loader
+    def tenant(token: ValidatedAccessToken) -> None:
+        abort(403)
+
+    add_view(app, "/a", m2m.require_scopes())
+    assert app.test_client().get("/a", headers=bearer()).status_code == 403
+
+
+def test_an_async_principal_loader_is_awaited(
+    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
+) -> None:
+    @m2m.principal_loader
+    async def tenant(token: ValidatedAccessToken) -> str:
+        return "row"
+
+    @app.get("/a")
+    @m2m.require_scopes()
+    def view() -> ResponseReturnValue:
+        return str(g.m2m_principal)
+
+    assert app.test_client().get("/a", headers=bearer()).text == "row"
