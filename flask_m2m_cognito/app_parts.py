@@ -29,7 +29,13 @@ from .remote.transport import Answer, Transport
 from .scopes import join_scopes
 from .settings import ClientSettings, Settings
 from .warm_up import ask_all
-from .web.cache_backend import backend_finder, is_in_process, shares_with_others, unpickles
+from .web.cache_backend import (
+    backend_finder,
+    existing_backend,
+    is_in_process,
+    shares_with_others,
+    unpickles,
+)
 from .web.guard import Guard, PrincipalLoader
 from .web.metadata import metadata_url, serve_metadata
 from .web.problems import TokenUnavailableProblem, Wording
@@ -113,6 +119,7 @@ class AppM2M:
         """Ask for the keys and for ``tokens`` now."""
         sources = [self._warmed(each) for each in ([tokens] if isinstance(tokens, str) else tokens)]
         asks = [*(trusted.keys.get for trusted in self._pools()), *(source.token for source in sources)]
+        self._backend.prepare()
         failures = ask_all(asks, timeout)
         if failures and required:
             raise failures[0]
@@ -169,6 +176,8 @@ class _Assembly:
         validator = self._validator() if settings.user_pool_ids else None
         if settings.any_client_unwarned:
             _warn(_ANY_CLIENT)
+        if settings.cache_key is None and is_in_process(self._app, self._cache) is False:
+            _warn(_no_key_text(settings))
         if validator is not None and settings.resource is not None:
             issuers = (trusted.pool.issuers[0] for trusted in validator.pools)
             serve_metadata(self._app, settings.resource, issuers, settings.resource_metadata)
@@ -274,15 +283,17 @@ class _Assembly:
 
     def _bounded_backend(self) -> BoundedBackend:
         settings = self._settings
-        in_process = is_in_process(self._app, self._cache)
-        if in_process is False and settings.cache_key is None:
-            _warn(_no_key_text(settings))
+        was_told = is_in_process(self._app, self._cache) is False
+        known = existing_backend(self._app, self._cache)
+        if known is not None:
+            _log_if_it_unpickles(known)
 
         def on_found(backend: Any) -> None:
-            if in_process is None and settings.cache_key is None and shares_with_others(backend):
-                _warn(_no_key_text(settings))
-            if unpickles(backend):
-                _logger.warning(_PICKLE, type(backend).__name__, extra={"event": "cache-unpickles"})
+            # In a request, so only to the log: where warnings are errors, the cache would have failed.
+            if not was_told and settings.cache_key is None and shares_with_others(backend):
+                _logger.warning(_no_key_text(settings), extra={"event": "configuration"})
+            if backend is not known:
+                _log_if_it_unpickles(backend)
 
         return BoundedBackend(
             backend_finder(self._app, self._cache, on_found),
@@ -314,10 +325,15 @@ _ANY_CLIENT = (
     "each client of the user pool passes a guard without scopes. List the clients that may call, "
     "or say '*' if all of them may."
 )
-_PICKLE = (
-    "The cache %s reads with pickle: whoever can write to it can run code in this process. Set "
-    "CACHE_SERIALIZER to cachelib's JSONSerializer, or leave making the cache to CognitoM2M."
-)
+_PICKLE = "The cache %s reads with pickle: whoever can write to it can run code in this process. %s"
+_PICKLE_ADVICE = "Set CACHE_SERIALIZER to cachelib's JSONSerializer, or leave making the cache to CognitoM2M."
+_PICKLE_ALWAYS = "It can't do otherwise: let nobody else write to it."
+
+
+def _log_if_it_unpickles(backend: Any) -> None:
+    if unpickles(backend):
+        advice = _PICKLE_ADVICE if hasattr(backend, "serializer") else _PICKLE_ALWAYS
+        _logger.warning(_PICKLE, type(backend).__name__, advice, extra={"event": "cache-unpickles"})
 
 
 def _no_key_text(settings: Settings) -> str:
@@ -332,4 +348,4 @@ def _no_key_text(settings: Settings) -> str:
 def _warn(message: str) -> None:
     """For whoever starts the application by hand, and for whoever reads its log."""
     _logger.warning(message, extra={"event": "configuration"})
-    warnings.warn(message, stacklevel=2)
+    warnings.warn(message, stacklevel=5)  # whoever called init_app

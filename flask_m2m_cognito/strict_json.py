@@ -7,18 +7,29 @@ import json
 import re
 from typing import Any, NoReturn
 
+MOST_VALUES = 4096
+"""Commas and brackets in a text that is still read: what it says costs the reader more than its length."""
+
 _BASE64URL = re.compile(rb"[A-Za-z0-9_-]*")
+_MOST_DIGITS = 40
 
 
-def parse_object(text: bytes) -> dict[str, Any]:
+def parse_object(text: bytes, most_values: int = MOST_VALUES) -> dict[str, Any]:
     """The JSON object in ``text``, UTF-8.
 
     Raises:
-        ValueError: it is not one, has a name twice (at any depth), or ``NaN`` or ``Infinity``,
-            or nests too deep.
+        ValueError: it is not one, has a name twice (at any depth), ``NaN`` or ``Infinity``, a number
+            of more than 40 digits, more than ``most_values`` commas and brackets, or nests too deep.
     """
+    if text.count(b",") + text.count(b"[") + text.count(b"{") > most_values:
+        raise ValueError("says too much")
     try:
-        value = json.loads(text.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant)
+        value = json.loads(
+            text.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_constant=_no_constant,
+            parse_int=_whole_number,
+        )
     except RecursionError:
         raise ValueError("nests too deep") from None
     if not isinstance(value, dict):
@@ -45,6 +56,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) != len(pairs):
         raise ValueError("has a name twice")
     return value
+
+
+def _whole_number(digits: str) -> int:
+    # Reading them takes time that grows with their square.
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError("has a number that is too long")
+    return int(digits)
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Callable, Iterable
 
@@ -10,6 +11,8 @@ from .remote.refreshable import start_daemon
 from .remote.transport import Deadline
 
 Ask = Callable[[], object]
+
+_LATE_IMPORTS = ("cryptography.fernet", "jwt.algorithms", "flask_m2m_cognito.remote.bounded_adapter")
 
 
 def ask_all(
@@ -21,11 +24,18 @@ def ask_all(
 
     An ask that is not done by then goes on; it counts as a :class:`TimeoutError`.
     """
+    _import_what_is_late()
     failures: list[Exception] = []
     deadline = Deadline(timeout)
     done = [_started(ask, failures, start_thread) for ask in asks]
     late = sum(not each.wait(deadline.left()) for each in done)
     return [*failures, *(TimeoutError(f"not done within {timeout:g} s") for _ in range(late))]
+
+
+def _import_what_is_late() -> None:
+    # On this thread: a child that is forked while another one imports waits for that import for ever.
+    for name in _LATE_IMPORTS:
+        importlib.import_module(name)
 
 
 def _started(

@@ -155,14 +155,16 @@ class CognitoAccessTokenValidator:
 
         Source: RFC 7519, section 7.2; RFC 8725; Amazon Cognito Developer Guide, "Verifying JSON web tokens".
         """
+        failure: Exception | None = None
         try:
             verified = self.verify(token)
-            return self.check(verified)
         except (TokenValidationError, KeysUnavailableError) as error:
             failure = error.with_traceback(None)
         # Error trackers send the locals of each frame: this one is left without the token.
         del token
-        raise failure
+        if failure is not None:
+            raise failure
+        return self.check(verified)
 
     def verify(self, token: str) -> VerifiedToken:
         """``token`` with a signature that is good, from memory or by a look at it.
@@ -220,25 +222,27 @@ class CognitoAccessTokenValidator:
         trusted = self._by_issuer.get(unverified.issuer)
         if trusted is None:
             raise _refused(_WRONG_ISSUER, kid=unverified.kid)
-        key = self._key_for(unverified.kid, trusted)
+        key = self._key_for(unverified, trusted)
         if not key.has_signed(unverified.signing_input, unverified.signature):
             raise _refused(_BAD_SIGNATURE, kid=unverified.kid, trusted=trusted)
         return VerifiedToken(trusted, key, unverified, self.machine_tokens_only)
 
-    def _key_for(self, kid: str, trusted: TrustedPool) -> VerificationKey:
-        """The key with this id, after at most one download for one that is not known."""
-        started = self._monotonic()
+    def _key_for(self, unverified: UnverifiedToken, trusted: TrustedPool) -> VerificationKey:
+        """The key with the token's id, after at most one download for one that is not known."""
+        started, kid = self._monotonic(), unverified.kid
         keys = trusted.keys.get()
         key = keys.get(kid) or trusted.keys.renew(keys, since=started).get(kid)
         if key is not None:
             return key
         failure = trusted.keys.state.failure
         if failure is None:
+            # Takes as long as for a key that is known: the time of the answer is not to tell which are.
+            keys.any().has_signed(unverified.signing_input, unverified.signature)
             raise _refused(_UNKNOWN_KEY, kid=kid, trusted=trusted)
         # The key may be new and the token good.
         raise KeysUnavailableError(
             "The key of this access token is not known, and newer keys can't be had at the moment.",
-            retry_after=max(0.0, failure.rest_until - self._monotonic()),
+            retry_after=trusted.keys.renewable_in(),
         ) from failure.error
 
     def _is_allowed(self, client_id: str) -> bool:

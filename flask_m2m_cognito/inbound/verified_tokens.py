@@ -8,11 +8,12 @@ gets a second chance when room is needed.
 from __future__ import annotations
 
 import os
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import Generic, Protocol, TypeVar
+
+from ..remote.process_lock import ProcessLock
 
 
 class Markable(Protocol):
@@ -35,7 +36,7 @@ class VerifiedTokens(Generic[E]):
         self._size = size
         self._key = os.urandom(32)
         self._entries: OrderedDict[bytes, E] = OrderedDict()
-        self._lock = threading.Lock()  # for writing
+        self._lock = ProcessLock()  # for writing
         #: The entry under a digest, or ``None``.
         self.get: Callable[[bytes], E | None] = self._entries.get
 

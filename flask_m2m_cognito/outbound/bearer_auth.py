@@ -16,7 +16,9 @@ from urllib.parse import urljoin, urlsplit
 from ..exceptions import CognitoTokenRequestError, ConfigurationError
 from ..urls import is_safe_url
 
-_INVALID_TOKEN = re.compile(r'\bBearer\b.*\berror\s*=\s*"?invalid_token"?', re.IGNORECASE | re.DOTALL)
+# Two patterns and not one with ".*" between them, whose time grows with the square of the header.
+_BEARER = re.compile(r"\bBearer\b", re.IGNORECASE)
+_INVALID_TOKEN = re.compile(r'\berror\s*=\s*"?invalid_token(?![\w-])', re.IGNORECASE)
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
@@ -110,7 +112,9 @@ def check_destination(url: str) -> None:
 
 def is_invalid_token(status: int, headers: Mapping[str, str]) -> bool:
     """Whether an answer says that the token was not good (RFC 6750, section 3.1)."""
-    return status == 401 and _INVALID_TOKEN.search(headers.get("WWW-Authenticate", "")) is not None
+    challenge = headers.get("WWW-Authenticate", "") if status == 401 else ""
+    scheme = _BEARER.search(challenge)
+    return scheme is not None and _INVALID_TOKEN.search(challenge, scheme.end()) is not None
 
 
 def origin_of(url: str) -> tuple[str, str | None, int | None]:
@@ -141,19 +145,25 @@ class _RequestHooks:
         if self._is_over:
             return response
         self._is_over = True
-        try:
-            newer = self._flow.send(is_invalid_token(response.status_code, response.headers))
-        except StopIteration:
+        if not self._has_newer_token(is_invalid_token(response.status_code, response.headers)):
             return response
-        return self._sent_again(response, newer, sending)
+        return self._sent_again(response, sending)
 
-    def _sent_again(self, response: Any, token: str, sending: dict[str, Any]) -> Any:
+    def _has_newer_token(self, was_refused: bool) -> bool:
+        # Kept here and in no variable of who sends it: error trackers send those of each frame.
+        try:
+            self.authorization = f"Bearer {self._flow.send(was_refused)}"
+        except StopIteration:
+            return False
+        return True
+
+    def _sent_again(self, response: Any, sending: dict[str, Any]) -> Any:
         # The connection is free for the second try once the first answer is read.
         response.content  # noqa: B018
         response.close()
         refused = response.request
         request = refused.copy()
-        request.headers["Authorization"] = f"Bearer {token}"
+        request.headers["Authorization"] = self.authorization
         again = response.connection.send(request, **sending)
         again.history.append(response)
         again.request = request

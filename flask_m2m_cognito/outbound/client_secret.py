@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from ..exceptions import CognitoTokenRequestError
+from ..remote.process_lock import ProcessLock
 
 Secret = str | Sequence[str] | Callable[[], str | Sequence[str]]
 R = TypeVar("R")
@@ -46,7 +45,7 @@ class ClientSecret:
     def __init__(self, secret: Secret) -> None:
         self._ask = secret if callable(secret) else None
         self._known: tuple[SecretText, ...] = () if callable(secret) else _as_tuple(secret)
-        self._locks: dict[int, threading.Lock] = {}
+        self._lock = ProcessLock()
 
     def __repr__(self) -> str:
         return "ClientSecret()"
@@ -86,7 +85,7 @@ class ClientSecret:
 
     def _asked(self, refused: tuple[SecretText, ...]) -> tuple[SecretText, ...]:
         """The callable's answer; one thread asks, whoever else was refused with the same gets it too."""
-        with self._lock():
+        with self._lock:
             if self._ask is None or self._known != refused:
                 return self._known
             try:
@@ -96,11 +95,6 @@ class ClientSecret:
                     f"The client secret could not be read: {type(error).__name__}."
                 ) from error
             return self._known
-
-    def _lock(self) -> threading.Lock:
-        # The callable may be under way on another thread at a fork: a child's lock is its own.
-        pid = os.getpid()
-        return self._locks.get(pid) or self._locks.setdefault(pid, threading.Lock())
 
 
 def _as_tuple(secret: object) -> tuple[SecretText, ...]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 
+from ..remote.process_lock import ProcessLock
 from ..remote.transport import Answer
 
 MANY_AN_HOUR = 10
@@ -31,7 +31,7 @@ class RequestCount:
         self._monotonic = monotonic
         self._recent: deque[float] = deque(maxlen=1000)
         self._warned_at = float("-inf")
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         self._total = 0
 
     @property

@@ -24,6 +24,8 @@ ClientAuth = Literal["post", "basic"]
 _TOKEN_CHARACTERS = re.compile(r"[\x21-\x7E]+")
 _TOKEN_MEMBER = re.compile(r'("(?:access|id|refresh)_token"\s*:\s*")(?:[^"\\]|\\.?)*("|\Z)')
 _JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
+_NOT_IN_A_CODE = re.compile(r"[^\x20-\x7E]")  # RFC 6749, section 5.2
+_LONGEST_CODE = 100
 _STRUCK_OUT = "[hidden]"
 
 
@@ -213,7 +215,7 @@ class _AnswerReader:
         seconds = payload.get("expires_in")
         if seconds is None:
             return None
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds != seconds // 1:
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not _is_whole(seconds):
             raise self._error("Token response expires_in was not an integer.")
         return int(seconds)
 
@@ -240,4 +242,13 @@ class _AnswerReader:
     def _error_code(self, payload: Mapping[str, Any]) -> str | None:
         """The OAuth 2.0 ``error``, or the ``__type`` with which AWS says that it is throttling."""
         code = payload.get("error") or payload.get("__type")
-        return self._struck_out(str(code).rpartition("#")[2]) if code else None
+        if not code:
+            return None
+        # It goes into texts of errors and into logs: it is to be one short line there.
+        shown = _NOT_IN_A_CODE.sub("?", str(code).rpartition("#")[2][:_LONGEST_CODE])
+        return self._struck_out(shown)
+
+
+def _is_whole(seconds: float) -> bool:
+    # Beyond 2**53 it is no time that anybody means, and too much for a clock.
+    return abs(seconds) < 2**53 and seconds == seconds // 1

@@ -87,7 +87,7 @@ class TokenSource:
         self._jitter = jitter
         fetch: Fetch[str] = self._fetch
         if store is not None:
-            fetch = shared(fetch, store, identity_of(client, self.scopes), TOKEN_CODEC)
+            fetch = shared(fetch, store, identity_of(client, self.scopes), TOKEN_CODEC, wall=wall)
         self.refreshable: Refreshable[str] = Refreshable(
             fetch,
             unavailable=functools.partial(_unavailable, unavailable),
@@ -120,7 +120,7 @@ class TokenSource:
     def _fetch(self, ask: Ask[str]) -> Fetched[str]:
         asked_at = self._wall()
         response = self.client.request_token(self.scopes, self._policy.timeout, ask.deadline)
-        if (response.token_type or "Bearer").lower() != "bearer":
+        if response.token_type is not None and response.token_type.lower() != "bearer":
             raise CognitoTokenRequestError("The token endpoint gave a token that is not a Bearer token.")
         claims = _claims_of(response.access_token)
         self._look_for_missing_scopes(response, claims)
@@ -171,7 +171,7 @@ def _lifetime(response: TokenResponse, claims: Mapping[str, Any], asked_at: floa
     if response.expires_in is not None:
         ends.append(float(response.expires_in))
     exp = claims.get("exp")
-    if isinstance(exp, (int, float)) and not isinstance(exp, bool):
+    if isinstance(exp, (int, float)) and not isinstance(exp, bool) and abs(exp) < 2**53:
         ends.append(exp - asked_at)
     return min(ends, default=DEFAULT_LIFETIME)
 

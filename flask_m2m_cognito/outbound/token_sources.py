@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
 from ..exceptions import ConfigurationError
+from ..remote.process_lock import ProcessLock
 from ..scopes import is_scope, requested_scopes
 from .token_source import TokenSource
 
@@ -38,7 +38,7 @@ class TokenSources:
         self._most = most
         self._sources: OrderedDict[tuple[ClientName, frozenset[str]], TokenSource] = OrderedDict()
         self._as_asked: dict[tuple[ClientName, Scopes], TokenSource] = {}
-        self._lock = threading.Lock()  # for writing
+        self._lock = ProcessLock()  # for writing
 
     def source(self, scopes: Scopes = None, client: ClientName = None) -> TokenSource:
         """The source for ``scopes``, or for the client's own if none are named.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import socket
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ def bounded_session(deadline: Deadline, read_timeout: float) -> requests.Session
 def failure_from(error: Exception, place: str, seconds: float) -> TransportError:
     """What ``error`` means, without the request, response and traceback that it holds."""
     is_timeout = _is_timeout(error)
-    reason = f"no answer within {seconds:.3g} s" if is_timeout else _root_text(error)
+    reason = f"no answer in time, at most {seconds:.3g} s" if is_timeout else _root_text(error)
     return TransportError(
         f"{place}: {reason}",
         is_timeout=is_timeout,
@@ -42,15 +43,22 @@ def failure_from(error: Exception, place: str, seconds: float) -> TransportError
     )
 
 
+_LONGEST_TEXT = 300
+
+
 class _Bound(NamedTuple):
     deadline: Deadline
     read_timeout: float
 
     def seconds(self) -> float:
+        """For one wait: the read timeout, or what is left."""
+        return min(self.left(), self.read_timeout)
+
+    def left(self) -> float:
         left = self.deadline.left()
         if left <= 0:
             raise TimeoutError("the deadline has passed")
-        return min(left, self.read_timeout)
+        return left
 
 
 _bound: ContextVar[_Bound] = ContextVar("cognito_m2m_bound")
@@ -103,15 +111,53 @@ class _BoundedSocket:
 
 
 class _Connection(HTTPConnection):
+    def _new_conn(self) -> socket.socket:
+        return _connected(self, super()._new_conn)
+
     def connect(self) -> None:
         super().connect()
         self.sock: Any = _BoundedSocket(self.sock, _bound.get())
 
 
 class _SecureConnection(HTTPSConnection):
+    def _new_conn(self) -> socket.socket:
+        return _connected(self, super()._new_conn)
+
     def connect(self) -> None:
         super().connect()
         self.sock: Any = _BoundedSocket(self.sock, _bound.get())
+
+
+def _connected(connection: HTTPConnection, connect: Callable[[], socket.socket]) -> socket.socket:
+    """A connected socket, by the deadline: urllib3 gives each address of a host the whole time anew."""
+    bound, host = _bound.get(), connection.host
+    timeout = connection.timeout or bound.read_timeout
+    for address, is_last in _addresses(host, connection.port):
+        connection.host = address
+        connection.timeout = min(timeout, bound.left())
+        try:
+            sock = connect()
+        except (urllib3_errors.NewConnectionError, urllib3_errors.ConnectTimeoutError):
+            if is_last:
+                raise
+        else:
+            # The TLS handshake takes this time, and not what connecting had. Nothing may raise here: the
+            # socket would stay open. With no time left the next wait ends at once.
+            sock.settimeout(min(timeout, max(bound.deadline.left(), 0.001)))
+            return sock
+        finally:
+            connection.host = host
+    raise AssertionError("a host has at least one address")
+
+
+def _addresses(host: str, port: int) -> list[tuple[str, bool]]:
+    """The addresses of ``host``, and whether each is the last; ``host`` itself if there are none."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        found = []
+    addresses = list(dict.fromkeys(str(address[0]) for *_, address in found)) or [host]
+    return [(address, address == addresses[-1]) for address in addresses]
 
 
 class _Pool(HTTPConnectionPool):
@@ -154,14 +200,12 @@ def _root_text(error: BaseException) -> str:
         if isinstance(seen, OSError) and not isinstance(seen, requests.RequestException):
             root = seen
         seen = seen.__cause__ or seen.__context__
-    return f"{type(root).__name__}: {root}"
+    # Of a server's line that is none it would quote all 64 KiB, into texts and logs.
+    return f"{type(root).__name__}: {root}"[:_LONGEST_TEXT]
 
 
 def _bare_copy(error: Exception) -> Exception | None:
     if not isinstance(error, requests.RequestException):
         return None
-    return (
-        type(error)(str(error))
-        if type(error).__init__ is requests.RequestException.__init__
-        else (requests.RequestException(str(error)))
-    )
+    has_usual_init = type(error).__init__ is requests.RequestException.__init__
+    return (type(error) if has_usual_init else requests.RequestException)(str(error)[:_LONGEST_TEXT])

@@ -6,6 +6,7 @@ runs on a thread that can be left. A backend that fails is left alone for 30 s, 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -39,7 +40,7 @@ class _Circuit:
     has_answered: bool = False
     failures: int = 0  # guarded by lock
     open_until: float = float("-inf")  # guarded by lock
-    left_behind: threading.Event | None = None
+    left_behind: tuple[threading.Event, ...] = ()  # calls that may still hang; guarded by lock
 
 
 class BoundedBackend:
@@ -80,6 +81,11 @@ class BoundedBackend:
         backend = self._circuit.backend
         return None if backend is None else type(backend).__name__
 
+    def prepare(self) -> None:
+        """Build the backend now, on this thread. If that fails, the first call says so."""
+        with contextlib.suppress(Exception):
+            self._backend(self._circuit_of_this_process())
+
     def call(self, operation: Callable[[Any], R]) -> R:
         """What ``operation`` gives for the backend.
 
@@ -87,13 +93,12 @@ class BoundedBackend:
             StoreDown: there is no backend, it failed, it took too long, or it is being left alone.
         """
         circuit = self._circuit_of_this_process()
-        if self._monotonic() < circuit.open_until or _is_hanging(circuit.left_behind):
-            raise StoreDown("left alone for now")
+        failures = self._failures_before_a_call(circuit)
         try:
             backend = self._backend(circuit)
             outcome = None if backend is None else self._bounded(circuit, lambda: operation(backend))
         except Exception as error:
-            self._note_failure(circuit, error)
+            self._note_failure(circuit, error, failures)
             raise StoreDown(type(error).__name__) from None
         if outcome is None:
             raise StoreDown("there is none")
@@ -104,6 +109,17 @@ class BoundedBackend:
         if self._circuit.pid != os.getpid():
             self._circuit = _Circuit()
         return self._circuit
+
+    def _failures_before_a_call(self, circuit: _Circuit) -> int:
+        with circuit.lock:
+            circuit.left_behind = tuple(call for call in circuit.left_behind if not call.is_set())
+            # While a call that was left still hangs no other begins: each would cost a thread.
+            if self._monotonic() < circuit.open_until or circuit.left_behind:
+                raise StoreDown("left alone for now")
+            if circuit.failures:
+                # This call finds out whether it is back; the others do without meanwhile.
+                circuit.open_until = self._monotonic() + _REST
+            return circuit.failures
 
     def _backend(self, circuit: _Circuit) -> Any:
         if not circuit.is_built:
@@ -132,15 +148,18 @@ class BoundedBackend:
             run()
         seconds = self._timeout if circuit.has_answered else max(self._timeout, FIRST_CALL_TIMEOUT)
         if not done.wait(seconds):
-            circuit.left_behind = done
+            with circuit.lock:
+                circuit.left_behind = (*circuit.left_behind, done)
             raise TimeoutError(f"no answer within {seconds:g} s")
         if failure:
             raise failure[0]
         circuit.has_answered = True
         return (outcome[0],)
 
-    def _note_failure(self, circuit: _Circuit, error: Exception) -> None:
+    def _note_failure(self, circuit: _Circuit, error: Exception, failures_before: int) -> None:
         with circuit.lock:
+            if circuit.failures != failures_before:
+                return  # calls that fail together are one failure
             circuit.failures += 1
             is_first = circuit.failures == 1
             rest = min(_MAX_REST, _REST * 2.0 ** min(circuit.failures - 1, 4))
@@ -153,10 +172,6 @@ class BoundedBackend:
             return
         with circuit.lock:
             was_down, circuit.failures = circuit.failures > 0, 0
+            circuit.open_until = float("-inf")
         if was_down:
             self._on_change(True, None)
-
-
-def _is_hanging(call: threading.Event | None) -> bool:
-    """Whether the call that was left has still not ended: there is never more than one."""
-    return call is not None and not call.is_set()

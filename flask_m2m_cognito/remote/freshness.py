@@ -185,7 +185,8 @@ def rest_after(failures: int, jitter: float) -> float:
 
 def with_value(state: State[T], fetched: Fetched[T], now: Moment) -> State[T]:
     """``state`` with ``fetched`` in it; the wall clock's moments are put on the monotonic clock too."""
-    shift = now.monotonic - now.wall
+    # The wall clock was set back while it was fetched: then it counts as fetched now.
+    shift = now.monotonic - max(now.wall, fetched.fetched_at)
     return replace(
         state,
         value=fetched.value,

@@ -191,28 +191,46 @@ class Refreshable(Generic[T]):
         """How good what is held is now."""
         return phase_of(self._state, self._now())
 
+    def renewable_in(self) -> float:
+        """Seconds until :meth:`renew` may cause a fetch again."""
+        state, now = self._state, self._now()
+        rest = 0.0 if state.failure is None else state.failure.rest_until
+        return max(0.0, max(rest, state.renewed_monotonic + self._cooldown) - now.monotonic)
+
     def vitals(self) -> dict[str, Any]:
         """How it does, as plain data from memory: see :func:`vitals_of`."""
         return vitals_of(self._state, self._now())
 
     def _get_slowly(self) -> T:
-        step = self._step()
-        if step in (Step.WAIT, Step.SERVE_AND_RENEW):
-            flight, leads = self._board(self._needs_fetch, self._needs_fetch)
-            if flight is not None and leads:
-                self._fly(flight, behind=step is Step.SERVE_AND_RENEW)
-            elif flight is not None and step is Step.WAIT:
-                self._wait_for(flight)
-        return self._value_or_raise()
+        # Twice, because what was usable at the first look, or was waited for, may have ended since.
+        for _ in range(2):
+            step = self._step()
+            self._follow(step)
+            state, now = self._state, self._now()
+            if phase_of(state, now) is not Phase.GONE:
+                return state.value  # type: ignore[return-value]
+            if step is Step.FAIL or (step is Step.WAIT and state.failure is not None):
+                break
+        raise self._unavailable_because(state.failure, now)
 
-    def _value_or_raise(self) -> T:
-        state, now = self._state, self._now()
-        if phase_of(state, now) is not Phase.GONE:
-            return state.value  # type: ignore[return-value]
-        if state.failure is None:
-            raise self._unavailable(RefreshTimeout("nothing was fetched in time"), 0.0)
-        rest = max(0.0, state.failure.rest_until_if_gone - now.monotonic)
-        raise self._unavailable(state.failure.error, rest) from state.failure.error
+    def _follow(self, step: Step) -> None:
+        if step not in (Step.WAIT, Step.SERVE_AND_RENEW):
+            return
+        flight, leads = self._board(self._needs_fetch, self._needs_fetch)
+        if flight is not None and leads:
+            self._fly(flight, behind=step is Step.SERVE_AND_RENEW)
+        elif flight is not None and step is Step.WAIT:
+            self._wait_for(flight)
+
+    def _unavailable_because(self, failure: Failure | None, now: Moment) -> Exception:
+        cause: Exception = RefreshTimeout("nothing was fetched in time")
+        rest = 0.0
+        if failure is not None:
+            cause = failure.error
+            rest = max(0.0, failure.rest_until_if_gone - now.monotonic)
+        error = self._unavailable(cause, rest)
+        error.__cause__ = cause
+        return error
 
     def _needs_fetch(self) -> bool:
         return self._step() in (Step.WAIT, Step.SERVE_AND_RENEW)
@@ -260,8 +278,9 @@ class Refreshable(Generic[T]):
     ) -> tuple[_Flight | None, bool]:
         """The flight under way, or a new one that the caller must fly; ``None`` if there is to be none."""
         sync = self._sync()
-        if sync.flight is not None and sync.flight.deadline.passed:
-            self._give_up(sync.flight)
+        flight = sync.flight  # which another thread may land meanwhile
+        if flight is not None and flight.deadline.passed:
+            self._give_up(flight)
         with sync.lock:
             if not is_wanted():
                 return None, False
@@ -312,38 +331,45 @@ class Refreshable(Generic[T]):
         sync = self._sync()
         event: Refreshed[T] | RefreshFailed | None = None
         with sync.lock:
-            is_current = sync.flight is flight
-            if is_current:
+            is_late = sync.flight is not flight
+            if not is_late:
                 sync.flight = None
             if isinstance(outcome, Fetched):
-                event = self._take(flight, outcome)
-            elif is_current:
+                event = self._take(flight, outcome, is_late)
+            elif not is_late:
                 event = self._note_failure(flight, outcome)
         try:
             if event is not None:
                 self._observer(event)
         finally:
-            if not gives_up or is_current:
+            if not (gives_up and is_late):
                 flight.done.set()
 
-    def _take(self, flight: _Flight, fetched: Fetched[T]) -> Refreshed[T] | RefreshFailed | None:
+    def _take(
+        self, flight: _Flight, fetched: Fetched[T], is_late: bool
+    ) -> Refreshed[T] | RefreshFailed | None:
         now, before = self._now(), self._state
         if fetched.usable_until <= now.wall:
-            return self._note_failure(flight, ValueError("what was fetched has already ended"))
-        if not self._is_newer(fetched, now):
+            error = ValueError("what was fetched has already ended")
+            return None if is_late else self._note_failure(flight, error)
+        if not self._is_newer(fetched, now, is_late):
             # A slow old answer never replaces a newer one.
             return None
-        self._state = replace(with_value(before, fetched, now), failure=None)
+        self._state = with_value(before, fetched, now)
         if fetched.failure is not None:
             return self._note_failure(flight, fetched.failure)
+        self._state = replace(self._state, failure=None)
         return Refreshed(fetched, before.failure is not None, now.monotonic - flight.started)
 
-    def _is_newer(self, fetched: Fetched[T], now: Moment) -> bool:
-        # On the monotonic clock: the wall clock may have been set back since.
-        return (
-            phase_of(self._state, now) is Phase.GONE
-            or fetched_monotonic(fetched, now) >= self._state.fetched_monotonic
-        )
+    def _is_newer(self, fetched: Fetched[T], now: Moment, is_late: bool) -> bool:
+        held = self._state.fetched
+        if held is None or phase_of(self._state, now) is Phase.GONE:
+            return True
+        # The wall clock may have been set back since, so that the monotonic one tells; or forward, so
+        # that another host's value looks too old: refused here, it would be asked for at each get.
+        if fetched_monotonic(fetched, now) >= self._state.fetched_monotonic:
+            return not (is_late and fetched.failure)
+        return not is_late and fetched.fetched_at > held.fetched_at
 
     def _note_failure(self, flight: _Flight, error: Exception) -> RefreshFailed:
         now, before = self._now(), self._state

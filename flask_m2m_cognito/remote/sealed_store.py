@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import functools
 import hashlib
 import json
 import logging
@@ -49,11 +48,16 @@ class Seal:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
+        # Not cached_property: before Python 3.12 it has a lock, which a forked child may find held.
+        self._known_fingerprint: str | None = None
+        self._known_cipher: Fernet | None = None
 
-    @functools.cached_property
+    @property
     def fingerprint(self) -> str:
         """Sixteen hex digits that tell keys apart and give none away."""
-        return self._derived(b"fingerprint", 8).hex()
+        if self._known_fingerprint is None:
+            self._known_fingerprint = self._derived(b"fingerprint", 8).hex()
+        return self._known_fingerprint
 
     def close(self, content: dict[str, Any]) -> str:
         """``content`` as sealed text."""
@@ -80,11 +84,13 @@ class Seal:
             raise BrokenSeal("holds no object")
         return content
 
-    @functools.cached_property
+    @property
     def _cipher(self) -> Fernet:
         from cryptography.fernet import Fernet
 
-        return Fernet(base64.urlsafe_b64encode(self._derived(b"seal", 32)))
+        if self._known_cipher is None:
+            self._known_cipher = Fernet(base64.urlsafe_b64encode(self._derived(b"seal", 32)))
+        return self._known_cipher
 
     def _derived(self, purpose: bytes, length: int) -> bytes:
         from cryptography.hazmat.primitives.hashes import SHA256
@@ -186,16 +192,21 @@ class SealedStore:
         """
         holder = uuid.uuid4().hex
         base = key = self._key("lease", name)
+        was_missing = False
         for _ in range(_MOST_ROUNDS):
             try:
                 if self._backend.call(self._adding(key, name, holder, seconds)):
-                    return Lease(key, None if key == base else base)
+                    lease = Lease(key, None if key == base else base)
+                    return lease if self._is_holder(key, name, holder) else None
             except StoreDown:
                 return Lease(None)
             current = self._load_content(key, name, "lease")
             if current is None:
-                # Given back since, or not one of ours: in either case the next round tells.
-                self._delete(key)
+                # Given back since: the next round tells. Else not one of ours, or past its age in a
+                # store whose add does not look. Not deleted at once: it may be another's by now.
+                if was_missing:
+                    self._delete(key)
+                was_missing = not was_missing
             elif self._is_dead(key, current, seconds):
                 key = f"{base}:{_short_digest(str(current.get('holder')))}"
             else:
@@ -205,9 +216,15 @@ class SealedStore:
 
     def give_back(self, lease: Lease) -> None:
         """Let another process have the lease."""
-        for key in (lease.key, lease.superseded):
+        # The dead one first: in the other order, who has just seen it would take the successor's name anew.
+        for key in (lease.superseded, lease.key):
             if key is not None:
                 self._delete(key)
+
+    def _is_holder(self, key: str, name: str, holder: str) -> bool:
+        """Whether the lease that was just taken is still ours: the file system's ``add`` is not atomic."""
+        current = self._load_content(key, name, "lease")
+        return current is None or current.get("holder") == holder
 
     def _adding(self, key: str, name: str, holder: str, seconds: float) -> Callable[[Any], object]:
         text = self._close(name, "lease", {"holder": holder, "until": self._wall() + seconds})

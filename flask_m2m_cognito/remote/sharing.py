@@ -96,8 +96,13 @@ class _Sharing(Generic[T]):
             if left is None:
                 raise
             return replace(left, failure=error)
-        self.store.save(self.name, self.codec.kind, self._entry_from(fetched))
+        if not self._is_outdated(fetched, ask):
+            self.store.save(self.name, self.codec.kind, self._entry_from(fetched))
         return fetched
+
+    def _is_outdated(self, fetched: Fetched[T], ask: Ask[T]) -> bool:
+        """Whether this answer comes so late that another process has put a newer one there."""
+        return ask.deadline.passed and self._usable_in_store(Ask(ask.deadline, fetched)) is not None
 
     def _fresh_in_store(self, ask: Ask[T]) -> Fetched[T] | None:
         found = self._usable_in_store(ask)

@@ -206,14 +206,23 @@ def first_answer(
         seconds = deadline.left() / (len(urls) - position)
         if seconds <= 0:
             break
-        last = ask(url, seconds)
-        if isinstance(last, Answer) and is_final(last):
-            return last
+        outcome = ask(url, seconds)
+        if isinstance(outcome, Answer) and is_final(outcome):
+            return outcome
+        last = _later(last, outcome)
     if len(urls) == 1 and _is_worth_a_retry(last) and not deadline.passed:
-        last = ask(urls[0], deadline.left())
+        outcome = ask(urls[0], deadline.left())
+        if isinstance(outcome, Answer) and is_final(outcome):
+            return outcome
+        last = _later(last, outcome)
     if isinstance(last, TransportError):
         raise last
     return last
+
+
+def _later(last: Answer | TransportError, outcome: Answer | TransportError) -> Answer | TransportError:
+    """``outcome``, unless it says less: an answer says more than none."""
+    return last if isinstance(last, Answer) and isinstance(outcome, TransportError) else outcome
 
 
 def _is_worth_a_retry(outcome: Answer | TransportError) -> bool:

@@ -57,6 +57,7 @@ class PoolServer(ThreadingHTTPServer):
         self.clock = clock
         self.ended = threading.Event()
         self._connections: dict[threading.Thread, socket.socket] = {}
+        self._ending: list[threading.Thread] = []
         self._connections_lock = threading.Lock()  # the server's own: request threads end under it
         self.server_activate()
         self._accepting = threading.Thread(target=self._accept, name="local-user-pool", daemon=True)
@@ -91,12 +92,15 @@ class PoolServer(ThreadingHTTPServer):
         )
         with self._connections_lock:
             self._connections[thread] = request
+            # One that has closed its connection may still be ending: end() waits for it too.
+            self._ending = [each for each in self._ending if each.is_alive()]
         thread.start()
 
     def shutdown_request(self, request: Any) -> None:
         # The inherited one says goodbye with a FIN first, which would make a reset look like an end.
         with self._connections_lock:
-            self._connections.pop(threading.current_thread(), None)
+            if self._connections.pop(threading.current_thread(), None) is not None:
+                self._ending.append(threading.current_thread())
             self.close_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -113,7 +117,7 @@ class PoolServer(ThreadingHTTPServer):
             for connection in self._connections.values():
                 with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
-            threads = list(self._connections)
+            threads = [*self._connections, *self._ending]
         for thread in threads:
             thread.join(timeout=5)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import logging
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +14,7 @@ if TYPE_CHECKING:
     from flask_caching import Cache
 
 _IN_PROCESS = frozenset({"SimpleCache", "NullCache", "simple", "null"})
+_PICKLE_MARK = b"\x80"
 
 _logger = logging.getLogger("flask_m2m_cognito.store")
 
@@ -25,21 +29,33 @@ def backend_finder(
     already, one made from its ``CACHE_…`` settings, a ``SimpleCache``.
     """
 
+    ours: list[Any] = []
+
     def find() -> Any:
-        backend = _existing(app, cache)
-        if backend is None and cache is None:
+        backend = existing_backend(app, cache)
+        if cache is None and (backend is None or any(backend is each for each in ours)):
+            # Asked again after a fork: a child that used its parent's connection would get others' answers.
             backend = _made(app)
+            ours.append(backend)
         if backend is None:
             _logger.warning(
                 "The Cache given to CognitoM2M(cache=…) was not initialised with the application %r, so "
                 "nothing is shared: call cache.init_app(app) before the first request.",
                 app.name,
             )
-        else:
-            on_found(backend)
-        return backend
+            return None
+        on_found(backend)
+        return _for_many_threads(backend)
 
     return find
+
+
+def existing_backend(app: Flask, cache: Cache | None) -> Any:
+    """The backend of ``cache``, or of the application's first cache; ``None`` if there is none yet."""
+    backends = app.extensions.get("cache")
+    if not isinstance(backends, dict):
+        return None
+    return next(iter(backends.values()), None) if cache is None else backends.get(cache)
 
 
 def shares_with_others(backend: Any) -> bool:
@@ -49,16 +65,14 @@ def shares_with_others(backend: Any) -> bool:
 
 def unpickles(backend: Any) -> bool:
     """Whether whoever can write to ``backend`` can have this process run code: its serializer is pickle."""
-    from cachelib.serializers import JSONSerializer
-
-    return shares_with_others(backend) and not isinstance(
-        getattr(backend, "serializer", None), JSONSerializer
-    )
+    # By name: cachelib has a JSONSerializer of its own since 0.15 only.
+    serializer = type(getattr(backend, "serializer", None)).__name__
+    return shares_with_others(backend) and serializer not in ("JSONSerializer", "TextSerializer")
 
 
 def is_in_process(app: Flask, cache: Cache | None) -> bool | None:
     """Whether the application's cache stays in the process; ``None`` if that can't be told yet."""
-    backend = _existing(app, cache)
+    backend = existing_backend(app, cache)
     if backend is not None:
         return not shares_with_others(backend)
     if cache is not None or "CACHE_TYPE" not in app.config:
@@ -66,11 +80,34 @@ def is_in_process(app: Flask, cache: Cache | None) -> bool | None:
     return str(app.config["CACHE_TYPE"]).rpartition(".")[2] in _IN_PROCESS
 
 
-def _existing(app: Flask, cache: Cache | None) -> Any:
-    backends = app.extensions.get("cache")
-    if not isinstance(backends, dict):
-        return None
-    return next(iter(backends.values()), None) if cache is None else backends.get(cache)
+def _for_many_threads(backend: Any) -> Any:
+    """``backend``, over a client of our own if it is for one thread only.
+
+    cachelib before 0.15 has one pylibmc client for all threads, on which they get each other's answers.
+    """
+    client: Any = getattr(backend, "_client", None)
+    if client is None or not hasattr(client, "clone") or hasattr(backend, "_client_context"):
+        return backend
+    ours = copy.copy(backend)
+    ours._client = _OneAtATime(client.clone())
+    return ours
+
+
+class _OneAtATime:
+    """A client whose methods wait for each other."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._lock = threading.Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+
+        def locked(*arguments: Any) -> Any:
+            with self._lock:
+                return method(*arguments)
+
+        return locked
 
 
 def _made(app: Flask) -> Any:
@@ -86,13 +123,34 @@ def _made(app: Flask) -> Any:
 
 
 def text_serializer() -> Any:
-    """cachelib's JSON serializer, without its warning for each miss of a Redis backend."""
-    from cachelib.serializers import JSONSerializer
+    """A serializer of JSON for cachelib's backends: what others put into the cache is read, not run.
 
-    class TextSerializer(JSONSerializer):
-        """JSON: what others put into the cache is read, not run."""
+    cachelib's own is missing before 0.15, and logs a warning for each miss of a Redis backend.
+    """
+    from cachelib.serializers import BaseSerializer
 
-        def loads(self, bvalue: Any, *args: Any, **kwargs: Any) -> Any:
-            return None if bvalue is None else super().loads(bvalue, *args, **kwargs)
+    class TextSerializer(BaseSerializer):
+        """JSON. What is none is given as text, which the seal refuses and which is logged then."""
+
+        def dumps(self, value: Any, *_: Any, **__: Any) -> bytes:
+            return json.dumps(value).encode()
+
+        def loads(self, bvalue: bytes | None) -> Any:
+            return None if bvalue is None else _parsed(bvalue)
+
+        def dump(self, value: Any, f: Any, *_: Any, **__: Any) -> None:
+            f.write(self.dumps(value))
+
+        def load(self, f: Any, *_: Any, **__: Any) -> Any:
+            content = f.read()
+            # FileSystemCache writes its count of files with pickle, before it is given this serializer.
+            return None if content.startswith(_PICKLE_MARK) else _parsed(content)
 
     return TextSerializer()
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return content.decode("utf-8", "replace")

@@ -7,16 +7,16 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, cast
 
-from flask import Flask, current_app, g, request
+from flask import Flask, Request, Response, after_this_request, current_app, g, request
 from werkzeug.local import LocalProxy
 
 from ..exceptions import ConfigurationError, KeysUnavailableError, Reason, TokenValidationError
 from ..inbound.bearer import MAX_HEADER, bearer_token
 from ..inbound.validated_access_token import ValidatedAccessToken
-from ..inbound.validator import CognitoAccessTokenValidator, insufficient_scope
+from ..inbound.validator import CognitoAccessTokenValidator, VerifiedToken, insufficient_scope
 from ..scopes import has_scopes
 from .demand import ATTRIBUTE, ByMethod, Demand, demand_from, demands_of
-from .problems import Wording, problem_from
+from .problems import Problem, Wording, problem_from
 from .rejection_log import Rejection
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -64,39 +64,45 @@ class Guard:
         Raises:
             Problem: it is not, or there is none.
         """
-        environ, context = _request().environ, _context_globals()
+        # The environ is in no variable here: error trackers send those of each frame.
+        request, context = _request(), _context_globals()
+        refusal = None
         try:
-            token = self._token_from(environ)
-            _hold(token, demand, environ["REQUEST_METHOD"])
+            token = self._validator.check(self._verified(request.environ))
+            _hold(token, demand, request.environ["REQUEST_METHOD"])
         except (TokenValidationError, KeysUnavailableError) as error:
             # An application context that is pushed around several requests keeps its g.
             context.m2m_token = context.m2m_claims = context.m2m_principal = None
             if demand.is_optional and error.reason == "missing_token":
                 return
-            raise self._refusal(error, environ) from error
+            refusal = self._refusal(error.with_traceback(None), request.environ)
+        if refusal is not None:
+            raise refusal from refusal.error
         context.m2m_token = token
         context.m2m_claims = token.claims
         self._on_accepted(token)
         loader = self._principal_loader()
         if loader is not None:
-            context.m2m_principal = _principal(loader, token, environ)
+            context.m2m_principal = _principal(loader, token, request)
 
-    def _token_from(self, environ: dict[str, Any]) -> ValidatedAccessToken:
+    def _verified(self, environ: dict[str, Any]) -> VerifiedToken:
         value = environ.get(self._environ_key)
         if value is not None and value.startswith(_PREFIX) and len(value) <= MAX_HEADER:
             # A token that is remembered was taken apart strictly when it was new.
             known = self._validator.remembered(value[7:])
             if known is not None:
-                return self._validator.check(known)
+                return known
         token = bearer_token([] if value is None else [value])
         if token is None:
             raise TokenValidationError("This request has no access token.", reason="missing_token")
-        return self._validator.validate(token)
+        return self._validator.verify(token)
 
     def _refusal(
         self, error: TokenValidationError | KeysUnavailableError, environ: dict[str, Any]
-    ) -> Exception:
+    ) -> Problem:
         problem = problem_from(error, self._wording)
+        # Frameworks with a handler for every HTTPException make an answer of their own.
+        after_this_request(functools.partial(_with_headers_of, problem))
         self._on_rejected(
             Rejection(
                 reason=error.reason,
@@ -212,11 +218,18 @@ def _application() -> Flask:
     return cast("Flask", cast("Any", current_app)._get_current_object())
 
 
-def _principal(loader: PrincipalLoader, token: ValidatedAccessToken, environ: dict[str, Any]) -> Any:
+def _with_headers_of(problem: Problem, response: Response) -> Response:
+    if response.status_code == problem.code:
+        for name, value in problem.answer_headers():
+            response.headers.setdefault(name, value)
+    return response
+
+
+def _principal(loader: PrincipalLoader, token: ValidatedAccessToken, request: Request) -> Any:
     """What ``loader`` makes of the token, asked once a request although several guards may hold."""
-    if _PRINCIPAL not in environ:
-        environ[_PRINCIPAL] = _application().ensure_sync(loader)(token)
-    return environ[_PRINCIPAL]
+    if _PRINCIPAL not in request.environ:
+        request.environ[_PRINCIPAL] = _application().ensure_sync(loader)(token)
+    return request.environ[_PRINCIPAL]
 
 
 def _hold(token: ValidatedAccessToken, demand: Demand, method: str) -> None:

@@ -111,7 +111,11 @@ class Problem(HTTPException):
         )
 
     def get_headers(self, environ: Any = None, scope: Any = None) -> list[tuple[str, str]]:
-        headers = [("Content-Type", "application/problem+json"), ("Cache-Control", "no-store")]
+        return [("Content-Type", "application/problem+json"), *self.answer_headers()]
+
+    def answer_headers(self) -> list[tuple[str, str]]:
+        """The headers that the answer must have, whatever its body."""
+        headers = [("Cache-Control", "no-store")]
         if self.challenge is not None:
             headers.append(("WWW-Authenticate", self.challenge))
         if self.code == 503:

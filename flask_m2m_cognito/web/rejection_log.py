@@ -6,10 +6,11 @@ Anybody can make a service refuse requests, so that one record for each would fi
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from ..remote.process_lock import ProcessLock
 
 MOST_A_MINUTE = 10
 
@@ -45,7 +46,7 @@ class RejectionLog:
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._minutes: dict[str, _Minute] = {}  # guarded by lock
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
 
     def note(self, rejection: Rejection) -> None:
         """Log or count a rejection."""

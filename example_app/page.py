@@ -1,0 +1,93 @@
+"""The page: a button for each call, and the switches. It is also the callers, shop and reports."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Flask, abort, render_template, request
+from flask.typing import ResponseReturnValue
+from werkzeug.wrappers import Response
+
+from flask_m2m_cognito import CognitoM2M
+
+from .calls import CALLS, made_call
+from .stage import HOST, Stage
+
+callers = CognitoM2M()
+
+_CALLERS = ("shop", "reports")
+_GROUPS = {
+    "Let in": [call for call in CALLS if call.status < 300],
+    "Who are you?": [call for call in CALLS if call.status == 401],
+    "You may not": [call for call in CALLS if call.status == 403],
+    "Not like this, not now": [call for call in CALLS if call.status in (400, 503)],
+}
+_SECURITY = {
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+
+def create_page_app(stage: Stage) -> Flask:
+    """The page for ``stage``, whose services it calls as shop and as reports."""
+    app = Flask(__name__)
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # claims in the order of the token
+    app.config["COGNITO_M2M_TOKEN_URL"] = stage.pool.token_url
+    app.config["COGNITO_M2M_CLIENTS"] = {name: _client_settings(stage, name) for name in _CALLERS}
+    callers.init_app(app)
+    one_at_a_time = threading.Lock()
+    switches: dict[str, Callable[[bool], str]] = {
+        "pool": stage.switch_pool,
+        "short-life": stage.shorten_life,
+        "rotate": lambda on: stage.rotate_key(),
+        "restart": lambda on: stage.restart_orders(),
+    }
+
+    app.before_request(_refuse_other_sites)
+    app.after_request(_with_security_headers)
+
+    @app.get("/")
+    def page() -> str:
+        return render_template("page.html", groups=_GROUPS, urls=stage.urls, pool_url=stage.pool.url)
+
+    @app.get("/state")
+    def state() -> ResponseReturnValue:
+        return stage.state()
+
+    @app.post("/calls/<key>")
+    def call(key: str) -> ResponseReturnValue:
+        chosen = next((each for each in CALLS if each.key == key), None) or abort(404)
+        with one_at_a_time:
+            return made_call(chosen, stage, lambda name: callers.token(client=name))
+
+    @app.post("/switches/<name>")
+    def switch(name: str) -> ResponseReturnValue:
+        turn = switches.get(name) or abort(404)
+        with one_at_a_time:
+            said = turn(bool(request.get_json().get("on")))
+        return {"said": said, "state": stage.state()}
+
+    return app
+
+
+def _client_settings(stage: Stage, name: str) -> dict[str, Any]:
+    client = stage.pool.client(name)
+    return {"CLIENT_ID": client.client_id, "CLIENT_SECRET": client.secret, "SCOPES": list(client.scopes)}
+
+
+def _refuse_other_sites() -> None:
+    """Only this page may turn the switches: another site's would have another host, or no JSON."""
+    if urlsplit(f"//{request.host}").hostname not in (HOST, "localhost"):
+        abort(403)
+    if request.method == "POST" and not request.is_json:
+        abort(415)
+
+
+def _with_security_headers(response: Response) -> Response:
+    response.headers.update(_SECURITY)
+    return response

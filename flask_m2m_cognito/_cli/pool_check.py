@@ -1,0 +1,106 @@
+"""Whether a user pool's keys can be had, and whether its issuer is the one that is trusted."""
+
+from __future__ import annotations
+
+from ..inbound.key_set import KeySet, NoUsableKeys, parse_key_set
+from ..inbound.key_source import TrustedPool
+from ..inbound.user_pool import UserPool
+from ..remote.transport import Answer
+from ..strict_json import parse_object
+from .finding import Finding, demoted, failed, has_failed, ok, warning
+from .network import Network, got
+from .words import listed, quoted
+
+_KEYS = "/.well-known/jwks.json"
+_CONFIGURATION = "/.well-known/openid-configuration"
+
+_COPY_POOL_ID = (
+    "Copy the user pool id from the Cognito console (User pools, your pool, Overview) into "
+    "COGNITO_M2M_USER_POOL_ID. It looks like us-west-2_AbCdEfGhI; what stands before the _ is its region."
+)
+_TROUBLE = "That is Cognito's trouble and not yours: try again, and look at https://health.aws.amazon.com."
+_NOT_COGNITO = (
+    "Something else answers in Cognito's place: a proxy's page, or a wrong COGNITO_M2M_JWKS_URL or "
+    "COGNITO_M2M_ISSUER. Open the address in a browser on this machine."
+)
+
+
+def pool_findings(trusted: TrustedPool, network: Network, is_pinned: bool = False) -> list[Finding]:
+    """What was found of one pool, at the first of its addresses that is well, or else at the first.
+
+    Args:
+        is_pinned: its keys are in the settings, so that a service without a way out does without.
+    """
+    tried: list[list[Finding]] = []
+    for url in trusted.pool.jwks_urls:
+        findings = _at(url, trusted.pool, network)
+        if not has_failed(findings):
+            return [*(line for each in tried for line in demoted(each)), *findings]
+        tried.append(findings)
+    return demoted(tried[0]) if is_pinned else tried[0]
+
+
+def _at(url: str, pool: UserPool, network: Network) -> list[Finding]:
+    way = network.look_at(url)
+    if not network.reached(url):
+        return way or [failed("keys", f"The keys of {pool.pool_id} are at a host that can't be reached.", "")]
+    keys = _keys_finding(url, pool, network)
+    if keys.status == "failed":
+        return [*way, keys]
+    return [*way, keys, _issuer_finding(url, pool, network)]
+
+
+def _keys_finding(url: str, pool: UserPool, network: Network) -> Finding:
+    answer = got(network, url)
+    if isinstance(answer, str):
+        return failed("keys", f"No keys of {pool.pool_id}: {answer}.", _NOT_COGNITO)
+    if answer.status in (400, 404):
+        where = f"in the region {pool.region}" if pool.region else "there"
+        return failed(
+            "keys",
+            f"There is no user pool {pool.pool_id} {where} ({url} says {answer.status}).",
+            _COPY_POOL_ID,
+        )
+    if answer.status == 429 or answer.status >= 500:
+        return failed("keys", f"No keys of {pool.pool_id}: {url} says {answer.status}.", _TROUBLE)
+    try:
+        keys = _keys_in(answer)
+    except (ValueError, NoUsableKeys):
+        return failed("keys", f"{url} says {answer.status}, but not with Cognito's keys.", _NOT_COGNITO)
+    return ok("keys", f"{pool.pool_id} has {len(keys)}: {listed(map(quoted, keys.kids))}.")
+
+
+def _keys_in(answer: Answer) -> KeySet:
+    if answer.status != 200:
+        raise NoUsableKeys(str(answer.status))
+    return parse_key_set(parse_object(answer.body))
+
+
+def _issuer_finding(keys_url: str, pool: UserPool, network: Network) -> Finding:
+    base = keys_url.removesuffix(_KEYS) if keys_url.endswith(_KEYS) else pool.issuers[0].rstrip("/")
+    answer = got(network, base + _CONFIGURATION)
+    issuer = _issuer_in(answer) if isinstance(answer, Answer) else None
+    if issuer is None:
+        return warning(
+            "issuer",
+            f"{base}{_CONFIGURATION} does not say who issues the tokens of {pool.pool_id}.",
+            "Cognito does; an emulator need not. Check that a token's `iss` is "
+            f"{listed(pool.issuers, 'or')}: `flask m2m explain` shows it.",
+        )
+    if issuer in pool.issuers:
+        return ok("issuer", f"The tokens of {pool.pool_id} are from {issuer}, which is trusted.")
+    return failed(
+        "issuer",
+        f"The tokens of {pool.pool_id} are from {quoted(issuer)}, but this application trusts "
+        f"{listed(pool.issuers, 'and')}: it refuses every one of them (wrong_issuer).",
+        "Leave COGNITO_M2M_ISSUER and COGNITO_M2M_JWKS_URL out for a pool in Cognito, and let "
+        "COGNITO_M2M_USER_POOL_ID say all; for an emulator set COGNITO_M2M_ISSUER to what its tokens say.",
+    )
+
+
+def _issuer_in(answer: Answer) -> str | None:
+    try:
+        issuer = parse_object(answer.body).get("issuer") if answer.status == 200 else None
+    except ValueError:
+        return None
+    return issuer if isinstance(issuer, str) else None

@@ -1,0 +1,82 @@
+"""``flask m2m token`` and ``flask m2m refresh-keys``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from flask import Flask
+
+from ..exceptions import KeysUnavailableError, TokenUnavailableError
+from ..inbound.key_source import TrustedPool
+from ..scopes import join_scopes
+from .application import echo_json, parts_of, pools_of, quiet
+from .words import duration, listed, quoted
+
+
+def show_token(app: Flask, *, as_json: bool, scopes: str | None, client: str | None) -> int:
+    """Print an access token, from the shared cache if there is a fresh one."""
+    parts = parts_of(app)
+    source = parts.sources.source(scopes, client)
+    try:
+        with quiet():
+            token = source.token()
+    except TokenUnavailableError as error:
+        raise click.ClickException(f"{str(error).rstrip('.')}. `flask m2m check` says what to do.") from None
+    if not as_json:
+        click.echo(token)
+        return 0
+    echo_json(
+        {
+            "access_token": token,
+            "token_type": "Bearer",
+            "client_id": source.client.client_id,
+            "scopes": join_scopes(source.scopes),
+            "usable_for": source.refreshable.vitals()["seconds_left"],
+        }
+    )
+    return 0
+
+
+def refresh_keys(app: Flask, *, as_json: bool) -> int:
+    """Download each pool's keys now, for all that share the cache. 1 if one's can't be had."""
+    with quiet():
+        rows = {trusted.pool.pool_id: _refreshed(trusted) for trusted in pools_of(parts_of(app))}
+    if as_json:
+        echo_json({"pools": rows})
+    else:
+        for pool_id, row in rows.items():
+            click.echo(f"{pool_id}: {_sentence(row)}")
+    return int(any(row["error"] for row in rows.values()))
+
+
+def _refreshed(trusted: TrustedPool) -> dict[str, Any]:
+    keys = trusted.keys
+    try:
+        held = keys.get()
+        if _source(trusted) != "network":
+            # What the cache has, or the settings, is not what the pool says now.
+            held = keys.renew(held)
+    except KeysUnavailableError as error:
+        return {"kids": [], "source": None, "age": None, "error": str(error.__cause__ or error)}
+    failure, vitals = keys.state.failure, keys.vitals()
+    return {
+        "kids": sorted(held.kids),
+        "source": vitals["source"],
+        "age": vitals["age"],
+        "error": str(failure.error) if failure else None,
+    }
+
+
+def _source(trusted: TrustedPool) -> str | None:
+    fetched = trusted.keys.state.fetched
+    return None if fetched is None else fetched.source
+
+
+def _sentence(row: dict[str, Any]) -> str:
+    if row["error"]:
+        kept = f" What is known goes on: {listed(map(quoted, row['kids']))}." if row["kids"] else ""
+        return f"failed: {row['error']}.{kept} `flask m2m check` says what to do."
+    age = f" (downloaded by another process {duration(row['age'])} ago)" if row["source"] == "store" else ""
+    count = f"{len(row['kids'])} {'key' if len(row['kids']) == 1 else 'keys'}"
+    return f"{count}: {listed(map(quoted, row['kids']))}{age}."

@@ -1,0 +1,254 @@
+"""``flask m2m scopes``: the scopes that the code demands, as Cognito's resource servers.
+
+A custom scope of Cognito is ``<identifier of a resource server>/<name>``. Source: Amazon Cognito
+Developer Guide, "Scopes, M2M, and resource servers"; API reference, ``CreateResourceServer``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import click
+from flask import Flask
+
+from ..web.guard import EXTENSION
+from .application import echo_json
+from .routes import routes_of
+from .scopes_diff import print_difference
+from .words import columns, listed
+
+MOST_SCOPES = 100
+"""Of one resource server, by Cognito's quotas."""
+
+_LONGEST = 256
+_NOT_IN_A_NAME = re.compile(r"[^\w\s+=,.@-]", re.ASCII)
+
+
+@dataclass(frozen=True)
+class ResourceServer:
+    """One resource server: the part of scopes before the last slash, and what stands behind it."""
+
+    identifier: str
+    names: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """A friendly name, which may have fewer characters than an identifier."""
+        return _NOT_IN_A_NAME.sub("-", self.identifier)[:_LONGEST]
+
+    def description(self, name: str) -> str:
+        """Cognito wants one for each scope. It does not change when a route does."""
+        return f"{name} of {self.identifier}"[:_LONGEST]
+
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        """Its scopes as the API and CloudFormation have them."""
+        return [{"ScopeName": name, "ScopeDescription": self.description(name)} for name in self.names]
+
+
+@dataclass(frozen=True)
+class Demanded:
+    """What the code demands.
+
+    Attributes:
+        by_scope: who demands each scope.
+        servers: the resource servers.
+        others: scopes that are of no resource server.
+    """
+
+    by_scope: dict[str, list[str]]
+    servers: tuple[ResourceServer, ...]
+    others: tuple[str, ...]
+
+
+def show_scopes(app: Flask, *, as_json: bool, form: str, diff: str | None) -> int:
+    """Print them. The exit status: 1 with ``diff`` if the code demands one that is not there."""
+    demanded = demanded_by(app)
+    if diff is not None:
+        return print_difference(demanded.by_scope.keys() - set(demanded.others), diff, as_json=as_json)
+    if as_json:
+        echo_json(_as_dict(demanded))
+        return 0
+    if form != "text":
+        _check_exportable(demanded)
+    click.echo(_FORMS[form](demanded, *_pool_of(app)))
+    return 0
+
+
+def demanded_by(app: Flask) -> Demanded:
+    """The scopes of the routes' guards and of the settings."""
+    by_scope: dict[str, list[str]] = {}
+    for route in routes_of(app):
+        for scope in {scope for need in route.needs for scope in need.scopes or ()}:
+            by_scope.setdefault(scope, []).append(str(route))
+    parts = app.extensions.get(EXTENSION)
+    for scope in () if parts is None else parts.settings.required_scopes:
+        by_scope.setdefault(scope, []).append("COGNITO_M2M_REQUIRED_SCOPES")
+    servers = resource_servers(by_scope)
+    named = {f"{server.identifier}/{name}" for server in servers for name in server.names}
+    return Demanded(dict(sorted(by_scope.items())), servers, tuple(sorted(by_scope.keys() - named)))
+
+
+def resource_servers(scopes: Iterable[str]) -> tuple[ResourceServer, ...]:
+    """The resource servers of these scopes.
+
+    >>> resource_servers(["stock/read", "https://api.example.com/v1/use", "openid"])
+    (ResourceServer(identifier='https://api.example.com/v1', names=('use',)), \
+ResourceServer(identifier='stock', names=('read',)))
+    """
+    names: dict[str, set[str]] = {}
+    for scope in scopes:
+        identifier, _, name = scope.rpartition("/")
+        if identifier and name:
+            names.setdefault(identifier, set()).add(name)
+    return tuple(ResourceServer(each, tuple(sorted(names[each]))) for each in sorted(names))
+
+
+def _check_exportable(demanded: Demanded) -> None:
+    for scope in demanded.others:
+        click.echo(
+            f"{scope} is left out: no custom scope of a resource server, which has the form identifier/name.",
+            err=True,
+        )
+    if not demanded.servers:
+        raise click.ClickException("This application's code demands no scope of the form identifier/name.")
+    for server in demanded.servers:
+        if len(server.names) > MOST_SCOPES:
+            raise click.ClickException(
+                f"{server.identifier} has {len(server.names)} scopes, and Cognito allows {MOST_SCOPES}."
+            )
+
+
+def _pool_of(app: Flask) -> tuple[str, str]:
+    """Id and region of the (first) pool, empty where there is none."""
+    parts = app.extensions.get(EXTENSION)
+    if parts is None or not parts.settings.user_pool_ids:
+        return "", ""
+    return parts.settings.user_pool_ids[0], parts.settings.region or ""
+
+
+def _as_dict(demanded: Demanded) -> dict[str, object]:
+    return {
+        "resource_servers": [
+            {"Identifier": server.identifier, "Name": server.name, "Scopes": server.rows}
+            for server in demanded.servers
+        ],
+        "others": list(demanded.others),
+        "demanded_by": demanded.by_scope,
+    }
+
+
+def _text(demanded: Demanded, pool_id: str, region: str) -> str:
+    rows = [(scope, listed(who)) for scope, who in demanded.by_scope.items()]
+    return "\n".join(columns(rows)) or "The code demands no scope."
+
+
+def _aws_cli(demanded: Demanded, pool_id: str, region: str) -> str:
+    """One command for each; ``create`` fails, and changes nothing, where there is one already."""
+    lines = [
+        "# A resource server that exists already: say update-resource-server, which replaces all of its "
+        "scopes."
+    ]
+    for server in demanded.servers:
+        options = {
+            "--region": region,
+            "--user-pool-id": pool_id,
+            "--identifier": server.identifier,
+            "--name": server.name,
+            "--scopes": json.dumps(server.rows),
+        }
+        said = [f"{name} {shlex.quote(value)}" for name, value in options.items() if value]
+        if not pool_id:
+            said.insert(0, '--user-pool-id "$USER_POOL_ID"')
+        lines.append(" \\\n  ".join(["aws cognito-idp create-resource-server", *said]))
+    return "\n".join(lines)
+
+
+def _cloudformation(demanded: Demanded, pool_id: str, region: str) -> str:
+    pool: dict[str, str] = {"Type": "String", "Description": "Id of the user pool"}
+    labels = _labels(demanded.servers, _camel)
+    return json.dumps(
+        {
+            "AWSTemplateFormatVersion": "2010-09-09",
+            "Description": "Resource servers with the scopes that the code demands",
+            "Parameters": {"UserPoolId": pool | ({"Default": pool_id} if pool_id else {})},
+            "Resources": {
+                label: {
+                    "Type": "AWS::Cognito::UserPoolResourceServer",
+                    "Properties": {
+                        "UserPoolId": {"Ref": "UserPoolId"},
+                        "Identifier": server.identifier,
+                        "Name": server.name,
+                        "Scopes": server.rows,
+                    },
+                }
+                for label, server in labels.items()
+            },
+        },
+        indent=2,
+    )
+
+
+def _terraform(demanded: Demanded, pool_id: str, region: str) -> str:
+    default = f"\n  default     = {_hcl(pool_id)}" if pool_id else ""
+    blocks = [
+        'variable "user_pool_id" {\n  type        = string\n  description = "Id of the user pool"'
+        + default
+        + "\n}"
+    ]
+    for label, server in _labels(demanded.servers, _snake).items():
+        blocks.append(
+            f'resource "aws_cognito_resource_server" "{label}" {{\n'
+            f"  identifier   = {_hcl(server.identifier)}\n"
+            f"  name         = {_hcl(server.name)}\n"
+            "  user_pool_id = var.user_pool_id\n" + "".join(map(_terraform_scope, server.rows)) + "}"
+        )
+    return "\n\n".join(blocks)
+
+
+def _terraform_scope(row: dict[str, str]) -> str:
+    return (
+        "\n  scope {\n"
+        f"    scope_name        = {_hcl(row['ScopeName'])}\n"
+        f"    scope_description = {_hcl(row['ScopeDescription'])}\n"
+        "  }\n"
+    )
+
+
+def _hcl(text: str) -> str:
+    """A quoted template without templates. A scope is printable ASCII without quote and backslash."""
+    return '"' + text.replace("${", "$${").replace("%{", "%%{") + '"'
+
+
+def _labels(servers: Iterable[ResourceServer], make: Callable[[str], str]) -> dict[str, ResourceServer]:
+    """Each under a label of its own, although two identifiers may make the same."""
+    labelled: dict[str, ResourceServer] = {}
+    for server in servers:
+        label, count = make(server.identifier), 1
+        while label in labelled:
+            count += 1
+            label = f"{make(server.identifier)}{count}"
+        labelled[label] = server
+    return labelled
+
+
+def _camel(identifier: str) -> str:
+    """CloudFormation's logical ids are alphanumeric."""
+    return "".join(part.capitalize() for part in re.findall(r"[A-Za-z0-9]+", identifier)) + "ResourceServer"
+
+
+def _snake(identifier: str) -> str:
+    label = "_".join(re.findall(r"[a-z0-9]+", identifier.lower()))
+    return label if label[:1].isalpha() else f"server_{label}"
+
+
+_FORMS: dict[str, Callable[[Demanded, str, str], str]] = {
+    "text": _text,
+    "aws-cli": _aws_cli,
+    "cloudformation": _cloudformation,
+    "terraform": _terraform,
+}

@@ -1,0 +1,87 @@
+"""Seconds, clocks and unverified values as a person reads them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+LONGEST = 200
+"""Characters of a value that somebody else wrote."""
+
+CLOCK_AGREES = 2.0
+"""Seconds within which two clocks are the same: a ``Date`` has whole seconds, and answers travel."""
+
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def duration(seconds: float) -> str:
+    """About how long, in one unit or two.
+
+    >>> [duration(seconds) for seconds in (0.4, 4, 90, 3 * 3600 + 5, 300, 200_000)]
+    ['less than 1 s', '4 s', '1 min 30 s', '3 h', '5 min', '2 d 7 h']
+    """
+    left = round(abs(seconds))
+    parts: list[str] = []
+    for position, (size, unit) in enumerate(_UNITS):
+        count, rest = divmod(left, size)
+        if count:
+            parts = [f"{count} {unit}"]
+            smaller = _UNITS[position + 1] if position + 1 < len(_UNITS) else None
+            if smaller and rest >= smaller[0]:
+                parts.append(f"{rest // smaller[0]} {smaller[1]}")
+            break
+    return " ".join(parts) or "less than 1 s"
+
+
+def clock_words(offset: float | None) -> str:
+    """How this machine's clock is, by the seconds that Cognito's is ahead of it.
+
+    >>> clock_words(4.2)
+    "your clock is 4 s behind Cognito's"
+    >>> clock_words(-300), clock_words(0.5)
+    ("your clock is 5 min ahead of Cognito's", "your clock agrees with Cognito's")
+    """
+    if offset is None:
+        return "Cognito's clock could not be asked"
+    if abs(offset) < CLOCK_AGREES:
+        return "your clock agrees with Cognito's"
+    side = "behind" if offset > 0 else "ahead of"
+    return f"your clock is {duration(offset)} {side} Cognito's"
+
+
+def quoted(value: object) -> str:
+    """A value that nobody has verified, on one line, without what a terminal would obey.
+
+    >>> quoted("a" + chr(27) + "[2J")
+    '"a\\\\u001b[2J"'
+    """
+    text = json.dumps(value, default=str)
+    # JSON leaves DEL as it is.
+    text = text.replace("\x7f", "\\u007f")
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def listed(values: Iterable[str], last: str = "and") -> str:
+    """Some names in a sentence.
+
+    >>> listed(["b", "a", "c"]), listed([]), listed(["a", "b"], "or")
+    ('a, b and c', 'none', 'a or b')
+    """
+    names = sorted(values)
+    if len(names) < 2:
+        return names[0] if names else "none"
+    return f"{', '.join(names[:-1])} {last} {names[-1]}"
+
+
+def columns(rows: Iterable[Iterable[str]]) -> list[str]:
+    """Rows as lines, each column as wide as its widest cell.
+
+    >>> columns([("a", "b"), ("ccc", "d")])
+    ['a    b', 'ccc  d']
+    """
+    cells = [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]

@@ -1,0 +1,152 @@
+"""``flask m2m …``: what whoever runs a service reaches for.
+
+Flask imports this module for each of its commands, so that it imports little itself: what a command
+does is in ``_cli``, and comes when the command runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from .exceptions import ConfigurationError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+FORMS = ("text", "aws-cli", "cloudformation", "terraform")
+
+
+class _Commands(click.Group):
+    """Commands that say what is wrong with the settings in a sentence."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigurationError as error:
+            problem = str(error)
+        raise click.ClickException(problem)
+
+
+@click.group(cls=_Commands)
+def m2m() -> None:
+    """Machine-to-machine tokens of Amazon Cognito: check, show, and try them."""
+
+
+def _json(command: Command) -> Command:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
+
+
+@m2m.command("check")
+@_json
+@click.option("--strict", is_flag=True, help="Exit with 1 on warnings, too.")
+@click.pass_context
+def check_command(context: click.Context, as_json: bool, strict: bool) -> None:
+    """Look at settings, network, keys, clients, clock and cache, and say what to do.
+
+    Asks Cognito for a new token for each client, which Cognito bills. Exits with 1 if anything failed.
+    """
+    from ._cli import doctor
+
+    context.exit(doctor.check(context, as_json=as_json, strict=strict))
+
+
+@m2m.command("routes")
+@_json
+@click.option("--fail-open", is_flag=True, help="Exit with 1 if a route is open, for CI.")
+@click.option(
+    "--except",
+    "excepted",
+    multiple=True,
+    metavar="ENDPOINT",
+    help="May be open, such as static or pages.*; may be given several times.",
+)
+@click.pass_context
+def routes_command(context: click.Context, as_json: bool, fail_open: bool, excepted: tuple[str, ...]) -> None:
+    """List every route with what it demands of a token, and which are open."""
+    from ._cli import application, routes
+
+    app = application.loaded_app(context)
+    context.exit(routes.show_routes(app, as_json=as_json, fail_open=fail_open, excepted=excepted))
+
+
+@m2m.command("scopes")
+@_json
+@click.option("--format", "form", type=click.Choice(FORMS), default="text", show_default=True)
+@click.option("--diff", metavar="FILE", help="Compare with an export of Cognito's resource servers (JSON).")
+@click.pass_context
+def scopes_command(context: click.Context, as_json: bool, form: str, diff: str | None) -> None:
+    """Print the scopes that the code demands, as resource servers of Cognito.
+
+    With --diff: + is demanded and not in FILE (then it exits with 1), - is in FILE alone.
+    """
+    from ._cli import application, scopes_export
+
+    app = application.loaded_app(context)
+    context.exit(scopes_export.show_scopes(app, as_json=as_json, form=form, diff=diff))
+
+
+@m2m.command("explain")
+@_json
+@click.option("--endpoint", help="Hold it against this endpoint's guards, too.")
+@click.pass_context
+def explain_command(context: click.Context, as_json: bool, endpoint: str | None) -> None:
+    """Read a token from standard input, and show each check with what it saw and wanted.
+
+    Exits with 1 if the token is refused. Shows claims, and never the signature.
+    """
+    from ._cli import application, explain
+
+    app = application.loaded_app(context)
+    text = _typed_token() if sys.stdin.isatty() else sys.stdin.buffer.read().decode("ascii", "replace")
+    context.exit(explain.explain(app, text, as_json=as_json, endpoint=endpoint))
+
+
+@m2m.command("token")
+@_json
+@click.option("--scopes", help="Separated by spaces; by default COGNITO_M2M_SCOPES.")
+@click.option("--client", help="A name of COGNITO_M2M_CLIENTS; by default the default client.")
+@click.pass_context
+def token_command(context: click.Context, as_json: bool, scopes: str | None, client: str | None) -> None:
+    """Print an access token for calling another service. Keep it to yourself."""
+    from ._cli import application, remote_values
+
+    app = application.loaded_app(context)
+    context.exit(remote_values.show_token(app, as_json=as_json, scopes=scopes, client=client))
+
+
+@m2m.command("refresh-keys")
+@_json
+@click.pass_context
+def refresh_keys_command(context: click.Context, as_json: bool) -> None:
+    """Download each pool's keys now, into the shared cache, and say which there are."""
+    from ._cli import application, remote_values
+
+    context.exit(remote_values.refresh_keys(application.loaded_app(context), as_json=as_json))
+
+
+@m2m.command("local-pool")
+@_json
+@click.option("--port", type=click.IntRange(1, 65535), default=9229, show_default=True)
+@click.option(
+    "--config", "path", metavar="FILE", help="Pool and clients in TOML or JSON; else the app's settings."
+)
+@click.pass_context
+def local_pool_command(context: click.Context, as_json: bool, port: int, path: str | None) -> None:
+    """Be a Cognito user pool on this machine, for development without AWS.
+
+    Its clients, their secrets and scopes are those of the application's settings or of FILE. Where neither
+    names one there is local-client with the secret local-secret. Whoever can reach the port of this
+    machine can get tokens: it is no place for anything but development.
+    """
+    from ._cli import application, local_pool
+
+    app = None if path is not None else application.app_or_none(context)
+    context.exit(local_pool.serve(app, as_json=as_json, port=port, path=path))
+
+
+def _typed_token() -> str:
+    typed: str = click.prompt("Token", hide_input=True, err=True)
+    return typed

@@ -1,0 +1,111 @@
+"""What a scope is: RFC 6749, section 3.3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from flask_m2m_cognito import ConfigurationError
+from flask_m2m_cognito.scopes import (
+    check_match,
+    has_scopes,
+    is_scope,
+    join_scopes,
+    parse_scopes,
+    requested_scopes,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "scopes"),
+    [
+        pytest.param("", set(), id="none"),
+        pytest.param(" ", set(), id="a space"),
+        pytest.param("a/read", {"a/read"}, id="one"),
+        pytest.param("a/read b/write", {"a/read", "b/write"}, id="two"),
+        pytest.param(" a/read  b/write ", {"a/read", "b/write"}, id="spaces around and between"),
+        pytest.param("a/read a/read", {"a/read"}, id="the same twice"),
+        pytest.param("a/read\tb/write", {"a/read\tb/write"}, id="a tab separates nothing"),
+        pytest.param("a/read\nb/write", {"a/read\nb/write"}, id="a line end separates nothing"),
+        pytest.param("a/read\u00a0b/write", {"a/read\u00a0b/write"}, id="a no-break space separates nothing"),
+        pytest.param(
+            "a/read\u3000b/write", {"a/read\u3000b/write"}, id="an ideographic space separates nothing"
+        ),
+    ],
+)
+def test_only_a_space_separates_a_tokens_scopes(text: str, scopes: set[str]) -> None:
+    assert parse_scopes(text) == scopes
+
+
+@pytest.mark.parametrize(
+    ("asked", "scopes"),
+    [
+        pytest.param("a/read b/write", ("a/read", "b/write"), id="text"),
+        pytest.param(" a/read\n\tb/write ", ("a/read", "b/write"), id="any white space in a person's text"),
+        pytest.param(["a/read", " b/write "], ("a/read", "b/write"), id="list with spaces around"),
+        pytest.param(("a/read", "", " "), ("a/read",), id="empty ones do not count"),
+        pytest.param("b a b", ("b", "a"), id="order is kept, each once"),
+        pytest.param("", (), id="no text"),
+        pytest.param([], (), id="empty list"),
+    ],
+)
+def test_requested_scopes_come_in_order_and_each_once(
+    asked: str | Iterable[str], scopes: tuple[str, ...]
+) -> None:
+    assert requested_scopes(asked) == scopes
+
+
+def test_equal_sets_give_equal_text() -> None:
+    assert join_scopes({"b", "a", "c"}) == join_scopes(("c", "a", "b")) == "a b c"
+
+
+@pytest.mark.parametrize("text", ["a", "orders/read", "https://api.example.com/orders.read", "!", "~", "#[]"])
+def test_printable_ascii_is_a_scope(text: str) -> None:
+    assert is_scope(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("a b", id="space"),
+        pytest.param("a\n", id="line end"),
+        pytest.param('a"b', id="quote"),
+        pytest.param("a\\b", id="backslash"),
+        pytest.param("a\x7f", id="delete"),
+        pytest.param("é", id="not ASCII"),
+        pytest.param(None, id="None"),
+        pytest.param(b"a", id="bytes"),
+        pytest.param(["a"], id="list"),
+    ],
+)
+def test_what_rfc_6749_does_not_allow_is_no_scope(text: object) -> None:
+    assert not is_scope(text)
+
+
+@pytest.mark.parametrize(
+    ("held", "required", "all_had", "any_had"),
+    [
+        pytest.param("", "", True, True, id="nothing required of nothing"),
+        pytest.param("a b", "", True, True, id="nothing required"),
+        pytest.param("a b", "a b", True, True, id="both held"),
+        pytest.param("a b c", "a b", True, True, id="more held"),
+        pytest.param("a", "a b", False, True, id="one of two held"),
+        pytest.param("c", "a b", False, False, id="another held"),
+        pytest.param("", "a", False, False, id="none held"),
+        pytest.param("A", "a", False, False, id="case counts"),
+        pytest.param("a/read", "a", False, False, id="the beginning is not the scope"),
+        pytest.param("a", "a/read", False, False, id="the scope is not its beginning"),
+    ],
+)
+def test_all_and_any(held: str, required: str, all_had: bool, any_had: bool) -> None:
+    sets = parse_scopes(held), parse_scopes(required)
+    assert (has_scopes(*sets), has_scopes(*sets, "any")) == (all_had, any_had)
+
+
+@pytest.mark.parametrize("match", ["ALL", "none", "", None, 1, ["all"]])
+def test_another_match_is_a_value_error_that_names_the_argument(match: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"^scope_match ") as raised:
+        check_match(match, "scope_match")
+    assert isinstance(raised.value, ValueError)

@@ -1,0 +1,87 @@
+"""One meaning for each text, or none: RFC 8725, section 3, and RFC 7515, section 2."""
+
+from __future__ import annotations
+
+import pytest
+
+from flask_m2m_cognito.strict_json import decode_base64url, parse_object
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        pytest.param(b"{}", {}, id="empty object"),
+        pytest.param(b' {"a": [1, {"b": null}]} ', {"a": [1, {"b": None}]}, id="nested"),
+        pytest.param('{"é": "ü"}'.encode(), {"é": "ü"}, id="UTF-8"),
+        pytest.param(b'{"a": {"b": 1}, "b": 1}', {"a": {"b": 1}, "b": 1}, id="same name at two depths"),
+    ],
+)
+def test_an_object_is_read(text: bytes, value: object) -> None:
+    assert parse_object(text) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"[]", id="array"),
+        pytest.param(b'"text"', id="string"),
+        pytest.param(b"null", id="null"),
+        pytest.param(b"1", id="number"),
+        pytest.param(b"{'a': 1}", id="single quotes"),
+        pytest.param(b'{"a": 1,}', id="comma at the end"),
+        pytest.param(b"{} {}", id="two objects"),
+        pytest.param(b'{"a": 1, "a": 1}', id="a name twice"),
+        pytest.param(b'{"a": 1, "\\u0061": 2}', id="a name twice, once escaped"),
+        pytest.param(b'{"a": {"b": 1, "b": 2}}', id="a name twice, deeper"),
+        pytest.param(b'{"a": [{"b": 1, "b": 2}]}', id="a name twice, in an array"),
+        pytest.param(b'{"a": NaN}', id="NaN"),
+        pytest.param(b'{"a": Infinity}', id="Infinity"),
+        pytest.param(b'{"a": -Infinity}', id="minus Infinity"),
+        pytest.param('{"a": 1}'.encode("utf-16"), id="UTF-16"),
+        pytest.param(b'\xef\xbb\xbf{"a": 1}', id="byte order mark"),
+        pytest.param(b'{"a": "\xff"}', id="not UTF-8"),
+        pytest.param(b'{"a": "\x00"}', id="NUL in a string"),
+        pytest.param(b'{"a": ' + b"1" * 5000 + b"}", id="more digits than Python reads"),
+        pytest.param(b'{"a":' * 100_000 + b"1" + b"}" * 100_000, id="too deep in objects"),
+        pytest.param(b'{"a":' + b"[" * 100_000, id="too deep in arrays, without an end"),
+    ],
+)
+def test_what_is_no_object_with_one_meaning_is_refused(text: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the caller knows the text, and says its own
+        parse_object(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        pytest.param(b"", b"", id="empty"),
+        pytest.param(b"AA", b"\0", id="one byte"),
+        pytest.param(b"AAA", b"\0\0", id="two bytes"),
+        pytest.param(b"AAAA", b"\0\0\0", id="three bytes"),
+        pytest.param(b"-_-_", b"\xfb\xff\xbf", id="the two characters of the URL alphabet"),
+    ],
+)
+def test_canonical_base64url_is_decoded(text: bytes, content: bytes) -> None:
+    assert decode_base64url(text) == content
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(b"A", id="a length that can't be"),
+        pytest.param(b"AAAAA", id="a longer length that can't be"),
+        pytest.param(b"AA==", id="padding"),
+        pytest.param(b"AA=", id="half of the padding"),
+        pytest.param(b"+/+/", id="the other alphabet"),
+        pytest.param(b"AB", id="bits that say nothing, after one byte"),
+        pytest.param(b"AAB", id="bits that say nothing, after two bytes"),
+        pytest.param(b"AA AA", id="a space"),
+        pytest.param(b"AAAA\n", id="a line end"),
+        pytest.param(b"AA\x00A", id="NUL"),
+        pytest.param("\uff21\uff21\uff21\uff21".encode(), id="full-width letters"),
+    ],
+)
+def test_base64url_in_another_form_is_refused(text: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        decode_base64url(text)

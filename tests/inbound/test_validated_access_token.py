@@ -1,0 +1,73 @@
+"""What a view gets."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+
+import pytest
+
+from flask_m2m_cognito import ConfigurationError, ValidatedAccessToken
+
+CLAIMS = {"sub": "billing", "iss": "https://issuer.example.com", "exp": 1_800_000_000, "iat": 1_799_996_400}
+
+
+def token(scopes: str = "a/read b/write", **claims: object) -> ValidatedAccessToken:
+    return ValidatedAccessToken("billing", frozenset(scopes.split()), {**CLAIMS, **claims})
+
+
+def test_claims_that_each_token_has_are_attributes() -> None:
+    good = token(aud=["orders"])
+    assert (good.sub, good.iss, good.aud, good.exp, good.iat) == (
+        "billing",
+        "https://issuer.example.com",
+        ["orders"],
+        1_800_000_000,
+        1_799_996_400,
+    )
+
+
+def test_a_claim_that_is_not_there_is_none() -> None:
+    assert ValidatedAccessToken("billing", frozenset(), {}).aud is None
+
+
+def test_it_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        token().client_id = "other"  # type: ignore[misc]
+
+
+def test_claims_are_a_dict_that_json_can_carry() -> None:
+    assert type(token().claims) is dict
+    assert json.loads(json.dumps(token().claims)) == CLAIMS
+
+
+def test_expires_in_counts_down_and_ends_at_0() -> None:
+    assert 0 < token(exp=time.time() + 60).expires_in <= 60
+    assert token(exp=time.time() - 60).expires_in == 0
+    assert ValidatedAccessToken("billing", frozenset(), {}).expires_in == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "has_all", "has_any"),
+    [
+        pytest.param([], True, True, id="none"),
+        pytest.param(["a/read"], True, True, id="one that it has"),
+        pytest.param(["a/read", "b/write"], True, True, id="all that it has"),
+        pytest.param(["a/read", "c"], False, True, id="one of two"),
+        pytest.param(["c"], False, False, id="another"),
+        pytest.param(["a/read b/write"], False, False, id="two in one text are one scope that it lacks"),
+    ],
+)
+def test_has_scopes(asked: list[str], has_all: bool, has_any: bool) -> None:
+    good = token()
+    assert (good.has_scopes(*asked), good.has_scopes(*asked, match="any")) == (has_all, has_any)
+
+
+def test_has_scope_is_of_one() -> None:
+    assert (token().has_scope("a/read"), token().has_scope("a")) == (True, False)
+
+
+def test_another_match_is_an_error_even_if_nothing_is_asked() -> None:
+    with pytest.raises(ConfigurationError):
+        token().has_scopes(match="some")  # type: ignore[arg-type]

@@ -1,0 +1,335 @@
+"""What a service demands of a token, which check comes first, and whose tokens are trusted."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from base64 import urlsafe_b64decode
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+
+from flask_m2m_cognito import InsufficientScopeError, TokenValidationError, ValidatedAccessToken
+from flask_m2m_cognito.inbound.key_source import trusted_pool_from
+from flask_m2m_cognito.inbound.user_pool import UserPool
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.inbound.trusted import NOW, Clocks, at_once, reason_of, trusted, validator_of
+
+
+class TestDemands:
+    @pytest.mark.parametrize(
+        "allowed",
+        [
+            pytest.param(["local-client", "other"], id="a list"),
+            pytest.param(frozenset({"local-client"}), id="a set"),
+            pytest.param(lambda client_id: client_id == "local-client", id="a callable"),
+            pytest.param(None, id="any"),
+        ],
+    )
+    def test_an_allowed_client_may_call(self, pool: LocalUserPool, allowed: Any) -> None:
+        assert (
+            validator_of(pool, allowed_client_ids=allowed).validate(pool.token()).client_id == "local-client"
+        )
+
+    @pytest.mark.parametrize(
+        "allowed",
+        [
+            pytest.param(["other", "local-client2", "LOCAL-CLIENT"], id="a list of others"),
+            pytest.param([], id="an empty list"),
+            pytest.param(lambda client_id: False, id="a callable that says no"),
+            pytest.param(lambda client_id: None, id="a callable that says nothing"),
+            pytest.param(lambda client_id: Promise(), id="a callable that is async: nobody awaits it"),
+        ],
+    )
+    def test_another_client_may_not(self, pool: LocalUserPool, allowed: Any) -> None:
+        assert reason_of(validator_of(pool, allowed_client_ids=allowed), pool.token()) == "client_not_allowed"
+
+    def test_a_callable_is_asked_each_time(self, pool: LocalUserPool) -> None:
+        answers = iter([True, False, True])
+        validator = validator_of(pool, allowed_client_ids=lambda client_id: next(answers))
+        token = pool.token()
+        validator.validate(token)
+        assert reason_of(validator, token) == "client_not_allowed"
+        validator.validate(token)
+
+    @pytest.mark.parametrize(
+        ("wanted", "aud"),
+        [
+            pytest.param("orders", "orders", id="text and text"),
+            pytest.param("orders", ["stock", "orders"], id="text and a list"),
+            pytest.param(["orders", "stock"], "stock", id="a list and text"),
+            pytest.param({"orders", "stock"}, ["other", "stock"], id="a set and a list"),
+            pytest.param("orders", ["orders", 7, None], id="a list with more than text"),
+            pytest.param(None, "other", id="not asked for"),
+        ],
+    )
+    def test_an_audience_that_is_wanted(self, pool: LocalUserPool, wanted: Any, aud: Any) -> None:
+        assert validator_of(pool, audience=wanted).validate(pool.token(aud=aud)).aud == aud
+
+    @pytest.mark.parametrize(
+        ("wanted", "aud"),
+        [
+            pytest.param("orders", "other", id="another"),
+            pytest.param("orders", None, id="none"),
+            pytest.param("orders", "", id="empty text"),
+            pytest.param("orders", [], id="empty list"),
+            pytest.param("orders", "orders2", id="a longer one"),
+            pytest.param("orders", "order", id="a shorter one"),
+            pytest.param("orders", "Orders", id="another case"),
+            pytest.param("orders", ["orders2"], id="a list with another"),
+            pytest.param("orders", [["orders"]], id="a list in a list"),
+            pytest.param("orders", {"orders": 1}, id="an object"),
+            pytest.param("7", 7, id="a number"),
+            pytest.param("", None, id="empty text is wanted, and there is none"),
+            pytest.param([], "orders", id="an empty list is wanted"),
+        ],
+    )
+    def test_another_audience_is_refused(self, pool: LocalUserPool, wanted: Any, aud: Any) -> None:
+        assert reason_of(validator_of(pool, audience=wanted), pool.token(aud=aud)) == "wrong_audience"
+
+    @pytest.mark.parametrize(
+        ("scopes", "match", "is_enough"),
+        [
+            pytest.param("a b", "all", True, id="all of all"),
+            pytest.param("a b c", "all", True, id="more than all"),
+            pytest.param("a", "all", False, id="one of all"),
+            pytest.param("a", "any", True, id="one of any"),
+            pytest.param("c", "any", False, id="another of any"),
+            pytest.param("A B", "all", False, id="another case"),
+            pytest.param("a\tb", "all", False, id="with a tab between"),
+            pytest.param("a\u00a0b", "any", False, id="with a no-break space between"),
+        ],
+    )
+    def test_required_scopes(self, pool: LocalUserPool, scopes: str, match: Any, is_enough: bool) -> None:
+        validator = validator_of(pool, required_scopes=["a", "b"], scope_match=match)
+        token = pool.token(scope=scopes)
+        if is_enough:
+            assert validator.validate(token).scopes == set(scopes.split(" "))
+            return
+        with pytest.raises(InsufficientScopeError) as raised:
+            validator.validate(token)
+        assert raised.value.reason == "insufficient_scope"
+        assert raised.value.token_scopes == set(scopes.split(" "))
+        assert raised.value.required_scopes == {"a", "b"}
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            pytest.param(None, id="None"),
+            pytest.param(True, id="True"),
+            pytest.param(0, id="0, which is not False"),
+        ],
+    )
+    def test_a_token_check_that_does_not_refuse_lets_in(self, pool: LocalUserPool, answer: object) -> None:
+        seen: list[ValidatedAccessToken] = []
+        validator = validator_of(pool, token_check=lambda token: seen.append(token) or answer)
+        assert [validator.validate(pool.token())] == seen
+
+    def test_a_token_check_that_says_false_refuses(self, pool: LocalUserPool) -> None:
+        assert (
+            reason_of(validator_of(pool, token_check=lambda token: False), pool.token())
+            == "rejected_by_check"
+        )
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            pytest.param(KeyError("tenant"), id="any error"),
+            pytest.param(TokenValidationError("no", reason="expired"), id="one of ours"),
+            pytest.param(
+                InsufficientScopeError("no", token_scopes=frozenset(), required_scopes=frozenset("a")),
+                id="one that would be a 403",
+            ),
+        ],
+    )
+    def test_a_token_check_that_raises_refuses_and_its_error_is_the_cause(
+        self, pool: LocalUserPool, error: Exception
+    ) -> None:
+        def check(token: ValidatedAccessToken) -> None:
+            raise error
+
+        with pytest.raises(TokenValidationError) as raised:
+            validator_of(pool, token_check=check).validate(pool.token())
+        assert raised.value.reason == "rejected_by_check"
+        assert type(raised.value) is TokenValidationError
+        assert raised.value.__cause__ is error
+
+    def test_a_token_check_that_is_async_refuses_since_nobody_awaits_it(self, pool: LocalUserPool) -> None:
+        validator = validator_of(pool, token_check=lambda token: Promise())
+        assert reason_of(validator, pool.token()) == "rejected_by_check"
+
+    def test_a_token_check_runs_on_every_request(self, pool: LocalUserPool) -> None:
+        seen: list[str] = []
+        validator = validator_of(pool, token_check=lambda token: seen.append(token.client_id))
+        token = pool.token()
+        for _ in range(3):
+            validator.validate(token)
+        assert seen == ["local-client"] * 3
+
+    def test_a_match_that_is_neither_is_a_value_error(self, pool: LocalUserPool) -> None:
+        with pytest.raises(ValueError, match="scope_match"):
+            validator_of(pool, scope_match="some")
+
+
+class Promise:
+    """What an async function returns: true, and it says nothing yet."""
+
+    def __await__(self) -> Any:
+        return iter(())
+
+
+DEFECTS: dict[str, dict[str, Any]] = {
+    # In the order of the design.
+    "wrong_token_use": {"token_use": "id"},
+    "malformed": {"exp": "soon"},
+    "expired": {"exp": NOW - 100},
+    "not_yet_valid": {"nbf": NOW + 100},
+    "missing_client_id": {"client_id": 7},
+    "user_token": {"username": "ada"},
+    "client_not_allowed": {"client_id": "stranger", "sub": "stranger"},
+    "wrong_audience": {"aud": "other"},
+    "insufficient_scope": {"scope": "other/read"},
+    "rejected_by_check": {"tenant": "other"},
+}
+
+PAIRS = [
+    pytest.param(DEFECTS[first] | DEFECTS[second], first, id=f"{first} before {second}")
+    for first, second in itertools.combinations(DEFECTS, 2)
+    if not DEFECTS[first].keys() & DEFECTS[second].keys()
+]
+
+
+class TestOrder:
+    @pytest.mark.parametrize(("claims", "reason"), PAIRS)
+    def test_of_two_defects_the_earlier_check_speaks(
+        self, pool: LocalUserPool, claims: dict[str, Any], reason: str
+    ) -> None:
+        good = json.loads(urlsafe_b64decode(pool.token("inventory/read", aud="orders").split(".")[1] + "=="))
+        token = pool.sign({**good, **claims})
+        validator = validator_of(
+            pool,
+            allowed_client_ids=["local-client"],
+            required_scopes=["inventory/read"],
+            audience="orders",
+            machine_tokens_only=True,
+            token_check=lambda token: "tenant" not in token.claims,
+        )
+        validator.validate(pool.sign(good))
+        assert reason_of(validator, token) == reason
+
+    def test_the_signature_comes_before_every_claim_but_the_issuer(self, pool: LocalUserPool) -> None:
+        forgers_key = generate_private_key(public_exponent=65537, key_size=2048)
+        claims = {name: value for defect in DEFECTS.values() for name, value in defect.items()}
+        assert reason_of(validator_of(pool), pool.sign({"iss": pool.issuer, **claims}, key=forgers_key)) == (
+            "bad_signature"
+        )
+
+    def test_an_expired_token_is_expired_whatever_else_its_scope_is(self, pool: LocalUserPool) -> None:
+        assert reason_of(validator_of(pool), pool.token(scope=["a"], exp=NOW - 1)) == "expired"
+
+
+class TestTimes:
+    @pytest.mark.parametrize(
+        ("claims", "leeway", "reason"),
+        [
+            pytest.param({"exp": NOW + 1}, 0, None, id="a second left"),
+            pytest.param({"exp": NOW}, 0, "expired", id="ends now"),
+            pytest.param({"exp": NOW - 9}, 10, None, id="ended within the leeway"),
+            pytest.param({"exp": NOW - 10}, 10, "expired", id="ended as long ago as the leeway"),
+            pytest.param({"exp": NOW - 11}, 10, "expired", id="ended before the leeway"),
+            pytest.param({"exp": NOW - 0.25}, 0.5, None, id="ended within a fraction"),
+            pytest.param({"nbf": NOW}, 0, None, id="begins now"),
+            pytest.param({"nbf": NOW + 1}, 0, "not_yet_valid", id="begins in a second"),
+            pytest.param({"nbf": NOW + 10}, 10, None, id="begins as late as the leeway"),
+            pytest.param({"nbf": NOW + 11}, 10, "not_yet_valid", id="begins after the leeway"),
+        ],
+    )
+    def test_leeway_is_on_exp_and_nbf(
+        self, pool: LocalUserPool, claims: dict[str, Any], leeway: float, reason: str | None
+    ) -> None:
+        validator = validator_of(pool, leeway=leeway)
+        token = pool.token(**claims)
+        if reason is None:
+            validator.validate(token)
+        else:
+            assert reason_of(validator, token) == reason
+
+    def test_a_remembered_token_ends_when_it_ends(self, pool: LocalUserPool, clocks: Clocks) -> None:
+        validator = validator_of(pool, clocks=clocks)
+        token = pool.token(exp=NOW + 60)
+        validator.validate(token)
+        clocks.advance(59)
+        validator.validate(token)
+        clocks.advance(1)
+        assert reason_of(validator, token) == "expired"
+
+    def test_a_token_that_came_too_early_is_good_when_its_time_has_come(
+        self, pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        validator = validator_of(pool, clocks=clocks)
+        token = pool.token(nbf=NOW + 60)
+        assert reason_of(validator, token) == "not_yet_valid"
+        clocks.advance(60)
+        validator.validate(token)
+
+
+class TestIssuers:
+    def test_each_issuer_form_of_a_pool_is_accepted(self, pool: LocalUserPool, clocks: Clocks) -> None:
+        forms = (pool.issuer, f"https://issuer-cognito-idp.us-east-1.amazonaws.com/{pool.pool_id}")
+        both = trusted_pool_from(
+            UserPool(pool.pool_id, pool.region, forms, (pool.jwks_url,)),
+            wall=clocks.wall,
+            monotonic=clocks.monotonic,
+            start_thread=at_once,
+        )
+        validator = validator_of(both, clocks=clocks)
+        assert [validator.validate(pool.token(iss=form)).iss for form in forms] == list(forms)
+        assert validator.issuers == forms
+
+    def test_keys_come_from_the_second_host_when_the_first_is_down(
+        self, pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        with LocalUserPool() as first:
+            first.fail("jwks", status=500)
+            both = trusted_pool_from(
+                UserPool(pool.pool_id, pool.region, (pool.issuer,), (first.jwks_url, pool.jwks_url)),
+                wall=clocks.wall,
+                monotonic=clocks.monotonic,
+                start_thread=at_once,
+            )
+            validator_of(both, clocks=clocks).validate(pool.token())
+            assert (first.count("jwks"), pool.count("jwks")) == (1, 1)
+
+    def test_tokens_of_several_pools_are_each_held_to_their_own_keys(
+        self, pool: LocalUserPool, own_pool: LocalUserPool
+    ) -> None:
+        validator = validator_of(pool, own_pool)
+        assert validator.validate(pool.token()).iss == pool.issuer
+        assert validator.validate(own_pool.token()).iss == own_pool.issuer
+        assert (pool.count("jwks"), own_pool.count("jwks")) == (1, 1)
+        assert (validator.issuer, validator.jwks_url) == (pool.issuer, pool.jwks_url)
+        assert validator.issuers == (pool.issuer, own_pool.issuer)
+
+    def test_a_pools_key_signs_nothing_for_another_pool(
+        self, pool: LocalUserPool, own_pool: LocalUserPool
+    ) -> None:
+        validator = validator_of(pool, own_pool)
+        validator.validate(own_pool.token())
+        assert reason_of(validator, own_pool.token(iss=pool.issuer)) == "unknown_key"
+        posing = own_pool.token(iss=pool.issuer, headers={"kid": pool.kid})
+        assert reason_of(validator, posing) == "bad_signature"
+
+    def test_a_pool_that_is_not_trusted_is_another_issuer(
+        self, pool: LocalUserPool, own_pool: LocalUserPool
+    ) -> None:
+        assert reason_of(validator_of(pool), own_pool.token()) == "wrong_issuer"
+        assert own_pool.count() == 0
+
+    def test_pools_that_are_down_do_not_stop_the_others(
+        self, pool: LocalUserPool, own_pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        own_pool.fail("jwks", status=500)
+        validator = validator_of(trusted(own_pool, clocks), trusted(pool, clocks), clocks=clocks)
+        validator.validate(pool.token())
+        assert own_pool.count() == 0

@@ -1,0 +1,506 @@
+"""When keys are fetched, what an unknown ``kid`` causes, and what is answered while there are no keys."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from flask_m2m_cognito import CognitoAccessTokenValidator, KeysUnavailableError, TokenValidationError
+from flask_m2m_cognito.inbound.key_set import parse_key_set
+from flask_m2m_cognito.inbound.key_source import KeyTimes, TrustedPool, trusted_pool_from
+from flask_m2m_cognito.inbound.user_pool import UserPool
+from flask_m2m_cognito.remote.refreshable import start_daemon
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.inbound.trusted import Clocks, at_once, trusted, validator_of
+
+LONG = 10**6  # seconds: tokens outlive all keys here
+COOLDOWN, FRESH_FOR, USABLE_FOR = 10, 3600, 86400
+
+
+class Threads:
+    """Runs at once what would run on a thread, unless it is held."""
+
+    def __init__(self) -> None:
+        self.is_held = False
+        self.held: list[Callable[[], None]] = []
+
+    def start(self, run: Callable[[], None]) -> None:
+        self.held.append(run) if self.is_held else run()
+
+
+def answer_to(validator: CognitoAccessTokenValidator, token: str) -> str:
+    """``"good"``, or the reason why not."""
+    try:
+        validator.validate(token)
+    except (TokenValidationError, KeysUnavailableError) as error:
+        return error.reason
+    return "good"
+
+
+class TestColdStart:
+    def test_keys_are_fetched_at_first_use_and_once(self, pool: LocalUserPool) -> None:
+        validator = validator_of(pool)
+        assert pool.count() == 0
+        assert [answer_to(validator, pool.token()) for _ in range(5)] == ["good"] * 5
+        assert (pool.count("jwks"), pool.count()) == (1, 1)
+
+    def test_eight_threads_at_once_cause_one_download(self, pool: LocalUserPool, clocks: Clocks) -> None:
+        validator = validator_of(trusted(pool, clocks, start_thread=start_daemon), clocks=clocks)
+        start = threading.Barrier(8)
+
+        def validate(token: str) -> str:
+            start.wait(5)
+            return answer_to(validator, token)
+
+        with ThreadPoolExecutor(8) as threads:
+            answers = list(threads.map(validate, [pool.token() for _ in range(8)]))
+        assert answers == ["good"] * 8
+        assert pool.count("jwks") == 1
+
+    def test_without_keys_nothing_can_be_said_of_a_token(self, pool: LocalUserPool) -> None:
+        pool.fail("jwks", status=500, headers={"Retry-After": "7"})
+        with pytest.raises(KeysUnavailableError) as raised:
+            validator_of(pool).validate(pool.token())
+        assert (raised.value.reason, raised.value.retry_after) == ("keys_unavailable", 7)
+        assert not isinstance(raised.value, TokenValidationError)
+        assert raised.value.__cause__ is not None
+
+    def test_while_the_source_rests_the_answer_comes_without_network(
+        self, pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        pool.fail("jwks", status=500)
+        validator = validator_of(pool, clocks=clocks)
+        assert [answer_to(validator, pool.token()) for _ in range(3)] == ["keys_unavailable"] * 3
+        assert pool.count("jwks") == 1
+        pool.recover()
+        clocks.advance(1)
+        assert answer_to(validator, pool.token()) == "good"
+
+    def test_its_download_answers_for_an_unknown_kid_and_does_not_begin_the_cooldown(
+        self, own_pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        validator = validator_of(own_pool, clocks=clocks)
+        assert answer_to(validator, own_pool.token(headers={"kid": "unknown"})) == "unknown_key"
+        assert own_pool.count("jwks") == 1
+        own_pool.rotate_key()
+        # Not at the same instant: then the download would count as this token's own.
+        clocks.advance(0.001)
+        assert answer_to(validator, own_pool.token()) == "good"
+        assert own_pool.count("jwks") == 2
+
+
+class TestUnknownKid:
+    @pytest.fixture
+    def validator(self, own_pool: LocalUserPool, clocks: Clocks) -> CognitoAccessTokenValidator:
+        """One that has had keys for a minute."""
+        validator = validator_of(own_pool, clocks=clocks)
+        validator.validate(own_pool.token())
+        clocks.advance(60)
+        own_pool.clear_requests()
+        return validator
+
+    def test_a_new_key_is_accepted_on_its_first_request(
+        self, validator: CognitoAccessTokenValidator, own_pool: LocalUserPool
+    ) -> None:
+        old = own_pool.token()
+        own_pool.rotate_key()
+        assert [answer_to(validator, token) for token in (own_pool.token(), old)] == ["good", "good"]
+        assert own_pool.count("jwks") == 1
+
+    def test_it_causes_one_download_in_each_cooldown(
+        self, validator: CognitoAccessTokenValidator, own_pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        downloads = []
+        for number in range(4):
+            token = own_pool.token(headers={"kid": f"unknown-{number}"})
+            assert answer_to(validator, token) == "unknown_key"
+            downloads.append(own_pool.count("jwks"))
+            clocks.advance(COOLDOWN / 2)
+        assert downloads == [1, 1, 2, 2]
+
+    def test_a_key_that_came_within_the_cooldown_is_accepted_after_it(
+        self, validator: CognitoAccessTokenValidator, own_pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        answer_to(validator, own_pool.token(headers={"kid": "unknown"}))
+        own_pool.rotate_key()
+        assert answer_to(validator, own_pool.token()) == "unknown_key"
+        clocks.advance(COOLDOWN)
+        assert answer_to(validator, own_pool.token()) == "good"
+
+    def test_after_a_failed_download_the_key_may_be_new_and_the_token_good(
+        self, validator: CognitoAccessTokenValidator, own_pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        known = own_pool.token(expires_in=LONG)
+        own_pool.rotate_key()
+        own_pool.fail("jwks", status=500)
+        answers = [answer_to(validator, own_pool.token()) for _ in range(3)]
+        assert answers == ["keys_unavailable"] * 3
+        assert own_pool.count("jwks") == 1
+        # Those that are held go on.
+        assert answer_to(validator, known) == "good"
+        assert answer_to(validator, own_pool.token(key=own_pool.kids[0])) == "good"
+
+    def test_a_failed_download_begins_the_cooldown_too(
+        self, validator: CognitoAccessTokenValidator, own_pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        own_pool.rotate_key()
+        with own_pool.fail("jwks", status=500):
+            answer_to(validator, own_pool.token())
+        clocks.advance(COOLDOWN - 1)
+        assert answer_to(validator, own_pool.token()) == "keys_unavailable"
+        assert own_pool.count("jwks") == 1
+        clocks.advance(1)
+        assert answer_to(validator, own_pool.token()) == "good"
+
+    def test_the_answer_follows_the_last_download(
+        self, validator: CognitoAccessTokenValidator, own_pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        token = own_pool.token(headers={"kid": "unknown"})
+        answers = []
+        for is_down in (False, True, False):
+            own_pool.fail("jwks", status=500) if is_down else own_pool.recover()
+            answers += [answer_to(validator, token), answer_to(validator, token)]
+            clocks.advance(COOLDOWN)
+        assert answers == ["unknown_key"] * 2 + ["keys_unavailable"] * 2 + ["unknown_key"] * 2
+
+    def test_retry_after_is_what_the_failed_download_said(
+        self, validator: CognitoAccessTokenValidator, own_pool: LocalUserPool
+    ) -> None:
+        own_pool.fail("jwks", status=503, headers={"Retry-After": "120"})
+        with pytest.raises(KeysUnavailableError) as raised:
+            validator.validate(own_pool.token(headers={"kid": "unknown"}))
+        assert raised.value.retry_after == 120
+        assert raised.value.__cause__ is not None
+
+    def test_eight_threads_with_unknown_kids_cause_one_download(
+        self, own_pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        validator = validator_of(trusted(own_pool, clocks, start_thread=start_daemon), clocks=clocks)
+        validator.validate(own_pool.token())
+        clocks.advance(60)
+        start = threading.Barrier(8)
+
+        def validate(number: int) -> str:
+            token = own_pool.token(headers={"kid": f"unknown-{number}"})
+            start.wait(5)
+            return answer_to(validator, token)
+
+        with ThreadPoolExecutor(8) as threads:
+            assert list(threads.map(validate, range(8))) == ["unknown_key"] * 8
+        assert own_pool.count("jwks") == 2
+
+    def test_a_bad_signature_causes_no_download(
+        self, validator: CognitoAccessTokenValidator, own_pool: LocalUserPool
+    ) -> None:
+        content, _, signature = own_pool.token().rpartition(".")
+        assert answer_to(validator, f"{content}.{'A' * len(signature)}") == "bad_signature"
+        assert own_pool.count() == 0
+
+    def test_each_pool_has_a_cooldown_of_its_own(
+        self, own_pool: LocalUserPool, pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        validator = validator_of(own_pool, pool, clocks=clocks)
+        for each in (own_pool, pool):
+            answer_to(validator, each.token(expires_in=LONG))
+        clocks.advance(60)
+        for each in (own_pool, pool):
+            assert (
+                answer_to(validator, each.token(headers={"kid": "unknown"}, expires_in=LONG)) == "unknown_key"
+            )
+        assert (own_pool.count("jwks"), pool.count("jwks")) == (2, 2)
+
+
+class TestAge:
+    def test_fresh_keys_cost_no_request(self, own_pool: LocalUserPool, clocks: Clocks) -> None:
+        validator = validator_of(own_pool, clocks=clocks)
+        token = own_pool.token(expires_in=LONG)
+        validator.validate(token)
+        clocks.advance(FRESH_FOR - 1)
+        validator.validate(token)
+        assert own_pool.count("jwks") == 1
+        clocks.advance(1)
+        validator.validate(token)
+        assert own_pool.count("jwks") == 2
+
+    def test_usable_keys_serve_at_once_while_newer_ones_are_fetched_behind(
+        self, own_pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        threads = Threads()
+        validator = validator_of(trusted(own_pool, clocks, start_thread=threads.start), clocks=clocks)
+        old = own_pool.token(expires_in=LONG)
+        validator.validate(old)
+        own_pool.rotate_key(keep_old=False)
+        threads.is_held = True
+        clocks.advance(FRESH_FOR)
+        assert [answer_to(validator, old), answer_to(validator, old)] == ["good", "good"]
+        assert (own_pool.count("jwks"), len(threads.held)) == (1, 1)
+        threads.held.pop()()
+        assert answer_to(validator, own_pool.token()) == "good"
+        assert own_pool.count("jwks") == 2
+
+    def test_keys_are_usable_for_a_day_without_their_source(
+        self, own_pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        validator = validator_of(own_pool, clocks=clocks)
+        token = own_pool.token(expires_in=LONG)
+        validator.validate(token)
+        own_pool.fail("jwks", status=500)
+        clocks.advance(USABLE_FOR - 1)
+        assert answer_to(validator, token) == "good"
+        clocks.advance(1)
+        assert answer_to(validator, token) == "keys_unavailable"
+
+    def test_a_set_without_a_usable_key_is_a_failed_fetch_and_the_one_before_goes_on(
+        self, own_pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        validator = validator_of(own_pool, clocks=clocks)
+        token = own_pool.token(expires_in=LONG)
+        validator.validate(token)
+        own_pool.answer("jwks", {"keys": [{**own_pool.jwks()["keys"][0], "use": "enc"}]})
+        clocks.advance(FRESH_FOR)
+        assert answer_to(validator, token) == "good"
+        assert own_pool.count("jwks") == 2
+        assert answer_to(validator, own_pool.token(headers={"kid": "unknown"})) == "keys_unavailable"
+
+    def test_times_are_arguments(self, own_pool: LocalUserPool, clocks: Clocks) -> None:
+        times = KeyTimes(fresh_for=2, usable_for=5, unknown_key_cooldown=1)
+        validator = validator_of(trusted(own_pool, clocks, times=times), clocks=clocks)
+        token = own_pool.token(expires_in=LONG)
+        validator.validate(token)
+        clocks.advance(2)
+        validator.validate(token)
+        assert own_pool.count("jwks") == 2
+        own_pool.fail("jwks", status=500)
+        clocks.advance(5)
+        assert answer_to(validator, token) == "keys_unavailable"
+
+
+class TestMemory:
+    """What is remembered of a token: that its key has signed it, and no more."""
+
+    def test_a_steady_token_is_verified_once(self, own_pool: LocalUserPool, clocks: Clocks) -> None:
+        validator = validator_of(own_pool, clocks=clocks)
+        token = own_pool.token()
+        first = validator.verify(token)
+        assert validator.verify(token) is first
+        assert validator.remembered(token) is first
+
+    def test_it_is_remembered_when_the_keys_were_fetched_anew_and_its_key_is_among_them(
+        self, own_pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        validator = validator_of(own_pool, clocks=clocks)
+        token = own_pool.token(expires_in=LONG)
+        first = validator.verify(token)
+        own_pool.rotate_key()
+        clocks.advance(FRESH_FOR)
+        assert validator.verify(token) is first
+        assert own_pool.count("jwks") == 2
+
+    def test_it_is_refused_once_its_key_is_withdrawn_and_the_new_set_is_known(
+        self, own_pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        validator = validator_of(own_pool, clocks=clocks)
+        token = own_pool.token(expires_in=LONG)
+        validator.validate(token)
+        own_pool.rotate_key(keep_old=False)
+        assert answer_to(validator, token) == "good"  # nobody has told us yet
+        clocks.advance(60)
+        validator.validate(own_pool.token())
+        assert answer_to(validator, token) == "unknown_key"
+
+    def test_it_is_refused_if_its_kid_has_another_key_now(
+        self, own_pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        validator = validator_of(own_pool, clocks=clocks)
+        token = own_pool.token(expires_in=LONG)
+        validator.validate(token)
+        kid = own_pool.kid
+        own_pool.rotate_key(keep_old=False)
+        own_pool.answer("jwks", {"keys": [{**own_pool.jwks()["keys"][0], "kid": kid}]})
+        clocks.advance(FRESH_FOR)
+        assert answer_to(validator, token) == "bad_signature"
+
+    def test_nothing_is_good_when_no_keys_are_usable_any_more(
+        self, own_pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        validator = validator_of(own_pool, clocks=clocks)
+        token = own_pool.token(expires_in=LONG)
+        validator.validate(token)
+        with own_pool.offline():
+            clocks.advance(USABLE_FOR)
+            assert answer_to(validator, token) == "keys_unavailable"
+        clocks.advance(60)
+        assert answer_to(validator, token) == "good"
+
+    @pytest.mark.parametrize(
+        "claims", [pytest.param({}, id="flat"), pytest.param({"deep": {"a": [1, {"b": 2}]}}, id="nested")]
+    )
+    def test_claims_of_one_request_do_not_reach_another(
+        self, pool: LocalUserPool, claims: dict[str, Any]
+    ) -> None:
+        validator = validator_of(pool)
+        token = pool.token(**claims)
+        first = validator.validate(token).claims
+        before = repr(first)
+        for value in first.values():
+            if isinstance(value, dict):
+                value["a"].append("changed")
+                value["more"] = True
+        first["scope"] = "admin/all"
+        first.pop("exp")
+        again = validator.validate(token)
+        assert repr(again.claims) == before
+        assert "admin/all" not in again.scopes
+
+    def test_no_more_tokens_are_remembered_than_was_said(self, pool: LocalUserPool) -> None:
+        validator = validator_of(pool, verified_tokens=3)
+        tokens = [pool.token() for _ in range(6)]
+        for token in tokens:
+            validator.validate(token)
+        assert [validator.remembered(token) is not None for token in tokens] == [False] * 3 + [True] * 3
+
+    def test_one_that_was_used_since_gets_a_second_chance(self, pool: LocalUserPool) -> None:
+        validator = validator_of(pool, verified_tokens=3)
+        steady, *others = [pool.token() for _ in range(4)]
+        for token in (steady, *others[:2], steady, others[2]):
+            validator.validate(token)
+        assert [validator.remembered(token) is not None for token in (steady, *others)] == [
+            True,
+            False,
+            True,
+            True,
+        ]
+
+    def test_0_turns_it_off(self, pool: LocalUserPool) -> None:
+        validator = validator_of(pool, verified_tokens=0)
+        token = pool.token()
+        assert validator.verify(token) is not validator.verify(token)
+        assert validator.remembered(token) is None
+        assert answer_to(validator, token) == "good"
+
+    def test_refused_tokens_that_the_pool_has_not_signed_are_not_remembered(
+        self, pool: LocalUserPool
+    ) -> None:
+        validator = validator_of(pool, verified_tokens=1)
+        good = pool.token()
+        validator.validate(good)
+        header, payload, signature = pool.token().split(".")
+        forged = f"{header}.{payload}.{'A' * len(signature)}"
+        for token in ("nonsense", forged, pool.token(headers={"kid": "unknown"}), pool.token(iss="x")):
+            assert answer_to(validator, token) != "good"
+        assert validator.remembered(good) is not None
+
+    @pytest.mark.parametrize(
+        "claims", [pytest.param({}, id="flat"), pytest.param({"deep": {"a": 1}}, id="nested")]
+    )
+    def test_no_token_is_held(self, pool: LocalUserPool, claims: dict[str, Any]) -> None:
+        validator = validator_of(pool)
+        token = pool.token(**claims)
+        validator.validate(token)
+        verified = validator.remembered(token)
+        assert verified is not None
+        texts = texts_within(verified) | texts_within(vars(validator))
+        assert any(b"access" in text for text in texts)
+        header, payload, signature = (part.encode() for part in token.split("."))
+        for part in (payload, signature, header + b"." + payload):
+            assert not any(part in text for text in texts)
+
+    def test_a_token_that_is_no_text_is_not_remembered_as_one_that_is(self, pool: LocalUserPool) -> None:
+        validator = validator_of(pool)
+        token = pool.token()
+        validator.validate(token.encode())  # type: ignore[arg-type]
+        assert validator.remembered(token) is not None
+        assert answer_to(validator, None) == "malformed"  # type: ignore[arg-type]
+
+
+class TestPinnedKeys:
+    @pytest.fixture
+    def pinned(self, own_pool: LocalUserPool, clocks: Clocks) -> TrustedPool:
+        return trusted(own_pool, clocks, pinned=parse_key_set(own_pool.jwks()))
+
+    def test_they_serve_at_once_where_there_is_no_way_out(
+        self, own_pool: LocalUserPool, pinned: TrustedPool, clocks: Clocks
+    ) -> None:
+        validator = validator_of(pinned, clocks=clocks)
+        with own_pool.offline():
+            assert answer_to(validator, own_pool.token(expires_in=LONG)) == "good"
+            clocks.advance(USABLE_FOR * 400)
+            assert answer_to(validator, own_pool.token(expires_in=LONG)) == "good"
+        assert pinned.keys.state.fetched.source == "pinned"  # type: ignore[union-attr]
+
+    def test_the_pools_own_keys_take_their_place(
+        self, own_pool: LocalUserPool, pinned: TrustedPool, clocks: Clocks
+    ) -> None:
+        validator = validator_of(pinned, clocks=clocks)
+        old = own_pool.kid
+        own_pool.rotate_key(keep_old=False)
+        assert answer_to(validator, own_pool.token()) == "good"
+        assert pinned.keys.state.fetched.source == "network"  # type: ignore[union-attr]
+        clocks.advance(COOLDOWN)
+        assert answer_to(validator, own_pool.token(key=old)) == "unknown_key"
+
+    def test_they_serve_again_when_the_pools_own_are_gone(
+        self, own_pool: LocalUserPool, pinned: TrustedPool, clocks: Clocks
+    ) -> None:
+        validator = validator_of(pinned, clocks=clocks)
+        token = own_pool.token(expires_in=LONG)
+        own_pool.rotate_key(keep_old=False)
+        assert answer_to(validator, own_pool.token()) == "good"
+        own_pool.fail("jwks", status=500)
+        clocks.advance(USABLE_FOR)
+        assert answer_to(validator, token) == "good"
+
+    def test_a_kid_that_is_not_among_them_is_503_without_a_way_out(
+        self, own_pool: LocalUserPool, pinned: TrustedPool, clocks: Clocks
+    ) -> None:
+        validator = validator_of(pinned, clocks=clocks)
+        own_pool.rotate_key()
+        with own_pool.offline():
+            assert answer_to(validator, own_pool.token()) == "keys_unavailable"
+
+
+class TestManyAddresses:
+    def test_a_replicas_keys_serve_when_the_first_region_is_down(
+        self, pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        urls = (f"{pool.url}/down/jwks.json", f"{pool.url}/issuer/down/jwks.json", pool.jwks_url)
+        replicated = trusted_pool_from(
+            UserPool(pool.pool_id, pool.region, (pool.issuer, "https://replica.example.com/x"), urls),
+            wall=clocks.wall,
+            monotonic=clocks.monotonic,
+            start_thread=at_once,
+        )
+        validator = validator_of(replicated, clocks=clocks)
+        assert answer_to(validator, pool.token(iss="https://replica.example.com/x")) == "good"
+        assert pool.count() == 3
+
+
+def texts_within(start: object) -> set[bytes]:
+    """Every text and all bytes that can be reached from ``start`` through plain objects."""
+    found: set[bytes] = set()
+    seen: set[int] = set()
+    todo = [start]
+    while todo:
+        value = todo.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, str):
+            found.add(value.encode("utf-8", "surrogatepass"))
+        elif isinstance(value, (bytes, bytearray)):
+            found.add(bytes(value))
+        elif isinstance(value, dict):
+            todo += [*value.keys(), *value.values()]
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            todo += value
+        elif type(value).__module__.startswith("flask_m2m_cognito"):
+            todo += vars(value).values() if hasattr(value, "__dict__") else ()
+            names = [name for each in type(value).__mro__ for name in getattr(each, "__slots__", ())]
+            todo += [getattr(value, name, None) for name in names]
+        elif callable(value):
+            todo.append(getattr(value, "__self__", None))
+    return found

@@ -1,0 +1,69 @@
+"""A pool on loopback as a validator trusts it, with clocks that a test moves by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from flask_m2m_cognito import CognitoAccessTokenValidator, TokenValidationError
+from flask_m2m_cognito.inbound.key_source import KeyTimes, TrustedPool, trusted_pool_from
+from flask_m2m_cognito.inbound.user_pool import user_pool_from
+from flask_m2m_cognito.testing import LocalUserPool
+
+NOW = 1_800_000_000
+"""When the tests take place, in seconds since the epoch."""
+
+
+class Clocks:
+    """A wall clock and a monotonic one, which stand still until they are told otherwise."""
+
+    def __init__(self) -> None:
+        self._passed = 0.0
+
+    def advance(self, seconds: float) -> None:
+        self._passed += seconds
+
+    def wall(self) -> float:
+        return NOW + self._passed
+
+    def monotonic(self) -> float:
+        return 1000.0 + self._passed
+
+
+def at_once(run: Callable[[], None]) -> None:
+    """Runs in the caller what would run on a thread."""
+    run()
+
+
+def trusted(
+    pool: LocalUserPool, clocks: Clocks, *, times: KeyTimes | None = None, **options: Any
+) -> TrustedPool:
+    """``pool`` with its keys, which are fetched over real HTTP, by the caller itself."""
+    return trusted_pool_from(
+        user_pool_from(pool.pool_id, issuer=pool.issuer, jwks_url=pool.jwks_url),
+        times=times,
+        wall=clocks.wall,
+        **{"monotonic": clocks.monotonic, "jitter": lambda: 0.0, "start_thread": at_once, **options},
+    )
+
+
+def validator_of(
+    *pools: LocalUserPool | TrustedPool, clocks: Clocks | None = None, **options: Any
+) -> CognitoAccessTokenValidator:
+    """A validator of these pools, by ``clocks``."""
+    clocks = clocks or Clocks()
+    return CognitoAccessTokenValidator(
+        pools=[trusted(pool, clocks) if isinstance(pool, LocalUserPool) else pool for pool in pools],
+        wall=clocks.wall,
+        monotonic=clocks.monotonic,
+        **options,
+    )
+
+
+def reason_of(validator: CognitoAccessTokenValidator, token: Any) -> str:
+    """Why ``validator`` refuses ``token``."""
+    with pytest.raises(TokenValidationError) as raised:
+        validator.validate(token)
+    return raised.value.reason

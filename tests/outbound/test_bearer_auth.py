@@ -1,0 +1,640 @@
+"""One auth flow and its drivers: every test here runs over requests and over httpx, sync and async."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+import requests
+from requests.adapters import BaseAdapter
+
+from flask_m2m_cognito.exceptions import ConfigurationError, TokenUnavailableError
+from flask_m2m_cognito.outbound.bearer_auth import BearerAuth, bearer_auth, bearer_flow, is_invalid_token
+from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
+from flask_m2m_cognito.outbound.token_source import TokenSource
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.outbound.clocks import Clock, refreshing
+from tests.outbound.peers import REFUSED, Peer, Received, Reply, redirect, refusal
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a caller got."""
+
+    status: int
+    body: bytes
+    statuses_before: list[int]
+
+
+class Driver:
+    """A way to send a request with an auth."""
+
+    def auth(self, tokens: Any, retry_401: bool = True) -> BearerAuth:
+        return bearer_auth(tokens, retry_401)
+
+    def send(self, auth: BearerAuth, url: str, method: str = "GET", body: Any = None) -> Answer:
+        raise NotImplementedError
+
+    def once(self, *parts: bytes) -> Any:
+        """A body that can be read only once."""
+        return iter(parts)
+
+
+class Requests(Driver):
+    def send(self, auth: BearerAuth, url: str, method: str = "GET", body: Any = None) -> Answer:
+        with requests.Session() as session:
+            session.trust_env = False
+            response = session.request(method, url, data=body, auth=auth, timeout=5)
+        return Answer(response.status_code, response.content, [each.status_code for each in response.history])
+
+
+class RequestsWithoutHttpx(Requests):
+    """As where httpx has never been imported."""
+
+    def auth(self, tokens: Any, retry_401: bool = True) -> BearerAuth:
+        return BearerAuth(tokens, retry_401)
+
+
+class Httpx(Driver):
+    def send(self, auth: BearerAuth, url: str, method: str = "GET", body: Any = None) -> Answer:
+        with httpx.Client(trust_env=False, follow_redirects=True, timeout=5) as client:
+            return _answer_of(client.request(method, url, content=body, auth=_as_httpx(auth)))
+
+
+class AsyncHttpx(Driver):
+    def send(self, auth: BearerAuth, url: str, method: str = "GET", body: Any = None) -> Answer:
+        async def sent() -> Answer:
+            async with httpx.AsyncClient(trust_env=False, follow_redirects=True, timeout=5) as client:
+                return _answer_of(await client.request(method, url, content=body, auth=_as_httpx(auth)))
+
+        return asyncio.run(sent())
+
+    def once(self, *parts: bytes) -> Any:
+        async def give() -> AsyncIterator[bytes]:
+            for part in parts:
+                yield part
+
+        return give()
+
+
+def _answer_of(response: httpx.Response) -> Answer:
+    return Answer(response.status_code, response.content, [each.status_code for each in response.history])
+
+
+def _as_httpx(auth: Any) -> httpx.Auth:
+    assert isinstance(auth, httpx.Auth)
+    return auth
+
+
+DRIVERS = {
+    "requests": Requests(),
+    "requests without httpx": RequestsWithoutHttpx(),
+    "httpx": Httpx(),
+    "async httpx": AsyncHttpx(),
+}
+
+
+@pytest.fixture(params=DRIVERS.values(), ids=DRIVERS.keys())
+def driver(request: pytest.FixtureRequest) -> Driver:
+    found: Driver = request.param
+    return found
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="module")
+def any_pool() -> Iterator[tuple[LocalUserPool, list[Clock]]]:
+    clocks = [Clock()]
+    with LocalUserPool(clock=lambda: clocks[0].wall()) as started:
+        yield started, clocks
+
+
+@pytest.fixture
+def pool(any_pool: tuple[LocalUserPool, list[Clock]], clock: Clock) -> LocalUserPool:
+    """A pool whose tokens begin by the test's clock."""
+    started, clocks = any_pool
+    clocks[0] = clock
+    started.recover()
+    started.clear_requests()
+    return started
+
+
+@pytest.fixture
+def source(pool: LocalUserPool, clock: Clock) -> TokenSource:
+    client = CognitoM2MClient(pool.token_url, "local-client", pool.client().secret)
+    return TokenSource(client, ["a/read"], **refreshing(clock))
+
+
+@pytest.fixture
+def old_token(source: TokenSource, clock: Clock) -> str:
+    """A token that is in hand, and old enough to be replaced."""
+    token = source.token()
+    clock.move(11)
+    return token
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    with Peer() as started:
+        yield started
+
+
+@pytest.fixture
+def stranger() -> Iterator[Peer]:
+    with Peer() as started:
+        yield started
+
+
+class TestEachRequest:
+    def test_carries_the_token(self, driver: Driver, source: TokenSource, peer: Peer) -> None:
+        answer = driver.send(driver.auth(source), peer.url())
+        assert (answer.status, answer.statuses_before) == (200, [])
+        assert [request.authorization for request in peer.received] == [f"Bearer {source.token()}"]
+
+    def test_carries_one_that_is_fresh_by_then(
+        self, driver: Driver, source: TokenSource, clock: Clock, peer: Peer
+    ) -> None:
+        auth = driver.auth(source)
+        for _ in range(2):
+            driver.send(auth, peer.url())
+            clock.move(3600)
+        first, second = peer.tokens
+        assert first != second
+
+    def test_shares_one_token(
+        self, driver: Driver, source: TokenSource, pool: LocalUserPool, peer: Peer
+    ) -> None:
+        auth = driver.auth(source)
+        for _ in range(3):
+            driver.send(auth, peer.url())
+        assert len(set(peer.tokens)) == 1
+        assert pool.count("token") == 1
+
+    def test_sends_its_body(self, driver: Driver, source: TokenSource, peer: Peer) -> None:
+        driver.send(driver.auth(source), peer.url(), "POST", b"an order")
+        assert [(request.method, request.body) for request in peer.received] == [("POST", b"an order")]
+
+    def test_is_not_sent_without_a_token(
+        self, driver: Driver, source: TokenSource, pool: LocalUserPool, peer: Peer
+    ) -> None:
+        with pool.fail("token", status=500), pytest.raises(TokenUnavailableError):
+            driver.send(driver.auth(source), peer.url())
+        assert peer.received == []
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            pytest.param("http://stock.example.com/", id="http"),
+            pytest.param("http://127.0.0.1.example.com/", id="a name that looks like loopback"),
+            pytest.param("http://192.168.0.1/", id="a private address"),
+            pytest.param("http://0.0.0.0/", id="any address"),
+            pytest.param("https://127.0.0.1@stock.example.com/", id="a user in the URL"),
+        ],
+    )
+    def test_is_not_sent_over_http_but_to_loopback(
+        self, driver: Driver, source: TokenSource, pool: LocalUserPool, url: str
+    ) -> None:
+        with pytest.raises(ConfigurationError):
+            driver.send(driver.auth(source), url)
+        assert pool.count() == 0
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+    def test_may_go_over_http_to_loopback(
+        self, driver: Driver, source: TokenSource, peer: Peer, host: str
+    ) -> None:
+        assert driver.send(driver.auth(source), peer.url(host=host)).status == 200
+        assert peer.tokens == [source.token()]
+
+
+class TestRefusedToken:
+    @pytest.mark.parametrize(
+        "challenge",
+        [
+            pytest.param('Bearer realm="x", error="invalid_token", error_description="old"', id="usual"),
+            pytest.param("bearer error=invalid_token", id="small and bare"),
+            pytest.param('Bearer error = "invalid_token"', id="with spaces"),
+            pytest.param('Basic realm="x", Bearer error="invalid_token"', id="second of two"),
+        ],
+    )
+    def test_request_is_sent_once_more_with_a_newer_one(
+        self, driver: Driver, source: TokenSource, peer: Peer, old_token: str, challenge: str
+    ) -> None:
+        peer.answer = lambda request: refusal(challenge) if request.token == old_token else Reply()
+        answer = driver.send(driver.auth(source), peer.url())
+        assert (answer.status, answer.body, answer.statuses_before) == (200, b"well", [401])
+        assert peer.tokens == [old_token, source.token()]
+        assert source.token() != old_token
+
+    def test_one_that_was_replaced_meanwhile_costs_no_request(
+        self, driver: Driver, source: TokenSource, pool: LocalUserPool, peer: Peer, old_token: str
+    ) -> None:
+        def answer(request: Received) -> Reply:
+            if request.token != old_token:
+                return Reply()
+            source.renew(old_token)  # somebody else was quicker
+            return refusal()
+
+        peer.answer = answer
+        assert driver.send(driver.auth(source), peer.url()).status == 200
+        assert pool.count("token") == 2
+
+    def test_bytes_are_sent_again_whole(
+        self, driver: Driver, source: TokenSource, peer: Peer, old_token: str
+    ) -> None:
+        peer.refuses(old_token)
+        assert driver.send(driver.auth(source), peer.url(), "POST", b"an order").status == 200
+        assert [request.body for request in peer.received] == [b"an order"] * 2
+
+    def test_second_refusal_is_the_answer(
+        self, driver: Driver, source: TokenSource, peer: Peer, old_token: str
+    ) -> None:
+        peer.answer = lambda request: refusal()
+        assert driver.send(driver.auth(source), peer.url()).status == 401
+        assert len(peer.received) == 2
+
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            pytest.param(Reply(401), id="401 without a challenge"),
+            pytest.param(refusal('Bearer realm="x"'), id="401 without an error"),
+            pytest.param(refusal('Basic realm="x"'), id="401 of another scheme"),
+            pytest.param(refusal('Bearer error="invalid_request"'), id="401 invalid_request"),
+            pytest.param(refusal('Bearer error="insufficient_scope"'), id="401 insufficient_scope"),
+            pytest.param(refusal('Bearer error="invalid_token_type"'), id="401 of a longer word"),
+            pytest.param(Reply(403, refusal().headers), id="403 invalid_token"),
+            pytest.param(Reply(400, refusal().headers), id="400 invalid_token"),
+            pytest.param(Reply(500), id="500"),
+        ],
+    )
+    def test_other_answers_are_the_answer(
+        self,
+        driver: Driver,
+        source: TokenSource,
+        pool: LocalUserPool,
+        peer: Peer,
+        old_token: str,
+        reply: Reply,
+    ) -> None:
+        peer.answer = lambda request: reply
+        assert driver.send(driver.auth(source), peer.url()).status == reply.status
+        assert peer.tokens == [old_token]
+        assert source.token() == old_token
+        assert pool.count("token") == 1
+
+    def test_young_one_is_neither_replaced_nor_sent_again(
+        self, driver: Driver, source: TokenSource, clock: Clock, peer: Peer
+    ) -> None:
+        token = source.token()
+        clock.move(9)
+        peer.refuses(token)
+        assert driver.send(driver.auth(source), peer.url()).status == 401
+        assert peer.tokens == [token]
+        assert source.token() == token
+
+    def test_peer_that_refuses_everything_does_not_buy_a_token_each_call(
+        self, driver: Driver, source: TokenSource, pool: LocalUserPool, clock: Clock, peer: Peer
+    ) -> None:
+        peer.answer = lambda request: refusal()
+        auth = driver.auth(source)
+        for _ in range(13):
+            assert driver.send(auth, peer.url()).status == 401
+            clock.move(5)
+        # At 0 s the first, at 10 s and 40 s another each; then a minute is over.
+        assert pool.count("token") == 3
+
+    def test_without_a_newer_one_the_refusal_is_the_answer(
+        self, driver: Driver, source: TokenSource, pool: LocalUserPool, peer: Peer, old_token: str
+    ) -> None:
+        peer.refuses(old_token)
+        with pool.fail("token", status=500):
+            answer = driver.send(driver.auth(source), peer.url())
+        assert answer.status == 401
+        assert peer.tokens == [old_token]
+
+    def test_body_that_cant_be_sent_again_is_not_but_its_token_is_forgotten(
+        self, driver: Driver, source: TokenSource, peer: Peer, old_token: str
+    ) -> None:
+        peer.refuses(old_token)
+        auth = driver.auth(source)
+        assert driver.send(auth, peer.url(), "POST", driver.once(b"an ", b"order")).status == 401
+        assert [request.body for request in peer.received] == [b"an order"]
+        assert driver.send(auth, peer.url(), "POST", driver.once(b"an ", b"order")).status == 200
+
+    def test_without_retry_401_it_is_not_sent_again_but_its_token_is_forgotten(
+        self, driver: Driver, source: TokenSource, peer: Peer, old_token: str
+    ) -> None:
+        peer.refuses(old_token)
+        auth = driver.auth(source, retry_401=False)
+        assert driver.send(auth, peer.url()).status == 401
+        assert driver.send(auth, peer.url()).status == 200
+        assert peer.tokens == [old_token, source.token()]
+
+
+class TestRedirects:
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    def test_to_the_same_place_keeps_the_token(
+        self, driver: Driver, source: TokenSource, peer: Peer, status: int
+    ) -> None:
+        peer.answers({"/": redirect("/there", status), "/there": Reply()})
+        assert driver.send(driver.auth(source), peer.url()).status == 200
+        assert peer.tokens == [source.token()] * 2
+
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    def test_to_another_port_loses_it(
+        self, driver: Driver, source: TokenSource, peer: Peer, stranger: Peer, status: int
+    ) -> None:
+        peer.answers({"/": redirect(stranger.url(), status)})
+        assert driver.send(driver.auth(source), peer.url()).status == 200
+        assert stranger.tokens == [None]
+
+    def test_to_another_name_of_the_host_loses_it(
+        self, driver: Driver, source: TokenSource, peer: Peer
+    ) -> None:
+        peer.answers({"/": redirect(peer.url("/there", host="localhost")), "/there": Reply()})
+        assert driver.send(driver.auth(source), peer.url()).status == 200
+        assert peer.tokens == [source.token(), None]
+
+    def test_refusal_by_another_place_is_the_answer(
+        self, driver: Driver, source: TokenSource, pool: LocalUserPool, peer: Peer, stranger: Peer
+    ) -> None:
+        peer.answers({"/": redirect(stranger.url())})
+        stranger.answer = lambda request: refusal()
+        assert driver.send(driver.auth(source), peer.url()).status == 401
+        assert stranger.tokens == [None]
+        assert pool.count("token") == 1
+
+    def test_refusal_by_another_place_does_not_cost_the_token(
+        self, driver: Driver, source: TokenSource, peer: Peer, stranger: Peer, old_token: str
+    ) -> None:
+        peer.answers({"/": redirect(stranger.url())})
+        stranger.answer = lambda request: refusal()
+        driver.send(driver.auth(source), peer.url())
+        assert source.token() == old_token
+
+    def test_back_from_another_place_comes_without_it(
+        self, driver: Driver, source: TokenSource, peer: Peer, stranger: Peer, old_token: str
+    ) -> None:
+        # Else a stranger could have a token put on a request of its own making.
+        peer.answer = lambda request: redirect(stranger.url()) if request.path == "/" else refusal()
+        stranger.answers({"/": redirect(peer.url("/delete-all"))})
+        assert driver.send(driver.auth(source), peer.url()).status == 401
+        assert [(request.path, request.token) for request in peer.received] == [
+            ("/", old_token),
+            ("/delete-all", None),
+        ]
+
+    def test_refusal_behind_a_redirect_is_tried_again_there_and_not_from_the_start(
+        self, driver: Driver, source: TokenSource, peer: Peer, old_token: str
+    ) -> None:
+        # The POST was done: a second one might be a second order.
+        peer.answers({"/orders": redirect("/orders/1", 303), "/orders/1": Reply()}, refused=old_token)
+        assert driver.send(driver.auth(source), peer.url("/orders"), "POST", b"an order").status == 200
+        assert [(request.method, request.path, request.token) for request in peer.received] == [
+            ("POST", "/orders", old_token),
+            ("GET", "/orders/1", old_token),
+            ("GET", "/orders/1", source.token()),
+        ]
+
+    def test_after_a_second_try_carries_the_newer_token(
+        self, driver: Driver, source: TokenSource, peer: Peer, old_token: str
+    ) -> None:
+        def answer(request: Received) -> Reply:
+            if request.token == old_token:
+                return refusal()
+            return redirect("/there") if request.path == "/" else Reply()
+
+        peer.answer = answer
+        assert driver.send(driver.auth(source), peer.url()).status == 200
+        assert peer.tokens == [old_token, source.token(), source.token()]
+
+    def test_after_a_second_try_to_another_port_loses_it(
+        self, driver: Driver, source: TokenSource, peer: Peer, stranger: Peer, old_token: str
+    ) -> None:
+        peer.answer = lambda request: refusal() if request.token == old_token else redirect(stranger.url())
+        assert driver.send(driver.auth(source), peer.url()).status == 200
+        assert stranger.tokens == [None]
+
+    def test_with_a_host_in_front_of_an_at_sign_loses_it_or_stays(
+        self, driver: Driver, source: TokenSource, peer: Peer, stranger: Peer
+    ) -> None:
+        # Two parsers may read this differently: wherever it goes, the stranger gets no token.
+        peer.answer = lambda request: (
+            redirect(f"http://127.0.0.1:{stranger.port}\\@127.0.0.1:{peer.port}/x")
+            if request.path == "/"
+            else Reply()
+        )
+        with suppress(httpx.HTTPError, httpx.InvalidURL, requests.RequestException):
+            driver.send(driver.auth(source), peer.url())
+        assert set(stranger.tokens) <= {None}
+
+
+class _OnStandardPorts(BaseAdapter):
+    """Stands for http://localhost on port 80, which sends callers to its https; remembers what it got."""
+
+    def __init__(self, refused: str = "") -> None:
+        super().__init__()
+        self._refused = f"Bearer {refused}"
+        self.received: list[tuple[str | None, str | None]] = []
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        self.received.append((request.url, request.headers.get("Authorization")))
+        response = requests.Response()
+        response.request, response.url, response.raw = request, request.url or "", io.BytesIO()
+        response.connection = self  # type: ignore[attr-defined]
+        response.status_code = 307 if (request.url or "").startswith("http:") else 200
+        response.headers["Location"] = "https://localhost/"
+        if request.headers.get("Authorization") == self._refused:
+            response.status_code = 401
+            response.headers["WWW-Authenticate"] = REFUSED
+        return response
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class TestRequestsAlone:
+    @pytest.mark.parametrize("tries", [1, 2], ids=["first try", "second try"])
+    def test_redirect_to_https_of_the_same_host_loses_the_token(
+        self, source: TokenSource, old_token: str, tries: int
+    ) -> None:
+        # requests itself keeps it there.
+        host = _OnStandardPorts(refused=old_token if tries == 2 else "")
+        with requests.Session() as session:
+            session.trust_env = False
+            session.mount("http://", host)
+            session.mount("https://", host)
+            session.get("http://localhost/", auth=BearerAuth(source))
+        assert host.received[-2:] == [
+            ("http://localhost/", f"Bearer {source.token()}"),
+            ("https://localhost/", None),
+        ]
+        assert len(host.received) == tries + 1
+
+    @pytest.mark.parametrize("start", [0, 3], ids=["its start", "where it was"])
+    def test_file_is_wound_back_to(self, source: TokenSource, peer: Peer, old_token: str, start: int) -> None:
+        file = io.BytesIO(b"xx-an order")
+        file.seek(start)
+        peer.refuses(old_token)
+        assert Requests().send(bearer_auth(source), peer.url(), "POST", file).status == 200
+        assert [request.body for request in peer.received] == [b"xx-an order"[start:]] * 2
+
+    @pytest.mark.parametrize("lacking", ["seek", "seek that works"])
+    def test_file_that_cant_be_wound_back_is_not_sent_again(
+        self, source: TokenSource, peer: Peer, old_token: str, lacking: str
+    ) -> None:
+        class Pipe:
+            def __init__(self) -> None:
+                self._parts = [b"an order"]
+
+            def __iter__(self) -> Iterator[bytes]:
+                yield from iter(self._parts)
+
+            def read(self, size: int = -1) -> bytes:
+                return self._parts.pop() if self._parts else b""
+
+            def tell(self) -> int:
+                return 0
+
+        class OddPipe(Pipe):
+            def seek(self, position: int, whence: int = 0) -> int:
+                if not self._parts:
+                    raise OSError("is a pipe")
+                return position
+
+        pipe = Pipe() if lacking == "seek" else OddPipe()
+        peer.refuses(old_token)
+        assert Requests().send(bearer_auth(source), peer.url(), "POST", pipe).status == 401
+        assert len(peer.received) == 1
+        assert source.token() != old_token
+
+    def test_answer_that_is_read_as_a_stream_can_be_sent_again_too(
+        self, source: TokenSource, peer: Peer, old_token: str
+    ) -> None:
+        peer.refuses(old_token)
+        with requests.get(peer.url(), auth=bearer_auth(source), stream=True, timeout=5) as response:
+            assert (response.status_code, response.raw.read()) == (200, b"well")
+
+    def test_second_try_goes_over_the_connection_of_the_first(
+        self, source: TokenSource, peer: Peer, old_token: str
+    ) -> None:
+        peer.refuses(old_token)
+        Requests().send(bearer_auth(source), peer.url())
+        assert len({request.connection for request in peer.received}) == 1
+
+
+class TestHttpxAlone:
+    def test_auth_made_before_httpx_was_imported_still_puts_the_token_on(
+        self, source: TokenSource, peer: Peer
+    ) -> None:
+        with httpx.Client(trust_env=False, auth=BearerAuth(source)) as client:
+            assert client.get(peer.url()).status_code == 200
+        assert peer.tokens == [source.token()]
+
+    def test_auth_made_before_httpx_was_imported_sends_nothing_over_http(self, source: TokenSource) -> None:
+        with (
+            httpx.Client(trust_env=False, auth=BearerAuth(source)) as client,
+            pytest.raises(ConfigurationError),
+        ):
+            client.get("http://stock.example.com/")
+
+    def test_async_client_does_not_wait_for_a_token_on_the_loop(
+        self, source: TokenSource, pool: LocalUserPool, peer: Peer
+    ) -> None:
+        async def both() -> tuple[httpx.Response, bool]:
+            async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+                call = asyncio.create_task(client.get(peer.url(), auth=_as_httpx(bearer_auth(source))))
+                await asyncio.to_thread(pool.wait_for, "token")
+                loop_was_free = not call.done()
+                pool.recover()
+                return await call, loop_was_free
+
+        pool.delay("token", 30)
+        response, loop_was_free = asyncio.run(both())
+        assert (response.status_code, loop_was_free) == (200, True)
+
+    def test_event_hooks_see_both_tries(self, source: TokenSource, peer: Peer, old_token: str) -> None:
+        seen: list[int] = []
+        peer.refuses(old_token)
+        hooks = {"response": [lambda response: seen.append(response.status_code)]}
+        with httpx.Client(trust_env=False, event_hooks=hooks) as client:
+            client.get(peer.url(), auth=_as_httpx(bearer_auth(source)))
+        assert seen == [401, 200]
+
+
+class TestFlow:
+    """The core without any I/O."""
+
+    class Tokens:
+        def __init__(self, newer: str = "new") -> None:
+            self.calls: list[str] = []
+            self._newer = newer
+
+        def token(self) -> str:
+            self.calls.append("token")
+            return "old"
+
+        def renew(self, refused: str) -> str:
+            self.calls.append(f"renew {refused}")
+            return self._newer
+
+        def forget(self, refused: str) -> None:
+            self.calls.append(f"forget {refused}")
+
+    @staticmethod
+    def run(tokens: Any, can_resend: bool, refusals: Iterable[bool]) -> list[str]:
+        flow = bearer_flow(tokens, lambda: can_resend)
+        sent = [next(flow)]
+        try:
+            for was_refused in refusals:
+                sent.append(flow.send(was_refused))
+        except StopIteration:
+            pass
+        return sent
+
+    @pytest.mark.parametrize(
+        ("can_resend", "newer", "refusals", "sent", "calls"),
+        [
+            pytest.param(True, "new", [False], ["old"], ["token"], id="accepted"),
+            pytest.param(True, "new", [True, False], ["old", "new"], ["token", "renew old"], id="refused"),
+            pytest.param(True, "new", [True] * 3, ["old", "new"], ["token", "renew old"], id="refused twice"),
+            pytest.param(True, "old", [True], ["old"], ["token", "renew old"], id="nothing newer"),
+            pytest.param(False, "new", [True], ["old"], ["token", "forget old"], id="can't be sent again"),
+        ],
+    )
+    def test_sends(
+        self, can_resend: bool, newer: str, refusals: list[bool], sent: list[str], calls: list[str]
+    ) -> None:
+        tokens = self.Tokens(newer)
+        assert self.run(tokens, can_resend, refusals) == sent
+        assert tokens.calls == calls
+
+    def test_without_a_newer_token_the_first_answer_stands(self) -> None:
+        class NoMore(self.Tokens):  # type: ignore[name-defined,misc]
+            def renew(self, refused: str) -> str:
+                raise TokenUnavailableError("none")
+
+        assert self.run(NoMore(), True, [True]) == ["old"]
+
+
+class TestWhatItIs:
+    def test_repr_hides_the_token(self, source: TokenSource) -> None:
+        auth = bearer_auth(source)
+        assert source.token() not in repr(auth)
+
+    def test_two_over_the_same_tokens_are_equal(self, source: TokenSource) -> None:
+        assert bearer_auth(source) == BearerAuth(source)
+        assert hash(bearer_auth(source)) == hash(BearerAuth(source))
+        assert bearer_auth(source) != BearerAuth(TestFlow.Tokens())
+
+    def test_header_name_is_read_in_any_case(self) -> None:
+        headers = httpx.Headers({"www-authenticate": 'Bearer error="invalid_token"'})
+        assert is_invalid_token(401, headers)

@@ -1,0 +1,381 @@
+"""One token request: what is sent, what is made of each answer, and that nothing secret is shown."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_plus
+
+import pytest
+import requests
+
+from flask_m2m_cognito.exceptions import CognitoTokenRequestError
+from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient, TokenResponse
+from flask_m2m_cognito.remote.transport import Deadline
+from flask_m2m_cognito.testing import LocalClient, LocalUserPool
+
+SECRET = "a secret/of+the=client"
+QUICK = (1.0, 0.5)  # for what hangs
+
+
+@pytest.fixture(scope="module")
+def pools() -> Iterator[tuple[LocalUserPool, LocalUserPool]]:
+    clients = [LocalClient("billing", (SECRET,), any_scope=True)]
+    with LocalUserPool(clients=clients) as one, LocalUserPool(clients=clients) as other:
+        for pool in (one, other):
+            pool.rotate_key()  # made now, and not within the time of some test's request
+        yield one, other
+
+
+@pytest.fixture
+def pool(pools: tuple[LocalUserPool, LocalUserPool]) -> LocalUserPool:
+    return as_new(pools[0])
+
+
+@pytest.fixture
+def other_pool(pools: tuple[LocalUserPool, LocalUserPool]) -> LocalUserPool:
+    return as_new(pools[1])
+
+
+def as_new(pool: LocalUserPool) -> LocalUserPool:
+    pool.recover()
+    pool.clear_requests()
+    pool.set_secrets("billing", SECRET)
+    return pool
+
+
+def client_of(*pools: LocalUserPool, secret: Any = SECRET, **more: Any) -> CognitoM2MClient:
+    urls = [pool.token_url for pool in pools]
+    return CognitoM2MClient(urls[0] if len(urls) == 1 else urls, "billing", secret, **more)
+
+
+def failure_of(client: CognitoM2MClient, timeout: Any = 5.0) -> CognitoTokenRequestError:
+    with pytest.raises(CognitoTokenRequestError) as caught:
+        client.fetch_token("inventory/read", timeout=timeout)
+    return caught.value
+
+
+def token_body(pool: LocalUserPool, **members: Any) -> dict[str, Any]:
+    whole = {"access_token": pool.token(), "expires_in": 3600, "token_type": "Bearer", **members}
+    return {name: value for name, value in whole.items() if value is not None}
+
+
+class TestWhatIsSent:
+    def test_id_and_secret_stand_in_the_form(self, pool: LocalUserPool) -> None:
+        client_of(pool).fetch_token("inventory/read")
+        (request,) = pool.requests
+        assert request.method == "POST"
+        assert request.form == {
+            "grant_type": "client_credentials",
+            "client_id": "billing",
+            "client_secret": SECRET,
+            "scope": "inventory/read",
+        }
+        assert request.headers["Authorization"] is None
+
+    def test_basic_puts_both_form_encoded_into_the_header_and_neither_into_the_form(
+        self, pool: LocalUserPool
+    ) -> None:
+        client_of(pool, client_auth="basic").fetch_token("inventory/read")
+        (request,) = pool.requests
+        assert request.form == {"grant_type": "client_credentials", "scope": "inventory/read"}
+        scheme, _, encoded = request.headers["Authorization"].partition(" ")
+        assert scheme == "Basic"
+        assert b64decode(encoded).decode() == f"billing:{quote_plus(SECRET)}"
+
+    def test_basic_secret_may_hold_a_colon_and_letters_beyond_ascii(self, pool: LocalUserPool) -> None:
+        pool.set_secrets("billing", "sé:cret 100%")
+        assert client_of(pool, secret="sé:cret 100%", client_auth="basic").fetch_token("inventory/read")
+
+    @pytest.mark.parametrize("client_auth", ["post", "basic"])
+    def test_netrc_entry_for_the_host_adds_nothing(
+        self, pool: LocalUserPool, client_auth: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        netrc = tmp_path / "netrc"
+        netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+        netrc.chmod(0o600)
+        monkeypatch.setenv("NETRC", str(netrc))
+        assert requests.utils.get_netrc_auth(pool.token_url) == ("somebody", "else")
+        client_of(pool, client_auth=client_auth).fetch_token("inventory/read")
+        (request,) = pool.requests
+        assert (request.headers["Authorization"] is None) == (client_auth == "post")
+        assert ("client_secret" in request.form) == (client_auth == "post")
+
+    @pytest.mark.parametrize(
+        "scopes",
+        [
+            pytest.param("a/read b/write", id="text"),
+            pytest.param("  a/read\n b/write ", id="text with more space"),
+            pytest.param(["a/read", "b/write"], id="list"),
+            pytest.param(("a/read", " b/write", "", "a/read"), id="tuple with blanks and twice"),
+        ],
+    )
+    def test_scopes_are_text_or_a_sequence(self, pool: LocalUserPool, scopes: Any) -> None:
+        client_of(pool).fetch_token(scopes)
+        assert pool.requests[0].form["scope"] == "a/read b/write"
+
+    @pytest.mark.parametrize("scopes", ["", "  ", [], ["", " "]], ids=["empty", "blank", "none", "blanks"])
+    def test_fetch_token_without_a_scope_sends_nothing(self, pool: LocalUserPool, scopes: Any) -> None:
+        with pytest.raises(CognitoTokenRequestError):
+            client_of(pool).fetch_token(scopes)
+        assert pool.count() == 0
+
+    def test_request_token_without_a_scope_names_none(self, pool: LocalUserPool) -> None:
+        client_of(pool).request_token((), (1.0, 1.0), Deadline(5.0))
+        assert "scope" not in pool.requests[0].form
+
+    def test_client_metadata_goes_as_json(self, pool: LocalUserPool) -> None:
+        client_of(pool, client_metadata={"tenant": "acme", "ümlaut": "é"}).fetch_token("inventory/read")
+        sent = pool.requests[0].form["aws_client_metadata"]
+        assert json.loads(sent) == {"tenant": "acme", "ümlaut": "é"}
+
+    @pytest.mark.parametrize("metadata", [None, {}], ids=["none", "empty"])
+    def test_without_client_metadata_there_is_no_such_field(self, pool: LocalUserPool, metadata: Any) -> None:
+        client_of(pool, client_metadata=metadata).fetch_token("inventory/read")
+        assert "aws_client_metadata" not in pool.requests[0].form
+
+    def test_redirect_is_not_followed(self, pool: LocalUserPool, other_pool: LocalUserPool) -> None:
+        pool.fail("token", status=307, headers={"Location": other_pool.token_url})
+        assert failure_of(client_of(pool)).status_code == 307
+        assert other_pool.count() == 0
+
+    def test_each_call_is_a_request(self, pool: LocalUserPool) -> None:
+        client = client_of(pool)
+        first, second = client.fetch_token("inventory/read"), client.fetch_token("inventory/read")
+        assert first.access_token != second.access_token
+        assert pool.count("token") == 2
+
+
+class TestSeveralTokenUrls:
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            pytest.param({"reset": True}, id="reset"),
+            pytest.param({"cut_off": True}, id="cut off"),
+            pytest.param({"hang": True}, id="timeout"),
+            pytest.param({"status": 500}, id="500"),
+            pytest.param({"status": 503, "headers": {"Retry-After": "5"}}, id="503 with Retry-After"),
+        ],
+    )
+    def test_next_one_is_asked_after(
+        self, pool: LocalUserPool, other_pool: LocalUserPool, fault: dict[str, Any]
+    ) -> None:
+        timeout = QUICK if "hang" in fault else 5.0
+        with pool.fail("token", **fault):
+            assert client_of(pool, other_pool).fetch_token("inventory/read", timeout=timeout)
+        assert (pool.count("token"), other_pool.count("token")) == (1, 1)
+
+    def test_next_one_is_asked_when_nobody_listens(
+        self, pool: LocalUserPool, other_pool: LocalUserPool
+    ) -> None:
+        with pool.offline():
+            assert client_of(pool, other_pool).fetch_token("inventory/read")
+
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 429])
+    def test_next_one_is_not_asked_after_a_4xx(
+        self, pool: LocalUserPool, other_pool: LocalUserPool, status: int
+    ) -> None:
+        pool.answer("token", {"error": "invalid_grant"}, status=status)
+        assert failure_of(client_of(pool, other_pool)).status_code == status
+        assert (pool.count("token"), other_pool.count("token")) == (1, 0)
+
+    def test_first_one_that_answers_is_enough(self, pool: LocalUserPool, other_pool: LocalUserPool) -> None:
+        client_of(pool, other_pool).fetch_token("inventory/read")
+        assert other_pool.count() == 0
+
+    def test_when_all_fail_the_error_is_the_last_answer(
+        self, pool: LocalUserPool, other_pool: LocalUserPool
+    ) -> None:
+        pool.fail("token", reset=True)
+        other_pool.fail("token", status=502)
+        assert failure_of(client_of(pool, other_pool)).status_code == 502
+
+
+class TestAnswers:
+    def test_token_and_what_was_said_of_it(self, pool: LocalUserPool) -> None:
+        body = token_body(pool, expires_in=1200, scope="inventory/read")
+        pool.answer("token", body)
+        assert client_of(pool).fetch_token("inventory/read") == TokenResponse(
+            access_token=body["access_token"], expires_in=1200, token_type="Bearer", raw=body
+        )
+
+    @pytest.mark.parametrize(
+        ("members", "expires_in"),
+        [
+            pytest.param({"expires_in": None}, None, id="missing"),
+            pytest.param({"expires_in": 3600.0}, 3600, id="whole float"),
+            pytest.param({"expires_in": -1}, -1, id="negative"),
+        ],
+    )
+    def test_expires_in_that_can_be_read(
+        self, pool: LocalUserPool, members: dict[str, Any], expires_in: int | None
+    ) -> None:
+        pool.answer("token", token_body(pool, **members))
+        found = client_of(pool).fetch_token("inventory/read").expires_in
+        assert found == expires_in
+        assert found is None or type(found) is int
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            pytest.param(b"<html>It works!</html>", id="a page"),
+            pytest.param(b"", id="nothing"),
+            pytest.param(b"[" * 50_000, id="nested without end"),
+            pytest.param(b"\xff\xfe", id="not text"),
+            pytest.param(["a"], id="a list"),
+            pytest.param("null", id="null"),
+            pytest.param({}, id="no token"),
+            pytest.param({"access_token": None}, id="token null"),
+            pytest.param({"access_token": ""}, id="token empty"),
+            pytest.param({"access_token": ["abc"]}, id="token in a list"),
+            pytest.param({"access_token": 17}, id="token a number"),
+            pytest.param({"access_token": "abc\r\nX-Admin: yes"}, id="token with a line end"),
+            pytest.param({"access_token": "abc\n"}, id="token ends with a line end"),
+            pytest.param({"access_token": "abc def"}, id="token with a space"),
+            pytest.param({"access_token": "abc\x00"}, id="token with a null"),
+            pytest.param({"access_token": "tokén"}, id="token beyond ASCII"),
+            pytest.param({"access_token": "abc", "expires_in": "3600"}, id="expires_in a text"),
+            pytest.param({"access_token": "abc", "expires_in": True}, id="expires_in true"),
+            pytest.param({"access_token": "abc", "expires_in": 1.5}, id="expires_in a fraction"),
+            pytest.param(b'{"access_token": "abc", "expires_in": NaN}', id="expires_in NaN"),
+            pytest.param(b'{"access_token": "abc", "expires_in": 1e999}', id="expires_in without end"),
+            pytest.param({"access_token": "abc", "expires_in": [3600]}, id="expires_in a list"),
+        ],
+    )
+    def test_200_that_is_no_token_is_an_error(self, pool: LocalUserPool, body: Any) -> None:
+        pool.answer("token", json.dumps(body) if isinstance(body, list) else body)
+        error = failure_of(client_of(pool))
+        assert error.status_code == 200
+        assert error.error_code is None
+
+    def test_200_with_an_error_in_it_is_an_error(self, pool: LocalUserPool) -> None:
+        pool.answer("token", token_body(pool, error="invalid_scope", error_description="no such scope"))
+        error = failure_of(client_of(pool))
+        assert (error.status_code, error.error_code) == (200, "invalid_scope")
+        assert error.error_description == "no such scope"
+
+    def test_oauth_error_gives_code_description_body_and_request_id(self, pool: LocalUserPool) -> None:
+        body = {"error": "invalid_client", "error_description": "client is gone"}
+        pool.answer("token", body, status=400, headers={"x-amzn-requestid": "7d3c"})
+        error = failure_of(client_of(pool))
+        assert error.status_code == 400
+        assert error.error_code == "invalid_client"
+        assert error.error_description == "client is gone"
+        assert json.loads(error.response_body or "") == body
+        assert error.request_id == "7d3c"
+        assert error.retry_after is None
+
+    @pytest.mark.parametrize(
+        ("status", "body", "code"),
+        [
+            pytest.param(429, {"message": "Too many requests"}, None, id="429"),
+            pytest.param(
+                400, {"__type": "TooManyRequestsException"}, "TooManyRequestsException", id="400 of AWS"
+            ),
+            pytest.param(
+                400,
+                {"__type": "com.amazonaws.cognito#TooManyRequestsException"},
+                "TooManyRequestsException",
+                id="400 of AWS with a name space",
+            ),
+        ],
+    )
+    def test_throttling_says_so_and_when_to_come_back(
+        self, pool: LocalUserPool, status: int, body: dict[str, str], code: str | None
+    ) -> None:
+        pool.answer("token", body, status=status, headers={"Retry-After": "7"})
+        error = failure_of(client_of(pool))
+        assert (error.status_code, error.error_code, error.retry_after) == (status, code, 7.0)
+
+    def test_error_page_keeps_its_status(self, pool: LocalUserPool) -> None:
+        pool.answer("token", "<h1>Forbidden</h1>", status=403)
+        error = failure_of(client_of(pool))
+        assert (error.status_code, error.response_body) == (403, "<h1>Forbidden</h1>")
+
+    @pytest.mark.parametrize(
+        "fault",
+        [{"reset": True}, {"hang": True}, {"cut_off": True}, {"size": 100_000}],
+        ids=["reset", "hung", "cut off", "too large"],
+    )
+    def test_no_whole_answer_is_an_error_without_status(
+        self, pool: LocalUserPool, fault: dict[str, Any]
+    ) -> None:
+        with pool.fail("token", **fault):
+            error = failure_of(client_of(pool), timeout=QUICK if "hang" in fault else 5.0)
+        assert (error.status_code, error.error_code, error.response_body) == (None, None, None)
+
+    def test_no_connection_has_the_exception_of_requests_as_its_cause(self, pool: LocalUserPool) -> None:
+        with pool.offline():
+            error = failure_of(client_of(pool))
+        assert isinstance(error.__cause__, requests.ConnectionError)
+
+
+class TestNothingSecretIsShown:
+    @pytest.mark.parametrize("client_auth", ["post", "basic"])
+    @pytest.mark.parametrize("status", [200, 400, 503])
+    def test_answer_that_quotes_the_request_is_struck_out(
+        self, pool: LocalUserPool, client_auth: Any, status: int
+    ) -> None:
+        client = client_of(pool, client_auth=client_auth)
+        client.fetch_token("inventory/read")
+        quoted = pool.requests[0]
+        sent = f"{quoted.headers['Authorization']} {quoted.body.decode()} {SECRET}"
+        pool.answer("token", {"error": f"bad {SECRET}", "error_description": sent}, status=status)
+        error = failure_of(client)
+        for text in (str(error), repr(error), *map(str, vars(error).values())):
+            for secret in (SECRET, quote_plus(SECRET), sent.split()[1]):
+                assert secret not in text
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            pytest.param('{"access_token": "opaque-token", "error": "odd"}', id="beside an error"),
+            pytest.param('{"access_token": "opaque-token\\r\\nX: y"}', id="that is refused"),
+            pytest.param('{"access_token": "a\\"opaque-token\\"é"}', id="with quotes in it"),
+            pytest.param('{"id_token":"opaque-token"}', id="of another kind"),
+            pytest.param('{"access_token": "opaque-token', id="that was cut off"),
+            pytest.param('{"access_token": "opaque-token\\', id="that was cut off in an escape"),
+        ],
+    )
+    def test_token_in_a_bad_answer_is_struck_out(self, pool: LocalUserPool, body: str) -> None:
+        pool.answer("token", body)
+        assert "opaque-token" not in (failure_of(client_of(pool)).response_body or "")
+
+    def test_jwt_anywhere_in_a_bad_answer_is_struck_out(self, pool: LocalUserPool) -> None:
+        token = pool.token()
+        pool.answer("token", f"<p>{token}</p>", status=500)
+        error = failure_of(client_of(pool))
+        assert token not in (error.response_body or "")
+        assert token.split(".")[2] not in (error.response_body or "")
+
+    def test_reprs_show_neither_secret_nor_token(self, pool: LocalUserPool) -> None:
+        client = client_of(pool)
+        response = client.fetch_token("inventory/read")
+        assert SECRET not in repr(client)
+        assert response.access_token not in repr(response)
+        assert "billing" in repr(client)
+        assert "3600" in repr(response)
+
+    @pytest.mark.parametrize(
+        "fault",
+        [{"status": 500}, {"body": {"access_token": 1}}, {"reset": True}],
+        ids=["500", "no token", "reset"],
+    )
+    def test_no_frame_of_an_error_holds_the_secret(self, pool: LocalUserPool, fault: dict[str, Any]) -> None:
+        # Error trackers send the repr of each local in each frame, of causes and contexts too.
+        pool.fail("token", **fault)
+        assert SECRET not in "".join(_locals_of(failure_of(client_of(pool, secret=lambda: SECRET))))
+
+
+def _locals_of(error: BaseException | None) -> Iterator[str]:
+    while error is not None:
+        frame = error.__traceback__
+        while frame is not None:
+            # The test's own frames hold the pool.
+            if "flask_m2m_cognito" in frame.tb_frame.f_code.co_filename:
+                yield from map(repr, frame.tb_frame.f_locals.values())
+            frame = frame.tb_next
+        error = error.__cause__ or error.__context__

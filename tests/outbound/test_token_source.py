@@ -1,0 +1,647 @@
+"""How long a token serves, when it is renewed, and what a caller gets when there is none."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from cachelib import SimpleCache
+
+from flask_m2m_cognito.exceptions import CognitoTokenRequestError, TokenUnavailableError
+from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
+from flask_m2m_cognito.outbound.token_source import TokenPolicy, TokenSource, identity_of
+from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
+from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.outbound.clocks import Clock, Threads, refreshing
+
+SECRET = "the secret of the client"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def threads() -> Threads:
+    return Threads()
+
+
+@pytest.fixture(scope="module")
+def any_pool() -> Iterator[tuple[LocalUserPool, list[Clock]]]:
+    clocks = [Clock()]
+    with LocalUserPool(clock=lambda: clocks[0].wall()) as started:
+        yield started, clocks
+
+
+@pytest.fixture
+def pool(any_pool: tuple[LocalUserPool, list[Clock]], clock: Clock) -> LocalUserPool:
+    """A pool whose tokens begin by the test's clock."""
+    started, clocks = any_pool
+    clocks[0] = clock
+    started.online()
+    started.recover()
+    started.clear_requests()
+    started.set_secrets("local-client", SECRET)
+    return started
+
+
+def client_of(pool: LocalUserPool, **more: Any) -> CognitoM2MClient:
+    return CognitoM2MClient(pool.token_url, "local-client", SECRET, **more)
+
+
+def source_of(
+    pool: LocalUserPool,
+    clock: Clock,
+    threads: Threads | None = None,
+    scopes: Any = ("a/read",),
+    chance: float = 0.5,
+    **more: Any,
+) -> TokenSource:
+    """A source for ``pool``; at a chance of 0.5 a token is renewed at just 75 % of its life."""
+    return TokenSource(client_of(pool), scopes, **refreshing(clock, threads, chance), **more)
+
+
+def failure_of(source: TokenSource) -> TokenUnavailableError:
+    with pytest.raises(TokenUnavailableError) as caught:
+        source.token()
+    return caught.value
+
+
+def said(pool: LocalUserPool, *, own: float | None = 3600, **members: Any) -> None:
+    """Have ``pool`` answer with a token whose ``exp`` is ``own`` seconds away, and with these members."""
+    token = pool.token(scopes="a/read", expires_in=own, without=["exp"] if own is None else ())
+    body = {"access_token": token, "token_type": "Bearer", "expires_in": 3600, **members}
+    pool.answer("token", {name: value for name, value in body.items() if value is not None})
+
+
+class TestLife:
+    def test_token_is_asked_for_at_first_use(self, pool: LocalUserPool, clock: Clock) -> None:
+        source = source_of(pool, clock)
+        assert pool.count() == 0
+        assert source.token() == source.token()
+        assert pool.count("token") == 1
+
+    @pytest.mark.parametrize(
+        ("answer", "life"),
+        [
+            pytest.param({"expires_in": 3600, "own": 3600}, 3600, id="both the same"),
+            pytest.param({"expires_in": 3600, "own": 600}, 600, id="own exp is sooner"),
+            pytest.param({"expires_in": 600, "own": 3600}, 600, id="expires_in is sooner"),
+            pytest.param({"expires_in": None, "own": 900}, 900, id="own exp alone"),
+            pytest.param({"expires_in": 900, "own": None}, 900, id="expires_in alone"),
+            pytest.param({"expires_in": 900, "access_token": "opaque"}, 900, id="no JWT"),
+            pytest.param({"expires_in": 900, "access_token": "a.b.c"}, 900, id="nearly a JWT"),
+            pytest.param({"expires_in": None, "own": None}, 300, id="neither"),
+            pytest.param({"expires_in": None, "access_token": "opaque"}, 300, id="neither, and no JWT"),
+        ],
+    )
+    def test_is_the_lesser_of_expires_in_and_the_tokens_own_exp(
+        self, pool: LocalUserPool, clock: Clock, answer: dict[str, Any], life: float
+    ) -> None:
+        said(pool, **answer)
+        source = source_of(pool, clock, policy=TokenPolicy(margin=0))
+        source.token()
+        pool.fail("token", status=400)
+        clock.move_to(life - 1)
+        assert source.token()
+        clock.move_to(life)
+        assert failure_of(source).status_code == 400
+
+    @pytest.mark.parametrize("exp", ["soon", True, None], ids=["text", "true", "null"])
+    def test_own_exp_that_is_no_number_says_nothing(
+        self, pool: LocalUserPool, clock: Clock, exp: Any
+    ) -> None:
+        token = pool.sign({"exp": exp, "scope": "a/read"})
+        pool.answer("token", {"access_token": token, "expires_in": 900})
+        source = source_of(pool, clock)
+        source.token()
+        fetched = source.refreshable.state.fetched
+        assert fetched is not None
+        assert fetched.usable_until == clock.wall() + 900 - 30
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            pytest.param({"expires_in": 0}, id="expires_in is 0"),
+            pytest.param({"expires_in": -5}, id="expires_in is negative"),
+            pytest.param({"own": 0}, id="own exp is now"),
+            pytest.param({"own": -60}, id="own exp is past"),
+        ],
+    )
+    def test_token_without_any_left_is_a_failed_fetch(
+        self, pool: LocalUserPool, clock: Clock, answer: dict[str, Any]
+    ) -> None:
+        said(pool, **answer)
+        assert type(failure_of(source_of(pool, clock)).__cause__) is CognitoTokenRequestError
+
+    @pytest.mark.parametrize(
+        ("life", "margin", "usable_for"),
+        [
+            pytest.param(3600, 30.0, 3570, id="the margin"),
+            pytest.param(300, 30.0, 270, id="the margin, just a tenth"),
+            pytest.param(100, 30.0, 90, id="a tenth of a short life"),
+            pytest.param(3600, 900.0, 3240, id="a tenth of a long one"),
+            pytest.param(3600, 0.0, 3600, id="no margin"),
+        ],
+    )
+    def test_is_not_handed_out_with_less_left_than(
+        self, pool: LocalUserPool, clock: Clock, life: int, margin: float, usable_for: float
+    ) -> None:
+        said(pool, expires_in=life)
+        source = source_of(pool, clock, policy=TokenPolicy(margin=margin))
+        token = source.token()
+        pool.fail("token", status=400)
+        clock.move_to(usable_for - 0.5)
+        assert source.token() == token
+        clock.move_to(usable_for)
+        failure_of(source)
+
+    @pytest.mark.parametrize(
+        ("fraction", "chance", "fresh_for"),
+        [
+            pytest.param(0.75, 0.0, 2511.0, id="earliest"),
+            pytest.param(0.75, 0.5, 2700.0, id="middle"),
+            pytest.param(0.75, 1.0, 2889.0, id="latest"),
+            pytest.param(0.5, 0.5, 1800.0, id="half"),
+            pytest.param(1.0, 1.0, 3570.0, id="not after the margin"),
+        ],
+    )
+    def test_is_renewed_after_the_fresh_fraction_with_jitter(
+        self,
+        pool: LocalUserPool,
+        clock: Clock,
+        threads: Threads,
+        fraction: float,
+        chance: float,
+        fresh_for: float,
+    ) -> None:
+        source = source_of(pool, clock, threads, chance=chance, policy=TokenPolicy(fresh_fraction=fraction))
+        source.token()
+        clock.move_to(fresh_for - 1)
+        source.token()
+        assert pool.count("token") == 1
+        clock.move_to(fresh_for + 0.001)
+        source.token()
+        assert pool.count("token") == 2
+
+    def test_jitter_is_drawn_for_each_token(self, pool: LocalUserPool, clock: Clock) -> None:
+        chances = iter([0.0, 1.0])
+        times = {**refreshing(clock), "jitter": lambda: next(chances)}
+        source = TokenSource(client_of(pool), ["a/read"], **times)
+        source.token()
+        clock.move_to(2512)
+        source.token()
+        clock.move_to(2512 + 2888)
+        source.token()
+        assert pool.count("token") == 2
+
+    def test_counts_from_before_the_request_was_sent(self, pool: LocalUserPool) -> None:
+        # A slow answer has used up some of the life that it speaks of.
+        clock = Clock()
+        client = CognitoM2MClient(
+            pool.token_url, "local-client", SECRET, on_answer=lambda answer: clock.move(100)
+        )
+        source = TokenSource(client, ["a/read"], **refreshing(clock))
+        said(pool, own=None, expires_in=900)
+        source.token()
+        fetched = source.refreshable.state.fetched
+        assert fetched is not None
+        assert fetched.usable_until == clock.wall() - 100 + 900 - 30
+
+
+class TestRenewal:
+    def test_is_made_in_background_while_callers_get_the_old_one_at_once(
+        self, pool: LocalUserPool, clock: Clock, threads: Threads
+    ) -> None:
+        source = source_of(pool, clock, threads)
+        old = source.token()
+        clock.move_to(2701)
+        threads.held = True
+        assert [source.token() for _ in range(3)] == [old] * 3
+        assert len(threads.waiting) == 1
+        assert pool.count("token") == 1
+        threads.run_waiting()
+        new = source.token()
+        assert new != old
+        assert source.token() == new
+        assert pool.count("token") == 2
+
+    def test_failure_in_background_leaves_the_old_one(self, pool: LocalUserPool, clock: Clock) -> None:
+        source = source_of(pool, clock)
+        old = source.token()
+        clock.move_to(2701)
+        with pool.offline():
+            assert source.token() == old
+        clock.move(2)
+        source.token()
+        assert source.token() != old
+
+    def test_inline_is_made_by_the_caller(self, pool: LocalUserPool, clock: Clock, threads: Threads) -> None:
+        source = source_of(pool, clock, threads, in_background=False)
+        threads.held = True
+        old = source.token()
+        clock.move_to(2701)
+        assert source.token() != old
+        assert not threads.waiting
+
+    def test_eight_threads_at_once_make_one_request(self, pool: LocalUserPool) -> None:
+        source, start = TokenSource(client_of(pool), ["a/read"]), threading.Barrier(9)
+
+        def call(_: int) -> str:
+            start.wait(5)
+            return source.token()
+
+        pool.delay("token", 30)
+        with ThreadPoolExecutor(8) as callers:
+            tokens = callers.map(call, range(8))
+            start.wait(5)
+            pool.wait_for("token")
+            pool.recover()
+            assert len(set(tokens)) == 1
+        assert pool.count("token") == 1
+
+
+class TestRefusedTokens:
+    def test_refused_one_is_replaced_at_once(self, pool: LocalUserPool, clock: Clock) -> None:
+        source = source_of(pool, clock)
+        old = source.token()
+        clock.move(11)
+        new = source.renew(old)
+        assert new != old
+        assert source.token() == new
+
+    def test_late_refusal_of_an_old_token_keeps_the_new_one(self, pool: LocalUserPool, clock: Clock) -> None:
+        source = source_of(pool, clock)
+        old = source.token()
+        clock.move(11)
+        new = source.renew(old)
+        clock.move(100)
+        assert source.renew(old) == new
+        source.forget(old)
+        assert source.token() == new
+        assert pool.count("token") == 2
+
+    @pytest.mark.parametrize(("age", "requests"), [(9.9, 1), (10.0, 2)], ids=["young", "old enough"])
+    @pytest.mark.parametrize("way", ["renew", "forget"])
+    def test_token_younger_than_10_s_is_not_replaced(
+        self, pool: LocalUserPool, clock: Clock, way: str, age: float, requests: int
+    ) -> None:
+        source = source_of(pool, clock)
+        old = source.token()
+        clock.move(age)
+        getattr(source, way)(old)
+        assert (source.token() != old) == (requests == 2)
+        assert pool.count("token") == requests
+
+    @pytest.mark.parametrize(("passed", "requests"), [(29.9, 2), (30.0, 3)], ids=["too soon", "after"])
+    @pytest.mark.parametrize("way", ["renew", "forget"])
+    def test_none_is_replaced_more_than_once_in_30_s(
+        self, pool: LocalUserPool, clock: Clock, way: str, passed: float, requests: int
+    ) -> None:
+        source = source_of(pool, clock)
+        clock.move(11)
+        source.token()
+        clock.move(11)
+        getattr(source, way)(source.token())
+        second = source.token()
+        clock.move(passed)
+        getattr(source, way)(second)
+        source.token()
+        assert pool.count("token") == requests
+
+    def test_failed_replacement_counts_as_the_one_in_30_s(self, pool: LocalUserPool, clock: Clock) -> None:
+        source = source_of(pool, clock)
+        old = source.token()
+        clock.move(11)
+        with pool.fail("token", status=500):
+            assert source.renew(old) == old
+        asked = pool.count("token")
+        clock.move(20)
+        assert source.renew(old) == old
+        assert pool.count("token") == asked
+
+    def test_forgotten_one_is_not_handed_out_before_a_newer_is_tried(
+        self, pool: LocalUserPool, clock: Clock, threads: Threads
+    ) -> None:
+        source = source_of(pool, clock, threads)
+        old = source.token()
+        clock.move(11)
+        source.forget(old)
+        assert pool.count("token") == 1
+        assert source.token() != old
+
+    def test_forgotten_one_serves_on_if_there_is_no_newer(self, pool: LocalUserPool, clock: Clock) -> None:
+        source = source_of(pool, clock)
+        old = source.token()
+        clock.move(11)
+        source.forget(old)
+        with pool.offline():
+            assert source.token() == old
+
+    def test_eight_threads_with_the_same_refused_token_make_one_request(
+        self, pool: LocalUserPool, clock: Clock
+    ) -> None:
+        source = TokenSource(client_of(pool), ["a/read"], wall=clock.wall, monotonic=clock.monotonic)
+        old, start = source.token(), threading.Barrier(8)
+        clock.move(11)
+
+        def call(_: int) -> str:
+            start.wait(5)
+            return source.renew(old)
+
+        with ThreadPoolExecutor(8) as callers:
+            new = set(callers.map(call, range(8)))
+        assert len(new) == 1
+        assert old not in new
+        assert pool.count("token") == 2
+
+
+class TestNoToken:
+    @pytest.mark.parametrize(
+        "code", ["invalid_client", "unauthorized_client", "invalid_scope", "unsupported_grant_type"]
+    )
+    def test_what_wont_mend_by_itself_rests_60_s(self, pool: LocalUserPool, clock: Clock, code: str) -> None:
+        source = source_of(pool, clock)
+        with pool.answer("token", {"error": code}, status=400):
+            assert failure_of(source).retry_after == pytest.approx(60)
+            clock.move(59.9)
+            assert failure_of(source).error_code == code
+            assert pool.count("token") == 1
+        clock.move(0.1)
+        assert source.token()
+
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            pytest.param({"status": 500}, id="500"),
+            pytest.param({"garbage": True}, id="garbage"),
+            pytest.param({"status": 400, "body": {"error": "invalid_request"}}, id="another error"),
+            pytest.param({"status": 429}, id="429 without Retry-After"),
+            pytest.param(
+                {"status": 400, "body": {"__type": "TooManyRequestsException"}}, id="throttled with a 400"
+            ),
+        ],
+    )
+    def test_anything_else_rests_1_s_at_first(
+        self, pool: LocalUserPool, clock: Clock, fault: dict[str, Any]
+    ) -> None:
+        source = source_of(pool, clock, chance=0.0)
+        pool.fail("token", **fault)
+        assert failure_of(source).retry_after == pytest.approx(1)
+        asked = pool.count("token")
+        clock.move(0.9)
+        failure_of(source)
+        assert pool.count("token") == asked
+        pool.recover()
+        clock.move(0.1)
+        assert source.token()
+
+    @pytest.mark.parametrize(("wish", "rest"), [(20, 20), (60, 60), (600, 60)])
+    def test_retry_after_is_obeyed_up_to_60_s_with_none_in_hand(
+        self, pool: LocalUserPool, clock: Clock, wish: int, rest: float
+    ) -> None:
+        source = source_of(pool, clock)
+        pool.fail("token", status=429, headers={"Retry-After": str(wish)})
+        assert failure_of(source).retry_after == pytest.approx(rest)
+        clock.move(rest - 0.1)
+        failure_of(source)
+        assert pool.count("token") == 1
+        pool.recover()
+        clock.move(0.1)
+        assert source.token()
+
+    @pytest.mark.parametrize(("wish", "rest"), [(600, 600), (100_000, 3600)])
+    def test_retry_after_is_obeyed_up_to_an_hour_with_one_in_hand(
+        self, pool: LocalUserPool, clock: Clock, wish: int, rest: float
+    ) -> None:
+        said(pool, own=86_400, expires_in=86_400)
+        source = source_of(pool, clock)
+        old = source.token()
+        pool.fail("token", status=429, headers={"Retry-After": str(wish)})
+        clock.move(65_000)
+        assert source.token() == old
+        clock.move(rest - 1)
+        assert source.token() == old
+        assert pool.count("token") == 2
+        clock.move(1)
+        assert source.token() == old
+        assert pool.count("token") == 3
+
+    def test_while_it_rests_nobody_waits_for_the_network(self, pool: LocalUserPool, clock: Clock) -> None:
+        source = source_of(pool, clock)
+        pool.fail("token", status=500, headers={"Retry-After": "30"})
+        failure_of(source)
+        with pool.fail("token", hang=True):
+            for _ in range(3):
+                failure_of(source)
+        assert pool.count("token") == 1
+
+    def test_error_carries_what_the_request_said(self, pool: LocalUserPool, clock: Clock) -> None:
+        body = {"error": "invalid_client", "error_description": "no such client"}
+        pool.answer("token", body, status=400, headers={"x-amzn-requestid": "7d3c"})
+        error = failure_of(source_of(pool, clock))
+        cause = error.__cause__
+        assert type(cause) is CognitoTokenRequestError
+        for each in (error, cause):
+            assert each.status_code == 400
+            assert each.error_code == "invalid_client"
+            assert each.error_description == "no such client"
+            assert each.request_id == "7d3c"
+            assert "no such client" in (each.response_body or "")
+        assert error.reason == "token_unavailable"
+        assert isinstance(error, CognitoTokenRequestError)
+
+    def test_error_of_a_secret_that_cant_be_read_is_one_too(self, pool: LocalUserPool, clock: Clock) -> None:
+        def vault() -> str:
+            raise ConnectionError("vault is down")
+
+        source = TokenSource(
+            CognitoM2MClient(pool.token_url, "local-client", vault), ["a/read"], **refreshing(clock)
+        )
+        error = failure_of(source)
+        assert type(error.__cause__) is CognitoTokenRequestError
+        assert pool.count() == 0
+
+    @pytest.mark.parametrize("kind", ["bearer", "BEARER", None], ids=["small", "capitals", "not said"])
+    def test_bearer_in_any_case_is_good(self, pool: LocalUserPool, clock: Clock, kind: str | None) -> None:
+        said(pool, token_type=kind)
+        assert source_of(pool, clock).token()
+
+    @pytest.mark.parametrize("kind", ["mac", "DPoP", "", 7], ids=["mac", "DPoP", "empty", "a number"])
+    def test_token_of_another_type_is_a_failed_fetch(
+        self, pool: LocalUserPool, clock: Clock, kind: Any
+    ) -> None:
+        said(pool, token_type=kind)
+        failure_of(source_of(pool, clock))
+
+    def test_own_class_of_error_is_made(self, pool: LocalUserPool, clock: Clock) -> None:
+        class Mine(TokenUnavailableError):
+            """An application's."""
+
+        pool.fail("token", status=500)
+        assert type(failure_of(source_of(pool, clock, unavailable=Mine))) is Mine
+
+
+class TestScopes:
+    def test_are_asked_for_in_one_order_whatever_the_caller_gave(
+        self, pool: LocalUserPool, clock: Clock
+    ) -> None:
+        source = source_of(pool, clock, scopes=["b/write", "a/read", "b/write"])
+        source.token()
+        assert pool.requests[0].form["scope"] == "a/read b/write"
+
+    def test_none_asks_without_and_takes_what_is_granted(self, pool: LocalUserPool, clock: Clock) -> None:
+        assert source_of(pool, clock, scopes=()).token()
+        assert "scope" not in pool.requests[0].form
+
+    def test_fewer_granted_than_asked_is_warned_of(
+        self, pool: LocalUserPool, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        said(pool)
+        assert source_of(pool, clock, scopes=["a/read", "b/write"]).token()
+        (record,) = caplog.records
+        assert (record.levelname, record.name) == ("WARNING", "flask_m2m_cognito.token")
+        assert "b/write" in record.getMessage()
+        assert "a/read" not in record.getMessage()
+
+    def test_fewer_granted_than_asked_may_be_a_failed_fetch_that_rests_60_s(
+        self, pool: LocalUserPool, clock: Clock
+    ) -> None:
+        said(pool)
+        policy = TokenPolicy(scopes_missing="raise")
+        error = failure_of(source_of(pool, clock, scopes=["a/read", "b/write"], policy=policy))
+        assert error.error_code == "invalid_scope"
+        assert error.retry_after == pytest.approx(60)
+
+    @pytest.mark.parametrize(
+        ("scopes", "answer"),
+        [
+            pytest.param(["a/read"], {}, id="all granted"),
+            pytest.param([], {}, id="none asked"),
+            pytest.param(["x/y"], {"access_token": "opaque"}, id="token can't be looked into"),
+            pytest.param(["x/y"], {"access_token": "opaque", "scope": "x/y z"}, id="answer says so"),
+        ],
+    )
+    def test_nothing_is_said_when(
+        self,
+        pool: LocalUserPool,
+        clock: Clock,
+        caplog: pytest.LogCaptureFixture,
+        scopes: list[str],
+        answer: dict[str, Any],
+    ) -> None:
+        said(pool, **answer)
+        policy = TokenPolicy(scopes_missing="raise")
+        assert source_of(pool, clock, scopes=scopes, policy=policy).token()
+        assert not caplog.records
+
+    def test_opaque_token_is_taken_at_the_answers_word(self, pool: LocalUserPool, clock: Clock) -> None:
+        said(pool, access_token="opaque", scope="a/read")
+        policy = TokenPolicy(scopes_missing="raise")
+        failure_of(source_of(pool, clock, scopes=["a/read", "b/write"], policy=policy))
+
+
+class TestIdentity:
+    CLIENT = CognitoM2MClient("https://one.example.com/t", "billing", SECRET, client_metadata={"a": "1"})
+
+    @pytest.mark.parametrize(
+        "scopes",
+        [["b", "a"], ("a", "b", "a"), {"a", "b"}],
+        ids=["another order", "one twice", "a set"],
+    )
+    def test_equal_sets_of_scopes_are_one(self, scopes: Any) -> None:
+        assert identity_of(self.CLIENT, scopes) == identity_of(self.CLIENT, ["a", "b"])
+
+    def test_order_of_metadata_does_not_matter(self) -> None:
+        one, other = (
+            CognitoM2MClient("https://one.example.com/t", "billing", SECRET, client_metadata=metadata)
+            for metadata in ({"a": "1", "b": "2"}, {"b": "2", "a": "1"})
+        )
+        assert identity_of(one, ["a"]) == identity_of(other, ["a"])
+
+    def test_secret_is_no_part_of_it(self) -> None:
+        other = CognitoM2MClient(
+            "https://one.example.com/t", "billing", "another", client_metadata={"a": "1"}, client_auth="basic"
+        )
+        assert identity_of(other, ["a"]) == identity_of(self.CLIENT, ["a"])
+        assert SECRET not in identity_of(self.CLIENT, ["a"])
+
+    @pytest.mark.parametrize(
+        ("change", "scopes"),
+        [
+            pytest.param({}, ["a", "c"], id="scopes"),
+            pytest.param({}, ["a b"], id="scopes that join to the same text"),
+            pytest.param({}, [], id="no scopes"),
+            pytest.param({"token_url": "https://two.example.com/t"}, ["a", "b"], id="token URL"),
+            pytest.param(
+                {"token_url": ["https://one.example.com/t", "https://two.example.com/t"]},
+                ["a", "b"],
+                id="one more token URL",
+            ),
+            pytest.param({"client_id": "billing2"}, ["a", "b"], id="client id"),
+            pytest.param({"client_metadata": {"a": "2"}}, ["a", "b"], id="metadata"),
+            pytest.param({"client_metadata": None}, ["a", "b"], id="no metadata"),
+        ],
+    )
+    def test_differs_by(self, change: dict[str, Any], scopes: list[str]) -> None:
+        members = {
+            "token_url": "https://one.example.com/t",
+            "client_id": "billing",
+            "client_secret": SECRET,
+            "client_metadata": {"a": "1"},
+            **change,
+        }
+        other = CognitoM2MClient(**members)
+        assert identity_of(other, scopes) != identity_of(self.CLIENT, ["a", "b"])
+
+
+class TestSharing:
+    @pytest.fixture
+    def store(self, clock: Clock) -> SealedStore:
+        cache = SimpleCache()
+        seal = Seal(b"a key of sixteen bytes or more")
+        return SealedStore(BoundedBackend(lambda: cache), seal, wall=clock.wall, monotonic=clock.monotonic)
+
+    def test_two_processes_make_one_request(
+        self, pool: LocalUserPool, clock: Clock, store: SealedStore
+    ) -> None:
+        one, other = (source_of(pool, clock, store=store) for _ in range(2))
+        assert one.token() == other.token()
+        assert pool.count("token") == 1
+
+    def test_one_renews_for_both(self, pool: LocalUserPool, clock: Clock, store: SealedStore) -> None:
+        one, other = (source_of(pool, clock, store=store) for _ in range(2))
+        old = [one.token(), other.token()]
+        clock.move_to(2701)
+        assert one.token() == other.token() != old[0]
+        assert pool.count("token") == 2
+
+    def test_one_that_was_refused_is_replaced_for_both(
+        self, pool: LocalUserPool, clock: Clock, store: SealedStore
+    ) -> None:
+        one, other = (source_of(pool, clock, store=store) for _ in range(2))
+        old = [one.token(), other.token()]
+        clock.move(11)
+        assert one.renew(old[0]) == other.renew(old[1]) != old[0]
+        assert pool.count("token") == 2
+
+    def test_other_scopes_are_another_token(
+        self, pool: LocalUserPool, clock: Clock, store: SealedStore
+    ) -> None:
+        one = source_of(pool, clock, store=store)
+        other = source_of(pool, clock, store=store, scopes=["b/write"])
+        assert one.token() != other.token()
+
+
+def test_repr_hides_the_secret_and_the_token(pool: LocalUserPool, clock: Clock) -> None:
+    source = source_of(pool, clock)
+    token = source.token()
+    shown = f"{source!r} {source.refreshable.state!r} {source.client!r}"
+    assert "local-client" in shown
+    assert SECRET not in shown
+    assert token not in shown

@@ -1,0 +1,116 @@
+"""Which source serves which call, and that their number has a bound."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from flask_m2m_cognito.exceptions import ConfigurationError
+from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
+from flask_m2m_cognito.outbound.token_source import TokenSource
+from flask_m2m_cognito.outbound.token_sources import TokenSources
+
+
+class Workshop:
+    """Makes sources, and remembers which."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str | None, frozenset[str]]] = []
+
+    def make(self, client: str | None, scopes: tuple[str, ...]) -> TokenSource:
+        self.made.append((client, frozenset(scopes)))
+        return TokenSource(CognitoM2MClient("https://acme.example.com/oauth2/token", "id", "secret"), scopes)
+
+
+@pytest.fixture
+def workshop() -> Workshop:
+    return Workshop()
+
+
+@pytest.fixture
+def sources(workshop: Workshop) -> TokenSources:
+    defaults: dict[str | None, tuple[str, ...]] = {None: ("a/read", "b/write"), "billing": ()}
+    return TokenSources(defaults, workshop.make, most=4)
+
+
+@pytest.mark.parametrize(
+    "scopes",
+    [
+        pytest.param("b/write a/read", id="text"),
+        pytest.param(["b/write", "a/read"], id="list"),
+        pytest.param(("a/read", "b/write", "a/read"), id="tuple with one twice"),
+        pytest.param({"a/read", "b/write"}, id="set"),
+        pytest.param(None, id="none: the client's own"),
+        pytest.param("", id="empty: the client's own"),
+        pytest.param([], id="empty list: the client's own"),
+    ],
+)
+def test_equal_sets_of_scopes_are_one_source(sources: TokenSources, workshop: Workshop, scopes: Any) -> None:
+    first = sources.source("a/read b/write")
+    assert sources.source(scopes) is first
+    assert sources.source(scopes) is first
+    assert workshop.made == [(None, frozenset({"a/read", "b/write"}))]
+
+
+def test_clients_have_sources_of_their_own(sources: TokenSources) -> None:
+    assert sources.source("a/read") is not sources.source("a/read", "billing")
+
+
+def test_client_without_scopes_asks_for_none(sources: TokenSources) -> None:
+    assert sources.source(client="billing").scopes == ()
+
+
+@pytest.mark.parametrize("scope", ['a"b', "a\\b", "é", "a\x00"], ids=["quote", "backslash", "é", "null"])
+def test_what_is_no_scope_is_an_error_and_makes_nothing(
+    sources: TokenSources, workshop: Workshop, scope: str
+) -> None:
+    with pytest.raises(ConfigurationError):
+        sources.source(["a/read", scope])
+    assert workshop.made == []
+
+
+def test_unknown_client_is_an_error_that_names_those_that_are(sources: TokenSources) -> None:
+    with pytest.raises(ConfigurationError, match="'billing'"):
+        sources.source(client="biling")
+
+
+def test_no_default_client_is_an_error_that_names_the_settings(workshop: Workshop) -> None:
+    with pytest.raises(ConfigurationError, match="COGNITO_M2M_CLIENT_ID"):
+        TokenSources({"billing": ()}, workshop.make).source()
+
+
+def test_first_made_is_dropped_when_there_are_too_many(sources: TokenSources, workshop: Workshop) -> None:
+    first = sources.source("s/0")
+    others = [sources.source(f"s/{number}") for number in range(1, 5)]
+    assert len(sources.all()) == 4
+    assert [sources.source(f"s/{number}") for number in range(1, 5)] == others
+    assert sources.source("s/0") is not first
+    assert len(workshop.made) == 6
+
+
+def test_many_spellings_of_one_set_are_one_source(sources: TokenSources, workshop: Workshop) -> None:
+    found = {id(sources.source("a/read" + " " * number)) for number in range(100)}
+    assert len(found) == 1
+    assert len(workshop.made) == 1
+
+
+def test_knows_which_were_made(sources: TokenSources) -> None:
+    mine, theirs = sources.source("a/read"), sources.source("a/read", "billing")
+    assert sources.all() == ((None, mine), ("billing", theirs))
+    assert sources.of_client("billing") == (theirs,)
+    assert sources.of_client(None) == (mine,)
+
+
+def test_eight_threads_at_once_make_one(sources: TokenSources, workshop: Workshop) -> None:
+    start = threading.Barrier(8)
+
+    def call(_: int) -> TokenSource:
+        start.wait(5)
+        return sources.source("a/read")
+
+    with ThreadPoolExecutor(8) as callers:
+        assert len(set(callers.map(call, range(8)))) == 1
+    assert len(workshop.made) == 1

@@ -1,0 +1,60 @@
+"""Both uses of ``Refreshable``: for itself, and over a store that others share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cachelib import SimpleCache
+
+from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
+from flask_m2m_cognito.remote.refreshable import Refreshable
+from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
+from flask_m2m_cognito.remote.sharing import shared
+from tests.remote.moved import COOLDOWN, DEADLINE, TEXT_CODEC, Clocks, Source, Unavailable, at_once
+
+Build = Callable[..., Refreshable[str]]
+
+
+@pytest.fixture
+def clocks() -> Clocks:
+    return Clocks()
+
+
+@pytest.fixture
+def source(clocks: Clocks) -> Source:
+    return Source(clocks)
+
+
+@pytest.fixture(params=["alone", "over a shared store"])
+def build(request: pytest.FixtureRequest, clocks: Clocks, source: Source) -> Build:
+    """A ``Refreshable`` of ``source`` on moved clocks, with more arguments of its own."""
+
+    def built(**arguments: Any) -> Refreshable[str]:
+        fetch = arguments.pop("fetch", source)
+        if request.param != "alone":
+            fetch = shared(
+                fetch, _store(clocks), "the value", TEXT_CODEC, wall=clocks.wall, pause=clocks.advance
+            )
+        return Refreshable(
+            fetch,
+            **{
+                "unavailable": Unavailable,
+                "deadline": DEADLINE,
+                "cooldown": COOLDOWN,
+                "wall": clocks.wall,
+                "monotonic": clocks.monotonic,
+                "jitter": lambda: 0.0,
+                "start_thread": at_once,
+                **arguments,
+            },
+        )
+
+    return built
+
+
+def _store(clocks: Clocks) -> SealedStore:
+    cache = SimpleCache()
+    backend = BoundedBackend(lambda: cache, monotonic=clocks.monotonic, start_thread=at_once)
+    return SealedStore(backend, Seal(b"sixteen bytes or more"), wall=clocks.wall, monotonic=clocks.monotonic)

@@ -1,0 +1,205 @@
+"""Clocks that move when told, sources that do as told, and threads that start when told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from flask_m2m_cognito.remote.refreshable import Ask, Fetched, Refreshable
+from flask_m2m_cognito.remote.sharing import Codec
+
+LONG = 30.0
+"""Seconds after which a test that waits for another thread gives up: never reached by one that passes."""
+
+FRESH_FOR = 100.0
+USABLE_FOR = 1000.0
+DEADLINE = 10.0
+COOLDOWN = 10.0
+
+
+class Clocks:
+    """A wall clock and a monotonic one, in seconds."""
+
+    def __init__(self) -> None:
+        self.wall_now = 1_750_000_000.0
+        self.monotonic_now = 5_000.0
+
+    def wall(self) -> float:
+        return self.wall_now
+
+    def monotonic(self) -> float:
+        return self.monotonic_now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, on both."""
+        self.wall_now += seconds
+        self.monotonic_now += seconds
+
+
+class SourceDown(Exception):
+    """What a source raises; carries ``Retry-After`` as the real errors do."""
+
+    def __init__(self, text: str = "down", retry_after: float | None = None) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
+class Unavailable(Exception):
+    """What callers get."""
+
+    def __init__(self, cause: Exception, retry_in: float) -> None:
+        super().__init__(f"not to be had: {cause}")
+        self.cause = cause
+        self.retry_in = retry_in
+
+
+class Source:
+    """Gives ``v1``, ``v2``, … and counts how often it was asked."""
+
+    def __init__(self, clocks: Clocks) -> None:
+        self._clocks = clocks
+        self.asks: list[Ask[str]] = []
+        self.error: Exception | None = None
+        self.repeats: str | None = None
+        self.fresh_for = FRESH_FOR
+        self.usable_for = USABLE_FOR
+        self.entered = threading.Semaphore(0)
+        self._gate: threading.Event | None = None
+
+    @property
+    def asked(self) -> int:
+        return len(self.asks)
+
+    def __call__(self, ask: Ask[str]) -> Fetched[str]:
+        self.asks.append(ask)
+        fetched, error, gate = self._fetched(f"v{self.asked}"), self.error, self._gate
+        self.entered.release()
+        if gate is not None:
+            assert gate.wait(LONG)
+        if error is not None:
+            raise error
+        return fetched
+
+    def hang(self) -> threading.Event:
+        """From now on each fetch waits for the event that this gives."""
+        self._gate, self.entered = threading.Event(), threading.Semaphore(0)
+        return self._gate
+
+    @property
+    def hangs(self) -> bool:
+        return self._gate is not None
+
+    def answer(self) -> None:
+        """Hang no more, from the next fetch on."""
+        self._gate = None
+
+    def wait_until_asked(self) -> None:
+        assert self.entered.acquire(timeout=LONG)
+
+    def _fetched(self, value: str) -> Fetched[str]:
+        now = self._clocks.wall()
+        return Fetched(self.repeats or value, now + self.fresh_for, now + self.usable_for, now)
+
+
+def _text(payload: object, held: str | None) -> str:
+    if not isinstance(payload, str):
+        raise ValueError("not a text")
+    return payload
+
+
+TEXT_CODEC: Codec[str] = Codec("text", str, _text)
+
+
+def at_once(run: Callable[[], None]) -> None:
+    """A thread that has done all its work when its start returns."""
+    run()
+
+
+def no_thread(run: Callable[[], None]) -> None:
+    """As Python's at shutdown, or at a limit of the operating system."""
+    raise RuntimeError("can't start new thread")
+
+
+class LaterThreads:
+    """Threads that begin when told."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], None]] = []
+
+    def __call__(self, run: Callable[[], None]) -> None:
+        self.waiting.append(run)
+
+    def run(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for run in waiting:
+            run()
+
+
+class Threads:
+    """Real threads, whose outcomes are kept."""
+
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+        self.outcomes: list[object] = []
+
+    def __call__(self, run: Callable[[], object]) -> None:
+        def kept() -> None:
+            try:
+                self.outcomes.append(run())
+            except BaseException as error:
+                self.outcomes.append(error)
+
+        thread = threading.Thread(target=kept, daemon=True)
+        self.threads.append(thread)
+        thread.start()
+
+    def join(self) -> list[object]:
+        for thread in self.threads:
+            thread.join(LONG)
+            assert not thread.is_alive()
+        return self.outcomes
+
+
+@contextmanager
+def threads() -> Iterator[Threads]:
+    """Threads that must have ended with the block."""
+    started = Threads()
+    yield started
+    started.join()
+
+
+def together(count: int, run: Callable[[], object]) -> list[object]:
+    """What ``run`` gave or raised on each of ``count`` threads that began at one moment."""
+    barrier = threading.Barrier(count)
+
+    def begin() -> object:
+        barrier.wait(LONG)
+        return run()
+
+    with threads() as started:
+        for _ in range(count):
+            started(begin)
+    return started.outcomes
+
+
+def outcome_of(get: Callable[[], str]) -> object:
+    """The value, or the class of the error."""
+    try:
+        return get()
+    except Unavailable:
+        return Unavailable
+
+
+def held(refreshable: Refreshable[str]) -> str | None:
+    """What it holds, without asking it."""
+    return refreshable.state.value
+
+
+def error_of(get: Callable[[], object]) -> Unavailable:
+    """What ``get`` raises."""
+    with pytest.raises(Unavailable) as caught:
+        get()
+    return caught.value

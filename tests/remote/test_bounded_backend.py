@@ -1,0 +1,397 @@
+"""What a cache costs that is down, hangs or is not there."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from flask_m2m_cognito.remote.bounded_backend import FIRST_CALL_TIMEOUT, BoundedBackend, StoreDown
+from tests.remote.moved import LONG, Clocks, at_once, no_thread, threads, together
+from tests.remote.processes import in_a_child, needs_fork
+
+SOON = 0.1
+"""Real seconds that a call may take here."""
+
+
+class Backend:
+    """A cachelib backend as far as these tests need one."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.error: Exception | None = None
+        self.gate: threading.Event | None = None
+        self._changed = threading.Condition()
+
+    def get(self, key: str) -> str:
+        with self._changed:
+            self.calls += 1
+            self._changed.notify_all()
+        if self.gate is not None:
+            assert self.gate.wait(LONG)
+        if self.error is not None:
+            raise self.error
+        return f"the value of {key}"
+
+    def wait_for_calls(self, calls: int) -> None:
+        """Until so many have begun."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.calls >= calls, LONG)
+
+
+@pytest.fixture
+def backend() -> Backend:
+    return Backend()
+
+
+@pytest.fixture
+def changes() -> list[tuple[bool, str]]:
+    """What ``on_change`` was told: whether it works, and the error's class."""
+    return []
+
+
+Bound = Callable[..., BoundedBackend]
+
+
+@pytest.fixture
+def bound(backend: Backend, clocks: Clocks, changes: list[tuple[bool, str]]) -> Bound:
+    def built(**arguments: Any) -> BoundedBackend:
+        return BoundedBackend(
+            **{
+                "build": lambda: backend,
+                "timeout": SOON,
+                "on_change": lambda works, error: changes.append((works, type(error).__name__)),
+                "monotonic": clocks.monotonic,
+                "start_thread": at_once,
+                **arguments,
+            }
+        )
+
+    return built
+
+
+def get(bounded: BoundedBackend) -> str:
+    return bounded.call(lambda backend: str(backend.get("k")))
+
+
+def fails(bounded: BoundedBackend) -> None:
+    with pytest.raises(StoreDown):
+        get(bounded)
+
+
+@contextmanager
+def hanging(backend: Backend) -> Iterator[threading.Event]:
+    """Calls of ``backend`` that begin inside the block wait for the event; it is set at the end."""
+    backend.gate = gate = threading.Event()
+    try:
+        yield gate
+    finally:
+        backend.gate = None
+        gate.set()
+
+
+class TestCalls:
+    def test_a_call_gives_what_the_backend_gives(self, bound: Bound) -> None:
+        assert get(bound()) == "the value of k"
+
+    def test_a_call_that_gives_none_is_an_answer(self, bound: Bound) -> None:
+        assert bound().call(lambda backend: None) is None
+
+    def test_the_backend_is_built_at_the_first_call_and_once(self, bound: Bound, backend: Backend) -> None:
+        built: list[Backend] = []
+
+        def build() -> Backend:
+            built.append(backend)
+            return backend
+
+        bounded = bound(build=build)
+        assert built == []
+        assert together(8, lambda: get(bounded)) == ["the value of k"] * 8
+        assert built == [backend]
+
+    def test_without_a_backend_each_call_says_so_and_nothing_is_down(
+        self, bound: Bound, changes: list[tuple[bool, str]]
+    ) -> None:
+        bounded = bound(build=lambda: None)
+        fails(bounded)
+        fails(bounded)
+        assert bounded.works
+        assert changes == []
+
+    def test_a_backend_that_cannot_be_built_is_down_and_is_tried_again(
+        self, bound: Bound, backend: Backend, clocks: Clocks
+    ) -> None:
+        problems = [ConnectionError()]
+
+        def build() -> Backend:
+            if problems:
+                raise problems.pop()
+            return backend
+
+        bounded = bound(build=build)
+        fails(bounded)
+        fails(bounded)
+        clocks.advance(30)
+        assert get(bounded) == "the value of k"
+
+    def test_a_thread_that_cannot_start_means_a_call_by_the_caller(self, bound: Bound) -> None:
+        assert get(bound(start_thread=no_thread)) == "the value of k"
+
+    def test_an_error_of_the_backend_is_not_shown(self, bound: Bound, backend: Backend) -> None:
+        backend.error = ValueError("redis://:password@cache.example")
+        with pytest.raises(StoreDown) as caught:
+            get(bound())
+        assert "password" not in str(caught.value)
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__
+
+    def test_a_call_that_is_aborted_is_a_failure(self, bound: Bound) -> None:
+        def abort(backend: Backend) -> None:
+            raise SystemExit
+
+        with threads() as started, pytest.raises(StoreDown):
+            bound(start_thread=started).call(abort)
+
+
+class TestCircuit:
+    def test_after_a_failure_the_backend_is_left_alone_for_thirty_seconds(
+        self, bound: Bound, backend: Backend, clocks: Clocks
+    ) -> None:
+        bounded = bound()
+        backend.error = ConnectionError()
+        fails(bounded)
+        backend.error = None
+        clocks.advance(29.9)
+        fails(bounded)
+        assert backend.calls == 1
+        clocks.advance(0.1)
+        assert get(bounded) == "the value of k"
+
+    def test_the_rest_doubles_to_five_minutes(self, bound: Bound, backend: Backend, clocks: Clocks) -> None:
+        bounded = bound()
+        backend.error = ConnectionError()
+        fails(bounded)
+        for failures, rest in enumerate((30, 60, 120, 240, 300, 300), start=1):
+            clocks.advance(rest - 0.1)
+            fails(bounded)
+            assert backend.calls == failures
+            clocks.advance(0.1)
+            fails(bounded)
+            assert backend.calls == failures + 1
+
+    def test_after_a_success_the_rest_is_thirty_seconds_again(
+        self, bound: Bound, backend: Backend, clocks: Clocks
+    ) -> None:
+        bounded = bound()
+        for rest in (30, 60):
+            backend.error = ConnectionError()
+            fails(bounded)
+            clocks.advance(rest)
+        backend.error = None
+        get(bounded)
+        backend.error = ConnectionError()
+        fails(bounded)
+        backend.error = None
+        clocks.advance(30)
+        assert get(bounded) == "the value of k"
+
+    def test_calls_that_fail_together_are_one_failure(
+        self, bound: Bound, backend: Backend, clocks: Clocks, changes: list[tuple[bool, str]]
+    ) -> None:
+        with threads() as started:
+            bounded = bound(start_thread=started, timeout=LONG)
+            get(bounded)
+            backend.error = ConnectionError()
+            with hanging(backend) as gate:
+                for _ in range(8):
+                    started(lambda: get(bounded))
+                backend.wait_for_calls(9)
+                gate.set()
+                started.join()
+        assert sum(isinstance(outcome, StoreDown) for outcome in started.outcomes) == 8
+        assert changes == [(False, "ConnectionError")]
+        backend.error = None
+        clocks.advance(30)
+        assert get(bounded) == "the value of k"
+
+    def test_after_the_rest_one_call_finds_out_and_the_others_do_without(
+        self, bound: Bound, backend: Backend, clocks: Clocks
+    ) -> None:
+        with threads() as started:
+            bounded = bound(start_thread=started, timeout=LONG)
+            backend.error = ConnectionError()
+            fails(bounded)
+            backend.error = None
+            clocks.advance(30)
+            with hanging(backend) as gate:
+                started(lambda: get(bounded))
+                backend.wait_for_calls(2)
+                for _ in range(4):
+                    fails(bounded)
+                assert backend.calls == 2
+                gate.set()
+                started.join()
+            assert get(bounded) == "the value of k"
+
+    def test_a_call_that_succeeds_beside_one_that_failed_means_that_it_works(
+        self, bound: Bound, backend: Backend, changes: list[tuple[bool, str]]
+    ) -> None:
+        with threads() as started:
+            bounded = bound(start_thread=started, timeout=LONG)
+            get(bounded)
+            with hanging(backend) as gate:
+                started(lambda: get(bounded))
+                backend.wait_for_calls(2)
+                with pytest.raises(StoreDown):
+                    bounded.call(lambda backend: 1 / 0)
+                gate.set()
+                started.join()
+            assert bounded.works
+            assert get(bounded) == "the value of k"
+        assert changes == [(False, "ZeroDivisionError"), (True, "NoneType")]
+
+    def test_a_change_is_told_once_each_way(
+        self, bound: Bound, backend: Backend, clocks: Clocks, changes: list[tuple[bool, str]]
+    ) -> None:
+        bounded = bound()
+        get(bounded)
+        backend.error = ConnectionError()
+        for _ in range(4):
+            fails(bounded)
+            clocks.advance(300)
+        assert (bounded.works, changes) == (False, [(False, "ConnectionError")])
+        backend.error = None
+        get(bounded)
+        get(bounded)
+        assert (bounded.works, changes) == (True, [(False, "ConnectionError"), (True, "NoneType")])
+
+
+class TestHanging:
+    def test_a_call_that_hangs_is_left_after_the_timeout(
+        self, bound: Bound, backend: Backend, changes: list[tuple[bool, str]]
+    ) -> None:
+        with threads() as started:
+            bounded = bound(start_thread=started)
+            get(bounded)
+            with hanging(backend):
+                began = time.monotonic()
+                fails(bounded)
+                assert SOON <= time.monotonic() - began < FIRST_CALL_TIMEOUT
+                assert changes == [(False, "TimeoutError")]
+
+    def test_the_first_call_may_take_two_seconds(self, bound: Bound, backend: Backend) -> None:
+        with threads() as started, hanging(backend) as gate:
+            bounded = bound(start_thread=started)
+            first = threads()
+            with first as callers:
+                callers(lambda: get(bounded))
+                backend.wait_for_calls(1)
+                assert not gate.wait(2 * SOON)  # longer than another call may take
+                gate.set()
+            assert callers.outcomes == ["the value of k"]
+
+    def test_the_first_call_is_bounded_too(self, bound: Bound, backend: Backend) -> None:
+        with threads() as started, hanging(backend):
+            began = time.monotonic()
+            fails(bound(start_thread=started))
+            assert FIRST_CALL_TIMEOUT <= time.monotonic() - began < 2 * FIRST_CALL_TIMEOUT
+
+    def test_the_time_of_building_is_not_counted(self, bound: Bound, backend: Backend) -> None:
+        go_on = threading.Event()
+
+        def build() -> Backend:
+            assert go_on.wait(LONG)
+            return backend
+
+        with threads() as started, threads() as callers:
+            bounded = bound(build=build, start_thread=started)
+            callers(lambda: get(bounded))
+            assert not go_on.wait(2 * SOON)
+            go_on.set()
+        assert callers.outcomes == ["the value of k"]
+
+    def test_while_a_call_hangs_no_other_begins_however_long_it_takes(
+        self, bound: Bound, backend: Backend, clocks: Clocks
+    ) -> None:
+        with threads() as started:
+            bounded = bound(start_thread=started)
+            get(bounded)
+            with hanging(backend):
+                for _ in range(5):
+                    fails(bounded)
+                    clocks.advance(1000)
+                assert (backend.calls, len(started.threads)) == (2, 2)
+
+    def test_while_one_of_several_calls_hangs_no_other_begins(
+        self, bound: Bound, backend: Backend, clocks: Clocks
+    ) -> None:
+        with threads() as started:
+            bounded = bound(start_thread=started)
+            get(bounded)
+            gates = [first, last] = [threading.Event(), threading.Event()]
+            together(2, lambda: bounded.call(lambda backend: gates.pop().wait(LONG)))
+            last.set()
+            clocks.advance(1000)
+            fails(bounded)  # the first still hangs
+            first.set()
+            started.join()
+            assert get(bounded) == "the value of k"
+
+    def test_when_a_call_that_was_left_has_ended_the_next_may_begin(
+        self, bound: Bound, backend: Backend, clocks: Clocks
+    ) -> None:
+        with threads() as started:
+            bounded = bound(start_thread=started)
+            get(bounded)
+            with hanging(backend) as gate:
+                fails(bounded)
+                gate.set()
+                started.join()
+            fails(bounded)  # it still has its rest
+            clocks.advance(30)
+            assert get(bounded) == "the value of k"
+
+
+@needs_fork
+class TestFork:
+    def test_a_child_begins_with_a_closed_circuit(self, bound: Bound, backend: Backend) -> None:
+        bounded = bound()
+        backend.error = ConnectionError()
+        fails(bounded)
+        backend.error = None
+        assert in_a_child(lambda: get(bounded)) == "the value of k"
+        fails(bounded)
+
+    def test_a_child_forked_while_a_call_hangs_does_not_wait_for_it(
+        self, bound: Bound, backend: Backend
+    ) -> None:
+        with threads() as started:
+            bounded = bound(start_thread=started)
+            get(bounded)
+            with hanging(backend):
+                fails(bounded)
+                backend.gate = None
+                assert in_a_child(lambda: get(bounded)) == "the value of k"
+
+    def test_a_child_forked_while_the_backend_is_built_builds_its_own(
+        self, bound: Bound, backend: Backend
+    ) -> None:
+        building, go_on, parent = threading.Event(), threading.Event(), os.getpid()
+
+        def build() -> Backend:
+            if os.getpid() == parent:
+                building.set()
+                assert go_on.wait(LONG)
+            return backend
+
+        with threads() as started:
+            bounded = bound(build=build)
+            started(lambda: get(bounded))
+            assert building.wait(LONG)
+            assert in_a_child(lambda: get(bounded)) == "the value of k"
+            go_on.set()

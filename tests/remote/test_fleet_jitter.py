@@ -1,0 +1,71 @@
+"""The design's figure: 400 processes without a shared store, started together, must not renew together."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient, TokenResponse
+from flask_m2m_cognito.outbound.token_source import TokenSource
+from flask_m2m_cognito.remote.refreshable import Phase
+from flask_m2m_cognito.remote.transport import Deadline
+from tests.remote.moved import Clocks, at_once
+
+PROCESSES = 400
+STARTS_WITHIN = 2.0
+LIFETIME = 3600
+COGNITO_ALLOWS = 150
+"""Token requests a second."""
+
+
+class Endpoint(CognitoM2MClient):
+    """Gives a token for each request, and keeps when it was asked."""
+
+    def __init__(self, clocks: Clocks, requested_at: list[float]) -> None:
+        super().__init__("https://auth.example.com/oauth2/token", "client", "not a secret")
+        self._clocks = clocks
+        self._requested_at = requested_at
+
+    def request_token(
+        self, scopes: Sequence[str], timeout: tuple[float, float], deadline: Deadline
+    ) -> TokenResponse:
+        self._requested_at.append(self._clocks.wall())
+        return TokenResponse(f"token-{len(self._requested_at)}", LIFETIME, "Bearer", {})
+
+
+def busiest_second(jitter: Callable[[random.Random], float], seed: int = 7) -> int:
+    """The most renewals in one second of four lives of the tokens; each process has a call a second."""
+    chance = random.Random(seed)
+    renewed_at: list[float] = []
+    for _ in range(PROCESSES):
+        clocks = Clocks()
+        began = clocks.wall()
+        clocks.advance(chance.uniform(0, STARTS_WITHIN))
+        requested_at: list[float] = []
+        source = _source(clocks, requested_at, lambda: jitter(chance))
+        source.token()
+        while clocks.wall() < began + 4 * LIFETIME:
+            # The next call after the token is no longer fresh.
+            clocks.advance(source.refreshable.state.fresh_wall - clocks.wall() + chance.random())
+            assert source.refreshable.phase() is Phase.USABLE
+            source.token()
+        renewed_at += requested_at[1:]
+    return max(Counter(int(moment) for moment in renewed_at).values())
+
+
+def _source(clocks: Clocks, requested_at: list[float], jitter: Callable[[], float]) -> TokenSource:
+    clock: dict[str, Any] = {"wall": clocks.wall, "monotonic": clocks.monotonic}
+    return TokenSource(Endpoint(clocks, requested_at), jitter=jitter, start_thread=at_once, **clock)
+
+
+def test_without_jitter_a_fleet_that_started_together_asks_for_more_than_cognito_allows() -> None:
+    assert busiest_second(lambda chance: 0.5) > COGNITO_ALLOWS
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_with_jitter_a_fleet_that_started_together_renews_apart(seed: int) -> None:
+    assert busiest_second(random.Random.random, seed) <= 10

@@ -1,0 +1,604 @@
+"""Threads, processes and errors around ``Refreshable``. What it does when is in the table of scenarios."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import traceback
+import weakref
+from collections.abc import Callable
+
+import pytest
+
+from flask_m2m_cognito.remote.refreshable import (
+    Ask,
+    Fetched,
+    Phase,
+    Refreshable,
+    Refreshed,
+    RefreshFailed,
+    RefreshTimeout,
+    start_daemon,
+)
+from tests.remote.conftest import Build
+from tests.remote.moved import (
+    LONG,
+    Clocks,
+    LaterThreads,
+    Source,
+    SourceDown,
+    Unavailable,
+    at_once,
+    error_of,
+    held,
+    no_thread,
+    threads,
+    together,
+)
+from tests.remote.processes import in_a_child, needs_fork
+
+SOON = 0.2
+"""Real seconds that a test lets a caller wait for a source that hangs."""
+
+
+class TestThreads:
+    def test_eight_threads_on_an_empty_start_make_one_fetch(self, build: Build, source: Source) -> None:
+        refreshable = build(start_thread=start_daemon)
+        assert together(8, refreshable.get) == ["v1"] * 8
+        assert source.asked == 1
+
+    def test_threads_that_wait_for_a_failing_fetch_all_get_its_error(
+        self, build: Build, source: Source
+    ) -> None:
+        source.error = SourceDown("no route")
+        refreshable = build(start_thread=start_daemon)
+        errors = together(8, refreshable.get)
+        assert [str(error) for error in errors] == ["not to be had: no route"] * 8
+        assert source.asked == 1
+
+    def test_eight_threads_that_were_refused_one_value_make_one_fetch(
+        self, build: Build, source: Source
+    ) -> None:
+        refreshable = build(start_thread=start_daemon)
+        refreshable.get()
+        assert together(8, lambda: refreshable.renew("v1")) == ["v2"] * 8
+        assert source.asked == 2
+
+    def test_eight_threads_with_a_usable_value_make_one_fetch_and_do_not_wait_for_it(
+        self, build: Build, source: Source, clocks: Clocks
+    ) -> None:
+        with threads() as behind:
+            refreshable = build(start_thread=lambda run: at_once(run) if source.asked == 0 else behind(run))
+            refreshable.get()
+            clocks.advance(100)
+            gate = source.hang()
+            assert together(8, refreshable.get) == ["v1"] * 8
+            source.wait_until_asked()
+            assert source.asked == 2
+            gate.set()
+        assert held(refreshable) == "v2"
+
+    def test_a_refusal_during_a_fetch_that_began_before_waits_for_its_value(
+        self, build: Build, source: Source, clocks: Clocks
+    ) -> None:
+        with threads() as started:
+            refreshable = build(start_thread=lambda run: at_once(run) if source.asked == 0 else started(run))
+            refreshable.get()
+            clocks.advance(100)
+            gate = source.hang()
+            assert refreshable.get() == "v1"
+            source.wait_until_asked()
+            started(lambda: refreshable.renew("v1"))
+            gate.set()
+        assert "v2" in started.outcomes
+        assert source.asked == 2
+
+    def test_a_refusal_during_a_fetch_that_gives_the_refused_value_makes_one_more(
+        self, build: Build, source: Source, clocks: Clocks
+    ) -> None:
+        with threads() as started:
+            refreshable = build(start_thread=lambda run: at_once(run) if source.asked == 0 else started(run))
+            refreshable.get()
+            clocks.advance(100)
+            source.repeats = "v1"
+            gate = source.hang()
+            assert refreshable.get() == "v1"
+            source.wait_until_asked()
+            source.repeats = None
+            source.answer()
+            started(lambda: refreshable.renew("v1"))
+            gate.set()
+        # Whether the refusal met the fetch or came after it, the value is another.
+        assert refreshable.get() == "v3"
+        assert source.asked == 3
+
+    def test_a_caller_waits_no_longer_than_the_deadline_for_a_source_that_hangs(
+        self, build: Build, source: Source
+    ) -> None:
+        gate = source.hang()
+        with threads() as started:
+            refreshable = build(start_thread=started, deadline=SOON)
+            errors = together(4, refreshable.get)
+            assert {type(error) for error in errors} == {Unavailable}
+            assert source.asked == 1
+            gate.set()
+
+    def test_who_joins_a_fetch_late_waits_no_longer_than_its_deadline(
+        self, build: Build, source: Source, clocks: Clocks
+    ) -> None:
+        gate = source.hang()
+        with threads() as started:
+            refreshable = build(start_thread=started)
+            started(refreshable.get)
+            source.wait_until_asked()
+            clocks.advance(10)  # its deadline has passed, while its leader still waits in real time
+            with pytest.raises(Unavailable):
+                refreshable.get()
+            gate.set()
+
+    @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), OSError("no more processes")])
+    def test_a_thread_that_cannot_start_means_a_refresh_by_the_caller(
+        self, build: Build, source: Source, clocks: Clocks, error: Exception
+    ) -> None:
+        def start(run: Callable[[], None]) -> None:
+            raise error
+
+        refreshable = build(start_thread=start)
+        assert refreshable.get() == "v1"
+        clocks.advance(100)
+        assert refreshable.get() == "v2"
+        assert refreshable.renew("v2") == "v3"
+
+    def test_no_thread_lives_between_refreshes(self, build: Build, clocks: Clocks) -> None:
+        with threads() as started:
+            refreshable = build(start_thread=started)
+            refreshable.get()
+            started.join()
+            clocks.advance(100)
+            refreshable.get()
+        assert len(started.threads) == 2
+
+    def test_a_fresh_value_costs_no_thread_and_no_lock(
+        self, build: Build, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        refreshable = build()
+        refreshable.get()
+        # The lock belongs to a process id: whoever asks for neither, takes no lock.
+        monkeypatch.setattr(os, "getpid", lambda: pytest.fail("the slow path was taken"))
+        assert refreshable.get() == "v1"
+
+    def test_a_fetch_that_is_aborted_lets_the_waiting_go_and_is_not_swallowed(
+        self, build: Build, clocks: Clocks
+    ) -> None:
+        def fetch(ask: Ask[str]) -> Fetched[str]:
+            raise SystemExit(1)
+
+        refreshable = build(fetch=fetch, in_background=False)
+        with pytest.raises(SystemExit):
+            refreshable.get()
+        with pytest.raises(Unavailable):
+            refreshable.get()
+
+
+class TestLateAnswers:
+    def test_the_attempt_after_one_that_was_given_up_does_not_wait_for_it(
+        self, build: Build, source: Source, clocks: Clocks
+    ) -> None:
+        gate = source.hang()
+        with threads() as started:
+            refreshable = build(start_thread=started, deadline=SOON)
+            with pytest.raises(Unavailable):
+                refreshable.get()
+            clocks.advance(1)
+            source.answer()
+            assert refreshable.get() == "v2"
+            gate.set()
+        assert held(refreshable) == "v2"
+
+    def test_a_late_answer_ends_a_rest(self, build: Build, source: Source) -> None:
+        gate = source.hang()
+        with threads() as started:
+            refreshable = build(start_thread=started, deadline=SOON)
+            with pytest.raises(Unavailable):
+                refreshable.get()
+            gate.set()
+            started.join()
+            assert refreshable.get() == "v1"
+            assert refreshable.state.failure is None
+
+
+class TestSince:
+    """``renew(…, since)``: a value that was fetched since then answers for itself."""
+
+    def test_a_cold_starts_download_answers_for_its_caller(
+        self, build: Build, source: Source, clocks: Clocks
+    ) -> None:
+        refreshable = build()
+        since = clocks.monotonic()
+        assert refreshable.renew(refreshable.get(), since=since) == "v1"
+        assert source.asked == 1
+
+    def test_a_value_that_was_there_before_is_replaced(
+        self, build: Build, source: Source, clocks: Clocks
+    ) -> None:
+        refreshable = build()
+        value = refreshable.get()
+        clocks.advance(1)
+        assert refreshable.renew(value, since=clocks.monotonic()) == "v2"
+
+    def test_the_same_value_fetched_since_is_not_asked_for_twice(
+        self, build: Build, source: Source, clocks: Clocks
+    ) -> None:
+        refreshable = build(cooldown=0)
+        value = refreshable.get()
+        source.repeats = "v1"
+        clocks.advance(1)
+        assert refreshable.renew(value, since=clocks.monotonic()) == "v1"
+        assert source.asked == 2
+
+
+class TestErrors:
+    def test_an_error_is_made_for_each_caller_with_its_cause(self, build: Build, source: Source) -> None:
+        source.error = SourceDown()
+        refreshable = build()
+        first, second = (error_of(refreshable.get) for _ in range(2))
+        assert first is not second
+        assert first.__cause__ is second.__cause__ is source.error
+
+    def test_an_error_says_how_long_the_source_rests(
+        self, build: Build, source: Source, clocks: Clocks
+    ) -> None:
+        source.error = SourceDown(retry_after=20)
+        refreshable = build()
+        assert error_of(refreshable.get).retry_in == 20
+        clocks.advance(15)
+        assert error_of(refreshable.get).retry_in == pytest.approx(5)
+
+    def test_a_shared_cause_does_not_grow_with_each_caller(self, build: Build, source: Source) -> None:
+        source.error = SourceDown()
+        refreshable = build()
+        lengths = {len(traceback.format_exception(error_of(refreshable.get))) for _ in range(5)}
+        assert len(lengths) == 1
+
+    def test_a_cause_that_is_kept_holds_no_frames(self, build: Build, source: Source) -> None:
+        class Large:
+            """Something that a fetch had in hand when it failed."""
+
+        seen: list[weakref.ref[Large]] = []
+
+        def fetch(ask: Ask[str]) -> Fetched[str]:
+            large = Large()
+            seen.append(weakref.ref(large))
+            raise SourceDown
+
+        refreshable = build(fetch=fetch)
+        with pytest.raises(Unavailable) as caught:
+            refreshable.get()
+        assert caught.value.__cause__ is not None
+        assert caught.value.__cause__.__traceback__ is None
+        del caught
+        gc.collect()
+        assert seen[0]() is None
+
+    def test_what_is_given_up_has_a_timeout_as_its_cause(self, build: Build, source: Source) -> None:
+        gate = source.hang()
+        with threads() as started:
+            refreshable = build(start_thread=started, deadline=SOON)
+            error = error_of(refreshable.get)
+            assert isinstance(error.__cause__, RefreshTimeout)
+            gate.set()
+
+    def test_a_value_that_ends_before_its_caller_has_it_is_an_error_with_a_cause(
+        self, build: Build, source: Source, clocks: Clocks
+    ) -> None:
+        def start(run: Callable[[], None]) -> None:
+            run()
+            clocks.advance(1000)
+
+        refreshable = build(start_thread=start)
+        error = error_of(refreshable.get)
+        assert isinstance(error.__cause__, RefreshTimeout)
+
+    def test_a_value_is_in_no_repr(self, build: Build) -> None:
+        refreshable = build()
+        refreshable.get()
+        assert "v1" not in repr(refreshable.state) + repr(refreshable.state.fetched)
+
+
+class TestRests:
+    @pytest.mark.parametrize(
+        ("jitter", "rest"),
+        [
+            pytest.param(0.0, 1.0, id="no chance takes nothing off"),
+            pytest.param(0.5, 0.75, id="half"),
+            pytest.param(1.0, 0.5, id="the most takes off half"),
+        ],
+    )
+    def test_chance_takes_off_up_to_half_of_a_rest(
+        self, build: Build, source: Source, jitter: float, rest: float
+    ) -> None:
+        source.error = SourceDown()
+        refreshable = build(jitter=lambda: jitter)
+        assert error_of(refreshable.get).retry_in == pytest.approx(rest)
+
+    def test_chance_does_not_shorten_retry_after(self, build: Build, source: Source) -> None:
+        source.error = SourceDown(retry_after=40)
+        refreshable = build(jitter=lambda: 1.0)
+        assert error_of(refreshable.get).retry_in == pytest.approx(40)
+
+
+class TestObserver:
+    def test_it_is_told_how_each_fetch_ended(self, build: Build, source: Source, clocks: Clocks) -> None:
+        events: list[Refreshed[str] | RefreshFailed] = []
+        refreshable = build(observer=events.append)
+        source.error = SourceDown()
+        for _ in range(3):
+            error_of(refreshable.get)
+            clocks.advance(2)
+        source.error = None
+        clocks.advance(60)
+        refreshable.get()
+        clocks.advance(100)
+        refreshable.get()
+        failures = [event for event in events if isinstance(event, RefreshFailed)]
+        successes = [event for event in events if isinstance(event, Refreshed)]
+        assert [(event.count, event.has_value) for event in failures] == [(1, False), (2, False), (3, False)]
+        assert [event.retry_in for event in failures] == [1, 2, 4]
+        assert [event.recovered for event in successes] == [True, False]
+        assert [event.fetched.value for event in successes] == ["v4", "v5"]
+
+    def test_it_is_told_of_a_failure_behind_a_value(
+        self, build: Build, source: Source, clocks: Clocks
+    ) -> None:
+        events: list[Refreshed[str] | RefreshFailed] = []
+        refreshable = build(observer=events.append)
+        refreshable.get()
+        clocks.advance(100)
+        source.error = SourceDown(retry_after=300)
+        refreshable.get()
+        failed = events[-1]
+        assert isinstance(failed, RefreshFailed)
+        assert (failed.has_value, failed.retry_in, failed.error) == (True, 300, source.error)
+
+    def test_it_is_told_outside_locks(self, build: Build) -> None:
+        def observe(event: object) -> None:
+            with threads() as others:
+                others(refreshable.get)
+                others(lambda: refreshable.forget("v0"))
+
+        refreshable = build(observer=observe)
+        assert refreshable.get() == "v1"
+
+    def test_one_that_raises_keeps_nobody_waiting(self, build: Build, source: Source) -> None:
+        def observe(event: object) -> None:
+            raise ValueError("a mistake of the observer's")
+
+        with threads() as started:
+            refreshable = build(observer=observe, start_thread=started)
+            assert refreshable.get() == "v1"
+        assert [str(outcome) for outcome in started.outcomes] == ["a mistake of the observer's"]
+
+    def test_it_is_told_once_of_a_fetch_that_several_gave_up(self, build: Build, source: Source) -> None:
+        events: list[object] = []
+        gate = source.hang()
+        with threads() as started:
+            refreshable = build(observer=events.append, start_thread=started, deadline=SOON)
+            together(4, refreshable.get)
+            assert len(events) == 1
+            gate.set()
+
+
+class TestWhatAFetchIsToldOf:
+    def test_a_first_fetch_is_for_nothing_held(self, build: Build, source: Source) -> None:
+        build().get()
+        assert source.asks[0].held is None
+        assert not source.asks[0].refused
+        assert source.asks[0].deadline.seconds == 10
+
+    def test_a_refresh_by_age_holds_a_value_that_nobody_refused(
+        self, build: Build, source: Source, clocks: Clocks
+    ) -> None:
+        refreshable = build()
+        refreshable.get()
+        clocks.advance(100)
+        refreshable.get()
+        ask = source.asks[1]
+        assert ask.held is not None
+        assert (ask.held.value, ask.refused) == ("v1", False)
+
+    @pytest.mark.parametrize("by", ["renew", "forget"])
+    def test_a_renewal_holds_a_value_that_was_refused(self, build: Build, source: Source, by: str) -> None:
+        refreshable = build()
+        refreshable.get()
+        getattr(refreshable, by)("v1")
+        refreshable.get()
+        ask = source.asks[1]
+        assert ask.held is not None
+        assert (ask.held.value, ask.refused) == ("v1", True)
+
+
+class TestAnswersThatAreNotNew:
+    def test_a_value_of_a_failed_fetch_serves_while_its_source_rests(
+        self, clocks: Clocks, build: Build
+    ) -> None:
+        failure = SourceDown()
+        asked: list[Ask[str]] = []
+
+        def fetch(ask: Ask[str]) -> Fetched[str]:
+            asked.append(ask)
+            now = clocks.wall()
+            return Fetched("left", now - 1, now + 500, now - 100, "store", failure)
+
+        refreshable = build(fetch=fetch)
+        assert [refreshable.get(), refreshable.get()] == ["left", "left"]
+        assert len(asked) == 1
+        assert refreshable.state.failure is not None
+        assert refreshable.state.failure.error is failure
+
+    def test_a_value_of_a_failed_fetch_does_not_begin_the_count_of_failures_anew(
+        self, clocks: Clocks, source: Source
+    ) -> None:
+        left: list[Fetched[str]] = []
+
+        def fetch(ask: Ask[str]) -> Fetched[str]:
+            return left[0] if left else source(ask)
+
+        source.error = SourceDown()
+        refreshable = _plain(clocks, fetch)
+        for rest in (1, 2):
+            error_of(refreshable.get)
+            clocks.advance(rest)
+        now = clocks.wall()
+        left.append(Fetched("left", now - 1, now + 500, now - 100, "store", source.error))
+        assert refreshable.get() == "left"
+        assert refreshable.state.failure is not None
+        assert refreshable.state.failure.count == 3
+
+    def test_a_value_that_is_newer_by_the_wall_clock_alone_is_taken_once(
+        self, clocks: Clocks, source: Source
+    ) -> None:
+        """Else each get would ask again: another host's value, after this one's clock was set forward."""
+        asked: list[Ask[str]] = []
+
+        def fetch(ask: Ask[str]) -> Fetched[str]:
+            asked.append(ask)
+            if len(asked) == 1:
+                return source(ask)
+            return Fetched("theirs", began + 4000, began + 90_000, began + 1000, "store")
+
+        began = clocks.wall()
+        source.usable_for = 9000
+        refreshable = _plain(clocks, fetch)
+        refreshable.get()
+        clocks.wall_now += 1500
+        assert [refreshable.get() for _ in range(3)] == ["theirs"] * 3
+        assert len(asked) == 2
+
+    def test_a_value_from_the_future_counts_as_fetched_now(self, clocks: Clocks, source: Source) -> None:
+        """The wall clock was set back while it was fetched."""
+
+        def fetch(ask: Ask[str]) -> Fetched[str]:
+            fetched = source(ask)
+            if source.asked == 1:
+                clocks.wall_now -= 3600
+            return fetched
+
+        refreshable = _plain(clocks, fetch)
+        refreshable.get()
+        clocks.advance(99.9)
+        assert refreshable.phase() is Phase.FRESH
+        clocks.advance(0.1)
+        assert refreshable.phase() is Phase.USABLE
+        clocks.advance(900)
+        assert refreshable.phase() is Phase.GONE
+
+
+def _plain(clocks: Clocks, fetch: Callable[[Ask[str]], Fetched[str]]) -> Refreshable[str]:
+    return Refreshable(
+        fetch,
+        unavailable=Unavailable,
+        wall=clocks.wall,
+        monotonic=clocks.monotonic,
+        jitter=lambda: 0.0,
+        start_thread=at_once,
+    )
+
+
+class TestInline:
+    def test_callers_beside_an_inline_fetch_wait_for_it(self, build: Build, source: Source) -> None:
+        gate = source.hang()
+        with threads() as callers:
+            refreshable = build(in_background=False, start_thread=no_thread)
+            for _ in range(4):
+                callers(refreshable.get)
+            source.wait_until_asked()
+            gate.set()
+        assert callers.outcomes == ["v1"] * 4
+        assert source.asked == 1
+
+    def test_a_caller_beside_an_inline_fetch_has_a_usable_value_at_once(
+        self, build: Build, source: Source, clocks: Clocks
+    ) -> None:
+        refreshable = build(in_background=False, start_thread=no_thread)
+        refreshable.get()
+        clocks.advance(100)
+        gate = source.hang()
+        with threads() as callers:
+            callers(refreshable.get)
+            source.wait_until_asked()
+            assert refreshable.get() == "v1"
+            gate.set()
+        assert callers.outcomes == ["v2"]
+
+
+@needs_fork
+class TestFork:
+    def test_a_child_forked_during_a_refresh_makes_its_own(self, build: Build, source: Source) -> None:
+        gate = source.hang()
+        with threads() as started:
+            refreshable = build(start_thread=started)
+            started(refreshable.get)
+            source.wait_until_asked()
+            source.answer()
+            # Only this thread lives on in the child: nobody will ever end the parent's fetch there.
+            assert in_a_child(lambda: refreshable.get()) == "v2"
+            gate.set()
+        assert refreshable.get() == "v1"
+
+    def test_a_child_forked_while_another_thread_has_the_lock_is_not_held_up(
+        self, build: Build, source: Source
+    ) -> None:
+        inside, go_on = threading.Event(), threading.Event()
+
+        class Slow(str):
+            """A refused value whose comparison, under the lock, takes as long as we like."""
+
+            __slots__ = ()
+
+            def __eq__(self, other: object) -> bool:
+                inside.set()
+                assert go_on.wait(LONG)
+                return False
+
+            __hash__ = str.__hash__
+
+        refreshable = build()
+        refreshable.get()
+        with threads() as started:
+            started(lambda: refreshable.forget(Slow("slow")))
+            assert inside.wait(LONG)
+            assert in_a_child(lambda: refreshable.renew("v1")) == "v2"
+            go_on.set()
+
+    def test_a_child_starts_with_what_its_parent_had(self, build: Build, source: Source) -> None:
+        refreshable = build()
+        refreshable.get()
+        assert in_a_child(lambda: f"{refreshable.get()} of {source.asked}") == "v1 of 1"
+
+
+def test_the_usual_thread_does_not_keep_a_process_alive() -> None:
+    seen: list[threading.Thread] = []
+    ended = threading.Event()
+
+    def run() -> None:
+        seen.append(threading.current_thread())
+        ended.set()
+
+    start_daemon(run)
+    assert ended.wait(LONG)
+    assert seen[0].daemon
+    assert seen[0] is not threading.current_thread()
+
+
+def test_a_refresh_that_waits_for_its_thread_holds_up_no_usable_value(
+    build: Build, source: Source, clocks: Clocks
+) -> None:
+    later = LaterThreads()
+    refreshable = build(start_thread=lambda run: at_once(run) if source.asked == 0 else later(run))
+    refreshable.get()
+    clocks.advance(100)
+    assert [refreshable.get() for _ in range(3)] == ["v1"] * 3
+    assert len(later.waiting) == 1
+    later.run()
+    assert refreshable.get() == "v2"

@@ -1,0 +1,399 @@
+"""Seals, and what is kept under them: entries, and leases that outlive nobody."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+
+from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
+from flask_m2m_cognito.remote.sealed_store import BrokenSeal, Entry, Lease, Seal, SealedStore
+from tests.remote.backends import (
+    LIES,
+    AddNeverLooksAtAge,
+    DeniesEverything,
+    DropsEverything,
+    Lies,
+    LosesExpiry,
+    Memory,
+    Raises,
+)
+from tests.remote.moved import Clocks, at_once, together
+
+KEY = b"sixteen bytes or more"
+ENTRY = Entry("v1", fetched_at=1_750_000_000.0, fresh_for=100.0, usable_for=1000.0)
+
+Open = Callable[..., SealedStore]
+
+
+@pytest.fixture
+def opened(clocks: Clocks) -> Open:
+    """A process's store over a backend."""
+
+    def store(backend: Any, key: bytes = KEY, **arguments: Any) -> SealedStore:
+        bounded = BoundedBackend(lambda: backend, monotonic=clocks.monotonic, start_thread=at_once)
+        clock = {"wall": clocks.wall, "monotonic": clocks.monotonic, **arguments}
+        return SealedStore(bounded, Seal(key), **clock)
+
+    return store
+
+
+@pytest.fixture
+def memory(clocks: Clocks) -> Memory:
+    return Memory(clocks)
+
+
+class TestSeal:
+    @pytest.mark.parametrize(
+        "content", [{}, {"answer": 42}, {"nested": [{"é": None}], "number": 1.5, "yes": True}], ids=str
+    )
+    def test_what_is_sealed_opens_as_it_was(self, content: dict[str, Any]) -> None:
+        assert Seal(KEY).open(Seal(KEY).close(content)) == content
+
+    def test_sealed_text_is_ascii_and_shows_nothing(self) -> None:
+        text = Seal(KEY).close({"token": "very-secret-token"})
+        assert text.isascii()
+        assert "very-secret-token" not in text
+        assert b"very-secret-token" not in base64.urlsafe_b64decode(text)
+
+    def test_the_same_content_is_never_the_same_text(self) -> None:
+        assert Seal(KEY).close({}) != Seal(KEY).close({})
+
+    def test_bytes_of_sealed_text_open_too(self) -> None:
+        assert Seal(KEY).open(Seal(KEY).close({"answer": 42}).encode()) == {"answer": 42}
+
+    def test_each_change_of_one_character_breaks_it(self) -> None:
+        text = Seal(KEY).close({"answer": 42})
+        for place, character in enumerate(
+            text.rstrip("=")[:-1]
+        ):  # the last one may have bits that say nothing
+            with pytest.raises(BrokenSeal):
+                Seal(KEY).open(text[:place] + ("A" if character != "A" else "B") + text[place + 1 :])
+
+    def test_each_truncation_breaks_it(self) -> None:
+        text = Seal(KEY).close({"answer": 42})
+        for length in range(len(text)):
+            with pytest.raises(BrokenSeal):
+                Seal(KEY).open(text[:length])
+
+    def test_another_key_does_not_open_it(self) -> None:
+        with pytest.raises(BrokenSeal):
+            Seal(KEY + b"!").open(Seal(KEY).close({}))
+
+    def test_the_key_itself_is_not_the_cipher_s(self) -> None:
+        key = Fernet.generate_key()
+        with pytest.raises(BrokenSeal):
+            Seal(key).open(Fernet(key).encrypt(b"{}").decode())
+
+    @pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
+    def test_what_was_never_sealed_does_not_open(self, lie: object) -> None:
+        with pytest.raises(BrokenSeal):
+            Seal(KEY).open(lie)
+
+    @pytest.mark.parametrize("content", [[], "text", 7, None], ids=["a list", "text", "a number", "nothing"])
+    def test_what_is_sealed_but_no_object_does_not_open(self, content: Any) -> None:
+        with pytest.raises(BrokenSeal):
+            Seal(KEY).open(Seal(KEY).close(content))
+
+    def test_a_fingerprint_tells_keys_apart_and_shows_nothing_of_them(self) -> None:
+        first, second = Seal(KEY).fingerprint, Seal(KEY + b"!").fingerprint
+        assert first != second
+        assert first == Seal(KEY).fingerprint
+        assert len(bytes.fromhex(first)) == 8
+        assert KEY.hex() not in first
+
+
+class TestEntries:
+    def test_an_entry_comes_back_as_it_was_saved(self, opened: Open, memory: Memory) -> None:
+        opened(memory).save("name", "text", ENTRY)
+        assert opened(memory).load("name", "text") == ENTRY
+
+    def test_what_was_not_saved_is_not_there(self, opened: Open, memory: Memory) -> None:
+        assert opened(memory).load("name", "text") is None
+
+    def test_an_entry_is_kept_for_as_long_as_it_is_usable(
+        self, opened: Open, memory: Memory, clocks: Clocks
+    ) -> None:
+        opened(memory).save("name", "text", ENTRY)
+        clocks.advance(999)
+        assert opened(memory).load("name", "text") == ENTRY
+        clocks.advance(1)
+        assert opened(memory).load("name", "text") is None
+
+    @pytest.mark.parametrize("seconds", [0.0, 0.2, -5.0], ids=str)
+    def test_no_entry_is_kept_for_ever(self, opened: Open, memory: Memory, seconds: float) -> None:
+        opened(memory).save("name", "text", Entry("v1", 0, 0, seconds))
+        ((_, until),) = memory.entries.values()
+        assert until == memory.clocks.wall() + 1
+
+    def test_names_in_the_cache_are_short_and_say_format_key_and_kind(
+        self, opened: Open, memory: Memory
+    ) -> None:
+        opened(memory).save("a name with spaces, https://and.a/url " * 20, "text", ENTRY)
+        (key,) = memory.entries
+        assert key.startswith(f"cognito-m2m:v1:{Seal(KEY).fingerprint}:text:")
+        assert len(key) < 120
+        assert " " not in key
+
+    def test_what_is_kept_is_text_that_shows_neither_value_nor_name(
+        self, opened: Open, memory: Memory
+    ) -> None:
+        opened(memory).save("a-name", "text", Entry("very-secret", 0, 0, 1))
+        ((key, (text, _)),) = memory.entries.items()
+        assert isinstance(text, str)
+        assert not any(word in key + text for word in ("a-name", "very-secret"))
+
+    def test_processes_with_different_keys_do_not_meet(
+        self, opened: Open, memory: Memory, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        opened(memory).save("name", "text", ENTRY)
+        assert opened(memory, KEY + b"!").load("name", "text") is None
+        assert caplog.records == []
+
+
+def _replayed(memory: Memory, store: SealedStore) -> str:
+    store.save("another name", "text", ENTRY)
+    (text,) = (text for key, (text, _) in memory.entries.items() if key not in memory.keys("text")[:1])
+    memory.delete(memory.keys("text")[1])
+    return str(text)
+
+
+def _of_another_kind(memory: Memory, store: SealedStore) -> str:
+    store.save("name", "token", ENTRY)
+    text = memory.text("token")
+    memory.delete(memory.keys("token")[0])
+    return text
+
+
+def _sealed(content: dict[str, Any]) -> str:
+    return Seal(KEY).close({"name": "name", "kind": "text", **content})
+
+
+WHOLE = {"payload": "v1", "fetched_at": 0.0, "fresh_for": 1.0, "usable_for": 1.0}
+
+FORGERIES: dict[str, Callable[[Memory, SealedStore], Any]] = {
+    "changed": lambda memory, store: memory.text("text")[:-9] + "AAAAAAAA=",
+    "truncated": lambda memory, store: memory.text("text")[:-20],
+    "sealed with another key": lambda memory, store: Seal(KEY + b"!").close(
+        {**WHOLE, "name": "name", "kind": "text"}
+    ),
+    "unsealed": lambda memory, store: json.dumps({**WHOLE, "name": "name", "kind": "text"}),
+    "another name's": _replayed,
+    "another kind's": _of_another_kind,
+    "without a payload": lambda memory, store: _sealed({"fetched_at": 0, "fresh_for": 1, "usable_for": 1}),
+    "with times that are none": lambda memory, store: _sealed({**WHOLE, "fetched_at": "soon"}),
+    **{lie: lambda memory, store, lie=lie: LIES[lie] for lie in LIES},  # type: ignore[misc]
+}
+
+
+class TestForgeries:
+    @pytest.mark.parametrize("forged", FORGERIES.values(), ids=FORGERIES.keys())
+    def test_a_forged_entry_is_ignored_logged_once_and_replaced(
+        self,
+        opened: Open,
+        memory: Memory,
+        caplog: pytest.LogCaptureFixture,
+        forged: Callable[[Memory, SealedStore], Any],
+    ) -> None:
+        store = opened(memory)
+        store.save("name", "text", ENTRY)
+        memory.put("text", forged(memory, store))
+        assert [store.load("name", "text") for _ in range(3)] == [None] * 3
+        (record,) = caplog.records
+        assert (record.name, record.levelno) == ("flask_m2m_cognito.store", logging.WARNING)
+        assert "v1" not in record.getMessage().replace(":v1:", "")
+        store.save("name", "text", ENTRY)
+        assert store.load("name", "text") == ENTRY
+
+    def test_a_second_forgery_after_the_first_was_replaced_is_logged_again(
+        self, opened: Open, memory: Memory, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        store = opened(memory)
+        for _ in range(2):
+            store.save("name", "text", ENTRY)
+            memory.put("text", "forged")
+            store.load("name", "text")
+        assert len(caplog.records) == 2
+
+
+SECONDS = 6.0
+
+
+@pytest.fixture(
+    params=[Memory, LosesExpiry, AddNeverLooksAtAge],
+    ids=["expires leases", "loses their expiry", "adds without a look at their age"],
+)
+def backend(request: pytest.FixtureRequest, clocks: Clocks) -> Memory:
+    built: Memory = request.param(clocks)
+    return built
+
+
+def take(store: SealedStore) -> Lease | None:
+    return store.take_lease("name", SECONDS)
+
+
+def taken(store: SealedStore) -> Lease:
+    lease = take(store)
+    assert lease is not None
+    assert lease.key is not None
+    return lease
+
+
+class TestLeases:
+    def test_of_many_one_has_it(self, opened: Open, backend: Memory) -> None:
+        stores = [opened(backend) for _ in range(8)]
+        leases = together(8, lambda: take(stores.pop()))
+        assert sum(lease is not None for lease in leases) == 1
+
+    def test_leases_of_different_names_are_apart(self, opened: Open, backend: Memory) -> None:
+        assert taken(opened(backend))
+        assert opened(backend).take_lease("another name", SECONDS) is not None
+
+    def test_it_is_nobody_else_s_until_its_own_deadline(
+        self, opened: Open, backend: Memory, clocks: Clocks
+    ) -> None:
+        taken(opened(backend))
+        clocks.advance(SECONDS - 0.1)
+        assert take(opened(backend)) is None
+
+    def test_given_back_it_may_be_taken_at_once(self, opened: Open, backend: Memory) -> None:
+        store = opened(backend)
+        store.give_back(taken(store))
+        assert taken(opened(backend))
+
+    def test_of_many_successors_of_a_dead_leader_one_has_it(
+        self, opened: Open, backend: Memory, clocks: Clocks
+    ) -> None:
+        taken(opened(backend))
+        clocks.advance(SECONDS)
+        stores = [opened(backend) for _ in range(8)]
+        leases = [take(store) for store in stores]
+        assert sum(lease is not None for lease in leases) == 1
+
+    def test_a_successor_that_dies_has_a_successor(
+        self, opened: Open, backend: Memory, clocks: Clocks
+    ) -> None:
+        for _ in range(3):
+            taken(opened(backend))
+            assert take(opened(backend)) is None
+            clocks.advance(SECONDS)
+        assert taken(opened(backend))
+
+    def test_given_back_by_a_successor_it_is_taken_by_one(
+        self, opened: Open, backend: Memory, clocks: Clocks
+    ) -> None:
+        taken(opened(backend))
+        clocks.advance(SECONDS)
+        store = opened(backend)
+        store.give_back(taken(store))
+        leases = [take(opened(backend)) for _ in range(4)]
+        assert sum(lease is not None for lease in leases) == 1
+
+    def test_who_saw_the_dead_one_just_before_its_successor_gave_back_does_not_lead_beside_another(
+        self, opened: Open, clocks: Clocks
+    ) -> None:
+        backend = LosesExpiry(clocks)
+        taken(opened(backend))
+        clocks.advance(SECONDS)
+        first, second, third = (opened(backend) for _ in range(3))
+        lease = taken(first)
+        leases: list[Lease | None] = []
+        backend.interludes = [lambda: None, lambda: leases.append(take(second))]  # between two deletions
+        first.give_back(lease)
+        assert backend.interludes == []
+        leases.append(take(third))
+        assert sum(lease is not None for lease in leases) == 1
+
+    def test_one_whose_holder_s_clock_runs_ahead_ends_by_our_own(self, opened: Open, clocks: Clocks) -> None:
+        backend = LosesExpiry(clocks)
+        taken(opened(backend, wall=lambda: clocks.wall() + 3600))
+        store = opened(backend)
+        assert take(store) is None
+        clocks.advance(SECONDS - 0.1)
+        assert take(store) is None
+        clocks.advance(0.1)
+        assert taken(store)
+
+    def test_one_whose_wall_clock_was_set_back_ends_by_the_monotonic_one(
+        self, opened: Open, clocks: Clocks
+    ) -> None:
+        backend = LosesExpiry(clocks)
+        taken(opened(backend))
+        store = opened(backend)
+        clocks.wall_now -= 3600
+        assert take(store) is None
+        clocks.advance(SECONDS)
+        assert taken(store)
+
+    def test_a_new_holder_s_time_is_counted_anew(self, opened: Open, clocks: Clocks) -> None:
+        backend = LosesExpiry(clocks)
+        first, second = opened(backend), opened(backend)
+        lease = taken(first)
+        assert take(second) is None
+        clocks.advance(SECONDS - 1)
+        first.give_back(lease)
+        taken(first)
+        clocks.advance(1)
+        assert take(second) is None
+
+    @pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
+    def test_one_that_was_forged_is_taken(self, opened: Open, backend: Memory, lie: Any) -> None:
+        taken(opened(backend))
+        backend.put("lease", lie)
+        assert take(opened(backend)) is not None
+
+    def test_one_that_another_took_meanwhile_is_not_deleted(self, opened: Open, backend: Memory) -> None:
+        """Ours was not added, since A had it. A gives it back before we look, and B takes it after that."""
+        a, b, ours = (opened(backend) for _ in range(3))
+        lease = taken(a)
+        backend.interludes = [lambda: None, lambda: a.give_back(lease), lambda: taken(b)]
+        assert take(ours) is None
+        assert backend.interludes == []
+
+    def test_one_given_back_while_we_look_is_ours(self, opened: Open, backend: Memory) -> None:
+        a, ours = opened(backend), opened(backend)
+        lease = taken(a)
+        backend.interludes = [lambda: None, lambda: a.give_back(lease)]
+        assert taken(ours)
+
+    def test_with_a_backend_that_drops_everything_each_may_fetch(self, opened: Open, clocks: Clocks) -> None:
+        backend = DropsEverything(clocks)
+        assert take(opened(backend)) is not None
+        assert take(opened(backend)) is not None
+
+    def test_with_a_backend_that_denies_everything_each_may_fetch(self, opened: Open, clocks: Clocks) -> None:
+        assert take(opened(DeniesEverything(clocks))) == Lease(None)
+
+
+class TestTrouble:
+    """No call of a store raises, and each who wants to fetch may."""
+
+    def test_with_a_backend_that_is_down(self, opened: Open, clocks: Clocks) -> None:
+        store = opened(Raises())
+        assert store.load("name", "text") is None
+        store.save("name", "text", ENTRY)
+        assert take(store) == Lease(None)
+        store.give_back(Lease("key", "another"))
+        assert not store.works
+
+    def test_without_a_backend(self, opened: Open) -> None:
+        store = opened(None)
+        assert store.load("name", "text") is None
+        store.save("name", "text", ENTRY)
+        assert take(store) == Lease(None)
+        assert store.works
+
+    @pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
+    def test_with_a_backend_that_lies(self, opened: Open, clocks: Clocks, lie: Any) -> None:
+        store = opened(Lies(lie))
+        assert store.load("name", "text") is None
+        store.save("name", "text", ENTRY)
+        lease = take(store)
+        assert lease is not None
+        store.give_back(lease)
+        assert store.works

@@ -1,0 +1,357 @@
+"""A fetch that many processes make once. A process here is a store and a fetch of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
+from flask_m2m_cognito.remote.refreshable import Ask, Fetch, Fetched
+from flask_m2m_cognito.remote.sealed_store import Entry, Seal, SealedStore
+from flask_m2m_cognito.remote.sharing import LEASE_PART, Codec, shared
+from flask_m2m_cognito.remote.transport import Deadline
+from tests.remote.backends import (
+    LIES,
+    AddNeverLooksAtAge,
+    DeniesEverything,
+    DropsEverything,
+    Lies,
+    LosesExpiry,
+    Memory,
+    Raises,
+)
+from tests.remote.moved import DEADLINE, TEXT_CODEC, Clocks, Source, SourceDown, at_once
+
+NAME = "the value"
+
+
+class Process:
+    """One process of a fleet."""
+
+    def __init__(
+        self, backend: Any, clocks: Clocks, fetch: Fetch[str], codec: Codec[str] = TEXT_CODEC
+    ) -> None:
+        self.clocks = clocks
+        self.pauses: list[float] = []
+        self.meanwhile: list[Callable[[], object]] = []  # what others do in its pauses, one in each
+        bounded = BoundedBackend(lambda: backend, monotonic=clocks.monotonic, start_thread=at_once)
+        self.store = SealedStore(
+            bounded, Seal(b"sixteen bytes or more"), wall=clocks.wall, monotonic=clocks.monotonic
+        )
+        self._fetch = shared(fetch, self.store, NAME, codec, wall=clocks.wall, pause=self._pause)
+
+    def fetch(self, held: Fetched[str] | None = None, refused: bool = False, **more: Any) -> Fetched[str]:
+        deadline = more.pop("deadline", None) or Deadline(DEADLINE, self.clocks.monotonic)
+        return self._fetch(Ask(deadline, held, refused))
+
+    def _pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.clocks.advance(seconds)
+        if self.meanwhile:
+            self.meanwhile.pop(0)()
+
+
+@pytest.fixture
+def memory(clocks: Clocks) -> Memory:
+    return Memory(clocks)
+
+
+@pytest.fixture
+def process(memory: Memory, clocks: Clocks, source: Source) -> Callable[..., Process]:
+    def one(backend: Any = memory, fetch: Fetch[str] = source, **more: Any) -> Process:
+        return Process(backend, clocks, fetch, **more)
+
+    return one
+
+
+Fleet = Callable[..., Process]
+
+
+class TestWhatIsInTheStore:
+    def test_an_empty_store_means_a_fetch_for_all(self, process: Fleet, source: Source) -> None:
+        assert process().fetch().value == "v1"
+        found = process().fetch()
+        assert (found.value, found.source) == ("v1", "store")
+        assert source.asked == 1
+
+    def test_a_value_lives_as_long_as_where_it_was_fetched(self, process: Fleet, clocks: Clocks) -> None:
+        fetched = process().fetch()
+        clocks.advance(50)
+        assert process().fetch() == replace(fetched, source="store")
+
+    def test_a_value_that_is_no_longer_fresh_means_a_fetch(
+        self, process: Fleet, clocks: Clocks, source: Source
+    ) -> None:
+        process().fetch()
+        clocks.advance(100)
+        assert process().fetch().value == "v2"
+        assert source.asked == 2
+
+    def test_the_value_that_was_refused_is_not_taken_again(self, process: Fleet, clocks: Clocks) -> None:
+        one, other = process(), process()
+        held = one.fetch()
+        clocks.advance(1)
+        other.store.save(NAME, "text", Entry("v1", clocks.wall(), 100, 1000))
+        assert one.fetch(held, refused=True).value == "v2"
+
+    def test_another_value_than_the_refused_one_is_taken(
+        self, process: Fleet, clocks: Clocks, source: Source
+    ) -> None:
+        one, other = process(), process()
+        held = one.fetch()
+        clocks.advance(1)
+        assert other.fetch(held, refused=True).value == "v2"
+        assert one.fetch(held, refused=True).value == "v2"
+        assert source.asked == 2
+
+    def test_a_value_not_newer_than_the_held_one_is_not_taken(
+        self, process: Fleet, clocks: Clocks, source: Source
+    ) -> None:
+        one = process()
+        held = one.fetch()
+        older = Entry("older", clocks.wall() - 1, 1000, 1000)
+        one.store.save(NAME, "text", older)
+        assert one.fetch(held).value == "v2"
+        assert source.asked == 2
+
+    def test_a_value_from_the_future_counts_as_fetched_now(self, process: Fleet, clocks: Clocks) -> None:
+        process().store.save(NAME, "text", Entry("ahead", clocks.wall() + 3600, 100, 1000))
+        found = process().fetch()
+        now = clocks.wall()
+        assert (found.value, found.fetched_at) == ("ahead", now)
+        assert (found.fresh_until, found.usable_until) == (now + 100, now + 1000)
+
+    @pytest.mark.parametrize("usable_for", [float("inf"), float("nan"), -1.0], ids=str)
+    def test_a_value_that_lives_for_ever_or_not_at_all_is_not_taken(
+        self, process: Fleet, clocks: Clocks, usable_for: float, memory: Memory
+    ) -> None:
+        one = process()
+        one.store.save(NAME, "text", Entry("odd", clocks.wall(), 100, 1000))
+        memory.put("text", _sealed({"fetched_at": clocks.wall(), "fresh_for": 100, "usable_for": usable_for}))
+        assert one.fetch().value == "v1"
+
+    @pytest.mark.parametrize("payload", [None, 7, ["v1"], {"v": 1}], ids=str)
+    def test_a_payload_that_is_no_such_value_means_a_fetch(
+        self, process: Fleet, clocks: Clocks, payload: Any
+    ) -> None:
+        one = process()
+        one.store.save(NAME, "text", Entry(payload, clocks.wall(), 100, 1000))
+        assert one.fetch().value == "v1"
+        assert process().fetch().value == "v1"
+
+    def test_a_value_is_decoded_for_who_holds_one(self, process: Fleet, clocks: Clocks) -> None:
+        seen: list[object] = []
+
+        def decode(payload: object, held: str | None) -> str:
+            seen.append(held)
+            return str(payload)
+
+        one = process(codec=Codec("text", str, decode))
+        held = one.fetch()
+        clocks.advance(1)
+        one.store.save(NAME, "text", Entry("newer", clocks.wall(), 100, 1000))
+        assert one.fetch(held).value == "newer"
+        assert seen == ["v1"]
+
+
+def _sealed(times: dict[str, float]) -> str:
+    return Seal(b"sixteen bytes or more").close({"name": NAME, "kind": "text", "payload": "odd", **times})
+
+
+class TestWhoFetches:
+    def test_who_comes_second_watches_until_the_first_has_it(
+        self, process: Fleet, clocks: Clocks, source: Source
+    ) -> None:
+        first, second = process(), process()
+        found: list[Fetched[str]] = []
+
+        def fetch(ask: Ask[str]) -> Fetched[str]:
+            # While the first fetches, the second asks; in its third pause the first saves its value.
+            fetched = source(ask)
+            save = lambda: first.store.save(NAME, "text", Entry("v1", fetched.fetched_at, 100, 1000))  # noqa: E731
+            second.meanwhile = [lambda: None, lambda: None, save]
+            found.append(second.fetch())
+            return fetched
+
+        first = process(fetch=fetch)
+        assert first.fetch().value == "v1"
+        assert [each.source for each in found] == ["store"]
+        assert second.pauses == pytest.approx([0.02, 0.03, 0.045])
+        assert source.asked == 1
+
+    def test_pauses_grow_to_a_quarter_of_a_second(self, process: Fleet) -> None:
+        process().store.take_lease(NAME, DEADLINE * LEASE_PART)
+        watching = process()
+        watching.fetch()
+        assert watching.pauses[0] == 0.02
+        assert max(watching.pauses) == 0.25
+        assert watching.pauses == sorted(watching.pauses)
+
+    @pytest.mark.parametrize("kind", [Memory, LosesExpiry, AddNeverLooksAtAge])
+    def test_a_dead_leader_is_a_delay_and_not_an_error(
+        self, process: Fleet, clocks: Clocks, source: Source, kind: type[Memory]
+    ) -> None:
+        backend = kind(clocks)
+        process(backend).store.take_lease(NAME, DEADLINE * LEASE_PART)
+        watching, began = process(backend), clocks.monotonic()
+        assert watching.fetch().value == "v1"
+        assert 6 <= clocks.monotonic() - began < 7
+        assert source.asks[0].deadline.left() > 3  # enough for a fetch
+
+    def test_after_a_dead_leader_the_next_refresh_is_as_ever(
+        self, process: Fleet, clocks: Clocks, source: Source
+    ) -> None:
+        backend = LosesExpiry(clocks)
+        process(backend).store.take_lease(NAME, DEADLINE * LEASE_PART)
+        process(backend).fetch()
+        clocks.advance(100)
+        next_one = process(backend)
+        assert next_one.fetch().value == "v2"
+        assert next_one.pauses == []
+        assert backend.keys("lease") == []
+
+    def test_after_a_failed_fetch_another_leads_at_once(self, process: Fleet, source: Source) -> None:
+        source.error = SourceDown()
+        with pytest.raises(SourceDown):
+            process().fetch()
+        source.error = None
+        other = process()
+        assert other.fetch().value == "v2"
+        assert other.pauses == []
+
+    def test_a_failed_fetch_hands_on_to_who_watches(
+        self, process: Fleet, source: Source, clocks: Clocks
+    ) -> None:
+        watching = process()
+        leading = process()
+        lease = leading.store.take_lease(NAME, DEADLINE * LEASE_PART)
+        assert lease is not None
+        watching.meanwhile = [lambda: None, lambda: leading.store.give_back(lease)]
+        assert watching.fetch().value == "v1"
+        assert len(watching.pauses) == 2
+
+    def test_who_gets_the_lease_looks_again_before_it_fetches(
+        self, process: Fleet, source: Source, clocks: Clocks, memory: Memory
+    ) -> None:
+        other, one = process(), process()
+        memory.interludes = [
+            lambda: None,  # one looks and finds nothing
+            lambda: other.store.save(NAME, "text", Entry("theirs", clocks.wall(), 100, 1000)),
+        ]
+        assert one.fetch().value == "theirs"
+        assert source.asked == 0
+        assert memory.keys("lease") == []
+
+    def test_who_never_gets_the_lease_fetches_at_its_deadline(
+        self, process: Fleet, source: Source, clocks: Clocks
+    ) -> None:
+        others = process().store
+        leases = [others.take_lease(NAME, DEADLINE)]
+
+        def change_hands() -> None:
+            lease = leases.pop()
+            assert lease is not None
+            others.give_back(lease)
+            leases.append(others.take_lease(NAME, DEADLINE))
+
+        watching, began = process(), clocks.monotonic()
+        watching.meanwhile = [change_hands] * 1000
+        assert watching.fetch().value == "v1"
+        assert DEADLINE - 0.25 <= clocks.monotonic() - began < DEADLINE
+
+    def test_an_answer_that_comes_late_does_not_replace_a_newer_one(
+        self, process: Fleet, source: Source, clocks: Clocks
+    ) -> None:
+        def fetch(ask: Ask[str]) -> Fetched[str]:
+            fetched = source(ask)
+            clocks.advance(DEADLINE + 1)
+            assert process().fetch().value == "v2"
+            return fetched
+
+        assert process(fetch=fetch).fetch().value == "v1"
+        assert process().fetch().value == "v2"
+        assert source.asked == 2
+
+    def test_an_answer_that_comes_late_is_better_than_none(
+        self, process: Fleet, source: Source, clocks: Clocks
+    ) -> None:
+        def fetch(ask: Ask[str]) -> Fetched[str]:
+            fetched = source(ask)
+            clocks.advance(DEADLINE + 1)
+            return fetched
+
+        process(fetch=fetch).fetch()
+        assert process().fetch().value == "v1"
+        assert source.asked == 1
+
+
+class TestWhenTheFetchFails:
+    def test_a_usable_value_in_the_store_serves_with_the_failure(
+        self, process: Fleet, source: Source, clocks: Clocks
+    ) -> None:
+        process().fetch()
+        clocks.advance(500)
+        source.error = SourceDown()
+        left = process().fetch()
+        assert (left.value, left.source, left.failure) == ("v1", "store", source.error)
+
+    def test_what_the_process_holds_itself_does_not(
+        self, process: Fleet, source: Source, clocks: Clocks
+    ) -> None:
+        one = process()
+        held = one.fetch()
+        clocks.advance(500)
+        source.error = SourceDown()
+        with pytest.raises(SourceDown):
+            one.fetch(held)
+
+    def test_a_value_in_the_store_that_has_ended_does_not(
+        self, process: Fleet, source: Source, clocks: Clocks
+    ) -> None:
+        process().fetch()
+        clocks.advance(1000)
+        source.error = SourceDown()
+        with pytest.raises(SourceDown):
+            process().fetch()
+
+    def test_the_refused_value_does_not(self, process: Fleet, source: Source, clocks: Clocks) -> None:
+        one = process()
+        held = one.fetch()
+        clocks.advance(1)
+        one.store.save(NAME, "text", Entry("v1", clocks.wall(), 100, 1000))
+        source.error = SourceDown()
+        with pytest.raises(SourceDown):
+            one.fetch(held, refused=True)
+
+
+BACKENDS_THAT_DO_NOT_SHARE: dict[str, Callable[[Clocks], Any]] = {
+    "is down": lambda clocks: Raises(),
+    "is not there": lambda clocks: None,
+    "drops everything": DropsEverything,
+    "denies everything": DeniesEverything,
+    **{f"gives {name} for everything": lambda clocks, lie=lie: Lies(lie) for name, lie in LIES.items()},  # type: ignore[misc]
+}
+
+
+@pytest.mark.parametrize("make", BACKENDS_THAT_DO_NOT_SHARE.values(), ids=BACKENDS_THAT_DO_NOT_SHARE.keys())
+def test_with_a_store_that_does_not_share_each_process_fetches_without_a_wait(
+    process: Fleet, clocks: Clocks, source: Source, make: Callable[[Clocks], Any]
+) -> None:
+    backend = make(clocks)
+    for value in ("v1", "v2"):
+        one = process(backend)
+        assert one.fetch().value == value
+        assert one.pauses == []
+
+
+def test_what_a_lying_store_gives_is_logged_once_in_a_fetch(
+    process: Fleet, source: Source, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = process(Lies("text"))
+    with caplog.at_level(logging.WARNING):
+        one.fetch()
+    assert len(caplog.records) == len({record.getMessage() for record in caplog.records})

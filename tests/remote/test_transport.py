@@ -1,0 +1,590 @@
+"""HTTP that ends by its deadline, over real sockets on loopback."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from email.utils import formatdate
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote_plus
+
+import pytest
+import requests
+from requests.utils import get_netrc_auth
+
+from flask_m2m_cognito.remote.transport import (
+    MAX_BODY,
+    Answer,
+    BasicCredentials,
+    Deadline,
+    Form,
+    Transport,
+    TransportError,
+    first_answer,
+)
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.remote.moved import LONG, Clocks
+
+SOON = 0.3
+"""Seconds of a deadline that is meant to pass."""
+
+MUCH_LATER = 15.0
+"""Seconds within which a call with such a deadline has surely ended, on a busy machine too."""
+
+SECRET = "a secret/with=what&forms+encode"
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture(scope="module")
+def pools() -> Iterator[tuple[LocalUserPool, LocalUserPool]]:
+    with LocalUserPool() as one, LocalUserPool() as other:
+        for each in (one, other):
+            each.jwks()  # makes its key, which takes longer than SOON on a busy machine
+        yield one, other
+
+
+@pytest.fixture
+def pool(pools: tuple[LocalUserPool, LocalUserPool]) -> LocalUserPool:
+    """A pool that is well."""
+    return _well(pools[0])
+
+
+@pytest.fixture
+def other_pool(pools: tuple[LocalUserPool, LocalUserPool]) -> LocalUserPool:
+    return _well(pools[1])
+
+
+def _well(pool: LocalUserPool) -> LocalUserPool:
+    pool.online()
+    pool.recover()
+    pool.clear_requests()
+    return pool
+
+
+def is_well(answer: Answer) -> bool:
+    return answer.status == 200
+
+
+def get(*urls: str, seconds: float = LONG, timeout: tuple[float, float] = (LONG, LONG)) -> Answer:
+    return Transport(timeout).get(urls, Deadline(seconds), is_well)
+
+
+def post(*urls: str, seconds: float = LONG) -> Answer:
+    credentials = BasicCredentials(f"Basic {SECRET}")
+    return Transport((LONG, LONG)).post_form(
+        urls, Form({"client_secret": SECRET}), Deadline(seconds), is_well, credentials
+    )
+
+
+@contextmanager
+def ends_in_time() -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < MUCH_LATER
+
+
+Script = Callable[[socket.socket, threading.Event], object]
+
+
+@contextmanager
+def raw_server(script: Script) -> Iterator[str]:
+    """The URL of a server that does with each connection what ``script`` says; the event is its end."""
+    over = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        with closing(connection), suppress(OSError):
+            connection.settimeout(LONG)
+            connection.recv(65536)
+            script(connection, over)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                threads.append(threading.Thread(target=serve, args=(connection,), daemon=True))
+                threads[-1].start()
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+        threads = [threading.Thread(target=accept, daemon=True)]
+        threads[0].start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        finally:
+            over.set()
+            with suppress(OSError):
+                listening.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join(LONG)
+
+
+def says(text: bytes) -> Script:
+    return lambda connection, over: connection.sendall(text)
+
+
+def dripping(first: bytes, drop: bytes) -> Script:
+    """Sends ``first``, then ``drop`` again and again, each long before a read of it times out."""
+
+    def script(connection: socket.socket, over: threading.Event) -> None:
+        connection.sendall(first)
+        while not over.wait(0.02):
+            connection.sendall(drop)
+
+    return script
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+DRIPS = {
+    "in the status line": dripping(b"HTTP/1.1 200 ", b"K"),
+    "between the headers": dripping(HEAD, b"X-Filler: y\r\n"),
+    "inside a header": dripping(HEAD + b"X-Long: ", b"y"),
+    "in a body of known length": dripping(HEAD + b"Content-Length: 60000\r\n\r\n", b" "),
+    "in a body that the connection ends": dripping(HEAD + b"Connection: close\r\n\r\n", b" "),
+    "in a chunked body": dripping(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+    "in the length of a chunk": dripping(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"0"),
+    "in interim answers": dripping(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+}
+
+
+class TestDeadline:
+    def test_a_server_that_hangs_is_left_at_the_deadline(self, pool: LocalUserPool) -> None:
+        with pool.fail("jwks", hang=True), ends_in_time(), pytest.raises(TransportError) as caught:
+            get(pool.jwks_url, seconds=SOON)
+        assert caught.value.is_timeout
+        assert not caught.value.may_retry
+        pool.wait_for("jwks")
+        assert pool.count("jwks") == 1
+
+    def test_a_server_that_drips_a_byte_a_second_is_left_at_the_deadline(self, pool: LocalUserPool) -> None:
+        with pool.fail("jwks", drip=1), ends_in_time(), pytest.raises(TransportError) as caught:
+            get(pool.jwks_url, seconds=SOON)
+        assert caught.value.is_timeout
+        pool.wait_for("jwks")
+        assert pool.count("jwks") == 1
+
+    @pytest.mark.parametrize("script", DRIPS.values(), ids=DRIPS.keys())
+    def test_a_server_that_drips_is_left_at_the_deadline(self, script: Script) -> None:
+        with raw_server(script) as url, ends_in_time(), pytest.raises(TransportError) as caught:
+            get(url, seconds=SOON)
+        assert caught.value.is_timeout
+
+    def test_a_read_timeout_holds_for_each_read_before_the_deadline(self, pool: LocalUserPool) -> None:
+        with pool.fail("jwks", hang=True), ends_in_time(), pytest.raises(TransportError) as caught:
+            get(pool.jwks_url, seconds=LONG, timeout=(LONG, SOON))
+        assert caught.value.is_timeout
+
+    def test_a_server_that_does_not_accept_is_left_at_the_connect_timeout(self) -> None:
+        with deaf_address() as port, ends_in_time(), pytest.raises(TransportError) as caught:
+            get(f"http://127.0.0.1:{port}/", timeout=(SOON, LONG))
+        assert caught.value.is_timeout
+
+    def test_a_host_of_many_addresses_that_do_not_accept_is_left_at_the_deadline(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with deaf_address() as port:
+            resolve_to(monkeypatch, [f"127.0.0.{n}" for n in range(1, 101)])
+            with ends_in_time(), pytest.raises(TransportError) as caught:
+                get(f"http://pool.example:{port}/", seconds=SOON)
+        assert caught.value.is_timeout
+
+    def test_a_host_whose_first_address_does_not_answer_is_reached_by_its_second(
+        self, pool: LocalUserPool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        resolve_to(monkeypatch, ["127.0.0.2", "127.0.0.1"])  # nobody listens on the first
+        assert get(pool.jwks_url.replace("127.0.0.1", "pool.example")).status == 200
+
+    def test_a_deadline_that_has_passed_asks_nobody(self, pool: LocalUserPool) -> None:
+        with pytest.raises(TransportError) as caught:
+            get(pool.jwks_url, seconds=0)
+        assert caught.value.is_timeout
+        assert pool.count() == 0
+
+    def test_a_slow_answer_within_the_deadline_is_an_answer(self, pool: LocalUserPool) -> None:
+        with pool.delay("jwks", 0.05):
+            assert get(pool.jwks_url).status == 200
+
+    def test_it_counts_on_its_own_clock(self) -> None:
+        clocks = Clocks()
+        deadline = Deadline(10, clocks.monotonic)
+        clocks.advance(9)
+        assert (deadline.left(), deadline.passed) == (1, False)
+        clocks.advance(1)
+        assert (deadline.left(), deadline.passed) == (0, True)
+        clocks.advance(1)
+        assert (deadline.left(), deadline.passed) == (0, True)
+
+
+@contextmanager
+def deaf_address() -> Iterator[int]:
+    """A port, on every loopback address, whose queue of connections is full and never emptied."""
+    with socket.socket() as listening:
+        listening.bind(("0.0.0.0", 0))
+        listening.listen(0)
+        port: int = listening.getsockname()[1]
+        waiting = [socket.socket() for _ in range(4)]
+        try:
+            for each in waiting:
+                each.setblocking(False)
+                each.connect_ex(("127.0.0.1", port))
+            if waiting[-1].connect_ex(("127.0.0.1", port)) == 0:
+                pytest.skip("this system lets more connections wait")
+            yield port
+        finally:
+            for each in waiting:
+                each.close()
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, addresses: list[str]) -> None:
+    """Have ``pool.example`` stand for these addresses; others resolve as ever."""
+    real = socket.getaddrinfo
+
+    def resolved(host: Any, *more: Any, **named: Any) -> Any:
+        if host not in ("pool.example", b"pool.example"):
+            return real(host, *more, **named)
+        return list(itertools.chain.from_iterable(real(address, *more, **named) for address in addresses))
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+
+
+class TestSize:
+    def test_a_body_of_64_kib_is_read(self, pool: LocalUserPool) -> None:
+        with pool.fail("jwks", size=MAX_BODY):
+            assert len(get(pool.jwks_url).body) == MAX_BODY == 65536
+
+    @pytest.mark.parametrize(
+        "headers", [{}, {"Content-Length": None}], ids=["announced", "of unknown length"]
+    )
+    def test_a_byte_more_is_an_error(self, pool: LocalUserPool, headers: Mapping[str, Any]) -> None:
+        with pool.fail("jwks", size=MAX_BODY + 1, headers=headers), pytest.raises(TransportError) as caught:
+            get(pool.jwks_url)
+        assert not caught.value.is_timeout
+        assert not caught.value.may_retry
+        assert pool.count("jwks") == 1
+
+    def test_what_unpacks_to_more_is_an_error(self) -> None:
+        body = gzip.compress(bytes(MAX_BODY + 1))
+        packed = HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        with raw_server(says(packed)) as url, pytest.raises(TransportError):
+            get(url)
+
+    def test_a_body_without_end_is_not_read_on(self) -> None:
+        sent = 0
+
+        def script(connection: socket.socket, over: threading.Event) -> None:
+            nonlocal sent
+            connection.sendall(HEAD + b"\r\n")
+            while not over.is_set():
+                sent += connection.send(bytes(65536))
+
+        with raw_server(script) as url, ends_in_time(), pytest.raises(TransportError):
+            get(url)
+        assert sent < 64 * 1024 * 1024  # what fits into the buffers of two sockets, and not 100 MB
+
+
+class TestOneRetry:
+    @pytest.mark.parametrize("status", [502, 503, 504])
+    def test_a_gateway_error_is_tried_once_more(self, pool: LocalUserPool, status: int) -> None:
+        pool.fail("jwks", status=status, times=1)
+        assert get(pool.jwks_url).status == 200
+        assert pool.count("jwks") == 2
+
+    @pytest.mark.parametrize("status", [502, 503, 504])
+    def test_a_gateway_error_that_lasts_is_the_answer(self, pool: LocalUserPool, status: int) -> None:
+        with pool.fail("jwks", status=status):
+            assert get(pool.jwks_url).status == status
+        assert pool.count("jwks") == 2
+
+    def test_a_gateway_error_with_retry_after_is_not_tried_again(self, pool: LocalUserPool) -> None:
+        with pool.fail("jwks", status=503, headers={"Retry-After": "30"}):
+            answer = get(pool.jwks_url)
+        assert answer.retry_after(0) == 30
+        assert pool.count("jwks") == 1
+
+    @pytest.mark.parametrize("status", [201, 400, 401, 403, 404, 429, 500, 501])
+    def test_another_status_is_not_tried_again(self, pool: LocalUserPool, status: int) -> None:
+        with pool.fail("jwks", status=status):
+            assert get(pool.jwks_url).status == status
+        assert pool.count("jwks") == 1
+
+    @pytest.mark.parametrize("fault", ["reset", "cut_off"])
+    def test_a_connection_that_breaks_is_tried_once_more(self, pool: LocalUserPool, fault: str) -> None:
+        pool.fail("token", times=1, **{fault: True})  # type: ignore[arg-type]
+        assert post(pool.token_url).status == 400
+        assert pool.count("token") == 2
+
+    @pytest.mark.parametrize("fault", ["reset", "cut_off"])
+    def test_a_connection_that_breaks_twice_is_an_error(self, pool: LocalUserPool, fault: str) -> None:
+        with pool.fail("jwks", **{fault: True}), pytest.raises(TransportError) as caught:  # type: ignore[arg-type]
+            get(pool.jwks_url)
+        assert not caught.value.is_timeout
+        assert pool.count("jwks") == 2
+
+    def test_a_connection_that_is_refused_is_tried_once_more(self) -> None:
+        asked = []
+
+        def ask(url: str, seconds: float) -> TransportError:
+            asked.append(url)
+            return TransportError("refused", may_retry=True)
+
+        with pytest.raises(TransportError):
+            first_answer(["one"], Deadline(LONG), is_well, ask)
+        assert len(asked) == 2
+
+    def test_a_refused_connection_may_be_tried_again(self, pool: LocalUserPool) -> None:
+        with pool.offline(), pytest.raises(TransportError) as caught:
+            get(pool.jwks_url)
+        assert caught.value.may_retry
+        assert "ConnectionRefusedError" in str(caught.value)
+
+    def test_no_retry_begins_after_the_deadline(self) -> None:
+        clocks, asked = Clocks(), []
+
+        def ask(url: str, seconds: float) -> TransportError:
+            asked.append(url)
+            clocks.advance(10)
+            return TransportError("refused", may_retry=True)
+
+        with pytest.raises(TransportError):
+            first_answer(["one"], Deadline(10, clocks.monotonic), is_well, ask)
+        assert len(asked) == 1
+
+    def test_a_retry_that_gets_no_answer_leaves_the_answer_before_it(self) -> None:
+        outcomes: Iterator[Answer | TransportError] = iter(
+            [Answer("one", 503, {}, b""), TransportError("refused")]
+        )
+        assert first_answer(["one"], Deadline(LONG), is_well, lambda *_: next(outcomes)).status == 503
+
+    def test_a_retry_has_what_is_left_of_the_deadline(self) -> None:
+        clocks, given = Clocks(), []
+
+        def ask(url: str, seconds: float) -> TransportError:
+            given.append(seconds)
+            clocks.advance(4)
+            return TransportError("refused", may_retry=True)
+
+        with pytest.raises(TransportError):
+            first_answer(["one"], Deadline(10, clocks.monotonic), is_well, ask)
+        assert given == [10, 6]
+
+
+class TestSeveralAddresses:
+    def test_each_has_an_equal_share_of_the_time_left(self) -> None:
+        clocks, given = Clocks(), []
+
+        def ask(url: str, seconds: float) -> TransportError:
+            given.append(seconds)
+            clocks.advance(seconds / 2 if url == "one" else seconds)
+            return TransportError("silent", is_timeout=True)
+
+        with pytest.raises(TransportError):
+            first_answer(["one", "two", "three"], Deadline(9, clocks.monotonic), is_well, ask)
+        assert given == [3, 3.75, 3.75]
+
+    def test_one_that_hangs_does_not_starve_the_next(
+        self, pool: LocalUserPool, other_pool: LocalUserPool
+    ) -> None:
+        with pool.fail("jwks", hang=True), ends_in_time():
+            answer = get(pool.jwks_url, other_pool.jwks_url, seconds=10 * SOON)
+        assert answer.url == other_pool.jwks_url
+
+    def test_the_first_that_answers_is_the_last_that_is_asked(
+        self, pool: LocalUserPool, other_pool: LocalUserPool
+    ) -> None:
+        assert get(pool.jwks_url, other_pool.jwks_url).url == pool.jwks_url
+        assert other_pool.count() == 0
+
+    @pytest.mark.parametrize(
+        "fault", [{"reset": True}, {"status": 500}, {"status": 503}, {"size": MAX_BODY + 1}], ids=str
+    )
+    def test_one_that_fails_is_not_tried_again_before_the_next(
+        self, pool: LocalUserPool, other_pool: LocalUserPool, fault: dict[str, Any]
+    ) -> None:
+        with pool.fail("jwks", **fault):
+            assert get(pool.jwks_url, other_pool.jwks_url).url == other_pool.jwks_url
+        assert pool.count("jwks") == 1
+
+    def test_an_answer_says_more_than_a_later_one_that_does_not_come(
+        self, pool: LocalUserPool, other_pool: LocalUserPool
+    ) -> None:
+        with pool.fail("jwks", status=500, headers={"Retry-After": "7"}), other_pool.offline():
+            assert get(pool.jwks_url, other_pool.jwks_url).retry_after(0) == 7
+
+    def test_no_answer_from_any_is_an_error(self, pool: LocalUserPool, other_pool: LocalUserPool) -> None:
+        with pool.offline(), other_pool.offline(), pytest.raises(TransportError):
+            get(pool.jwks_url, other_pool.jwks_url)
+
+
+class TestRequests:
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    def test_no_redirect_is_followed(
+        self, pool: LocalUserPool, other_pool: LocalUserPool, status: int
+    ) -> None:
+        with pool.fail("token", status=status, headers={"Location": other_pool.token_url}):
+            assert post(pool.token_url).status == status
+        assert (pool.count(), other_pool.count()) == (1, 0)
+
+    def test_netrc_adds_no_authorization(
+        self, pool: LocalUserPool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        netrc = tmp_path / "netrc"
+        netrc.write_text("machine 127.0.0.1 login somebody password something\n")
+        netrc.chmod(0o600)
+        monkeypatch.setenv("NETRC", str(netrc))
+        assert get_netrc_auth(pool.jwks_url) == ("somebody", "something")  # what requests would add
+        get(pool.jwks_url)
+        assert "Authorization" not in pool.requests[0].headers
+
+    def test_a_user_in_the_url_adds_no_authorization(self, pool: LocalUserPool) -> None:
+        get(pool.jwks_url.replace("://", "://somebody:something@"))
+        assert "Authorization" not in pool.requests[0].headers
+
+    def test_a_form_and_its_credentials_arrive_as_given(self, pool: LocalUserPool) -> None:
+        post(pool.token_url)
+        request = pool.requests[0]
+        assert request.method == "POST"
+        assert request.headers["Authorization"] == f"Basic {SECRET}"
+        assert request.headers["Content-Type"] == "application/x-www-form-urlencoded"
+        assert request.form == {"client_secret": SECRET}
+
+    def test_no_connection_is_kept(self, pool: LocalUserPool) -> None:
+        # A warning of a socket that was left to the garbage collector would be an error here.
+        for _ in range(3):
+            get(pool.jwks_url)
+        assert pool.count("jwks") == 3
+
+
+FAULTS: dict[str, Callable[[LocalUserPool], AbstractContextManager[object, None]]] = {
+    "hangs": lambda pool: pool.fail(hang=True),
+    "drips": lambda pool: pool.fail(drip=1),
+    "resets": lambda pool: pool.fail(reset=True),
+    "is cut off": lambda pool: pool.fail(cut_off=True),
+    "is too large": lambda pool: pool.fail(size=MAX_BODY + 1),
+    "refuses connections": lambda pool: pool.offline(),
+    "packs badly": lambda pool: pool.fail(headers={"Content-Encoding": "gzip"}),
+}
+
+
+class TestSecrets:
+    @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+    def test_no_error_holds_a_secret(
+        self, pool: LocalUserPool, fault: Callable[[LocalUserPool], AbstractContextManager[object, None]]
+    ) -> None:
+        with fault(pool), pytest.raises(TransportError) as caught:
+            post(pool.token_url, seconds=SOON)
+        said = " ".join(_all_that_is_said_by(caught.value))
+        assert "Transport" in said  # the walk finds something
+        for secret in (SECRET, quote_plus(SECRET)):
+            assert secret not in said
+
+    @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+    def test_no_error_holds_the_frames_or_requests_of_others(
+        self, pool: LocalUserPool, fault: Callable[[LocalUserPool], AbstractContextManager[object, None]]
+    ) -> None:
+        with fault(pool), pytest.raises(TransportError) as caught:
+            post(pool.token_url, seconds=SOON)
+        error = caught.value
+        assert error.__cause__ is None
+        assert error.__context__ is None
+        if error.cause is not None:
+            assert error.cause.__traceback__ is None
+            assert error.cause.__cause__ is None
+            assert error.cause.__context__ is None
+            assert isinstance(error.cause, requests.RequestException)
+            assert error.cause.request is None
+            assert error.cause.response is None
+
+    def test_an_error_names_its_address_without_a_user_or_query(self, pool: LocalUserPool) -> None:
+        url = pool.jwks_url.replace("://", "://somebody:something@") + "?key=something"
+        with pool.offline(), pytest.raises(TransportError) as caught:
+            get(url)
+        assert str(caught.value).startswith(f"{pool.jwks_url}: ")
+        assert not re.search("somebody|something", str(caught.value))
+
+    def test_an_answer_hides_its_body_and_headers(self) -> None:
+        answer = Answer("https://pool.example/", 200, {"X-Token": "t0ken"}, b"t0ken")
+        assert "t0ken" not in repr(answer)
+
+    def test_forms_and_credentials_hide_what_they_hold(self) -> None:
+        said = repr([Form({"client_secret": SECRET}), BasicCredentials(SECRET)])
+        assert SECRET not in said
+
+    def test_forms_and_credentials_have_nothing_that_a_tracker_walks(self) -> None:
+        for mute in (Form({"client_secret": SECRET}), BasicCredentials(SECRET)):
+            assert not hasattr(mute, "__dict__")
+            assert not isinstance(mute, Mapping)
+
+
+def _all_that_is_said_by(error: BaseException | None) -> Iterator[str]:
+    """What an error tracker sends: texts, attributes, causes, and the locals of each frame but the test's."""
+    if error is None:
+        return
+    yield str(error)
+    yield repr(error)
+    yield repr(vars(error))
+    for frame in _frames(error.__traceback__):
+        for name, value in frame.items():
+            yield f"{name} = {value!r}"
+            yield repr(getattr(value, "__dict__", None))
+    for other in (error.__cause__, error.__context__, getattr(error, "cause", None)):
+        yield from _all_that_is_said_by(other)
+
+
+def _frames(traceback: TracebackType | None) -> Iterator[dict[str, Any]]:
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename != __file__:
+            yield traceback.tb_frame.f_locals
+        traceback = traceback.tb_next
+
+
+NOW = 1_750_000_000.0
+
+
+class TestAnswer:
+    @pytest.mark.parametrize(
+        ("text", "seconds"),
+        [
+            pytest.param("120", 120, id="seconds"),
+            pytest.param(" 5 ", 5, id="seconds with spaces around"),
+            pytest.param("0", 0, id="no time"),
+            pytest.param("9" * 40, 999_999_999, id="more than anybody waits"),
+            pytest.param(formatdate(NOW + 90, usegmt=True), 90, id="a date"),
+            pytest.param(formatdate(NOW - 90, usegmt=True), 0, id="a date that has passed"),
+            pytest.param("-5", None, id="a negative number"),
+            pytest.param("1.5", None, id="a fraction"),
+            pytest.param("٣", None, id="digits of another script"),
+            pytest.param("soon", None, id="a word"),
+            pytest.param("", None, id="nothing"),
+            pytest.param("Mon, 99 Foo 2025 00:00:00 GMT", None, id="no date that there is"),
+        ],
+    )
+    def test_retry_after_is_seconds_or_a_date(self, text: str, seconds: float | None) -> None:
+        assert Answer("", 503, {"Retry-After": text}, b"").retry_after(NOW) == seconds
+
+    def test_without_the_header_there_is_no_retry_after(self) -> None:
+        assert Answer("", 503, {}, b"").retry_after(NOW) is None
+
+    @pytest.mark.parametrize("ahead", [-3600.0, 0.0, 7.0])
+    def test_the_offset_of_the_servers_clock_is_told_by_its_date(self, ahead: float) -> None:
+        answer = Answer("", 200, {"Date": formatdate(NOW + ahead, usegmt=True)}, b"")
+        assert answer.clock_offset(NOW) == ahead
+
+    @pytest.mark.parametrize("headers", [{}, {"Date": "yesterday"}], ids=["none", "no date"])
+    def test_without_a_date_there_is_no_offset(self, headers: dict[str, str]) -> None:
+        assert Answer("", 200, headers, b"").clock_offset(NOW) is None
+
+    def test_a_body_that_is_not_utf_8_has_a_text(self) -> None:
+        assert Answer("", 200, {}, b"caf\xe9").text == "caf�"

@@ -1,0 +1,592 @@
+"""What is shared over each cache: sealed, of no worth to who can read or write it, and not needed."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask_caching import Cache
+
+from flask_m2m_cognito import CognitoM2M, TokenUnavailableError, require_scopes
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.services import Service
+
+SECRET_KEY = "the key that seals what is shared"
+SEALED = b"gAAAA"
+STORE_LOG = "flask_m2m_cognito.store"
+
+
+@pytest.fixture(scope="module")
+def any_pool() -> Iterator[LocalUserPool]:
+    with LocalUserPool() as started:
+        yield started
+
+
+@pytest.fixture
+def pool(any_pool: LocalUserPool) -> LocalUserPool:
+    any_pool.online()
+    any_pool.recover()
+    any_pool.clear_requests()
+    return any_pool
+
+
+class Process:
+    """One process of a service: an application with a ``CognitoM2M`` of its own, over a shared cache."""
+
+    def __init__(self, pool: LocalUserPool, cache: Cache | None = None, **settings: Any) -> None:
+        self.app = Flask("inventory")
+        usual = {"SECRET_KEY": SECRET_KEY, **pool.config(ALLOWED_CLIENT_IDS="*")}
+        self.app.config.update({**usual, **settings})
+        self.app.get("/items")(require_scopes("inventory/read")(lambda: "items"))
+        self.m2m = CognitoM2M(cache=cache)
+
+    def init(self) -> Process:
+        self.m2m.init_app(self.app)
+        return self
+
+    def status(self, token: str) -> int:
+        headers = {"Authorization": f"Bearer {token}"}
+        return self.app.test_client().get("/items", headers=headers).status_code
+
+    def token(self) -> str:
+        return self.m2m.for_app(self.app).token()
+
+
+def process(pool: LocalUserPool, cache: Cache | None = None, **settings: Any) -> Process:
+    return Process(pool, cache, **settings).init()
+
+
+class Backend:
+    """A cache outside of the process, and a look into it past its own library."""
+
+    def __init__(self, **config: Any) -> None:
+        self.config = config
+
+    def entries(self) -> dict[bytes, bytes]:
+        """Everything in it, raw."""
+        raise NotImplementedError
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Change an entry by hand; how long it lives stays."""
+        raise NotImplementedError
+
+    def spoil(self) -> None:
+        """Change one character in each sealed entry."""
+        for key, value in self.entries().items():
+            if SEALED in value:
+                position = value.index(SEALED) + 100
+                other = b"A" if value[position : position + 1] != b"A" else b"B"
+                self.put(key, value[:position] + other + value[position + 1 :])
+
+
+class Files(Backend):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(CACHE_TYPE="FileSystemCache", CACHE_DIR=str(folder))
+        self._folder = folder
+
+    def entries(self) -> dict[bytes, bytes]:
+        return {file.name.encode(): file.read_bytes() for file in self._folder.iterdir()}
+
+    def put(self, key: bytes, value: bytes) -> None:
+        (self._folder / key.decode()).write_bytes(value)
+
+
+class Redis(Backend):
+    def __init__(self, server: Service) -> None:
+        super().__init__(CACHE_TYPE="RedisCache", CACHE_REDIS_URL=server.url)
+        self._server = server
+
+    def entries(self) -> dict[bytes, bytes]:
+        with self._client() as client:
+            return {key: client.get(key) for key in client.scan_iter()}
+
+    def put(self, key: bytes, value: bytes) -> None:
+        with self._client() as client:
+            client.set(key, value, keepttl=True)
+
+    def seconds_left(self) -> list[int]:
+        with self._client() as client:
+            return [client.ttl(key) for key in client.scan_iter()]
+
+    @contextmanager
+    def _client(self) -> Iterator[Any]:
+        import redis
+
+        client = redis.Redis.from_url(self._server.url)
+        try:
+            yield client
+        finally:
+            client.close()
+
+
+class Memcached(Backend):
+    """By its text protocol, where nothing is unpickled."""
+
+    def __init__(self, server: Service) -> None:
+        super().__init__(CACHE_TYPE="MemcachedCache", CACHE_MEMCACHED_SERVERS=[server.address])
+        self._server = server
+
+    def entries(self) -> dict[bytes, bytes]:
+        lines = self._said(b"lru_crawler metadump all\r\n", until=b"END\r\n").splitlines()
+        keys = [line.split()[0].removeprefix(b"key=").replace(b"%3A", b":") for line in lines[:-1]]
+        return {key: self._get(key)[1] for key in keys}
+
+    def put(self, key: bytes, value: bytes) -> None:
+        flags, _ = self._get(key)
+        self._said(b"set %s %s 0 %d\r\n%s\r\n" % (key, flags, len(value), value), until=b"STORED\r\n")
+
+    def _get(self, key: bytes) -> tuple[bytes, bytes]:
+        head, _, rest = self._said(b"get %s\r\n" % key, until=b"END\r\n").partition(b"\r\n")
+        _, _, flags, size = head.split()
+        return flags, rest[: int(size)]
+
+    def _said(self, command: bytes, until: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", self._server.port), timeout=5) as connection:
+            connection.sendall(command)
+            said = b""
+            while not said.endswith(until):
+                part = connection.recv(65536)
+                assert part, said
+                said += part
+        return said
+
+
+FIXTURES = {"FileSystemCache": "files", "Redis": "redis", "Memcached": "memcached"}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+@pytest.fixture
+def redis(redis_server: Service) -> Redis:
+    return Redis(redis_server)
+
+
+@pytest.fixture
+def memcached(memcached_server: Service) -> Memcached:
+    return Memcached(memcached_server)
+
+
+@pytest.fixture(params=FIXTURES.values(), ids=FIXTURES.keys())
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each cache that outlives a process."""
+    found: Backend = request.getfixturevalue(request.param)
+    return found
+
+
+class TestWhatIsShared:
+    def test_keys_are_in_it_after_the_first_request(self, pool: LocalUserPool, backend: Backend) -> None:
+        assert process(pool, **backend.config).status(pool.token()) == 200
+        assert sum(SEALED in value for value in backend.entries().values()) == 1
+
+    def test_token_is_in_it_after_the_first_call(self, pool: LocalUserPool, backend: Backend) -> None:
+        process(pool, **backend.config).token()
+        assert sum(SEALED in value for value in backend.entries().values()) == 1
+
+    def test_raw_it_shows_neither_key_nor_token_nor_address(
+        self, pool: LocalUserPool, backend: Backend
+    ) -> None:
+        service = process(pool, **backend.config)
+        service.status(pool.token())
+        token = service.token()
+        raw = b"\n".join(key + b" " + value for key, value in backend.entries().items())
+        modulus = pool.jwks()["keys"][0]["n"]
+        hidden = [pool.kid, modulus, *token.split("."), pool.url, "local-client", SECRET_KEY, "orders/read"]
+        assert [text for text in hidden if text.encode() in raw] == []
+
+    def test_second_process_takes_both_from_it_without_any_request(
+        self, pool: LocalUserPool, backend: Backend
+    ) -> None:
+        first = process(pool, **backend.config)
+        assert first.status(pool.token()) == 200
+        token, unseen = first.token(), pool.token()
+        pool.clear_requests()
+        with pool.offline():
+            second = process(pool, **backend.config)
+            assert second.status(unseen) == 200
+            assert second.token() == token
+
+    def test_other_client_or_scopes_are_another_token(self, pool: LocalUserPool, backend: Backend) -> None:
+        first = process(pool, **backend.config)
+        second = process(pool, COGNITO_M2M_CLIENT_METADATA={"tenant": "acme"}, **backend.config)
+        tokens = {first.token(), second.token(), first.m2m.token("orders/read")}
+        assert len(tokens) == 3
+
+    def test_process_with_another_key_begins_with_an_empty_one(
+        self, pool: LocalUserPool, backend: Backend, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        process(pool, **backend.config).token()
+        process(pool, COGNITO_M2M_CACHE_KEY="another key, long enough", **backend.config).token()
+        assert pool.count("token") == 2
+        assert warnings_of(caplog) == []
+
+    @pytest.mark.parametrize("kind", ["redis", "memcached"])  # a folder has no add that lets in just one
+    def test_four_processes_that_start_at_once_make_one_request_of_each_kind(
+        self, pool: LocalUserPool, kind: str, request: pytest.FixtureRequest
+    ) -> None:
+        backend: Backend = request.getfixturevalue(kind)
+        processes, token = [process(pool, **backend.config) for _ in range(4)], pool.token()
+        start = threading.Barrier(8)
+
+        def receive(service: Process) -> int:
+            start.wait(5)
+            return service.status(token)
+
+        def call(service: Process) -> str:
+            start.wait(5)
+            return service.token()
+
+        with ThreadPoolExecutor(8) as threads:
+            statuses, tokens = threads.map(receive, processes), threads.map(call, processes)
+            assert list(statuses) == [200] * 4
+            assert len(set(tokens)) == 1
+        assert (pool.count("jwks"), pool.count("token")) == (1, 1)
+
+    def test_lease_is_given_back(self, pool: LocalUserPool, backend: Backend) -> None:
+        service = process(pool, **backend.config)
+        with pool.fail("token", status=400), pytest.raises(TokenUnavailableError):
+            service.token()
+        assert [value for value in backend.entries().values() if SEALED in value] == []
+
+    def test_nothing_lives_in_it_for_ever(self, pool: LocalUserPool, redis: Redis) -> None:
+        service = process(pool, **redis.config)
+        service.status(pool.token())
+        service.token()
+        keys, token = sorted(redis.seconds_left(), reverse=True)
+        assert 86_300 < keys <= 86_400
+        assert 3_400 < token <= 3_600
+
+
+class TestChangedByHand:
+    def test_it_is_ignored_said_once_and_replaced(
+        self, pool: LocalUserPool, backend: Backend, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        process(pool, **backend.config).status(pool.token())
+        backend.spoil()
+        second = process(pool, **backend.config)
+        assert second.status(pool.token()) == 200
+        assert pool.count("jwks") == 2
+        assert [record.name for record in warnings_of(caplog)] == [STORE_LOG]
+        with pool.offline():
+            assert process(pool, **backend.config).status(pool.token()) == 200
+        assert len(warnings_of(caplog)) == 1
+
+    @pytest.mark.parametrize(
+        "garbage",
+        [b"garbage", b"", b"17", b'"text"', b"[" * 50_000, b"\xff\xfe"],
+        ids=["no JSON", "nothing", "a number", "a text", "nested without end", "no text"],
+    )
+    @pytest.mark.parametrize("kind", ["files", "redis"])
+    def test_garbage_is_ignored_and_replaced(
+        self,
+        pool: LocalUserPool,
+        kind: str,
+        garbage: bytes,
+        request: pytest.FixtureRequest,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        backend: Backend = request.getfixturevalue(kind)
+        process(pool, **backend.config).status(pool.token())
+        for key, value in backend.entries().items():
+            if SEALED in value:
+                backend.put(key, (value[:4] if kind == "files" else b"") + garbage)
+        assert process(pool, **backend.config).status(pool.token()) == 200
+        assert process(pool, **backend.config).status(pool.token()) == 200
+        assert pool.count("jwks") == 2
+        assert [record.name for record in warnings_of(caplog)] == [STORE_LOG]
+
+    def test_entry_of_another_name_is_not_taken(
+        self, pool: LocalUserPool, redis: Redis, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        # Both open with the key: a token must not be passed off as another client's, nor as keys.
+        service = process(pool, **redis.config)
+        service.token()
+        service.m2m.token("orders/read")
+        (one, one_text), (other, other_text) = redis.entries().items()
+        redis.put(one, other_text)
+        redis.put(other, one_text)
+        second = process(pool, **redis.config)
+        fresh = {second.token(), second.m2m.token("orders/read")}
+        assert pool.count("token") == 4
+        assert len(fresh) == 2
+        assert len(warnings_of(caplog)) == 2
+
+    @pytest.mark.parametrize("kind", ["files", "redis"])
+    def test_pickle_put_there_is_not_run(
+        self, pool: LocalUserPool, kind: str, request: pytest.FixtureRequest, tmp_path_factory: Any
+    ) -> None:
+        backend: Backend = request.getfixturevalue(kind)
+        process(pool, **backend.config).status(pool.token())
+        trap = tmp_path_factory.mktemp("trap") / "was run"
+        for key, value in backend.entries().items():
+            if SEALED in value:
+                head = value[:4] if kind == "files" else b"!"  # the age of a file; cachelib's mark in Redis
+                backend.put(key, head + pickle.dumps(_Trap(trap)))
+        assert process(pool, **backend.config).status(pool.token()) == 200
+        assert pool.count("jwks") == 2
+        assert not trap.exists()
+
+
+class _Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self._path,)
+
+
+class TestWhichCache:
+    def test_default_is_the_processs_own(self, pool: LocalUserPool) -> None:
+        services = [process(pool) for _ in range(2)]
+        assert [service.status(pool.token()) for service in services] == [200, 200]
+        assert pool.count("jwks") == 2
+        (backend,) = services[0].app.extensions["cache"].values()
+        assert type(backend).__name__ == "SimpleCache"
+        raw = b"".join(value for _, value in backend._cache.values())
+        assert SEALED in raw
+        assert pool.kid.encode() not in raw
+        assert pool.jwks()["keys"][0]["n"].encode() not in raw
+
+    def test_entry_changed_by_hand_in_the_default_one_is_ignored_said_once_and_replaced(
+        self, pool: LocalUserPool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        service = process(pool)
+        service.token()
+        (backend,) = service.app.extensions["cache"].values()
+        (key,) = backend._cache
+        backend.set(key, backend.get(key)[:-10] + "AAAAAAAA==")
+        with service.app.app_context():
+            service.m2m.for_app(service.app).forget(service.token())
+        again = process(pool, cache := Cache())
+        cache.init_app(Flask("other"), {"CACHE_TYPE": "SimpleCache"})
+        again.app.extensions["cache"] = {cache: backend}
+        assert again.token() != service.token()
+        assert [record.name for record in warnings_of(caplog)] == [STORE_LOG]
+        assert backend.get(key) is not None
+
+    def test_null_cache_shares_nothing_and_works(self, pool: LocalUserPool) -> None:
+        config = {"CACHE_TYPE": "NullCache", "CACHE_NO_NULL_WARNING": True}
+        services = [process(pool, **config) for _ in range(2)]
+        assert [service.status(pool.token()) for service in services] == [200, 200]
+        assert services[0].token() != services[1].token()
+        assert (pool.count("jwks"), pool.count("token")) == (2, 2)
+        with pool.offline():
+            assert services[0].status(pool.token()) == 200
+            assert services[0].token()
+
+    @pytest.mark.parametrize("order", ["before", "after"])
+    def test_the_applications_own_is_found_whether_it_is_initialised(
+        self, pool: LocalUserPool, files: Files, order: str
+    ) -> None:
+        service = Process(pool)
+        cache = Cache(config=files.config)
+        for part in (cache, service.m2m) if order == "before" else (service.m2m, cache):
+            part.init_app(service.app)
+        service.status(pool.token())
+        assert list(service.app.extensions["cache"]) == [cache]
+        assert any(SEALED in value for value in files.entries().values())
+
+    def test_given_one_is_used_and_not_the_applications_other(
+        self, pool: LocalUserPool, files: Files, tmp_path_factory: Any
+    ) -> None:
+        given, other_files = Cache(config=files.config), Files(tmp_path_factory.mktemp("other"))
+        service = Process(pool, given)
+        for cache in (Cache(config=other_files.config), given):
+            cache.init_app(service.app)
+        service.init().token()
+        assert any(SEALED in value for value in files.entries().values())
+        assert not any(SEALED in value for value in other_files.entries().values())
+
+    def test_given_one_that_was_never_initialised_is_said_and_costs_nothing(
+        self, pool: LocalUserPool, files: Files, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        service = process(pool, Cache(config=files.config))
+        assert service.status(pool.token()) == 200
+        assert service.token() == service.token()
+        assert [record.name for record in warnings_of(caplog)] == [STORE_LOG]
+        assert files.entries() == {}
+
+    def test_each_application_uses_its_own_also_without_a_context(
+        self, pool: LocalUserPool, tmp_path_factory: Any
+    ) -> None:
+        # There Cache.get answers for the application that was initialised last.
+        m2m, cache = CognitoM2M(cache=(cache := Cache())), cache
+        folders = [Files(tmp_path_factory.mktemp("cache")) for _ in range(2)]
+        services = [Process(pool) for _ in folders]
+        for service, folder in zip(services, folders, strict=True):
+            service.m2m = m2m
+            cache.init_app(service.app, folder.config)
+            service.init()
+        services[0].token()
+        assert [any(SEALED in value for value in each.entries().values()) for each in folders] == [
+            True,
+            False,
+        ]
+
+    def test_one_that_we_make_reads_json(self, pool: LocalUserPool, redis: Redis) -> None:
+        process(pool, **redis.config).token()
+        (value,) = redis.entries().values()
+        assert value.startswith(b'"' + SEALED)
+
+    def test_making_it_leaves_the_applications_templates_alone(self, pool: LocalUserPool) -> None:
+        service = process(pool)
+        service.token()
+        assert not any("cache" in name.lower() for name in service.app.jinja_env.extensions)
+
+    def test_a_miss_is_not_said(
+        self, pool: LocalUserPool, redis: Redis, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        process(pool, **redis.config).token()
+        assert warnings_of(caplog) == []
+
+
+class TestPickle:
+    """Who can write to a cache that is read with pickle can run code in every process."""
+
+    @pytest.mark.parametrize("kind", ["files", "redis"])
+    def test_applications_own_cache_that_reads_with_it_is_said_when_it_is_known(
+        self, pool: LocalUserPool, kind: str, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        backend: Backend = request.getfixturevalue(kind)
+        service = Process(pool)
+        Cache(config=backend.config).init_app(service.app)
+        service.init()
+        assert self.times_said(caplog) == 1
+        service.token()
+        assert self.times_said(caplog) == 1
+
+    def test_one_that_is_initialised_later_is_said_at_its_first_use(
+        self, pool: LocalUserPool, files: Files, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        service = process(pool)
+        Cache(config=files.config).init_app(service.app)
+        assert self.times_said(caplog) == 0
+        service.token()
+        assert self.times_said(caplog) == 1
+
+    def test_one_that_reads_json_is_not_said(
+        self, pool: LocalUserPool, files: Files, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        serializers = pytest.importorskip("cachelib.serializers")
+        if not hasattr(serializers, "JSONSerializer"):
+            pytest.skip("cachelib has one since 0.15")
+        service = Process(pool)
+        config = {**files.config, "CACHE_SERIALIZER": serializers.JSONSerializer()}
+        Cache(config=config).init_app(service.app)
+        service.init().token()
+        assert any(SEALED in value for value in files.entries().values())
+        assert self.times_said(caplog) == 0
+
+    @pytest.mark.parametrize("config", [{}, {"CACHE_TYPE": "SimpleCache"}], ids=["default", "SimpleCache"])
+    def test_one_in_the_process_is_not_said(
+        self, pool: LocalUserPool, config: dict[str, Any], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        service = Process(pool)
+        if config:
+            Cache(config=config).init_app(service.app)
+        service.init().token()
+        assert self.times_said(caplog) == 0
+
+    def test_one_that_we_make_is_not_said(
+        self, pool: LocalUserPool, redis: Redis, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        process(pool, **redis.config).token()
+        assert self.times_said(caplog) == 0
+
+    def test_memcached_is_said_since_its_clients_know_nothing_else(
+        self, pool: LocalUserPool, memcached: Memcached, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        process(pool, **memcached.config).token()
+        assert self.times_said(caplog) == 1
+
+    @staticmethod
+    def times_said(caplog: pytest.LogCaptureFixture) -> int:
+        return sum(map(is_of_pickle, caplog.records))
+
+
+class TestNoStore:
+    def test_down_from_the_start_costs_no_request(
+        self, pool: LocalUserPool, own_redis: Service, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        own_redis.stop()
+        service = process(pool, **Redis(own_redis).config)
+        assert service.status(pool.token()) == 200
+        assert service.token() == service.token()
+        assert [vars(record).get("event") for record in warnings_of(caplog)] == ["store-failed"]
+
+    def test_down_later_costs_no_request(self, pool: LocalUserPool, own_redis: Service) -> None:
+        service = process(pool, **Redis(own_redis).config)
+        token = service.token()
+        own_redis.stop()
+        assert service.status(pool.token()) == 200
+        assert service.token() == token
+        assert service.m2m.token("orders/read")
+
+    def test_hung_costs_no_request_and_little_time(
+        self, pool: LocalUserPool, own_redis: Service, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        service = process(pool, COGNITO_M2M_STORE_TIMEOUT=0.05, **Redis(own_redis).config)
+        service.token()
+        with own_redis.paused():
+            assert service.status(pool.token()) == 200
+            assert service.m2m.token("orders/read")
+        assert [vars(record).get("event") for record in warnings_of(caplog)] == ["store-failed"]
+
+    def test_down_memcached_costs_no_request(self, pool: LocalUserPool, own_memcached: Service) -> None:
+        service = process(pool, **Memcached(own_memcached).config)
+        token = service.token()
+        own_memcached.stop()
+        assert service.status(pool.token()) == 200
+        assert service.token() == token
+
+    def test_folder_that_cant_be_written_to_costs_no_request(
+        self, pool: LocalUserPool, tmp_path: Path
+    ) -> None:
+        place = tmp_path / "a file"
+        place.write_text("no folder")
+        service = process(pool, CACHE_TYPE="FileSystemCache", CACHE_DIR=str(place))
+        assert service.status(pool.token()) == 200
+        assert service.token()
+
+    def test_backend_that_is_not_installed_costs_no_request(
+        self, pool: LocalUserPool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        service = process(pool, CACHE_TYPE="no_such_package.NoSuchCache")
+        assert service.status(pool.token()) == 200
+        assert service.token()
+        assert [vars(record).get("event") for record in warnings_of(caplog)] == ["store-failed"]
+
+    def test_pool_and_store_off_afterwards_both_directions_work(
+        self, pool: LocalUserPool, own_redis: Service
+    ) -> None:
+        service = process(pool, **Redis(own_redis).config)
+        assert service.status(pool.token()) == 200
+        token = service.token()
+        own_redis.stop()
+        with pool.offline():
+            assert service.status(pool.token()) == 200
+            assert service.token() == token
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """What was said at WARNING or above, by anybody, but for what ``TestPickle`` is about."""
+    return [
+        record for record in caplog.records if record.levelno >= logging.WARNING and not is_of_pickle(record)
+    ]
+
+
+def is_of_pickle(record: logging.LogRecord) -> bool:
+    return vars(record).get("event") == "cache-unpickles"

@@ -1,0 +1,227 @@
+"""The example: each button's answer, what the switches change, and that the page gives nothing away."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from example_app import services
+from example_app.calls import CALLS, Call
+from example_app.page import create_page_app
+from example_app.stage import CLIENTS, HOST, SHORT_LIFE, LoopbackServer, Stage
+from example_app.traffic import MEANINGS
+
+ROOT = Path(__file__).parents[1]
+
+Told = dict[str, Any]
+Press = Callable[..., Told]
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    with Stage() as stage:
+        yield stage
+
+
+@pytest.fixture
+def page(stage: Stage) -> FlaskClient:
+    return create_page_app(stage).test_client()
+
+
+@pytest.fixture
+def press(page: FlaskClient) -> Press:
+    """Press the button or switch of this name; a call if there is one."""
+
+    def press(name: str, on: bool | None = None) -> Told:
+        kind = "calls" if any(call.key == name for call in CALLS) else "switches"
+        reply = page.post(f"/{kind}/{name}", json={"on": on})
+        assert reply.status_code == 200, reply.text
+        told: Told = reply.get_json()
+        return told
+
+    return press
+
+
+def statuses(told: Told) -> list[tuple[str, str, int]]:
+    return [(hop["from"], hop["to"], hop["status"]) for hop in told["hops"]]
+
+
+# -- the buttons ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.key)
+def test_button_gets_the_status_that_stands_on_it(press: Press, call: Call) -> None:
+    press("read")
+    assert press(call.key)["hops"][0]["status"] == call.status
+
+
+def test_buttons_have_all_the_answers() -> None:
+    assert {call.status for call in CALLS} >= {200, 400, 401, 403, 503}
+
+
+def test_orders_shows_its_own_token_to_inventory(press: Press) -> None:
+    told = press("read")
+    assert statuses(told) == [("shop", "orders", 200), ("orders", "inventory", 200)]
+    scopes = [claim["value"] for claim in told["hops"][1]["token"]["claims"] if claim["name"] == "scope"]
+    assert scopes == [CLIENTS["orders"]]
+
+
+@pytest.mark.parametrize(
+    ("button", "line"),
+    [
+        ("read", '@orders_m2m.require_scopes("orders/read")'),
+        ("no-scope", '@orders_m2m.require_scopes("orders/write")'),
+        ("no-client", 'COGNITO_M2M_ALLOWED_CLIENT_IDS=["orders"],'),
+    ],
+)
+def test_answer_comes_with_the_line_of_code_behind_it(press: Press, button: str, line: str) -> None:
+    told = press(button)["hops"][0]["line"]
+    source = Path(services.__file__).read_text("utf-8").splitlines()
+    assert (told["text"], source[told["number"] - 1].strip()) == (line, line)
+
+
+@pytest.mark.parametrize("button", ["read", "person"])
+def test_every_claim_has_its_meaning(press: Press, button: str) -> None:
+    claims = press(button)["hops"][0]["token"]["claims"]
+    assert all(claim["meaning"] == MEANINGS[claim["name"]] for claim in claims)
+
+
+# -- the switches --------------------------------------------------------------------------------
+
+
+def test_pool_is_asked_once_for_all_calls(press: Press) -> None:
+    for _ in range(3):
+        told = press("read")
+    assert told["state"]["key_downloads"] == 2  # one for each service
+    assert told["state"]["token_requests"] == {"shop": 1, "reports": 0, "orders": 1}
+
+
+def test_calls_go_on_while_the_pool_is_off(press: Press) -> None:
+    press("read")
+    assert press("pool", on=False)["state"]["pool_on"] is False
+    assert statuses(press("place")) == [("shop", "orders", 201), ("orders", "inventory", 200)]
+    assert press("pool", on=True)["state"]["pool_on"] is True
+
+
+def test_rotation_costs_one_download_when_the_new_key_is_seen(press: Press) -> None:
+    press("read")
+    before = press("rotate")["state"]["key_downloads"]
+    assert press("read")["state"]["key_downloads"] == before
+    assert press("newest-key")["state"]["key_downloads"] == before + 1
+    assert press("newest-key")["state"]["key_downloads"] == before + 1
+
+
+def test_new_key_is_503_while_the_pool_is_off_and_old_tokens_are_good(press: Press) -> None:
+    press("read")
+    told = press("no-keys")
+    assert (told["hops"][0]["status"], told["hops"][0]["reason"]) == (503, "keys_unavailable")
+    assert any(line.startswith("Retry-After: ") for line in told["hops"][0]["answer"])
+    assert told["state"]["pool_on"] is False
+    assert press("read")["hops"][0]["status"] == 200
+
+
+def test_short_lived_token_replaces_the_long_one_at_once(press: Press) -> None:
+    assert press("read")["hops"][1]["token"]["life"] == 3600
+    assert press("short-life", on=True)["state"]["short_life"] is True
+    told = press("read")
+    assert told["hops"][1]["token"]["life"] == SHORT_LIFE
+    assert told["hops"][0]["token"]["life"] == 3600
+    assert told["state"]["token_requests"]["orders"] == 2
+
+
+def test_orders_that_begins_while_the_pool_is_off_is_503(press: Press) -> None:
+    press("read")
+    press("restart")
+    press("pool", on=False)
+    assert statuses(press("read")) == [("shop", "orders", 503)]
+
+
+def test_token_that_cannot_be_had_is_503_and_names_the_call(press: Press, stage: Stage) -> None:
+    press("no-scope")  # orders has keys, and has not needed a token yet
+    with stage.pool.fail("token", status=503):
+        hop = press("newest-key")["hops"][0]
+    assert (hop["status"], hop["reason"]) == (503, "token_unavailable")
+    assert hop["line"]["text"] == "with orders_m2m.session() as session:"
+
+
+# -- the page itself -----------------------------------------------------------------------------
+
+
+def test_page_has_a_button_for_each_call_and_loads_nothing_from_elsewhere(page: FlaskClient) -> None:
+    html = page.get("/").text
+    assert re.findall(r'data-call="([^"]+)"', html) == [call.key for call in CALLS]
+    files = re.findall(r'(?:src|href)="([^"#]+)"', html)
+    for file in files:
+        with page.get(file) as reply:
+            assert reply.status_code == 200
+    assert "default-src 'self'" in page.get("/").headers["Content-Security-Policy"]
+
+
+def test_nothing_that_the_page_gets_holds_a_secret_or_a_whole_token(page: FlaskClient, stage: Stage) -> None:
+    texts = [page.get("/").text]
+    texts += [page.post(f"/calls/{call.key}", json={}).text for call in CALLS]
+    texts += [page.post(f"/switches/{name}", json={}).text for name in ("rotate", "restart")]
+    texts.append(page.get("/state").text)
+    for text in texts:
+        assert not any(client.secret in text for client in stage.pool.clients)
+        assert not re.search(r"eyJ[\w-]{12}", text)
+
+
+@pytest.mark.parametrize(
+    ("host", "type_", "status"),
+    [
+        ("evil.example", "application/json", 403),
+        (HOST, "text/plain", 415),
+        (HOST, "application/x-www-form-urlencoded", 415),
+    ],
+    ids=["a name that leads here", "a form of another site", "a link of another site"],
+)
+def test_other_sites_cannot_turn_the_switches(page: FlaskClient, host: str, type_: str, status: int) -> None:
+    reply = page.post("/switches/restart", data="{}", content_type=type_, base_url=f"http://{host}:8700")
+    assert reply.status_code == status
+
+
+def test_unknown_buttons_are_404(page: FlaskClient) -> None:
+    assert page.post("/calls/nonsense", json={}).status_code == 404
+    assert page.post("/switches/nonsense", json={}).status_code == 404
+
+
+# -- starting and ending -------------------------------------------------------------------------
+
+
+def test_port_that_is_taken_is_replaced_by_a_free_one() -> None:
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        server = LoopbackServer(lambda environ, start_response: [], port)
+        server.end()
+    assert server.url != f"http://{HOST}:{port}"
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM], ids=lambda signal_: signal_.name)
+def test_signal_ends_it_cleanly(signal_: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "example_app", "--port", "0"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            lines = iter(process.stdout.readline, "")
+            assert any(line.startswith("End it with Ctrl-C") for line in lines)
+            process.send_signal(signal_)
+            _, errors = process.communicate(timeout=10)
+        finally:
+            process.kill()
+    assert (process.returncode, errors) == (0, "")

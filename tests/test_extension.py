@@ -1,0 +1,606 @@
+"""The front door: applications with settings of their own, tokens in and out, and what is said aloud."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import logging
+import threading
+import warnings
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from flask import Flask, g
+from flask_caching import Cache
+
+from flask_m2m_cognito import (
+    CognitoAccessTokenValidator,
+    CognitoM2M,
+    CognitoM2MClient,
+    CognitoTokenRequestError,
+    ConfigurationError,
+    TokenUnavailableError,
+    require_scopes,
+)
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.outbound.peers import Peer
+
+SECRET_KEY = "the key that seals what is shared"
+KEPT: list[Flask] = []
+
+
+@pytest.fixture(scope="module")
+def pools() -> Iterator[tuple[LocalUserPool, LocalUserPool]]:
+    with LocalUserPool("us-east-1_One") as one, LocalUserPool("eu-west-1_Other") as other:
+        for pool in (one, other):
+            pool.add_client("billing", scopes="stock/read stock/write")
+        yield one, other
+
+
+@pytest.fixture
+def pool(pools: tuple[LocalUserPool, LocalUserPool]) -> LocalUserPool:
+    return as_new(pools[0])
+
+
+@pytest.fixture
+def other_pool(pools: tuple[LocalUserPool, LocalUserPool]) -> LocalUserPool:
+    return as_new(pools[1])
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    with Peer() as started:
+        yield started
+
+
+@pytest.fixture
+def m2m() -> CognitoM2M:
+    return CognitoM2M()
+
+
+def as_new(pool: LocalUserPool) -> LocalUserPool:
+    pool.online()
+    pool.recover()
+    pool.clear_requests()
+    return pool
+
+
+@pytest.fixture(autouse=True)
+def _kept_apps() -> Iterator[None]:
+    """A CognitoM2M keeps no application, and a test may not either."""
+    yield
+    KEPT.clear()
+
+
+def app_of(m2m: CognitoM2M | None, pool: LocalUserPool, name: str = "inventory", **settings: Any) -> Flask:
+    """A service with one guarded view. ``settings`` are on top of the pool's; ``None`` takes one out."""
+    app = Flask(name)
+    KEPT.append(app)
+    usual = {"SECRET_KEY": SECRET_KEY, **pool.config(ALLOWED_CLIENT_IDS="*")}
+    app.config.update({key: value for key, value in {**usual, **settings}.items() if value is not None})
+
+    @app.get("/items")
+    @require_scopes("inventory/read")
+    def items() -> dict[str, str]:
+        return {"caller": g.m2m_token.client_id}
+
+    if m2m is not None:
+        m2m.init_app(app)
+    return app
+
+
+def status_of(app: Flask, token: str) -> int:
+    return app.test_client().get("/items", headers={"Authorization": f"Bearer {token}"}).status_code
+
+
+def settings_without(*prefixes: str) -> dict[str, Any]:
+    """Takes the settings with these beginnings out of what ``app_of`` gives."""
+    names = [
+        "USER_POOL_ID", "ISSUER", "JWKS_URL", "ALLOWED_CLIENT_IDS",
+        "TOKEN_URL", "CLIENT_ID", "CLIENT_SECRET", "SCOPES",
+    ]  # fmt: skip
+    return {f"COGNITO_M2M_{name}": None for name in names if name.startswith(prefixes)}
+
+
+CALLS_ONLY = settings_without("USER_POOL_ID", "ISSUER", "JWKS_URL", "ALLOWED_CLIENT_IDS")
+RECEIVES_ONLY = settings_without("TOKEN_URL", "CLIENT_ID", "CLIENT_SECRET", "SCOPES")
+
+
+class TestApplications:
+    def test_each_has_its_own_settings(
+        self, m2m: CognitoM2M, pool: LocalUserPool, other_pool: LocalUserPool
+    ) -> None:
+        one, other = app_of(m2m, pool, "one"), app_of(m2m, other_pool, "other")
+        assert (status_of(one, pool.token()), status_of(one, other_pool.token())) == (200, 401)
+        assert (status_of(other, pool.token()), status_of(other, other_pool.token())) == (401, 200)
+
+    def test_each_asks_with_its_own_client(
+        self, m2m: CognitoM2M, pool: LocalUserPool, other_pool: LocalUserPool
+    ) -> None:
+        one, other = app_of(m2m, pool, "one"), app_of(m2m, other_pool, "other")
+        for app, its_pool in ((one, pool), (other, other_pool)):
+            with app.app_context():
+                token = m2m.token()
+                assert m2m.validator.validate(token).iss == its_pool.issuer
+        assert (pool.count("token"), other_pool.count("token")) == (1, 1)
+
+    def test_factory_may_be_called_again_and_again(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+        assert [status_of(app_of(m2m, pool), pool.token()) for _ in range(3)] == [200] * 3
+
+    def test_application_may_be_given_when_the_object_is_made(self, pool: LocalUserPool) -> None:
+        app = app_of(None, pool)
+        CognitoM2M(app)
+        assert status_of(app, pool.token()) == 200
+
+    def test_views_may_be_guarded_before_the_application_is_initialised(
+        self, m2m: CognitoM2M, pool: LocalUserPool
+    ) -> None:
+        app = app_of(None, pool)
+        app.get("/more")(m2m.require_scopes("inventory/write")(lambda: "more"))
+        m2m.init_app(app)
+        headers = {"Authorization": f"Bearer {pool.token('inventory/read')}"}
+        assert app.test_client().get("/items", headers=headers).status_code == 200
+        assert app.test_client().get("/more", headers=headers).status_code == 403
+
+    def test_parts_are_in_extensions_and_frozen(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+        app = app_of(m2m, pool)
+        assert app.extensions["cognito_m2m"] is m2m.for_app(app)
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            app.extensions["cognito_m2m"].settings = None
+
+    @pytest.mark.parametrize("which", ["another", "the same"])
+    def test_second_object_on_an_application_raises(
+        self, m2m: CognitoM2M, pool: LocalUserPool, which: str
+    ) -> None:
+        app = app_of(m2m, pool)
+        parts = app.extensions["cognito_m2m"]
+        with pytest.raises(RuntimeError):
+            (m2m if which == "the same" else CognitoM2M()).init_app(app)
+        assert app.extensions["cognito_m2m"] is parts
+
+    def test_wrong_settings_leave_nothing_behind(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+        app = app_of(None, pool, COGNITO_M2M_LEEWAY="soon", COGNITO_M2M_REGON="us-east-1")
+        with pytest.raises(ConfigurationError) as caught:
+            m2m.init_app(app)
+        assert len(caught.value.problems) == 2
+        assert "cognito_m2m" not in app.extensions
+        app.config.update(COGNITO_M2M_LEEWAY=10)
+        del app.config["COGNITO_M2M_REGON"]
+        m2m.init_app(app)
+        assert status_of(app, pool.token()) == 200
+
+    def test_settings_are_read_once(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+        app = app_of(m2m, pool)
+        app.config["COGNITO_M2M_ALLOWED_CLIENT_IDS"] = ["nobody"]
+        assert status_of(app, pool.token()) == 200
+
+    def test_object_does_not_keep_an_application(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+        app = weakref.ref(app_of(m2m, pool))
+        KEPT.clear()
+        gc.collect()
+        assert app() is None
+
+    def test_init_app_asks_nobody(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+        app_of(m2m, pool)
+        assert pool.count() == 0
+
+
+class TestContexts:
+    def test_without_one_the_only_application_is_served(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+        app = app_of(m2m, pool)
+        assert m2m.token() == m2m.for_app(app).token()
+        assert m2m.validator is m2m.for_app(app).validator
+
+    @pytest.mark.parametrize("number", [0, 2], ids=["none", "two"])
+    def test_without_one_it_raises_if_there_are(
+        self, m2m: CognitoM2M, pool: LocalUserPool, number: int
+    ) -> None:
+        apps = [app_of(m2m, pool, f"app-{each}") for each in range(number)]
+        with pytest.raises(RuntimeError) as caught:
+            m2m.token()
+        assert "for_app" in str(caught.value)
+        assert all(repr(app.name) in str(caught.value) for app in apps)
+
+    def test_current_application_is_served_whichever_was_initialised_last(
+        self, m2m: CognitoM2M, pool: LocalUserPool, other_pool: LocalUserPool
+    ) -> None:
+        one = app_of(m2m, pool, "one")
+        app_of(m2m, other_pool, "other")
+        with one.app_context():
+            m2m.token()
+        assert (pool.count("token"), other_pool.count("token")) == (1, 0)
+
+    def test_for_app_serves_a_thread(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+        app = app_of(m2m, pool)
+        app_of(m2m, pool, "another")
+        with ThreadPoolExecutor(1) as thread:
+            token = thread.submit(lambda: m2m.for_app(app).token()).result(5)
+        with app.app_context():
+            assert m2m.token() == token
+
+    def test_for_app_has_the_same_methods(self, m2m: CognitoM2M, pool: LocalUserPool, peer: Peer) -> None:
+        parts = m2m.for_app(app_of(m2m, pool))
+        token = parts.token("orders/read")
+        assert requests.get(peer.url(), auth=parts.auth("orders/read"), timeout=5).status_code == 200
+        with parts.session("orders/read") as session:
+            session.get(peer.url(), timeout=5)
+        parts.forget(token)
+        assert peer.tokens == [token] * 2
+        assert parts.validator.validate(token).scopes == {"orders/read"}
+        assert parts.client().client_id == "local-client"
+
+    def test_for_app_of_an_application_that_was_not_initialised_raises(self, m2m: CognitoM2M) -> None:
+        with pytest.raises(RuntimeError):
+            m2m.for_app(Flask("stranger"))
+
+    def test_in_the_context_of_an_application_that_was_not_initialised_it_raises(
+        self, m2m: CognitoM2M, pool: LocalUserPool
+    ) -> None:
+        app_of(m2m, pool)
+        with Flask("stranger").app_context(), pytest.raises(RuntimeError):
+            m2m.token()
+
+
+class TestClients:
+    @pytest.fixture
+    def app(self, m2m: CognitoM2M, pool: LocalUserPool) -> Flask:
+        billing = {"CLIENT_ID": "billing", "CLIENT_SECRET": pool.client("billing").secret}
+        return app_of(m2m, pool, COGNITO_M2M_CLIENTS={"billing": {**billing, "SCOPES": "stock/read"}})
+
+    def test_named_one_asks_with_its_own_id_at_the_shared_endpoint(
+        self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool
+    ) -> None:
+        token = m2m.validator.validate(m2m.token(client="billing"))
+        assert (token.client_id, token.scopes) == ("billing", {"stock/read"})
+        assert pool.requests[0].form["client_id"] == "billing"
+
+    def test_default_one_asks_for_the_settings_scopes(
+        self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool
+    ) -> None:
+        token = m2m.validator.validate(m2m.token())
+        assert (token.client_id, token.scopes) == ("local-client", set(pool.client().scopes))
+
+    def test_scopes_of_a_call_are_text_or_a_sequence(
+        self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool
+    ) -> None:
+        first = m2m.token("orders/write orders/read")
+        assert m2m.token(["orders/read", "orders/write"]) == first
+        assert m2m.token({"orders/read", "orders/write"}) == first
+        assert pool.count("token") == 1
+
+    @pytest.mark.parametrize("method", ["token", "auth", "session", "client"])
+    def test_unknown_one_is_an_error_that_names_those_that_are(
+        self, app: Flask, m2m: CognitoM2M, method: str
+    ) -> None:
+        asked = {"name": "biling"} if method == "client" else {"client": "biling"}
+        with pytest.raises(ConfigurationError, match="'billing'"):
+            getattr(m2m.for_app(app), method)(**asked)
+
+    def test_client_gives_the_part_underneath(self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+        default, billing = m2m.client(), m2m.client("billing")
+        assert isinstance(default, CognitoM2MClient)
+        assert (default.client_id, billing.client_id) == ("local-client", "billing")
+        assert billing.token_url == pool.token_url
+        first = billing.fetch_token("stock/read").access_token
+        assert billing.fetch_token("stock/read").access_token != first
+
+    def test_auth_and_session_take_a_name(self, app: Flask, m2m: CognitoM2M, peer: Peer) -> None:
+        requests.get(peer.url(), auth=m2m.auth(client="billing"), timeout=5)
+        with m2m.session(client="billing") as session:
+            session.get(peer.url(), timeout=5)
+        assert peer.tokens == [m2m.token(client="billing")] * 2
+
+    def test_scope_that_the_client_may_not_have_is_an_error_at_once(
+        self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool
+    ) -> None:
+        with pytest.raises(TokenUnavailableError) as caught:
+            m2m.token("orders/read", client="billing")
+        assert caught.value.error_code == "invalid_scope"
+
+    def test_wrong_secret_is_invalid_client(self, pool: LocalUserPool) -> None:
+        m2m = CognitoM2M(app_of(None, pool, COGNITO_M2M_CLIENT_SECRET="wrong"))
+        with pytest.raises(CognitoTokenRequestError) as caught:
+            m2m.token()
+        assert caught.value.error_code == "invalid_client"
+
+    def test_secret_may_be_one_of_two(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+        app_of(m2m, pool, COGNITO_M2M_CLIENT_SECRET=["the old one", pool.client().secret])
+        assert m2m.token()
+        assert pool.count("token") == 2
+
+    def test_secret_in_a_file_is_read_again_after_a_rotation(
+        self, m2m: CognitoM2M, pool: LocalUserPool, tmp_path: Path
+    ) -> None:
+        before = pool.client().secret
+        file = tmp_path / "secret"
+        file.write_text(before + "\n")
+        app_of(m2m, pool, COGNITO_M2M_CLIENT_SECRET=None, COGNITO_M2M_CLIENT_SECRET_FILE=file)
+        m2m.token("orders/read")
+        try:
+            pool.set_secrets("local-client", "the new secret")
+            file.write_text("the new secret\n")
+            assert m2m.token("orders/write")
+        finally:
+            pool.set_secrets("local-client", before)
+        assert pool.count("token") == 3
+
+    def test_basic_sends_id_and_secret_in_the_header(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+        app_of(m2m, pool, COGNITO_M2M_CLIENT_AUTH="basic")
+        m2m.token()
+        assert "client_secret" not in pool.requests[0].form
+        assert pool.requests[0].headers["Authorization"].startswith("Basic ")
+
+    def test_metadata_goes_along(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+        app_of(m2m, pool, COGNITO_M2M_CLIENT_METADATA={"tenant": "acme"})
+        m2m.token()
+        assert pool.requests[0].form["aws_client_metadata"] == '{"tenant":"acme"}'
+
+
+class TestOneDirection:
+    def test_application_that_only_receives_has_no_client(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+        app = app_of(m2m, pool, **RECEIVES_ONLY)
+        assert status_of(app, pool.token()) == 200
+        for ask in (m2m.token, m2m.client):
+            with pytest.raises(ConfigurationError, match="COGNITO_M2M_CLIENT_ID"):
+                ask()
+
+    def test_application_that_only_calls_trusts_nobody(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+        app = app_of(m2m, pool, **CALLS_ONLY)
+        assert m2m.token()
+        assert m2m.for_app(app).guard is None
+        with pytest.raises(RuntimeError, match="COGNITO_M2M_USER_POOL_ID"):
+            _ = m2m.validator
+
+    def test_guarded_view_without_a_pool_is_never_open(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+        app = app_of(m2m, pool, **CALLS_ONLY)
+        assert status_of(app, pool.token()) == 500
+        app.testing = True
+        with pytest.raises(RuntimeError, match="COGNITO_M2M_USER_POOL_ID"):
+            status_of(app, pool.token())
+
+    def test_guarded_view_without_init_app_is_never_open(self, pool: LocalUserPool) -> None:
+        assert status_of(app_of(None, pool), pool.token()) == 500
+
+    def test_validator_is_the_part_underneath(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+        app_of(m2m, pool)
+        assert isinstance(m2m.validator, CognitoAccessTokenValidator)
+        assert (m2m.validator.issuer, m2m.validator.jwks_url) == (pool.issuer, pool.jwks_url)
+
+
+class TestModuleLevel:
+    """``auth()`` and ``session()`` made beside the object, before there is any application."""
+
+    @pytest.mark.parametrize("way", ["auth", "session"])
+    def test_it_carries_the_token_of_the_application_that_sends(
+        self,
+        m2m: CognitoM2M,
+        pool: LocalUserPool,
+        other_pool: LocalUserPool,
+        peer: Peer,
+        way: str,
+    ) -> None:
+        auth, session = m2m.auth("orders/read"), m2m.session("orders/read")
+
+        def call() -> str:
+            if way == "auth":
+                return requests.get(peer.url(), auth=auth, timeout=5).text
+            return session.get(peer.url(), timeout=5).text
+
+        apps = [app_of(m2m, pool, "one"), app_of(m2m, other_pool, "other")]
+        for app in apps:
+            app.get("/call")(call)
+            assert app.test_client().get("/call").text == "well"
+        assert peer.tokens == [m2m.for_app(app).token("orders/read") for app in apps]
+        assert peer.tokens[0] != peer.tokens[1]
+
+    def test_without_a_context_and_with_several_applications_nothing_is_sent(
+        self, m2m: CognitoM2M, pool: LocalUserPool, peer: Peer
+    ) -> None:
+        auth = m2m.auth()
+        for name in ("one", "other"):
+            app_of(m2m, pool, name)
+        with pytest.raises(RuntimeError):
+            requests.get(peer.url(), auth=auth, timeout=5)
+        assert peer.received == []
+
+
+class TestInAView:
+    @pytest.fixture
+    def app(self, m2m: CognitoM2M, pool: LocalUserPool) -> Flask:
+        app = app_of(m2m, pool)
+        app.get("/call")(lambda: m2m.token()[:0] or "called")
+        return app
+
+    def test_no_token_is_503_with_a_time_to_come_back(self, app: Flask, pool: LocalUserPool) -> None:
+        with pool.offline():
+            answer = app.test_client().get("/call")
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert answer.mimetype == "application/problem+json"
+        assert answer.json is not None
+        assert answer.json["reason"] == "token_unavailable"
+
+    def test_application_may_handle_it(self, app: Flask, pool: LocalUserPool) -> None:
+        @app.errorhandler(TokenUnavailableError)
+        def handle(error: TokenUnavailableError) -> tuple[str, int]:
+            return f"{error.error_code}", 502
+
+        with pool.answer("token", {"error": "unauthorized_client"}, status=400):
+            answer = app.test_client().get("/call")
+        assert (answer.status_code, answer.text) == (502, "unauthorized_client")
+
+
+class TestManyAtOnce:
+    def test_eight_threads_on_an_empty_start_make_one_download_and_one_token_request(
+        self, m2m: CognitoM2M, pool: LocalUserPool
+    ) -> None:
+        app, start, token = app_of(m2m, pool), threading.Barrier(17), pool.token()
+
+        def receive(_: int) -> int:
+            start.wait(5)
+            return status_of(app, token)
+
+        def call(_: int) -> str:
+            start.wait(5)
+            return m2m.token()
+
+        pool.delay("all", 30)
+        with ThreadPoolExecutor(16) as threads:
+            statuses, tokens = threads.map(receive, range(8)), threads.map(call, range(8))
+            start.wait(5)
+            pool.wait_for("jwks")
+            pool.wait_for("token")
+            pool.recover()
+            assert list(statuses) == [200] * 8
+            assert len(set(tokens)) == 1
+        assert (pool.count("jwks"), pool.count("token")) == (1, 1)
+
+    def test_with_the_pool_switched_off_afterwards_both_directions_work(
+        self, m2m: CognitoM2M, pool: LocalUserPool
+    ) -> None:
+        app, seen, unseen = app_of(m2m, pool), pool.token(), pool.token()
+        assert status_of(app, seen) == 200
+        ours = m2m.token()
+        with pool.offline():
+            assert [status_of(app, token) for token in (seen, unseen)] == [200, 200]
+            assert m2m.token() == ours
+            assert status_of(app, pool.token(expires_in=-60)) == 401
+
+
+def warned_by(app: Flask) -> list[str]:
+    """The warnings of ``init_app``, each without what follows the first comma."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        CognitoM2M().init_app(app)
+    assert all(warning.filename == __file__ for warning in caught)
+    return [str(warning.message).partition(",")[0] for warning in caught]
+
+
+ANY_CLIENT = "COGNITO_M2M_ALLOWED_CLIENT_IDS is not set"
+NO_KEY = "COGNITO_M2M_CACHE_KEY (or SECRET_KEY) is not set"
+SHORT_KEY = "COGNITO_M2M_CACHE_KEY (or SECRET_KEY) is shorter than 16 bytes"
+UNSAID: dict[str, Any] = {"COGNITO_M2M_ALLOWED_CLIENT_IDS": None}
+
+
+class TestWarnings:
+    def test_any_client_may_call_is_warned_of(
+        self, pool: LocalUserPool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert warned_by(app_of(None, pool, **UNSAID)) == [ANY_CLIENT]
+        (record,) = caplog.records
+        assert (record.name, record.levelname) == ("flask_m2m_cognito", "WARNING")
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            pytest.param({"COGNITO_M2M_ALLOWED_CLIENT_IDS": "*"}, id="any is said aloud"),
+            pytest.param({"COGNITO_M2M_ALLOWED_CLIENT_IDS": ["orders"]}, id="clients are named"),
+            pytest.param({"COGNITO_M2M_ALLOWED_CLIENT_IDS": bool}, id="a callable decides"),
+            pytest.param({**UNSAID, "COGNITO_M2M_REQUIRED_SCOPES": "a/read"}, id="scopes are demanded"),
+            pytest.param({**UNSAID, "COGNITO_M2M_AUDIENCE": "inventory"}, id="an audience is demanded"),
+            pytest.param(CALLS_ONLY, id="nobody may"),
+            pytest.param({"SECRET_KEY": None}, id="no key and the default cache"),
+            pytest.param({"SECRET_KEY": None, "CACHE_TYPE": "SimpleCache"}, id="no key and SimpleCache"),
+            pytest.param({"SECRET_KEY": None, "CACHE_TYPE": "NullCache"}, id="no key and NullCache"),
+            pytest.param(
+                {"SECRET_KEY": None, "CACHE_TYPE": "flask_caching.backends.simplecache.SimpleCache"},
+                id="no key and SimpleCache by its whole name",
+            ),
+            pytest.param({"SECRET_KEY": "short"}, id="a short key and the default cache"),
+            pytest.param({"CACHE_TYPE": "RedisCache"}, id="SECRET_KEY and Redis"),
+            pytest.param(
+                {"SECRET_KEY": "short", "COGNITO_M2M_CACHE_KEY": "k" * 16, "CACHE_TYPE": "RedisCache"},
+                id="a key just long enough and Redis",
+            ),
+        ],
+    )
+    def test_nothing_is_warned_of_when(
+        self, pool: LocalUserPool, caplog: pytest.LogCaptureFixture, settings: dict[str, Any]
+    ) -> None:
+        assert warned_by(app_of(None, pool, **settings)) == []
+        assert not caplog.records
+
+    @pytest.mark.parametrize(
+        ("settings", "warning"),
+        [
+            pytest.param({"SECRET_KEY": None}, NO_KEY, id="no key"),
+            pytest.param({"SECRET_KEY": "fifteen bytes.."}, SHORT_KEY, id="a short SECRET_KEY"),
+            pytest.param({"COGNITO_M2M_CACHE_KEY": "short"}, SHORT_KEY, id="a short CACHE_KEY"),
+        ],
+    )
+    @pytest.mark.parametrize("kind", ["RedisCache", "MemcachedCache", "FileSystemCache"])
+    def test_a_cache_that_others_share_without_a_key_worth_its_name_is_warned_of(
+        self, pool: LocalUserPool, kind: str, settings: dict[str, Any], warning: str
+    ) -> None:
+        assert warned_by(app_of(None, pool, CACHE_TYPE=kind, **settings)) == [warning]
+
+    def test_so_is_one_that_the_application_has_already(self, pool: LocalUserPool, tmp_path: Path) -> None:
+        app = app_of(None, pool, SECRET_KEY=None)
+        Cache(config={"CACHE_TYPE": "FileSystemCache", "CACHE_DIR": str(tmp_path)}).init_app(app)
+        assert warned_by(app) == [NO_KEY]
+
+    def test_one_that_is_initialised_later_is_told_of_at_its_first_use_to_the_log_alone(
+        self, pool: LocalUserPool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        # A warning there would be an error of the cache in tests like these, which make errors of them.
+        app = app_of(None, pool, SECRET_KEY=None)
+        assert warned_by(app) == []
+        Cache(config={"CACHE_TYPE": "FileSystemCache", "CACHE_DIR": str(tmp_path)}).init_app(app)
+        assert status_of(app, pool.token()) == 200
+        texts = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert any(text.startswith(NO_KEY) for text in texts)
+        assert list(tmp_path.iterdir())
+
+
+def everything_said(caplog: pytest.LogCaptureFixture) -> str:
+    """Each record with all that its fields hold, and the tracebacks as handlers format them."""
+    formatter = logging.Formatter("%(message)s")
+    return "\n".join(f"{formatter.format(record)} {vars(record)}" for record in caplog.records)
+
+
+class TestNothingSecretIsSaid:
+    def test_at_any_level_by_anybody(
+        self,
+        m2m: CognitoM2M,
+        pool: LocalUserPool,
+        peer: Peer,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        app = app_of(m2m, pool, CACHE_TYPE="FileSystemCache", CACHE_DIR=str(tmp_path))
+        app.get("/call")(lambda: requests.get(peer.url(), auth=m2m.auth(), timeout=5).text)
+        good, expired = pool.token(), pool.token(expires_in=-60)
+        secrets = {SECRET_KEY, pool.client().secret, good, expired, good.split(".")[2]}
+        statuses = [status_of(app, good), status_of(app, expired), status_of(app, good[:-4] + "AAAA")]
+        assert statuses == [200, 401, 401]
+        assert app.test_client().get("/call").text == "well"
+        secrets.add(m2m.token())
+        for file in tmp_path.iterdir():
+            file.write_bytes(b"spoilt" + file.read_bytes())
+        quoted = {"error": f"no {pool.client().secret}", "error_description": good, "access_token": good}
+        with pool.answer("token", quoted, status=400), pytest.raises(TokenUnavailableError):
+            m2m.token("orders/read")
+        with pool.answer("token", {"access_token": f"{good}\n"}), pytest.raises(TokenUnavailableError):
+            m2m.token("orders/write")
+        with pool.offline(), pytest.raises(TokenUnavailableError):
+            m2m.token("inventory/read")
+        with pool.offline():
+            assert status_of(app, pool.token(headers={"kid": "unknown"})) == 503
+        said = everything_said(caplog) + "".join(capfd.readouterr())
+        assert "urllib3" in said
+        assert {secret for secret in secrets if secret in said} == set()
+
+    def test_by_any_repr(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+        app = app_of(m2m, pool)
+        token = m2m.token()
+        status_of(app, token)
+        parts = m2m.for_app(app)
+        shown = repr([m2m, parts, parts.validator, parts.client(), parts.sources.all(), m2m.auth()])
+        assert {secret for secret in (SECRET_KEY, pool.client().secret, token) if secret in shown} == set()

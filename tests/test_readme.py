@@ -1,0 +1,200 @@
+"""The README is true: its code runs, its curl lines are answered as it says, its tables are complete."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shlex
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from example_app.services import create_inventory_app
+from example_app.stage import LoopbackServer
+from flask_m2m_cognito import CognitoAccessTokenValidator, KeysUnavailableError, TokenValidationError
+from flask_m2m_cognito.exceptions import REASONS
+from flask_m2m_cognito.settings import PREFIX, SETTINGS
+from flask_m2m_cognito.testing import LocalUserPool
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+PYTHON_BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def pool() -> Iterator[LocalUserPool]:
+    with LocalUserPool(clients={"caller": None, "orders": None}) as pool:
+        yield pool
+
+
+@pytest.fixture
+def pool_in_environment(pool: LocalUserPool, monkeypatch: pytest.MonkeyPatch) -> LocalUserPool:
+    """The README's programs read their settings from the environment: there they find the pool's."""
+    for key, value in pool.config("orders", ALLOWED_CLIENT_IDS=["caller", "orders"]).items():
+        monkeypatch.setenv(f"FLASK_{key}", value if isinstance(value, str) else json.dumps(value))
+    return pool
+
+
+def block_after(marker: str) -> str:
+    """The one fenced block after the line ``<!-- marker -->``."""
+    (block,) = re.findall(rf"^<!-- {marker} -->\n```\w+\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    return str(block)
+
+
+def run(source: str) -> dict[str, Any]:
+    """The names that a program leaves."""
+    names: dict[str, Any] = {"__name__": "readme"}
+    exec(compile(source, "README.md", "exec"), names)
+    return names
+
+
+def statuses_of_items(client: Any, pool: LocalUserPool) -> list[int]:
+    tokens = [pool.token("inventory/read"), pool.token("orders/read"), pool.token(expires_in=-60)]
+    headers = [{}, *({"Authorization": f"Bearer {token}"} for token in tokens)]
+    return [client.get("/items", headers=each).status_code for each in headers]
+
+
+# -- the code ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", PYTHON_BLOCKS, ids=lambda block: block.splitlines()[-1].strip()[:40])
+def test_python_block_compiles(block: str) -> None:
+    compile(block, "README.md", "exec")
+
+
+def test_first_program_guards_its_view(pool_in_environment: LocalUserPool) -> None:
+    client = run(PYTHON_BLOCKS[0])["create_app"]().test_client()
+    assert statuses_of_items(client, pool_in_environment) == [401, 200, 403, 401]
+
+
+def test_ten_lines_guard_a_view(pool_in_environment: LocalUserPool) -> None:
+    client = run(block_after("test: guarded view"))["app"].test_client()
+    assert statuses_of_items(client, pool_in_environment) == [401, 200, 403, 401]
+
+
+def test_ten_lines_get_a_token_once(
+    pool_in_environment: LocalUserPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inventory = LoopbackServer(create_inventory_app(pool_in_environment.config()), 0)
+    try:
+        monkeypatch.setenv("FLASK_STOCK_URL", inventory.url)
+        reserve = run(block_after("test: token"))["reserve"]
+        answers = [reserve("tea"), reserve("coffee")]
+    finally:
+        inventory.end()
+    assert [answer["asked_by"] for answer in answers] == ["orders", "orders"]
+    assert pool_in_environment.count("token") == 1
+
+
+def test_the_test_that_users_are_shown_passes(
+    pool_in_environment: LocalUserPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = PYTHON_BLOCKS[0].replace("create_app()", "create_app(config)")
+    taking_settings = first.replace("app.config.from_prefixed_env()", "app.config.from_mapping(config)")
+    service = types.ModuleType("my_service")
+    vars(service).update(run(taking_settings))
+    monkeypatch.setitem(sys.modules, "my_service", service)
+    run(block_after("test: testing"))["test_items_are_for_who_may_read_them"]()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [
+        (None, 200),
+        (TokenValidationError("no"), 401),
+        (KeysUnavailableError("not now"), 503),
+    ],
+    ids=["good token", "bad token", "no keys"],
+)
+def test_program_from_m2m_cognito_answers_by_kind_of_error(outcome: Exception | None, status: int) -> None:
+    class Validator(CognitoAccessTokenValidator):
+        def validate(self, token: str) -> Any:
+            if outcome is not None:
+                raise outcome
+
+    validator = Validator(region="us-west-2", user_pool_id="us-west-2_AbCdEfGhI")
+    assert run(block_after("test: coming"))["status_for"]("token", validator) == status
+
+
+# -- the example ---------------------------------------------------------------------------------
+
+
+@pytest.mark.processes
+def test_lines_of_the_example_are_the_readmes_and_are_answered_as_they_say() -> None:
+    command = block_after("example: start").strip().rpartition(" && ")[2]
+    assert command == ".venv/bin/python -m example_app"
+    with subprocess.Popen(
+        [sys.executable, "-m", "example_app", "--port", "0"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            lines = iter(process.stdout.readline, "")  # to its end, if it should end
+            printed = "".join(itertools.takewhile(lambda line: not line.startswith("End it"), lines))
+            answered = [(int(said), status_of(line)) for said, line in curl_lines(printed)]
+        finally:
+            process.terminate()
+    assert answered == [(200, 200), (401, 401), (401, 401), (403, 403), (403, 403)]
+    assert curl_lines(same_ports_and_tokens(printed)) == curl_lines(
+        same_ports_and_tokens(block_after("example: prints"))
+    )
+
+
+def curl_lines(text: str) -> list[tuple[str, str]]:
+    """Each curl line with the status in the comment above it."""
+    return re.findall(r"^# (\d{3}): .*\n(curl .*)$", text, re.MULTILINE)
+
+
+def status_of(curl_line: str) -> int:
+    """The status that a curl line gets."""
+    program, *words = shlex.split(curl_line)
+    method, headers, urls = "GET", {}, []
+    while words:
+        word = words.pop(0)
+        if word == "-X":
+            method = words.pop(0)
+        elif word == "-H":
+            name, _, value = words.pop(0).partition(": ")
+            headers[name] = value
+        elif word != "-i":
+            urls.append(word)
+    assert (program, len(urls)) == ("curl", 1)
+    return requests.request(method, urls[0], headers=headers, timeout=10).status_code
+
+
+def same_ports_and_tokens(text: str) -> str:
+    return re.sub(r"eyJ[\w.-]+", "eyJ…", re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1", text))
+
+
+# -- the tables ----------------------------------------------------------------------------------
+
+
+def test_settings_table_has_every_key_and_no_other() -> None:
+    section = README.partition("\n## Settings\n")[2].partition("\n## ")[0]
+    first_cells = re.findall(r"^\| (`[^|]*)\|", section, re.MULTILINE)
+    assert sorted(re.findall(r"`([^`]+)`", "".join(first_cells))) == sorted(each.key for each in SETTINGS)
+
+
+def test_every_setting_that_is_named_exists() -> None:
+    keys = {each.key for each in SETTINGS}
+    assert {key.removeprefix(PREFIX) for key in re.findall(rf"{PREFIX}[A-Z_]*[A-Z]", README)} <= keys
+
+
+def test_reasons_that_are_named_exist() -> None:
+    sentence = README.partition("with a stable `reason`, such as ")[2].partition(".")[0]
+    named = re.findall(r"`([a-z_]+)`", sentence)
+    assert named
+    assert set(named) <= set(REASONS)
+
+
+def test_ci_finds_the_test_command() -> None:
+    assert block_after("ci: tests").strip().endswith(".venv/bin/python -m pytest")

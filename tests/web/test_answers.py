@@ -1,0 +1,347 @@
+"""What a caller is answered: the design's table "Answers", one real request for each reason."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from flask import Flask
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import Forbidden, HTTPException, ServiceUnavailable, Unauthorized
+from werkzeug.test import TestResponse
+
+from flask_m2m_cognito import (
+    CognitoM2M,
+    CognitoTokenRequestError,
+    InsufficientScopeError,
+    KeysUnavailableError,
+    M2MCognitoError,
+    TokenUnavailableError,
+    TokenValidationError,
+    require_scopes,
+)
+from flask_m2m_cognito.exceptions import REASONS
+from flask_m2m_cognito.testing import LocalUserPool
+from flask_m2m_cognito.web.problems import ANSWERS, Wording, problem_from, whole_seconds
+from tests.web.conftest import MakeApp
+
+REALM = 'the "shop" \\ of all'
+
+
+@dataclass(frozen=True)
+class Case:
+    """A request that is refused, and the answer by the design's table."""
+
+    status: int
+    error: str | None = None
+    token: Callable[[LocalUserPool], str] = LocalUserPool.token
+    scheme: str = "Bearer "
+    settings: dict[str, Any] = field(default_factory=dict)
+    demand: dict[str, Any] = field(default_factory=dict)
+    fault: dict[str, Any] | None = None
+
+
+def token_with(**named: Any) -> Callable[[LocalUserPool], str]:
+    return lambda pool: pool.token(**named)
+
+
+def refused_token(make: Callable[[LocalUserPool], str], **settings: Any) -> Case:
+    return Case(401, "invalid_token", make, settings=settings)
+
+
+def forged(pool: LocalUserPool) -> str:
+    content, _, signature = pool.token().rpartition(".")
+    return f"{content}.{'A' * len(signature)}"
+
+
+CASES = {
+    "missing_token": Case(401, scheme="Basic "),
+    "bad_header": Case(400, "invalid_request", scheme="Bearer Bearer "),
+    "malformed": refused_token(lambda pool: "nonsense"),
+    "wrong_algorithm": refused_token(token_with(headers={"alg": "none"})),
+    "wrong_issuer": refused_token(token_with(iss="https://issuer.example.com")),
+    "unknown_key": refused_token(token_with(headers={"kid": "unknown"})),
+    "bad_signature": refused_token(forged),
+    "wrong_token_use": refused_token(LocalUserPool.id_token),
+    "expired": refused_token(token_with(expires_in=-60)),
+    "not_yet_valid": refused_token(token_with(nbf=2**40)),
+    "missing_client_id": refused_token(token_with(without="client_id")),
+    "user_token": refused_token(LocalUserPool.user_token),
+    "wrong_audience": refused_token(token_with(aud="elsewhere"), AUDIENCE="orders"),
+    "rejected_by_check": refused_token(LocalUserPool.token, TOKEN_CHECK=lambda token: False),
+    "client_not_allowed": Case(403, settings={"ALLOWED_CLIENT_IDS": ["stranger"]}),
+    "method_not_allowed": Case(403, demand={"by_method": {"POST": "a/write"}}),
+    "insufficient_scope": Case(403, "insufficient_scope", token_with(scopes="other/read")),
+    "keys_unavailable": Case(503, fault={"status": 503, "headers": {"Retry-After": "7"}}),
+}
+"""By reason, but for two: ``token_unavailable`` is not of a guard, and ``invalid`` of nobody's own."""
+
+
+def refusal_of(make_app: MakeApp, pool: LocalUserPool, case: Case, **settings: Any) -> TestResponse:
+    """The answer to a case's request, whose view must not run."""
+    app = make_app(**{**case.settings, **settings})
+    demand = case.demand or {"match": "any"}
+
+    @app.get("/a")
+    @require_scopes(*([] if case.demand else ["b/write", "a/read"]), **demand)
+    def view() -> str:
+        raise AssertionError("the view ran")
+
+    token = case.token(pool)
+    if case.fault is not None:
+        pool.fail("jwks", **case.fault)
+    answer = app.test_client().get("/a", headers={"Authorization": case.scheme + token})
+    assert len(token) < 9 or token not in answer.text + str(answer.headers)
+    return answer
+
+
+def test_every_reason_has_a_row_and_every_row_a_reason() -> None:
+    assert set(ANSWERS) == set(REASONS)
+    assert set(CASES) == set(REASONS) - {"token_unavailable", "invalid"}
+
+
+by_case = pytest.mark.parametrize(("reason", "case"), CASES.items(), ids=CASES)
+
+
+@by_case
+def test_status_and_body(make_app: MakeApp, local_pool: LocalUserPool, reason: str, case: Case) -> None:
+    answer = refusal_of(make_app, local_pool, case)
+    assert answer.status_code == case.status
+    assert answer.content_type == "application/problem+json"
+    assert answer.headers["Cache-Control"] == "no-store"
+    body = json.loads(answer.data)
+    assert set(body) == {"type", "title", "status", "detail", "reason"}
+    assert (body["type"], body["status"], body["reason"]) == ("about:blank", case.status, reason)
+    assert body["title"] == ANSWERS[reason].title
+    assert body["detail"]
+    for secret in (local_pool.pool_id, local_pool.url, local_pool.kid, "b/write", "elsewhere", "stranger"):
+        assert secret not in body["detail"]
+
+
+@by_case
+def test_challenge(make_app: MakeApp, local_pool: LocalUserPool, reason: str, case: Case) -> None:
+    answer = refusal_of(make_app, local_pool, case, REALM=REALM)
+    if case.status == 503:
+        assert "WWW-Authenticate" not in answer.headers
+        return
+    text = answer.headers["WWW-Authenticate"]
+    # A realm is always a quoted string: RFC 9110, section 11.5.
+    assert text.startswith('Bearer realm="the \\"shop\\" \\\\ of all"')
+    challenge = WWWAuthenticate.from_header(text)
+    assert challenge is not None
+    expected = {"realm": REALM}
+    if case.error is not None:
+        expected |= {"error": case.error, "error_description": json.loads(answer.data)["detail"]}
+    if reason == "insufficient_scope":
+        expected["scope"] = "a/read b/write"
+    assert dict(challenge.parameters) == expected
+
+
+@by_case
+def test_retry_after_is_of_503_alone(
+    make_app: MakeApp, local_pool: LocalUserPool, reason: str, case: Case
+) -> None:
+    answer = refusal_of(make_app, local_pool, case)
+    assert answer.headers.get("Retry-After") == ("7" if case.status == 503 else None)
+
+
+@by_case
+def test_problem_type_base_names_the_reason(
+    make_app: MakeApp, local_pool: LocalUserPool, reason: str, case: Case
+) -> None:
+    answer = refusal_of(make_app, local_pool, case, PROBLEM_TYPE_BASE="https://errors.example.com/#")
+    assert json.loads(answer.data)["type"] == f"https://errors.example.com/#{reason}"
+
+
+@by_case
+@pytest.mark.parametrize(
+    "handled",
+    [pytest.param("code", id="for the code"), pytest.param("class", id="for werkzeug's class")],
+)
+def test_an_applications_handler_replaces_the_answer(
+    make_app: MakeApp, local_pool: LocalUserPool, reason: str, case: Case, handled: str
+) -> None:
+    seen: list[Any] = []
+
+    def make_handled(**settings: Any) -> Flask:
+        app = make_app(**settings)
+        code = case.status
+
+        @app.errorhandler(code if handled == "code" else werkzeug_class(code))
+        def handle(error: Any) -> tuple[dict[str, str], int]:
+            seen.append(error)
+            return {"own": error.reason}, error.code
+
+        return app
+
+    answer = refusal_of(make_handled, local_pool, case)
+    assert (answer.status_code, json.loads(answer.data)) == (case.status, {"own": reason})
+    assert isinstance(seen[0].error, KeysUnavailableError if case.status == 503 else TokenValidationError)
+    assert seen[0].error.reason == reason
+
+
+def werkzeug_class(code: int) -> type[HTTPException]:
+    from werkzeug.exceptions import default_exceptions
+
+    return default_exceptions[code]
+
+
+def test_a_handler_for_every_http_exception_gets_them_too(make_app: MakeApp) -> None:
+    app = make_app()
+    app.get("/a")(require_scopes()(lambda: {}))
+    app.register_error_handler(HTTPException, lambda error: ({"name": error.name}, error.code))
+    answer = app.test_client().get("/a")
+    assert (answer.status_code, answer.json) == (401, {"name": "Unauthorized"})
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="shop"'
+
+
+def test_a_handler_for_another_code_leaves_the_answer(make_app: MakeApp) -> None:
+    app = make_app()
+    app.get("/a")(require_scopes()(lambda: {}))
+    app.register_error_handler(Forbidden, lambda error: ("own", 403))
+    assert app.test_client().get("/a").json["reason"] == "missing_token"
+
+
+def test_a_handlers_own_status_and_headers_stay(make_app: MakeApp) -> None:
+    app = make_app()
+    app.get("/a")(require_scopes()(lambda: {}))
+    app.register_error_handler(Unauthorized, lambda error: ("hidden", 404))
+    answer = app.test_client().get("/a")
+    assert (answer.status_code, answer.headers.get("WWW-Authenticate")) == (404, None)
+
+
+def test_a_head_request_gets_the_headers_alone(make_app: MakeApp) -> None:
+    app = make_app()
+    app.get("/a")(require_scopes()(lambda: {}))
+    answer = app.test_client().head("/a")
+    assert (answer.status_code, answer.data) == (401, b"")
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="shop"'
+
+
+@pytest.mark.parametrize("match", ["all", "any"])
+def test_insufficient_scope_names_what_is_needed_sorted(
+    make_app: MakeApp, local_pool: LocalUserPool, match: str
+) -> None:
+    app = make_app()
+    app.get("/a")(require_scopes("c", "a", "b", match=match)(lambda: {}))
+    answer = app.test_client().get("/a", headers={"Authorization": f"Bearer {local_pool.token('x')}"})
+    assert answer.www_authenticate.parameters["scope"] == "a b c"
+
+
+def test_each_other_validation_error_is_401_invalid_token() -> None:
+    problem = problem_from(TokenValidationError("text"), Wording("shop"))
+    assert (problem.code, problem.reason) == (401, "invalid")
+    assert problem.challenge == 'Bearer realm="shop", error="invalid_token", error_description="text"'
+
+
+def test_more_parameters_of_a_challenge_come_last() -> None:
+    error = InsufficientScopeError("text", token_scopes=frozenset(), required_scopes=frozenset({"a"}))
+    problem = problem_from(error, Wording("shop", challenge_suffix=', more="x"'))
+    assert problem.challenge is not None
+    assert problem.challenge.endswith(', scope="a", more="x"')
+
+
+@pytest.mark.parametrize(
+    ("seconds", "whole"),
+    [
+        pytest.param(None, 5, id="nothing known"),
+        pytest.param(0.0, 1, id="now"),
+        pytest.param(0.2, 1, id="less than one"),
+        pytest.param(7.0, 7, id="whole"),
+        pytest.param(7.001, 8, id="rounded up"),
+    ],
+)
+def test_retry_after_is_whole_and_at_least_one(seconds: float | None, whole: int) -> None:
+    assert whole_seconds(seconds) == whole
+
+
+class TestTokenUnavailableInAView:
+    """A view that calls another service, which can't be done without a token of our own."""
+
+    @pytest.fixture
+    def app(self, local_pool: LocalUserPool) -> Flask:
+        m2m, app = CognitoM2M(), Flask("shop")
+        app.config.update(local_pool.config(ALLOWED_CLIENT_IDS="*", REALM="shop"))
+        m2m.init_app(app)
+        app.get("/call")(lambda: m2m.token())
+        local_pool.fail("token", status=503, headers={"Retry-After": "9"})
+        return app
+
+    def test_is_503_and_says_nothing_of_the_other_service(
+        self, app: Flask, local_pool: LocalUserPool
+    ) -> None:
+        answer = app.test_client().get("/call")
+        assert (answer.status_code, answer.content_type) == (503, "application/problem+json")
+        assert answer.headers["Retry-After"] == "9"
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert "WWW-Authenticate" not in answer.headers
+        body = json.loads(answer.data)
+        assert set(body) == {"type", "title", "status", "detail", "reason"}
+        assert (body["status"], body["reason"]) == (503, "token_unavailable")
+        for internal in (local_pool.url, "local-client", "503"):
+            assert internal not in body["detail"] + body["title"]
+
+    @pytest.mark.parametrize(
+        "handled",
+        [
+            pytest.param(TokenUnavailableError, id="TokenUnavailableError"),
+            pytest.param(CognitoTokenRequestError, id="CognitoTokenRequestError"),
+            pytest.param(M2MCognitoError, id="M2MCognitoError"),
+            pytest.param(ServiceUnavailable, id="ServiceUnavailable"),
+            pytest.param(HTTPException, id="HTTPException"),
+            pytest.param(503, id="503"),
+            pytest.param(Exception, id="Exception"),
+        ],
+    )
+    def test_an_application_may_handle(self, app: Flask, handled: Any) -> None:
+        seen: list[Exception] = []
+
+        @app.errorhandler(handled)
+        def handle(error: Exception) -> tuple[str, int]:
+            seen.append(error)
+            return "own", 502
+
+        answer = app.test_client().get("/call")
+        assert (answer.status_code, answer.text) == (502, "own")
+        (error,) = seen
+        assert isinstance(error, TokenUnavailableError)
+        assert error.status_code == 503
+        assert isinstance(error.__cause__, CognitoTokenRequestError)
+
+    def test_a_handler_for_another_error_leaves_the_answer(self, app: Flask) -> None:
+        app.register_error_handler(TokenValidationError, lambda error: ("own", 502))
+        assert app.test_client().get("/call").status_code == 503
+
+    def test_a_view_may_catch(self, app: Flask, local_pool: LocalUserPool) -> None:
+        @app.get("/careful")
+        def careful() -> dict[str, Any]:
+            m2m = app.extensions["cognito_m2m"]
+            try:
+                return {"token": m2m.token()}
+            except TokenUnavailableError as error:
+                return {"status": error.status_code, "reason": error.reason}
+
+        assert app.test_client().get("/careful").json == {"status": 503, "reason": "token_unavailable"}
+
+    def test_problem_type_base_names_its_reason(self, make_app: MakeApp, local_pool: LocalUserPool) -> None:
+        app = make_app(PROBLEM_TYPE_BASE="https://errors.example.com/")
+        app.get("/call")(lambda: app.extensions["cognito_m2m"].token())
+        local_pool.fail("token", status=500)
+        answer = app.test_client().get("/call")
+        assert json.loads(answer.data)["type"] == "https://errors.example.com/token_unavailable"
+
+    def test_outside_a_request_it_is_an_error_of_ours_with_a_text_for_operators(
+        self, app: Flask, local_pool: LocalUserPool
+    ) -> None:
+        with app.app_context(), pytest.raises(TokenUnavailableError) as raised:
+            app.extensions["cognito_m2m"].token()
+        error = raised.value
+        assert (error.reason, error.status_code) == ("token_unavailable", 503)
+        assert str(error) in repr(error)
+        arrived = pickle.loads(pickle.dumps(error))
+        assert (type(arrived), str(arrived)) == (type(error), str(error))
+        assert (arrived.status_code, arrived.retry_after) == (503, error.retry_after)

@@ -1,0 +1,152 @@
+"""What a view demands is checked when its decorator runs, and is plain data afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask.views import MethodView
+
+from flask_m2m_cognito import CognitoM2M, ConfigurationError, require_scopes
+from flask_m2m_cognito.web.demand import Demand, demands_of
+
+
+def view() -> str:
+    """A view."""
+    return "reached"
+
+
+@pytest.mark.parametrize(
+    "decorator",
+    [pytest.param(require_scopes, id="module level"), pytest.param(CognitoM2M().require_scopes, id="object")],
+)
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("scopes", "named"),
+        [
+            pytest.param([], {"match": "some"}, id="a match that is neither"),
+            pytest.param(["a"], {"match": ["all"]}, id="a match that is a list"),
+            pytest.param(["a"], {"match": None}, id="no match"),
+            pytest.param([""], {}, id="an empty scope"),
+            pytest.param([" "], {}, id="a space"),
+            pytest.param(["a b"], {}, id="two scopes in one text"),
+            pytest.param(["a\tb"], {}, id="a tab"),
+            pytest.param(['a"b'], {}, id="a quote"),
+            pytest.param(["a\\b"], {}, id="a backslash"),
+            pytest.param(["é"], {}, id="a letter that is not ASCII"),
+            pytest.param([7], {}, id="a number"),
+            pytest.param([None], {}, id="None"),
+            pytest.param([b"a"], {}, id="bytes"),
+            pytest.param([["a", "b"]], {}, id="a list among the scopes"),
+            pytest.param([{"a"}], {}, id="a set among the scopes"),
+            pytest.param(["a", ("b",)], {}, id="a tuple after a scope"),
+            pytest.param(["a"], {"clients": "billing"}, id="clients as one text"),
+            pytest.param(["a"], {"clients": b"billing"}, id="clients as bytes"),
+            pytest.param(["a"], {"clients": []}, id="no client at all"),
+            pytest.param(["a"], {"clients": [""]}, id="an empty client"),
+            pytest.param(["a"], {"clients": [None]}, id="a client that is None"),
+            pytest.param(["a"], {"clients": 7}, id="clients as a number"),
+            pytest.param(["a"], {"by_method": {"GET": "b"}}, id="scopes and by_method"),
+            pytest.param([], {"by_method": {}}, id="by_method that names no method"),
+            pytest.param([], {"by_method": ["GET"]}, id="by_method as a list"),
+            pytest.param([], {"by_method": "GET"}, id="by_method as text"),
+            pytest.param([], {"by_method": {"GET": "a b"}}, id="by_method with two scopes in one text"),
+            pytest.param([], {"by_method": {"GET": None}}, id="by_method with None for scopes"),
+            pytest.param([], {"by_method": {"GET": [["a"]]}}, id="by_method with a list in a list"),
+            pytest.param([], {"by_method": {"": "a"}}, id="by_method with an empty method"),
+            pytest.param([], {"by_method": {7: "a"}}, id="by_method with a number for a method"),
+            pytest.param([], {"by_method": {"GET POST": "a"}}, id="by_method with two methods in one"),
+            pytest.param([], {"by_method": {"GET": "a", "get": "b"}}, id="by_method with a method twice"),
+        ],
+    )
+    def test_an_argument_that_can_not_be_right_is_a_value_error_at_once(
+        self, decorator: Callable[..., Any], scopes: list[Any], named: dict[str, Any]
+    ) -> None:
+        with pytest.raises(ConfigurationError) as raised:
+            decorator(*scopes, **named)
+        assert isinstance(raised.value, ValueError)
+
+    def test_without_parentheses_is_an_error(self, decorator: Callable[..., Any]) -> None:
+        with pytest.raises(ConfigurationError, match="parentheses"):
+            decorator(view)
+
+    def test_without_parentheses_on_a_class_is_an_error(self, decorator: Callable[..., Any]) -> None:
+        with pytest.raises(ConfigurationError, match="parentheses"):
+
+            @decorator
+            class Items(MethodView):
+                pass
+
+    def test_on_a_class_is_an_error_that_names_what_to_do(self, decorator: Callable[..., Any]) -> None:
+        with pytest.raises(ConfigurationError, match=r"Items.*decorators"):
+
+            @decorator("a")
+            class Items(MethodView):
+                pass
+
+
+class TestDemands:
+    @pytest.mark.parametrize(
+        ("scopes", "named", "demand"),
+        [
+            pytest.param([], {}, Demand(), id="nothing: any valid token"),
+            pytest.param(["a", "b"], {}, Demand(frozenset("ab")), id="scopes"),
+            pytest.param(["a", "b"], {"match": "any"}, Demand(frozenset("ab"), "any"), id="any"),
+            pytest.param([], {"clients": ["x", "y"]}, Demand(clients=frozenset("xy")), id="clients"),
+            pytest.param([], {"clients": {"x"}}, Demand(clients=frozenset("x")), id="clients as a set"),
+            pytest.param(
+                [],
+                {"by_method": {"get": "a", "Post": ["a", "b"], "DELETE": []}},
+                Demand(by_method={"GET": frozenset("a"), "POST": frozenset("ab"), "DELETE": frozenset()}),
+                id="by_method, as text, list and any valid token, in any case",
+            ),
+        ],
+    )
+    def test_are_data_on_the_view(self, scopes: list[str], named: dict[str, Any], demand: Demand) -> None:
+        assert demands_of(require_scopes(*scopes, **named)(view)) == (demand,)
+
+    def test_of_stacked_guards_are_all_there_the_outer_first(self) -> None:
+        stacked = require_scopes("a")(require_scopes("b", clients=["x"])(view))
+        assert demands_of(stacked) == (Demand(frozenset("a")), Demand(frozenset("b"), clients=frozenset("x")))
+
+    def test_a_view_that_is_not_guarded_has_none(self) -> None:
+        assert demands_of(view) == ()
+
+    def test_a_guarded_view_keeps_its_name_and_docstring_and_leaves_the_original_as_it_was(self) -> None:
+        guarded = require_scopes("a")(view)
+        assert (guarded.__name__, guarded.__doc__, guarded.__wrapped__) == ("view", "A view.", view)
+        assert view() == "reached"
+
+    @pytest.mark.parametrize(
+        ("method", "scopes"),
+        [
+            pytest.param("GET", {"read"}, id="GET"),
+            pytest.param("HEAD", {"read"}, id="HEAD is covered by GET"),
+            pytest.param("get", {"read"}, id="a method in lower case, which werkzeug routes too"),
+            pytest.param("POST", {"read", "write"}, id="POST"),
+            pytest.param("DELETE", set(), id="one that needs none"),
+            pytest.param("PUT", None, id="one that is not in the map"),
+            pytest.param("OPTIONS", None, id="OPTIONS is not covered by GET"),
+            pytest.param("", None, id="empty"),
+        ],
+    )
+    def test_scopes_for_a_method(self, method: str, scopes: set[str] | None) -> None:
+        demand = Demand(
+            by_method={
+                "GET": frozenset({"read"}),
+                "POST": frozenset({"read", "write"}),
+                "DELETE": frozenset(),
+            }
+        )
+        assert demand.scopes_for(method) == scopes
+
+    def test_head_may_be_named_for_itself(self) -> None:
+        demand = Demand(by_method={"GET": frozenset({"read"}), "HEAD": frozenset({"peek"})})
+        assert demand.scopes_for("HEAD") == {"peek"}
+
+    def test_get_is_not_covered_by_head(self) -> None:
+        assert Demand(by_method={"HEAD": frozenset({"peek"})}).scopes_for("GET") is None
+
+    def test_without_a_map_scopes_are_for_every_method(self) -> None:
+        assert Demand(frozenset("a")).scopes_for("BREW") == {"a"}

@@ -1,0 +1,147 @@
+"""Refusals keep their status and challenge under frameworks that answer every HTTPException themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.views import MethodView
+
+from flask_m2m_cognito import CognitoM2M
+from flask_m2m_cognito.testing import LocalUserPool
+
+# What these frameworks import warns of what the framework will have to change.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+Make = Callable[[CognitoM2M, dict[str, Any]], Flask]
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[LocalUserPool]:
+    with LocalUserPool() as pool:
+        yield pool
+
+
+def plain(m2m: CognitoM2M, config: dict[str, Any]) -> Flask:
+    app = started(Flask("shop"), m2m, config)
+    app.get("/a")(m2m.require_scopes("shop/use")(lambda: {"reached": True}))
+    return app
+
+
+def flask_restful(m2m: CognitoM2M, config: dict[str, Any]) -> Flask:
+    from flask_restful import Api, Resource
+
+    class View(Resource):  # type: ignore[misc]
+        method_decorators = [m2m.require_scopes("shop/use")]  # noqa: RUF012
+
+        def get(self) -> dict[str, bool]:
+            return {"reached": True}
+
+    app = started(Flask("shop"), m2m, config)
+    Api(app).add_resource(View, "/a")
+    return app
+
+
+def flask_restx(m2m: CognitoM2M, config: dict[str, Any]) -> Flask:
+    from flask_restx import Api, Resource
+
+    app = started(Flask("shop"), m2m, config)
+
+    @Api(app).route("/a")
+    class View(Resource):  # type: ignore[misc]
+        @m2m.require_scopes("shop/use")
+        def get(self) -> dict[str, bool]:
+            return {"reached": True}
+
+    return app
+
+
+def flask_smorest(m2m: CognitoM2M, config: dict[str, Any]) -> Flask:
+    from flask_smorest import Api, Blueprint
+
+    versions = {"API_TITLE": "shop", "API_VERSION": "1", "OPENAPI_VERSION": "3.0.3"}
+    app = started(Flask("shop"), m2m, {**config, **versions})
+    blueprint = Blueprint("shop", __name__)
+
+    @blueprint.route("/a")
+    class View(MethodView):
+        @m2m.require_scopes("shop/use")
+        def get(self) -> dict[str, bool]:
+            return {"reached": True}
+
+    Api(app).register_blueprint(blueprint)
+    return app
+
+
+def apiflask(m2m: CognitoM2M, config: dict[str, Any]) -> Flask:
+    from apiflask import APIFlask
+
+    app = started(APIFlask("shop"), m2m, config)
+    app.get("/a")(m2m.require_scopes("shop/use")(lambda: {"reached": True}))
+    return app
+
+
+def beside_cors_and_limiter(m2m: CognitoM2M, config: dict[str, Any]) -> Flask:
+    from flask_cors import CORS
+    from flask_limiter import Limiter
+    from flask_limiter.util import get_remote_address
+
+    app = plain(m2m, config)
+    CORS(app)
+    Limiter(get_remote_address, app=app, default_limits=["1000/second"], storage_uri="memory://")
+    return app
+
+
+def started(app: Flask, m2m: CognitoM2M, config: dict[str, Any]) -> Flask:
+    app.config.update(config)
+    m2m.init_app(app)
+    return app
+
+
+@pytest.fixture(params=["not set", True, False], ids=lambda param: f"PROPAGATE_EXCEPTIONS {param}")
+def config(request: pytest.FixtureRequest, pool: LocalUserPool) -> dict[str, Any]:
+    propagate = {} if request.param == "not set" else {"PROPAGATE_EXCEPTIONS": request.param}
+    return {**pool.config(allowed_client_ids="*"), **propagate}
+
+
+@pytest.fixture(
+    params=[plain, flask_restful, flask_restx, flask_smorest, apiflask, beside_cors_and_limiter],
+    ids=lambda make: make.__name__,
+)
+def app(request: pytest.FixtureRequest, config: dict[str, Any]) -> Flask:
+    make: Make = request.param
+    return make(CognitoM2M(), config)
+
+
+def test_refusals_keep_status_and_challenge(app: Flask, pool: LocalUserPool) -> None:
+    client = app.test_client()
+    realm = 'Bearer realm="shop"'
+
+    missing = client.get("/a")
+    assert (missing.status_code, missing.headers["WWW-Authenticate"]) == (401, realm)
+
+    malformed = client.get("/a", headers={"Authorization": "Bearer"})
+    assert malformed.status_code == 400
+    assert malformed.headers["WWW-Authenticate"].startswith(f'{realm}, error="invalid_request"')
+
+    bad = client.get("/a", headers={"Authorization": "Bearer bad"})
+    assert bad.status_code == 401
+    assert bad.headers["WWW-Authenticate"].startswith(f'{realm}, error="invalid_token"')
+
+    lacking = client.get("/a", headers={"Authorization": f"Bearer {pool.token('shop/other')}"})
+    assert lacking.status_code == 403
+    assert 'error="insufficient_scope"' in lacking.headers["WWW-Authenticate"]
+    assert lacking.headers["WWW-Authenticate"].endswith('scope="shop/use"')
+
+    good = client.get("/a", headers={"Authorization": f"Bearer {pool.token('shop/use')}"})
+    assert (good.status_code, good.json) == (200, {"reached": True})
+
+
+def test_an_outage_is_503_with_retry_after(app: Flask, pool: LocalUserPool) -> None:
+    with pool.fail("jwks", status=500):
+        answer = app.test_client().get("/a", headers={"Authorization": f"Bearer {pool.token('shop/use')}"})
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert "WWW-Authenticate" not in answer.headers

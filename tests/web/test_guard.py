@@ -1,0 +1,472 @@
+"""Which requests reach a view, however it is guarded, and what the view finds there."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from flask import Blueprint, Flask, g, jsonify, request
+from flask.testing import FlaskClient
+from flask.views import MethodView, View
+
+from flask_m2m_cognito import (
+    CognitoM2M,
+    ValidatedAccessToken,
+    current_token,
+    require_scopes,
+)
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.web.conftest import MakeApp
+
+Answer = dict[str, Any]
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def caller() -> Answer:
+    return {"client": current_token.client_id, "method": request.method}
+
+
+# Defined before any extension object or application exists, as a module of views would.
+@require_scopes("inventory/read")
+def early_view() -> Answer:
+    return caller()
+
+
+def function_view(app: Flask) -> None:
+    @app.route("/items", methods=["GET", "POST"])
+    @require_scopes("inventory/read")
+    def items() -> Answer:
+        return caller()
+
+
+def view_of_the_object(app: Flask) -> None:
+    m2m = CognitoM2M()  # knows no application: the guard is found through the current one
+
+    @app.route("/items", methods=["GET", "POST"])
+    @m2m.require_scopes("inventory/read")
+    def items() -> Answer:
+        return caller()
+
+
+def view_from_a_module(app: Flask) -> None:
+    app.add_url_rule("/items", view_func=early_view, methods=["GET", "POST"])
+
+
+def async_view(app: Flask) -> None:
+    @app.route("/items", methods=["GET", "POST"])
+    @require_scopes("inventory/read")
+    async def items() -> Answer:
+        return caller()
+
+
+def partial_of_an_async_view(app: Flask) -> None:
+    async def items(client: str) -> Answer:
+        return {**caller(), "said": client}
+
+    guarded = require_scopes("inventory/read")(functools.partial(items, "x"))
+    app.add_url_rule("/items", endpoint="items", view_func=guarded, methods=["GET", "POST"])
+
+
+def methods_of_a_class(app: Flask) -> None:
+    class Items(MethodView):
+        @require_scopes("inventory/read")
+        def get(self) -> Answer:
+            return caller()
+
+        @require_scopes("inventory/read")
+        def post(self) -> Answer:
+            return caller()
+
+    app.add_url_rule("/items", view_func=Items.as_view("items"))
+
+
+def async_methods_of_a_class(app: Flask) -> None:
+    class Items(MethodView):
+        @require_scopes("inventory/read")
+        async def get(self) -> Answer:
+            return caller()
+
+        @require_scopes("inventory/read")
+        async def post(self) -> Answer:
+            return caller()
+
+    app.add_url_rule("/items", view_func=Items.as_view("items"))
+
+
+def decorators_of_a_class(app: Flask) -> None:
+    class Items(View):
+        decorators = [require_scopes("inventory/read")]  # noqa: RUF012 - as Flask's documentation has it
+        methods = ["GET", "POST"]  # noqa: RUF012
+
+        def dispatch_request(self) -> Answer:
+            return caller()
+
+    app.add_url_rule("/items", view_func=Items.as_view("items"))
+
+
+def view_of_a_blueprint(app: Flask) -> None:
+    blueprint = Blueprint("stock", __name__)
+
+    @blueprint.route("/items", methods=["GET", "POST"])
+    @require_scopes("inventory/read")
+    def items() -> Answer:
+        return caller()
+
+    app.register_blueprint(blueprint)
+
+
+def before_request(app: Flask) -> None:
+    blueprint = Blueprint("stock", __name__)
+    blueprint.before_request(require_scopes("inventory/read")(lambda: None))
+    blueprint.route("/items", methods=["GET", "POST"])(caller)
+    app.register_blueprint(blueprint)
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        pytest.param(function_view, id="a function view"),
+        pytest.param(view_of_the_object, id="a function view by the object's decorator"),
+        pytest.param(view_from_a_module, id="a view that was defined before any extension object"),
+        pytest.param(async_view, id="an async view"),
+        pytest.param(partial_of_an_async_view, id="a partial of an async view"),
+        pytest.param(methods_of_a_class, id="methods of a MethodView"),
+        pytest.param(async_methods_of_a_class, id="async methods of a MethodView"),
+        pytest.param(decorators_of_a_class, id="decorators of a View"),
+        pytest.param(view_of_a_blueprint, id="a view of a blueprint"),
+        pytest.param(before_request, id="before_request of a blueprint"),
+    ],
+)
+class TestEveryWayToGuard:
+    @pytest.fixture
+    def client(self, app: Flask, guard: Callable[[Flask], None]) -> FlaskClient:
+        guard(app)
+        return app.test_client()
+
+    def test_a_good_token_reaches_the_view(self, client: FlaskClient, local_pool: LocalUserPool) -> None:
+        token = local_pool.token("inventory/read", "billing")
+        for method in ("GET", "POST", "GET"):
+            answer = client.open("/items", method=method, headers=bearer(token))
+            assert (answer.status_code, answer.json["client"], answer.json["method"]) == (
+                200,
+                "billing",
+                method,
+            )
+
+    def test_no_token_does_not(self, client: FlaskClient) -> None:
+        for method in ("GET", "POST", "HEAD"):
+            assert client.open("/items", method=method).status_code == 401
+
+    def test_a_token_with_other_scopes_does_not(self, client: FlaskClient, local_pool: LocalUserPool) -> None:
+        answer = client.get("/items", headers=bearer(local_pool.token("inventory/write")))
+        assert (answer.status_code, answer.json["reason"]) == (403, "insufficient_scope")
+
+    def test_an_automatic_options_needs_no_token(
+        self, client: FlaskClient, guard: Callable[[Flask], None]
+    ) -> None:
+        answer = client.options("/items")
+        if guard is before_request:
+            # This one runs for OPTIONS too: protect() is what lets a preflight pass.
+            assert answer.status_code == 401
+        else:
+            assert (answer.status_code, answer.data) == (200, b"")
+
+
+def reached(app: Flask, *scopes: str, method: str = "GET", token: str, **demand: Any) -> str:
+    """``"reached"``, or why not, of a view that demands this."""
+    app.route("/a", methods=["GET", "POST", "PUT"])(
+        require_scopes(*scopes, **demand)(lambda: {"reason": "reached"})
+    )
+    answer = app.test_client().open("/a", method=method, headers=bearer(token))
+    return str(answer.json["reason"]) if answer.data else {200: "reached"}.get(answer.status_code, "refused")
+
+
+class TestDemands:
+    @pytest.mark.parametrize(
+        ("match", "scopes", "reason"),
+        [
+            pytest.param("all", "a b", "reached", id="all of all"),
+            pytest.param("all", "a b c", "reached", id="more than all"),
+            pytest.param("all", "a", "insufficient_scope", id="one of all"),
+            pytest.param("any", "a", "reached", id="one of any"),
+            pytest.param("any", "c", "insufficient_scope", id="another of any"),
+        ],
+    )
+    def test_match(self, app: Flask, local_pool: LocalUserPool, match: str, scopes: str, reason: str) -> None:
+        assert reached(app, "a", "b", match=match, token=local_pool.token(scopes)) == reason
+
+    @pytest.mark.parametrize(
+        ("token", "reason"),
+        [
+            pytest.param({"scopes": "x/y"}, "reached", id="with scopes"),
+            pytest.param({"scope": ""}, "reached", id="without scopes"),
+            pytest.param({"expires_in": -60}, "expired", id="that has expired"),
+        ],
+    )
+    def test_no_scopes_is_any_valid_token(
+        self, app: Flask, local_pool: LocalUserPool, token: dict[str, Any], reason: str
+    ) -> None:
+        assert reached(app, token=local_pool.token(**token)) == reason
+
+    @pytest.mark.parametrize(
+        ("client_id", "scopes", "reason"),
+        [
+            pytest.param("billing", "a", "reached", id="one that may"),
+            pytest.param("stranger", "a", "client_not_allowed", id="one that may not"),
+            pytest.param("stranger", "b", "client_not_allowed", id="one that may not and lacks the scope"),
+            pytest.param("billing", "b", "insufficient_scope", id="one that may and lacks the scope"),
+        ],
+    )
+    def test_clients(
+        self, app: Flask, local_pool: LocalUserPool, client_id: str, scopes: str, reason: str
+    ) -> None:
+        token = local_pool.token(scopes, client_id)
+        assert reached(app, "a", clients=["billing", "reports"], token=token) == reason
+
+    @pytest.mark.parametrize(
+        ("method", "scopes", "reason"),
+        [
+            pytest.param("GET", "read", "reached", id="GET with its scope"),
+            pytest.param("HEAD", "read", "reached", id="HEAD with GET's scope"),
+            pytest.param("HEAD", "write", "refused", id="HEAD without it"),
+            pytest.param("GET", "write", "insufficient_scope", id="GET with another method's scope"),
+            pytest.param("POST", "read", "insufficient_scope", id="POST with GET's scope"),
+            pytest.param("POST", "write", "reached", id="POST with one of any"),
+            pytest.param("PUT", "read write", "method_not_allowed", id="a method that is not in the map"),
+        ],
+    )
+    def test_by_method(
+        self, app: Flask, local_pool: LocalUserPool, method: str, scopes: str, reason: str
+    ) -> None:
+        demand: Any = {"by_method": {"get": "read", "POST": ["write", "admin"]}, "match": "any"}
+        assert reached(app, method=method, token=local_pool.token(scopes), **demand) == reason
+
+    def test_a_method_that_is_not_in_the_map_is_still_401_without_a_token(self, app: Flask) -> None:
+        assert reached(app, method="PUT", by_method={"GET": "read"}, token="nonsense") == "malformed"
+
+    @pytest.mark.parametrize(
+        ("scopes", "lacked"),
+        [
+            pytest.param("a b", None, id="both"),
+            pytest.param("a", "b", id="the outer's alone"),
+            pytest.param("b", "a", id="the inner's alone"),
+        ],
+    )
+    def test_stacked_guards_both_hold(
+        self, app: Flask, local_pool: LocalUserPool, scopes: str, lacked: str | None
+    ) -> None:
+        app.route("/a")(require_scopes("a")(require_scopes("b")(caller)))
+        answer = app.test_client().get("/a", headers=bearer(local_pool.token(scopes)))
+        if lacked is None:
+            assert answer.status_code == 200
+        else:
+            assert answer.www_authenticate.parameters["scope"] == lacked
+
+    def test_the_applications_own_demands_come_before_the_views(
+        self, make_app: MakeApp, local_pool: LocalUserPool
+    ) -> None:
+        app = make_app(REQUIRED_SCOPES=["base"], TOKEN_CHECK=lambda token: "tenant" not in token.claims)
+        token = local_pool.token("base", tenant="x")
+        assert reached(app, "extra", token=token) == "rejected_by_check"
+
+    def test_its_token_check_runs_before_the_views_scopes_and_after_its_own(
+        self, make_app: MakeApp, local_pool: LocalUserPool
+    ) -> None:
+        seen: list[ValidatedAccessToken] = []
+        app = make_app(REQUIRED_SCOPES=["base"], TOKEN_CHECK=seen.append)
+        app.route("/a")(require_scopes("extra")(caller))
+        client = app.test_client()
+        for scopes, checked in (("other", 0), ("base", 1), ("base extra", 2)):
+            client.get("/a", headers=bearer(local_pool.token(scopes)))
+            assert len(seen) == checked
+
+
+class TestWhatTheViewFinds:
+    def test_the_token_and_its_claims(self, app: Flask, local_pool: LocalUserPool) -> None:
+        found: list[Any] = []
+
+        @app.get("/a")
+        @require_scopes()
+        def view() -> Any:
+            assert g.m2m_token == current_token
+            assert g.m2m_claims is g.m2m_token.claims
+            assert current_token.has_scopes("b", "a")
+            assert bool(current_token)
+            found.append(g.m2m_token)
+            return jsonify(g.m2m_claims)
+
+        answer = app.test_client().get("/a", headers=bearer(local_pool.token("a b", "billing", tenant="x")))
+        assert type(found[0]) is ValidatedAccessToken
+        assert found[0].scopes == {"a", "b"}
+        assert answer.json["tenant"] == "x"
+
+    def test_claims_that_a_view_changes_do_not_reach_another_request(
+        self, app: Flask, local_pool: LocalUserPool
+    ) -> None:
+        @app.get("/a")
+        @require_scopes()
+        def view() -> Any:
+            before = jsonify(g.m2m_claims)
+            g.m2m_claims["roles"].append("admin")
+            g.m2m_claims["more"] = True
+            return before
+
+        headers, client = bearer(local_pool.token(roles=["reader"])), app.test_client()
+        first, second = (client.get("/a", headers=headers).json for _ in range(2))
+        assert first == second
+
+    def test_current_token_is_false_where_no_guard_was(self, app: Flask) -> None:
+        app.get("/a")(lambda: {"has_token": bool(current_token)})
+        assert app.test_client().get("/a").json == {"has_token": False}
+        assert not current_token
+        with app.app_context(), pytest.raises(RuntimeError, match="not guarded"):
+            _ = current_token.client_id
+
+    def test_a_request_without_a_token_is_401_though_one_before_it_shared_its_context(
+        self, app: Flask, local_pool: LocalUserPool
+    ) -> None:
+        app.get("/a")(require_scopes()(caller))
+        client = app.test_client()
+        with app.app_context():
+            assert client.get("/a", headers=bearer(local_pool.token())).status_code == 200
+            assert client.get("/a").status_code == 401
+            assert not g.get("m2m_token")
+            assert not current_token
+
+    def test_requests_at_once_find_each_their_own(self, app: Flask, local_pool: LocalUserPool) -> None:
+        together = threading.Barrier(8)
+
+        @app.get("/a")
+        @require_scopes()
+        def view() -> str:
+            together.wait(5)
+            return current_token.client_id
+
+        def called_by(client_id: str) -> str:
+            headers = bearer(local_pool.token(client_id=client_id))
+            return app.test_client().get("/a", headers=headers).text
+
+        ids = [f"client-{number}" for number in range(8)]
+        with ThreadPoolExecutor(8) as threads:
+            assert list(threads.map(called_by, ids)) == ids
+        assert local_pool.count("jwks") == 1
+
+
+class TestApplications:
+    def test_one_object_serves_applications_with_settings_of_their_own(
+        self, local_pool: LocalUserPool
+    ) -> None:
+        m2m = CognitoM2M()
+        view = m2m.require_scopes()(caller)
+        apps = []
+        for allowed in ("billing", "reports"):
+            app = Flask(allowed)
+            app.config.update(local_pool.config(ALLOWED_CLIENT_IDS=[allowed]))
+            m2m.init_app(app)
+            app.add_url_rule("/a", view_func=view)
+            apps.append(app)
+        statuses = [
+            app.test_client().get("/a", headers=bearer(local_pool.token(client_id=client_id))).status_code
+            for app in apps
+            for client_id in ("billing", "reports")
+        ]
+        assert statuses == [200, 403, 403, 200]
+
+    def test_a_guarded_view_of_an_application_without_the_extension_is_an_error_and_not_open(self) -> None:
+        app = Flask("bare")
+        app.testing = True
+        app.get("/a")(require_scopes()(caller))
+        with pytest.raises(RuntimeError, match="init_app"):
+            app.test_client().get("/a")
+
+    def test_a_guarded_view_without_a_trusted_pool_is_an_error_and_not_open(
+        self, local_pool: LocalUserPool
+    ) -> None:
+        config = {
+            key: value
+            for key, value in local_pool.config().items()
+            if not key.endswith(("USER_POOL_ID", "ISSUER", "JWKS_URL"))
+        }
+        app = Flask("caller")
+        app.config.update(config, TESTING=True)
+        CognitoM2M(app)
+        app.get("/a")(require_scopes()(caller))
+        with pytest.raises(RuntimeError, match="USER_POOL_ID"):
+            app.test_client().get("/a")
+
+    def test_a_second_object_on_one_application_is_an_error(self, app: Flask) -> None:
+        with pytest.raises(RuntimeError):
+            CognitoM2M(app)
+
+
+class TestHeader:
+    @pytest.mark.parametrize(
+        ("value", "status"),
+        [
+            pytest.param("Bearer {}", 200, id="as the RFC writes it"),
+            pytest.param("bearer {}", 200, id="scheme in lower case"),
+            pytest.param("Bearer  {} ", 200, id="more spaces"),
+            pytest.param("Bearer {},Bearer {}", 400, id="two joined by the server"),
+            pytest.param("Basic eDp5, Bearer {}", 400, id="hidden behind Basic"),
+            pytest.param("Bearer", 400, id="the scheme alone"),
+            pytest.param("Bearer {}\t", 400, id="a tab at the end"),
+            pytest.param("Bearer é{}", 400, id="a letter that is not ASCII"),
+            pytest.param("Basic eDp5", 401, id="Basic"),
+            pytest.param("{}", 401, id="no scheme"),
+        ],
+    )
+    @pytest.mark.parametrize("is_known", [False, True], ids=["a new token", "a remembered token"])
+    def test_statuses(
+        self, app: Flask, local_pool: LocalUserPool, value: str, status: int, is_known: bool
+    ) -> None:
+        app.get("/a")(require_scopes()(caller))
+        token, client = local_pool.token(), app.test_client()
+        if is_known:
+            assert client.get("/a", headers=bearer(token)).status_code == 200
+        # Not through the test client's headers: werkzeug would strip and join.
+        environ = {"HTTP_AUTHORIZATION": value.replace("{}", token).encode().decode("latin-1")}
+        assert client.get("/a", environ_overrides=environ).status_code == status
+
+    def test_two_headers_are_400(self, app: Flask, local_pool: LocalUserPool) -> None:
+        app.get("/a")(require_scopes()(caller))
+        header = ("Authorization", f"Bearer {local_pool.token()}")
+        answer = app.test_client().get("/a", headers=[header, header])
+        assert (answer.status_code, answer.json["reason"]) == (400, "bad_header")
+
+    def test_more_than_8_kib_are_400_and_not_looked_at(self, app: Flask, local_pool: LocalUserPool) -> None:
+        app.get("/a")(require_scopes()(caller))
+        for token in (local_pool.token(padding="x" * 8192), "a" * 8186):
+            answer = app.test_client().get("/a", headers=bearer(token))
+            assert (answer.status_code, answer.json["reason"]) == (400, "bad_header")
+        assert local_pool.count() == 0
+
+    def test_a_token_in_the_query_or_the_body_is_not_looked_at(
+        self, app: Flask, local_pool: LocalUserPool
+    ) -> None:
+        app.post("/a")(require_scopes()(caller))
+        token = {"access_token": local_pool.token()}
+        answer = app.test_client().post("/a", query_string=token, data=token)
+        assert (answer.status_code, answer.json["reason"]) == (401, "missing_token")
+
+    def test_another_header_may_carry_it_and_then_authorization_is_not_looked_at(
+        self, make_app: MakeApp, local_pool: LocalUserPool
+    ) -> None:
+        app = make_app(HEADER_NAME="X-Service-Authorization")
+        app.get("/a")(require_scopes()(caller))
+        client, value = app.test_client(), f"Bearer {local_pool.token()}"
+        answers = [
+            client.get("/a", headers=headers).status_code
+            for headers in (
+                {"X-Service-Authorization": value},
+                {"X-Service-Authorization": value, "Authorization": "Bearer nonsense"},
+                {"Authorization": value},
+            )
+        ]
+        assert answers == [200, 200, 401]
