@@ -6,10 +6,11 @@ import functools
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from . import signals
 from .events import Events
 from .exceptions import ConfigurationError
 from .health import health_of
@@ -36,7 +37,7 @@ from .web.cache_backend import (
     shares_with_others,
     unpickles,
 )
-from .web.guard import Guard, PrincipalLoader
+from .web.guard import Guard, HasPrincipalLoader
 from .web.metadata import metadata_url, serve_metadata
 from .web.problems import TokenUnavailableProblem, Wording
 
@@ -58,11 +59,13 @@ class AppM2M:
         settings: what was read from the application's config.
         guard: lets requests in; ``None`` without a user pool.
         sources: the token sources of its clients.
+        owner: the CognitoM2M that was initialised with the application.
     """
 
     settings: Settings
     guard: Guard | None
     sources: TokenSources
+    owner: object = field(repr=False)
     _validator: CognitoAccessTokenValidator | None = field(repr=False)
     _clients: Mapping[ClientName, CognitoM2MClient] = field(repr=False)
     _requests: Mapping[ClientName, RequestCount] = field(repr=False)
@@ -138,14 +141,14 @@ def app_parts_from(
     app: Flask,
     settings: Settings,
     cache: Cache | None,
-    principal_loader: Callable[[], PrincipalLoader | None] = lambda: None,
+    owner: HasPrincipalLoader,
 ) -> AppM2M:
     """The parts of ``app``.
 
     Raises:
         ConfigurationError: the pinned keys are of no use.
     """
-    return _Assembly(app, settings, cache, principal_loader).parts()
+    return _Assembly(app, settings, cache, owner).parts()
 
 
 class _Assembly:
@@ -156,10 +159,10 @@ class _Assembly:
         app: Flask,
         settings: Settings,
         cache: Cache | None,
-        principal_loader: Callable[[], PrincipalLoader | None],
+        owner: HasPrincipalLoader,
     ) -> None:
         self._app = app
-        self._principal_loader = principal_loader
+        self._owner = owner
         self._settings = settings
         self._cache = cache
         self._events = Events(app)
@@ -187,6 +190,7 @@ class _Assembly:
             sources=TokenSources(
                 {name: each.scopes for name, each in settings.clients.items()}, self._token_source
             ),
+            owner=self._owner,
             _validator=validator,
             _clients=self._clients,
             _requests=self._requests,
@@ -200,8 +204,9 @@ class _Assembly:
             self._wording,
             self._settings.header_name,
             on_accepted=self._events.token_accepted,
+            listeners=signals.token_accepted.receivers,
             on_rejected=self._events.token_rejected,
-            principal_loader=self._principal_loader,
+            owner=self._owner,
         )
 
     def _validator(self) -> CognitoAccessTokenValidator:

@@ -24,8 +24,7 @@ class Events:
 
     def token_accepted(self, token: ValidatedAccessToken) -> None:
         """A guard let a request in."""
-        if signals.token_accepted.receivers:
-            signals.send(signals.token_accepted, self._app, token=token)
+        signals.send(signals.token_accepted, self._app, token=token)
 
     def token_rejected(self, rejection: Rejection) -> None:
         """A guard refused a request."""

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flask import Flask, current_app
 
-from .app_parts import AppM2M, app_parts_from
 from .inbound.validator import CognitoAccessTokenValidator
 from .outbound.bearer_auth import BearerAuth, bearer_auth
 from .outbound.token_endpoint import CognitoM2MClient
 from .outbound.token_source import TokenSource
 from .outbound.token_sources import ClientName, Scopes
-from .settings import settings_from
 from .web.demand import ByMethod
 from .web.guard import EXTENSION, PrincipalLoader, optional_token, require_scopes
 from .web.health_views import health_blueprint_of
@@ -26,6 +24,8 @@ if TYPE_CHECKING:
     import requests
     from flask import Blueprint
     from flask_caching import Cache
+
+    from .app_parts import AppM2M
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -51,7 +51,8 @@ class CognitoM2M:
     def __init__(self, app: Flask | None = None, *, cache: Cache | None = None) -> None:
         self._cache = cache
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
-        self._loader: PrincipalLoader | None = None
+        #: What turns a token into the application's own object, see :meth:`principal_loader`.
+        self.loader: PrincipalLoader | None = None
         if app is not None:
             self.init_app(app)
 
@@ -64,8 +65,12 @@ class CognitoM2M:
         """
         if EXTENSION in app.extensions:
             raise RuntimeError(f"The application {app.name!r} has a CognitoM2M already.")
+        # What only an application that is being made needs, does not slow down the import.
+        from .app_parts import app_parts_from
+        from .settings import settings_from
+
         settings = settings_from(app.config, app_name=app.name)
-        app.extensions[EXTENSION] = app_parts_from(app, settings, self._cache, lambda: self._loader)
+        app.extensions[EXTENSION] = app_parts_from(app, settings, self._cache, self)
         self._apps.add(app)
 
     # -- tokens that come in -----------------------------------------------------------------
@@ -125,7 +130,7 @@ class CognitoM2M:
         Called once a request with the :class:`ValidatedAccessToken`, after every check; what it gives
         is on ``g.m2m_principal``. It may refuse the request by ``abort(403)``.
         """
-        self._loader = loader
+        self.loader = loader
         return loader
 
     def openapi(self, document: Mapping[str, Any], app: Flask | None = None) -> dict[str, Any]:
@@ -158,7 +163,10 @@ class CognitoM2M:
             ConfigurationError: there is no such client, or that is not a scope.
             RuntimeError: outside an application context, with several applications or none.
         """
-        return self._here().token(scopes, client=client)
+        sources = self._here().sources
+        if scopes is None and client is None and sources.default is not None:
+            return sources.default.token()
+        return sources.source(scopes, client).token()
 
     def auth(self, scopes: Scopes = None, *, client: ClientName = None, retry_401: bool = True) -> BearerAuth:
         """An ``auth=`` for requests and httpx that puts a fresh token on each request.
@@ -233,10 +241,10 @@ class CognitoM2M:
         Raises:
             RuntimeError: this object was not initialised with it.
         """
-        parts = app.extensions.get(EXTENSION)
-        if parts is None:
+        parts: AppM2M | None = app.extensions.get(EXTENSION)
+        if parts is None or parts.owner is not self:
             raise RuntimeError(f"CognitoM2M was not initialised with the application {app.name!r}.")
-        return cast("AppM2M", parts)
+        return parts
 
     def _here(self) -> AppM2M:
         """The parts of the application of this context, else of the only one."""
@@ -244,7 +252,8 @@ class CognitoM2M:
             app = _current_app()
         except RuntimeError:
             app = self._only_app()
-        return self.for_app(app)
+        parts: AppM2M | None = app.extensions.get(EXTENSION)
+        return parts if parts is not None and parts.owner is self else self.for_app(app)
 
     def _only_app(self) -> Flask:
         apps = list(self._apps)

@@ -7,6 +7,8 @@ from typing import Any
 
 from .remote.freshness import Observer, Refreshed, RefreshFailed
 
+_MOST_TROUBLES = 10
+
 _logger = logging.getLogger("flask_m2m_cognito")
 
 
@@ -19,17 +21,19 @@ def refresh_log(what: str, event_prefix: str, **fields: str | None) -> Observer:
         fields: more fields of the record.
     """
 
-    was_pinned = False
+    told: set[object] = set()
 
     def observe(event: Refreshed[Any] | RefreshFailed) -> None:
-        nonlocal was_pinned
-        turned_pinned = isinstance(event, RefreshFailed) and event.source == "pinned" and not was_pinned
-        was_pinned = isinstance(event, RefreshFailed) and event.source == "pinned"
         if isinstance(event, Refreshed):
+            told.clear()
             if event.recovered:
                 extra = {"event": f"{event_prefix}-recovered", **fields}
                 _logger.info("Recovered: %s could be fetched again.", what, extra=extra)
-        elif event.count == 1 or turned_pinned:
+            return
+        # Once for each kind of trouble: a wrong secret may come to light after an outage.
+        trouble = (getattr(event.error, "error_code", None), event.source == "pinned")
+        if trouble not in told and len(told) < _MOST_TROUBLES:
+            told.add(trouble)
             _logger.warning(
                 "Can't fetch %s (%s): %s. Next try in %.0f s.",
                 what,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 import json
-import re
 from typing import Any, NoReturn
 
 MOST_VALUES = 4096
 """Commas and brackets in a text that is still read: what it says costs the reader more than its length."""
 
-_BASE64URL = re.compile(rb"[A-Za-z0-9_-]*")
+_BASE64URL = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_TO_BASE64 = bytes.maketrans(b"-_", b"+/")
+_LAST_CHARACTERS = {2: frozenset(b"AQgw"), 3: frozenset(b"AEIMQUYcgkosw048")}
+_PADDING = {2: b"==", 3: b"="}
 _MOST_DIGITS = 40
 
 
@@ -24,12 +26,7 @@ def parse_object(text: bytes, most_values: int = MOST_VALUES) -> dict[str, Any]:
     if text.count(b",") + text.count(b"[") + text.count(b"{") > most_values:
         raise ValueError("says too much")
     try:
-        value = json.loads(
-            text.decode("utf-8"),
-            object_pairs_hook=_object,
-            parse_constant=_no_constant,
-            parse_int=_whole_number,
-        )
+        value = _DECODER.decode(text.decode("utf-8"))
     except RecursionError:
         raise ValueError("nests too deep") from None
     if not isinstance(value, dict):
@@ -43,12 +40,16 @@ def decode_base64url(text: bytes) -> bytes:
     Raises:
         ValueError: padding, another alphabet, a length that can't be, or bits that say nothing.
     """
-    if _BASE64URL.fullmatch(text) is None or len(text) % 4 == 1:
+    last = len(text) % 4
+    # translate takes out what is allowed, in a fourth of the time of a pattern.
+    if last == 1 or text.translate(None, _BASE64URL):
         raise ValueError("is not base64url")
-    content = base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4))
-    if len(text) % 4 and base64.urlsafe_b64encode(content).rstrip(b"=") != text:
+    if not last:
+        return binascii.a2b_base64(text.translate(_TO_BASE64))
+    # The last character has two or four bits too many, which must be 0.
+    if text[-1] not in _LAST_CHARACTERS[last]:
         raise ValueError("is not canonical base64url")
-    return content
+    return binascii.a2b_base64(text.translate(_TO_BASE64) + _PADDING[last])
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _whole_number(digits: str) -> int:
-    # Reading them takes time that grows with their square.
+    # Reading many takes time that grows with their square.
     if len(digits) > _MOST_DIGITS:
         raise ValueError("has a number that is too long")
     return int(digits)
@@ -67,3 +68,6 @@ def _whole_number(digits: str) -> int:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"has {name}")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant, parse_int=_whole_number)

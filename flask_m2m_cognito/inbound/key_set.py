@@ -54,10 +54,6 @@ class KeySet:
         """The ids of its keys."""
         return tuple(self._by_kid)
 
-    def any(self) -> VerificationKey:
-        """One of its keys; it has at least one."""
-        return next(iter(self._by_kid.values()))
-
     def to_document(self) -> dict[str, Any]:
         """A JWKS with just these keys (RFC 7517, section 5)."""
         return {

@@ -5,72 +5,33 @@ What verify finds is remembered, see ``verified_tokens``; check is what every re
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Any
 
-from ..exceptions import InsufficientScopeError, KeysUnavailableError, Reason, TokenValidationError
-from ..scopes import ScopeMatch, check_match, has_scopes, parse_scopes
+from ..exceptions import KeysUnavailableError, TokenValidationError
+from ..scopes import ScopeMatch, check_match, has_scopes
 from .key_set import VerificationKey
 from .key_source import TrustedPool, trusted_pool_from
-from .unverified_token import UnverifiedToken, take_apart
+from .unverified_token import UnverifiedToken, VerifiedHeaders, take_apart
 from .user_pool import user_pool_from
-from .validated_access_token import ValidatedAccessToken
+from .validated_access_token import ValidatedAccessToken, token_from
+from .verified_token import (
+    BAD_SIGNATURE,
+    CLIENT_NOT_ALLOWED,
+    REJECTED,
+    UNKNOWN_KEY,
+    WRONG_AUDIENCE,
+    WRONG_ISSUER,
+    VerifiedToken,
+    insufficient_scope,
+    refused,
+)
 from .verified_tokens import VerifiedTokens
 
 AllowedClients = Collection[str] | Callable[[str], bool] | None
 
 _logger = logging.getLogger("flask_m2m_cognito.auth")
-
-
-class VerifiedToken:
-    """A token that its pool's key has signed; its claims may be believed but are not checked.
-
-    Attributes:
-        key: the object that verified it: while it is in the key set, the signature need not be looked at.
-        flaw: the first check that its claims fail at any time and for anyone, if they do.
-    """
-
-    __slots__ = (
-        "_claims",
-        "_payload",
-        "client_id",
-        "expires_at",
-        "flaw",
-        "key",
-        "not_before",
-        "scopes",
-        "trusted",
-        "used",
-    )
-
-    def __init__(
-        self, trusted: TrustedPool, key: VerificationKey, unverified: UnverifiedToken, machines_only: bool
-    ) -> None:
-        claims = unverified.claims
-        self.trusted = trusted
-        self.key = key
-        self.used = False
-        # Flat claims are copied for each request; others are parsed anew, so that no request
-        # can reach into another's.
-        is_flat = not any(isinstance(value, (dict, list)) for value in claims.values())
-        self._claims = claims if is_flat else None
-        self._payload = None if is_flat else unverified.payload
-        self.client_id: str = claims.get("client_id", "")
-        self.scopes = _scopes_in(claims)
-        self.expires_at = _time_in(claims, "exp")
-        self.not_before = _time_in(claims, "nbf") if "nbf" in claims else -math.inf
-        self.flaw = _flaw_in(claims, machines_only)
-
-    def claims(self) -> dict[str, Any]:
-        """Its claims, the caller's own."""
-        if self._claims is not None:
-            return self._claims.copy()
-        parsed: dict[str, Any] = json.loads(self._payload or b"{}")
-        return parsed
 
 
 class CognitoAccessTokenValidator:
@@ -138,6 +99,7 @@ class CognitoAccessTokenValidator:
         self.machine_tokens_only = machine_tokens_only
         self.token_check = token_check
         self._memory: VerifiedTokens[VerifiedToken] = VerifiedTokens(verified_tokens)
+        self._headers = VerifiedHeaders()
         self._by_issuer = {issuer: trusted for trusted in self.pools for issuer in trusted.pool.issuers}
         self._wall = wall
         self._monotonic = monotonic
@@ -174,10 +136,11 @@ class CognitoAccessTokenValidator:
         """
         if not isinstance(token, str):
             token = token.decode("ascii", "replace") if isinstance(token, bytes) else ""
-        verified = self.remembered(token)
+        digest = self._memory.digest(token)
+        verified = self._remembered(digest)
         if verified is None:
-            verified = self._verify_signature(take_apart(token))
-            self._memory.put(self._memory.digest(token), verified)
+            verified = self._verify_signature(take_apart(token, self._headers))
+            self._memory.put(digest, verified)
         return verified
 
     def remembered(self, token: str) -> VerifiedToken | None:
@@ -186,9 +149,17 @@ class CognitoAccessTokenValidator:
         Raises:
             KeysUnavailableError: no key set is usable any more.
         """
-        verified = self._memory.get(self._memory.digest(token))
-        if verified is None or verified.trusted.keys.get().get(verified.key.kid) is not verified.key:
+        return self._remembered(self._memory.digest(token))
+
+    def _remembered(self, digest: bytes) -> VerifiedToken | None:
+        verified = self._memory.get(digest)
+        if verified is None:
             return None
+        keys = verified.keys_now()
+        if keys is not verified.key_set:
+            if keys.get(verified.key.kid) is not verified.key:
+                return None
+            verified.key_set = keys
         verified.used = True
         return verified
 
@@ -198,18 +169,12 @@ class CognitoAccessTokenValidator:
         Raises:
             TokenValidationError: as :meth:`validate`.
         """
-        now, leeway, flaw = self._wall(), self.leeway, verified.flaw
-        if flaw is not None and flaw in _FLAWS_BEFORE_TIMES:
-            raise _refused(flaw, verified)
-        if now >= verified.expires_at + leeway:
-            raise _refused(_EXPIRED, verified)
-        if now < verified.not_before - leeway:
-            raise _refused(_NOT_YET_VALID, verified)
-        if flaw is not None:
-            raise _refused(flaw, verified)
+        now = self._wall()
+        if verified.flaw is not None or not verified.valid_from <= now < verified.valid_until:
+            raise verified.refused(verified.flaw_at(now))
         if self.allowed_client_ids is not None and not self._is_allowed(verified.client_id):
-            raise _refused(_CLIENT_NOT_ALLOWED, verified)
-        token = ValidatedAccessToken(verified.client_id, verified.scopes, verified.claims())
+            raise verified.refused(CLIENT_NOT_ALLOWED)
+        token = token_from(verified.client_id, verified.scopes, verified.claims())
         if self.audience is not None:
             self._check_audience(token, verified)
         if self.required_scopes and not has_scopes(token.scopes, self.required_scopes, self.scope_match):
@@ -221,24 +186,23 @@ class CognitoAccessTokenValidator:
     def _verify_signature(self, unverified: UnverifiedToken) -> VerifiedToken:
         trusted = self._by_issuer.get(unverified.issuer)
         if trusted is None:
-            raise _refused(_WRONG_ISSUER, kid=unverified.kid)
-        key = self._key_for(unverified, trusted)
+            raise refused(WRONG_ISSUER, unverified.kid)
+        key = self._key_for(unverified.kid, trusted)
         if not key.has_signed(unverified.signing_input, unverified.signature):
-            raise _refused(_BAD_SIGNATURE, kid=unverified.kid, trusted=trusted)
-        return VerifiedToken(trusted, key, unverified, self.machine_tokens_only)
+            raise refused(BAD_SIGNATURE, unverified.kid, trusted)
+        self._headers.add(unverified)
+        return VerifiedToken(trusted, key, unverified, self.machine_tokens_only, self.leeway)
 
-    def _key_for(self, unverified: UnverifiedToken, trusted: TrustedPool) -> VerificationKey:
-        """The key with the token's id, after at most one download for one that is not known."""
-        started, kid = self._monotonic(), unverified.kid
+    def _key_for(self, kid: str, trusted: TrustedPool) -> VerificationKey:
+        """The key with this id, after at most one download for one that is not known."""
+        started = self._monotonic()
         keys = trusted.keys.get()
         key = keys.get(kid) or trusted.keys.renew(keys, since=started).get(kid)
         if key is not None:
             return key
         failure = trusted.keys.state.failure
         if failure is None:
-            # Takes as long as for a key that is known: the time of the answer is not to tell which are.
-            keys.any().has_signed(unverified.signing_input, unverified.signature)
-            raise _refused(_UNKNOWN_KEY, kid=kid, trusted=trusted)
+            raise refused(UNKNOWN_KEY, kid, trusted)
         # The key may be new and the token good.
         raise KeysUnavailableError(
             "The key of this access token is not known, and newer keys can't be had at the moment.",
@@ -256,7 +220,7 @@ class CognitoAccessTokenValidator:
         aud = token.aud
         said = [aud] if isinstance(aud, str) else aud if isinstance(aud, list) else []
         if wanted.isdisjoint(each for each in said if isinstance(each, str)):
-            raise _refused(_WRONG_AUDIENCE, verified)
+            raise verified.refused(WRONG_AUDIENCE)
 
     def _run_token_check(
         self,
@@ -272,87 +236,14 @@ class CognitoAccessTokenValidator:
         except Exception as error:
             cause = error
             if not isinstance(error, TokenValidationError):
-                _logger.warning("TOKEN_CHECK raised %s: the token is refused.", type(error).__name__)
-        raise _refused(_REJECTED, verified) from cause
-
-
-def insufficient_scope(
-    held: frozenset[str], required: frozenset[str], match: ScopeMatch
-) -> InsufficientScopeError:
-    """The error for a token that lacks all, or any, of ``required``."""
-    text = (
-        "The access token lacks one or more required scopes."
-        if match == "all"
-        else "The access token has none of the required scopes."
-    )
-    return InsufficientScopeError(text, token_scopes=held, required_scopes=required)
-
-
-Flaw = tuple[Reason, str]
-
-_EXPIRED: Flaw = ("expired", "The access token has expired.")
-_NOT_YET_VALID: Flaw = ("not_yet_valid", "The access token is not valid yet.")
-_WRONG_ISSUER: Flaw = ("wrong_issuer", "The access token is from another issuer.")
-_UNKNOWN_KEY: Flaw = ("unknown_key", "The access token is signed by a key that its issuer does not have.")
-_BAD_SIGNATURE: Flaw = ("bad_signature", "The access token's signature is not good.")
-_WRONG_TOKEN_USE: Flaw = ("wrong_token_use", "The token is not an access token.")
-_BAD_TIMES: Flaw = ("malformed", "The access token's exp, iat or nbf is missing or not a number.")
-_NO_CLIENT: Flaw = ("missing_client_id", "The access token has no client_id.")
-_BAD_SCOPE: Flaw = ("malformed", "The access token's scope is not text.")
-_USER_TOKEN: Flaw = ("user_token", "The access token is a person's; only machines may call.")
-_CLIENT_NOT_ALLOWED: Flaw = ("client_not_allowed", "The access token's client is not allowed.")
-_WRONG_AUDIENCE: Flaw = ("wrong_audience", "The access token is for another audience.")
-_REJECTED: Flaw = ("rejected_by_check", "The access token was refused by this service's own check.")
-
-_FLAWS_BEFORE_TIMES = (_WRONG_TOKEN_USE, _BAD_TIMES)
-
-
-def _refused(
-    flaw: Flaw,
-    verified: VerifiedToken | None = None,
-    *,
-    kid: str | None = None,
-    trusted: TrustedPool | None = None,
-) -> TokenValidationError:
-    reason, message = flaw
-    if verified is not None:
-        kid, trusted = verified.key.kid, verified.trusted
-    return TokenValidationError(
-        message, reason=reason, kid=kid, pool=None if trusted is None else trusted.pool.pool_id
-    )
+                _logger.warning(
+                    "TOKEN_CHECK raised %s: the token is refused.",
+                    type(error).__name__,
+                    extra={"event": "token-check-raised", "error": type(error).__name__},
+                )
+        raise verified.refused(REJECTED) from cause
 
 
 def _is_yes(answer: object) -> bool:
     # What an async callable returns is always true, and says nothing.
     return bool(answer) and not isinstance(answer, Awaitable)
-
-
-def _flaw_in(claims: dict[str, Any], machines_only: bool) -> Flaw | None:
-    """The first check that these claims fail whenever and whoever asks."""
-    if claims.get("token_use") != "access":
-        return _WRONG_TOKEN_USE
-    if not all(_is_time(claims.get(name)) for name in ("exp", "iat", *({"nbf"} & claims.keys()))):
-        return _BAD_TIMES
-    client_id = claims.get("client_id")
-    if not client_id or not isinstance(client_id, str):
-        return _NO_CLIENT
-    if machines_only and ("username" in claims or claims.get("sub") != client_id):
-        return _USER_TOKEN
-    if not isinstance(claims.get("scope") or "", str):
-        return _BAD_SCOPE
-    return None
-
-
-def _scopes_in(claims: dict[str, Any]) -> frozenset[str]:
-    scope = claims.get("scope")
-    return parse_scopes(scope) if isinstance(scope, str) else frozenset()
-
-
-def _time_in(claims: dict[str, Any], name: str) -> float:
-    value = claims.get(name)
-    return value if _is_time(value) else -math.inf  # type: ignore[return-value]
-
-
-def _is_time(value: object) -> bool:
-    # Beyond 2**53 a number is no moment, and an int that large can't be added to a float.
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**53

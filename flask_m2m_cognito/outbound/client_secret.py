@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ..exceptions import CognitoTokenRequestError
 from ..remote.process_lock import ProcessLock
@@ -44,7 +44,8 @@ class ClientSecret:
 
     def __init__(self, secret: Secret) -> None:
         self._ask = secret if callable(secret) else None
-        self._known: tuple[SecretText, ...] = () if callable(secret) else _as_tuple(secret)
+        # Replaced whole.
+        self._known = _Known(() if callable(secret) else _as_tuple(secret), answers=0)
         self._lock = ProcessLock()
 
     def __repr__(self) -> str:
@@ -56,16 +57,16 @@ class ClientSecret:
         Raises:
             CognitoTokenRequestError: none is taken, or the callable gave none.
         """
-        tried = self._known or self._asked(self._known)
+        known = self._known if self._known.secrets else self._asked(self._known)
         try:
-            return self._first_taken(tried, request)
+            return self._first_taken(known.secrets, request)
         except CognitoTokenRequestError as error:
             if error.error_code != "invalid_client" or self._ask is None:
                 raise
-            newer = self._asked(tried)
-            if newer == tried:
+            newer = self._asked(known)
+            if set(newer.secrets) == set(known.secrets):
                 raise
-        return self._first_taken(newer, request)
+        return self._first_taken(newer.secrets, request)
 
     def _first_taken(self, secrets: tuple[SecretText, ...], request: Callable[[SecretText], R]) -> R:
         for position, secret in enumerate(secrets, 1):
@@ -80,21 +81,35 @@ class ClientSecret:
         raise CognitoTokenRequestError("The client secret is empty.")
 
     def _remember(self, taken: SecretText, secrets: tuple[SecretText, ...]) -> None:
-        if secrets[0] != taken:
-            self._known = (taken, *(each for each in secrets if each != taken))
+        known = self._known
+        if secrets[0] != taken and known.secrets == secrets:
+            self._known = known._replace(secrets=(taken, *(each for each in secrets if each != taken)))
 
-    def _asked(self, refused: tuple[SecretText, ...]) -> tuple[SecretText, ...]:
-        """The callable's answer; one thread asks, whoever else was refused with the same gets it too."""
+    def _asked(self, refused: _Known) -> _Known:
+        """The callable's answer; one thread asks, whoever else was refused with the same gets it too.
+
+        It is an answer as well that there is nothing new yet, or that it can't be said now.
+        """
         with self._lock:
-            if self._ask is None or self._known != refused:
-                return self._known
+            known = self._known
+            if self._ask is None or known.answers != refused.answers:
+                return known
             try:
-                self._known = _as_tuple(self._ask())
+                self._known = _Known(_as_tuple(self._ask()), known.answers + 1)
             except Exception as error:
+                if known.secrets:
+                    self._known = known._replace(answers=known.answers + 1)
                 raise CognitoTokenRequestError(
                     f"The client secret could not be read: {type(error).__name__}."
                 ) from error
             return self._known
+
+
+class _Known(NamedTuple):
+    """Secrets, the one that was taken last before the others, after so many answers of the callable."""
+
+    secrets: tuple[SecretText, ...]
+    answers: int
 
 
 def _as_tuple(secret: object) -> tuple[SecretText, ...]:

@@ -151,7 +151,14 @@ class TokenSource:
         text = f"Client {self.client.client_id} was not granted: {join_scopes(missing)}."
         if self._policy.scopes_missing == "raise":
             raise CognitoTokenRequestError(text, error_code="invalid_scope", error_description=text)
-        _logger.warning(text)
+        _logger.warning(
+            text,
+            extra={
+                "event": "scopes-missing",
+                "client_id": self.client.client_id,
+                "scopes": join_scopes(missing),
+            },
+        )
 
 
 def identity_of(client: CognitoM2MClient, scopes: Sequence[str]) -> str:

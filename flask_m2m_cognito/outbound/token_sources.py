@@ -38,6 +38,8 @@ class TokenSources:
         self._most = most
         self._sources: OrderedDict[tuple[ClientName, frozenset[str]], TokenSource] = OrderedDict()
         self._as_asked: dict[tuple[ClientName, Scopes], TokenSource] = {}
+        #: The default client's source for its own scopes, once it was asked for.
+        self.default: TokenSource | None = None
         self._lock = ProcessLock()  # for writing
 
     def source(self, scopes: Scopes = None, client: ClientName = None) -> TokenSource:
@@ -89,7 +91,10 @@ class TokenSources:
                 while len(self._sources) >= self._most:
                     self._sources.popitem(last=False)
                     self._as_asked.clear()
+                    self.default = None
                 source = self._sources[key] = self._make(client, scopes)
             if len(self._as_asked) < 4 * self._most:
                 self._as_asked[(client, asked)] = source
+            if client is None and asked is None:
+                self.default = source
         return source

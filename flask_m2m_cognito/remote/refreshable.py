@@ -325,9 +325,9 @@ class Refreshable(Generic[T]):
         self._land(flight, outcome)
 
     def _give_up(self, flight: _Flight) -> None:
-        self._land(flight, RefreshTimeout(f"no answer within {flight.deadline.seconds:g} s"), gives_up=True)
+        self._land(flight, RefreshTimeout(f"no answer within {flight.deadline.seconds:g} s"))
 
-    def _land(self, flight: _Flight, outcome: Fetched[T] | Exception, gives_up: bool = False) -> None:
+    def _land(self, flight: _Flight, outcome: Fetched[T] | Exception) -> None:
         sync = self._sync()
         event: Refreshed[T] | RefreshFailed | None = None
         with sync.lock:
@@ -342,8 +342,7 @@ class Refreshable(Generic[T]):
             if event is not None:
                 self._observer(event)
         finally:
-            if not (gives_up and is_late):
-                flight.done.set()
+            flight.done.set()
 
     def _take(
         self, flight: _Flight, fetched: Fetched[T], is_late: bool

@@ -29,6 +29,7 @@ FORMAT = "v1"
 _logger = logging.getLogger("flask_m2m_cognito.store")
 _MAX_TEXT = 256 * 1024
 _MOST_ROUNDS = 6
+_LONGEST = 30 * 86400.0
 
 
 class BrokenSeal(Exception):
@@ -280,7 +281,12 @@ class SealedStore:
         """Once for each entry, until it is replaced."""
         if key not in self._complained:
             self._complained = self._complained | {key}
-            _logger.warning("A cached entry %s %s: it is ignored and will be replaced.", key, problem)
+            _logger.warning(
+                "A cached entry %s %s: it is ignored and will be replaced.",
+                key,
+                problem,
+                extra={"event": "cache-entry-ignored", "key": key},
+            )
 
 
 def _short_digest(text: str) -> str:
@@ -289,5 +295,5 @@ def _short_digest(text: str) -> str:
 
 
 def _whole(seconds: float) -> int:
-    """Backends count whole seconds, and take 0 for ever."""
-    return max(1, int(seconds + 0.999))
+    """Backends count whole seconds, take 0 for ever, and more than they can count for an error."""
+    return max(1, int(min(seconds + 0.999, _LONGEST)))

@@ -42,6 +42,7 @@ def backend_finder(
                 "The Cache given to CognitoM2M(cache=…) was not initialised with the application %r, so "
                 "nothing is shared: call cache.init_app(app) before the first request.",
                 app.name,
+                extra={"event": "configuration"},
             )
             return None
         on_found(backend)

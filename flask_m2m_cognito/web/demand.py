@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..exceptions import ConfigurationError
@@ -36,6 +36,12 @@ class Demand:
     clients: frozenset[str] | None = None
     by_method: Mapping[str, frozenset[str]] | None = None
     is_optional: bool = False
+    is_plain: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # To have all of some scopes, whatever the method: most views, and the quickest to look at.
+        is_plain = self.by_method is None and self.clients is None and self.match == "all"
+        object.__setattr__(self, "is_plain", is_plain)
 
     def scopes_for(self, method: str) -> frozenset[str] | None:
         """The scopes for an HTTP method, or ``None`` if it is not in the map."""

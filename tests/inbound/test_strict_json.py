@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from flask_m2m_cognito.strict_json import decode_base64url, parse_object
@@ -50,6 +52,15 @@ def test_an_object_is_read(text: bytes, value: object) -> None:
 def test_what_is_no_object_with_one_meaning_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the caller knows the text, and says its own
         parse_object(text)
+
+
+@pytest.mark.parametrize("depth", [100, 1000, 2000, 4000])
+@pytest.mark.parametrize("is_open", [False, True], ids=["closed", "without an end"])
+def test_deep_nesting_is_read_or_refused_and_no_other_error(depth: int, is_open: bool) -> None:
+    # How deep JSON may nest depends on the Python version.
+    text = b'{"a":' * depth + b"1" + b"}" * (0 if is_open else depth)
+    with contextlib.suppress(ValueError):
+        assert set(parse_object(text)) == {"a"}
 
 
 @pytest.mark.parametrize(

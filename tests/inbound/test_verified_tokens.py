@@ -82,7 +82,7 @@ def test_size_0_keeps_none(size: int) -> None:
 def test_digests_of_two_memories_differ() -> None:
     digests = {VerifiedTokens[Entry]().digest("a") for _ in range(3)}
     assert len(digests) == 3
-    assert {len(digest) for digest in digests} == {16}
+    assert all(len(digest) >= 16 for digest in digests)
 
 
 def test_text_that_no_token_can_be_has_a_digest_too() -> None:

@@ -369,6 +369,13 @@ class TestNothingSecretIsShown:
         pool.fail("token", **fault)
         assert SECRET not in "".join(_locals_of(failure_of(client_of(pool, secret=lambda: SECRET))))
 
+    @pytest.mark.parametrize("odd", [{"expires_in": "soon"}, {"error": "odd"}], ids=["expires_in", "error"])
+    def test_no_frame_of_an_error_holds_a_token(self, pool: LocalUserPool, odd: dict[str, Any]) -> None:
+        body = token_body(pool, **odd)
+        pool.answer("token", body)
+        shown = "".join(_locals_of(failure_of(client_of(pool))))
+        assert body["access_token"].split(".")[2] not in shown
+
 
 def _locals_of(error: BaseException | None) -> Iterator[str]:
     while error is not None:

@@ -1,0 +1,162 @@
+"""A token whose signature has been verified, and the checks of its claims that never change their answer."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ..exceptions import InsufficientScopeError, Reason, TokenValidationError
+from ..scopes import ScopeMatch, parse_scopes
+from .key_set import KeySet, VerificationKey
+from .key_source import TrustedPool
+from .unverified_token import UnverifiedToken
+
+Flaw = tuple[Reason, str]
+"""Why a token is refused, and the text that says so."""
+
+EXPIRED: Flaw = ("expired", "The access token has expired.")
+NOT_YET_VALID: Flaw = ("not_yet_valid", "The access token is not valid yet.")
+WRONG_ISSUER: Flaw = ("wrong_issuer", "The access token is from another issuer.")
+UNKNOWN_KEY: Flaw = ("unknown_key", "The access token is signed by a key that its issuer does not have.")
+BAD_SIGNATURE: Flaw = ("bad_signature", "The access token's signature is not good.")
+CLIENT_NOT_ALLOWED: Flaw = ("client_not_allowed", "The access token's client is not allowed.")
+WRONG_AUDIENCE: Flaw = ("wrong_audience", "The access token is for another audience.")
+REJECTED: Flaw = ("rejected_by_check", "The access token was refused by this service's own check.")
+_WRONG_TOKEN_USE: Flaw = ("wrong_token_use", "The token is not an access token.")
+_BAD_TIMES: Flaw = ("malformed", "The access token's exp, iat or nbf is missing or not a number.")
+_NO_CLIENT: Flaw = ("missing_client_id", "The access token has no client_id.")
+_BAD_SCOPE: Flaw = ("malformed", "The access token's scope is not text.")
+_USER_TOKEN: Flaw = ("user_token", "The access token is a person's; only machines may call.")
+
+_FLAWS_BEFORE_TIMES = (_WRONG_TOKEN_USE, _BAD_TIMES)
+_LATEST = 2**53
+"""Beyond this a number is no moment, and an int that large can't be added to a float."""
+
+
+class VerifiedToken:
+    """A token that its pool's key has signed: its claims may be believed, but are not checked.
+
+    Attributes:
+        trusted: the pool that it is from.
+        key: the object that verified it: while it is in the key set, the signature need not be looked at.
+        key_set: the key set in which it was last seen.
+        valid_from, valid_until: when it may be used, the leeway taken in.
+        flaw: the first check that its claims fail at any time and for anyone, if they do.
+    """
+
+    __slots__ = (
+        "_claims",
+        "_payload",
+        "client_id",
+        "flaw",
+        "key",
+        "key_set",
+        "keys_now",
+        "scopes",
+        "trusted",
+        "used",
+        "valid_from",
+        "valid_until",
+    )
+
+    def __init__(
+        self,
+        trusted: TrustedPool,
+        key: VerificationKey,
+        unverified: UnverifiedToken,
+        machines_only: bool,
+        leeway: float,
+    ) -> None:
+        claims = unverified.claims
+        scope = claims.get("scope")
+        self.trusted = trusted
+        self.key = key
+        self.key_set: KeySet | None = None
+        self.keys_now: Callable[[], KeySet] = trusted.keys.get
+        self.used = False
+        # Flat claims are copied for each request; others are parsed anew, so that no request
+        # can reach into another's.
+        is_flat = True
+        for value in claims.values():
+            if type(value) is list or type(value) is dict:
+                is_flat = False
+        self._claims = claims if is_flat else None
+        self._payload = None if is_flat else unverified.payload
+        self.client_id: str = claims.get("client_id", "")
+        self.scopes = _scopes_of(scope) if type(scope) is str else frozenset()
+        self.flaw = _flaw_in(claims, machines_only)
+        self.valid_from = self.valid_until = -math.inf
+        if self.flaw not in _FLAWS_BEFORE_TIMES:
+            self.valid_until = claims["exp"] + leeway
+            if "nbf" in claims:
+                self.valid_from = claims["nbf"] - leeway
+
+    def claims(self) -> dict[str, Any]:
+        """Its claims, the caller's own."""
+        if self._claims is not None:
+            return self._claims.copy()
+        parsed: dict[str, Any] = json.loads(self._payload or b"{}")
+        return parsed
+
+    def flaw_at(self, now: float) -> Flaw:
+        """The first check that it fails at ``now``, given that it has a flaw or is out of its time."""
+        if self.flaw is not None and self.flaw in _FLAWS_BEFORE_TIMES:
+            return self.flaw
+        if now >= self.valid_until:
+            return EXPIRED
+        return self.flaw if self.flaw is not None and now >= self.valid_from else NOT_YET_VALID
+
+    def refused(self, flaw: Flaw) -> TokenValidationError:
+        """The error that refuses it."""
+        return refused(flaw, self.key.kid, self.trusted)
+
+
+def refused(flaw: Flaw, kid: str | None = None, trusted: TrustedPool | None = None) -> TokenValidationError:
+    """The error for a flaw, with what is known of the token for logs."""
+    reason, message = flaw
+    pool = None if trusted is None else trusted.pool.pool_id
+    return TokenValidationError(message, reason=reason, kid=kid, pool=pool)
+
+
+def insufficient_scope(
+    held: frozenset[str], required: frozenset[str], match: ScopeMatch
+) -> InsufficientScopeError:
+    """The error for a token that lacks all, or any, of ``required``."""
+    text = (
+        "The access token lacks one or more required scopes."
+        if match == "all"
+        else "The access token has none of the required scopes."
+    )
+    return InsufficientScopeError(text, token_scopes=held, required_scopes=required)
+
+
+# Tokens of one client say the same again and again. Only what a pool has signed comes here.
+_scopes_of = functools.lru_cache(maxsize=1024)(parse_scopes)
+
+
+def _flaw_in(claims: dict[str, Any], machines_only: bool) -> Flaw | None:
+    """The first check that these claims fail whenever and whoever asks."""
+    if claims.get("token_use") != "access":
+        return _WRONG_TOKEN_USE
+    if (
+        not _is_time(claims.get("exp"))
+        or not _is_time(claims.get("iat"))
+        or not _is_time(claims.get("nbf", 0))
+    ):
+        return _BAD_TIMES
+    client_id = claims.get("client_id")
+    if not client_id or not isinstance(client_id, str):
+        return _NO_CLIENT
+    if machines_only and ("username" in claims or claims.get("sub") != client_id):
+        return _USER_TOKEN
+    if not isinstance(claims.get("scope") or "", str):
+        return _BAD_SCOPE
+    return None
+
+
+def _is_time(value: object) -> bool:
+    # Not isinstance: a bool is an int to it. NaN and infinity can't be parsed.
+    return (type(value) is int or type(value) is float) and -_LATEST < value < _LATEST

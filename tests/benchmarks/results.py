@@ -1,0 +1,97 @@
+"""What was measured, as plain values."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+OURS = "ours"
+LIMIT = "limit"
+BARE = "bare"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median over rounds, and the 10th and 90th percentile."""
+
+    median: float
+    low: float
+    high: float
+    rounds: int
+
+
+def spread_of(values: Iterable[float]) -> Spread:
+    """The spread of ``values``, at least one.
+
+    >>> spread_of([3.0, 1.0, 2.0])
+    Spread(median=2.0, low=1.0, high=3.0, rounds=3)
+    """
+    ordered = sorted(values)
+    last = len(ordered) - 1
+    return Spread(
+        statistics.median(ordered), ordered[round(0.1 * last)], ordered[round(0.9 * last)], len(ordered)
+    )
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of a row, for each contender that has it.
+
+    Attributes:
+        what: what is measured, in words.
+        unit: ``"x"`` is a ratio; ``""`` is a count.
+        values: by contender.
+        target: what ours is to reach, if that was set.
+        fails_above: for ``--check``: beyond this something is broken, and not merely slow.
+    """
+
+    what: str
+    unit: str
+    values: Mapping[str, Spread]
+    target: float | None = None
+    fails_above: float | None = None
+    more_is_better: bool = False
+
+    @property
+    def ours(self) -> Spread | None:
+        return self.values.get(OURS)
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """A row: its figures, and what must be said about them."""
+
+    name: str
+    title: str
+    figures: tuple[Figure, ...]
+    notes: tuple[str, ...] = ()
+    seconds: float = field(default=0.0, compare=False)
+
+
+def ratio_figure(what: str, values: Mapping[str, Spread], target: float | None = None) -> Figure:
+    """A ratio, which ``--check`` lets be three times its target: the machine is not ours alone."""
+    return Figure(what, "x", values, target, None if target is None else 3 * target)
+
+
+def count_figure(what: str, values: Mapping[str, Spread], target: int, at_most: int | None = None) -> Figure:
+    """A count, which must be right on any machine."""
+    return Figure(what, "", values, target, target if at_most is None else at_most)
+
+
+def complaints(results: Iterable[RowResult]) -> list[str]:
+    """What ``--check`` fails on, in words."""
+    return [
+        f"{result.name}: {figure.what}: {figure.ours.median:g}{figure.unit}, more than {figure.fails_above:g}"
+        for result in results
+        for figure in result.figures
+        if figure.ours is not None
+        and figure.fails_above is not None
+        and figure.ours.median > figure.fails_above
+    ]
+
+
+def as_json(results: Iterable[RowResult], about: Mapping[str, Any]) -> dict[str, Any]:
+    """All of it, for a file."""
+    return {"about": dict(about), "rows": [asdict(result) for result in results]}

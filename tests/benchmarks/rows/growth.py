@@ -1,0 +1,184 @@
+"""Does the time of a token grow with pools, keys, scopes, routes and kept tokens?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flask import Flask
+
+from flask_m2m_cognito.inbound.key_source import TrustedPool, trusted_pool_from
+from flask_m2m_cognito.inbound.user_pool import user_pool_from
+from flask_m2m_cognito.inbound.validator import CognitoAccessTokenValidator
+from tests.benchmarks.measuring import Contender, Times, ratios, timed
+from tests.benchmarks.pool_process import GRANTED, NEEDED, PoolProcess, pool_process
+from tests.benchmarks.results import OURS, Figure, RowResult, Spread, ratio_figure
+from tests.benchmarks.row import Effort, Row
+from tests.benchmarks.subjects import US
+from tests.benchmarks.wsgi import app_with, caller, guard_of
+
+FLAT = 1.1
+
+Work = dict[int, tuple[CognitoAccessTokenValidator, Sequence[str]]]
+"""For each size, a validator and the tokens to give it."""
+
+_SEEN = 300
+_NEW = 10
+
+
+def _measure(effort: Effort) -> RowResult:
+    figures: list[Figure] = []
+    with pool_process() as pool:
+        figures += _pools(pool, effort)
+        figures += _scopes(pool, effort)
+        figures += _routes(pool, effort)
+        figures += _kept(pool, effort)
+        figures += _keys(pool, effort)
+    return RowResult(
+        "growth",
+        "growth",
+        tuple(figures),
+        ("a new token with more scopes is a longer one: more bytes to hash, decode and split",),
+    )
+
+
+def _pools(pool: PoolProcess, effort: Effort) -> list[Figure]:
+    tokens = pool.tokens(_NEW)
+    work: Work = {size: (_validator(pool, pools=size), tokens) for size in (1, 10, 100)}
+    return [*_figures("pools", _seen(work, effort)), *_figures("pools", _new(work, effort), new=True)]
+
+
+def _keys(pool: PoolProcess, effort: Effort) -> list[Figure]:
+    """Last, since it leaves the pool with many keys."""
+    work: Work = {}
+    has = 1
+    for size in (2, 20):
+        for _ in range(size - has):
+            pool.rotate_key()
+        has = size
+        tokens = pool.tokens(_NEW)
+        validator = _validator(pool)
+        validator.validate(tokens[0])  # loads so many keys
+        work[size] = (validator, tokens)
+    return [*_figures("keys", _seen(work, effort)), *_figures("keys", _new(work, effort), new=True)]
+
+
+def _scopes(pool: PoolProcess, effort: Effort) -> list[Figure]:
+    validator = _validator(pool)
+    granted = {size: " ".join([NEEDED, *(f"s/{n}" for n in range(size - 1))]) for size in (1, 50, 500)}
+    tokens = {size: pool.tokens(_NEW, scopes) for size, scopes in granted.items()}
+    new = _new({size: (validator, each) for size, each in tokens.items()}, effort)
+    seen = _requesting(pool, {size: each[:1] for size, each in tokens.items()}, effort)
+    return [*_figures("scopes", seen), *_figures("scopes", new, new=True, target=None)]
+
+
+def _kept(pool: PoolProcess, effort: Effort) -> list[Figure]:
+    kept = effort.pick(256, 4096)
+    tokens = {1: pool.tokens(1), kept: pool.tokens(kept)}
+    return _figures("kept tokens, each asked in turn", _requesting(pool, tokens, effort))
+
+
+def _routes(pool: PoolProcess, effort: Effort) -> list[Figure]:
+    """What the guard adds: werkzeug's own search among routes is not ours."""
+    token = pool.tokens(1)
+    contenders = []
+    for size in (10, 1000):
+        bare, guarded = Flask(f"bare-{size}"), Flask(f"guarded-{size}")
+        assert US.guard is not None
+        guard = US.guard(guarded, pool.address)
+        for number in range(size):
+            bare.add_url_rule(f"/items-{number}", f"items-{number}", lambda: "some")
+            guarded.add_url_rule(f"/items-{number}", f"items-{number}", guard(lambda: "some"))
+        path = f"/items-{size // 2}"
+        contenders += [
+            caller(f"bare {size}", bare, token, 50, path),
+            caller(f"guarded {size}", guarded, token, 50, path),
+        ]
+    times = timed(contenders, rounds=effort.pick(3, 40), passes=10)
+    beyond = {str(size): _less(times[f"guarded {size}"], times[f"bare {size}"]) for size in (10, 1000)}
+    return _figures("guarded routes", beyond)
+
+
+def _validator(pool: PoolProcess, pools: int = 1) -> CognitoAccessTokenValidator:
+    """One that trusts so many pools, the pool's own last."""
+    address = pool.address
+    own = user_pool_from(address.pool_id, issuer=address.issuer, jwks_url=address.jwks_url)
+    others: list[TrustedPool] = [
+        trusted_pool_from(user_pool_from(f"us-east-1_Other{number}")) for number in range(pools - 1)
+    ]
+    return CognitoAccessTokenValidator(
+        allowed_client_ids=[address.client_id],
+        required_scopes=[NEEDED],
+        leeway=10,
+        machine_tokens_only=True,
+        pools=[*others, trusted_pool_from(own)],
+    )
+
+
+def _seen(work: Work, effort: Effort) -> Times:
+    return _timed(work, _SEEN, effort)
+
+
+def _new(work: Work, effort: Effort) -> Times:
+    """The same with a memory of nothing, so that each token is new each time."""
+    return _timed({size: (_forgetful(each), tokens) for size, (each, tokens) in work.items()}, _NEW, effort)
+
+
+def _forgetful(validator: CognitoAccessTokenValidator) -> CognitoAccessTokenValidator:
+    return CognitoAccessTokenValidator(
+        allowed_client_ids=validator.allowed_client_ids,
+        required_scopes=validator.required_scopes,
+        leeway=validator.leeway,
+        machine_tokens_only=validator.machine_tokens_only,
+        verified_tokens=0,
+        pools=validator.pools,
+    )
+
+
+def _timed(work: Work, times: int, effort: Effort) -> Times:
+    contenders = []
+    for size, (validator, tokens) in work.items():
+        validator.validate(tokens[0])
+        contenders.append(_contender(str(size), validator, tokens, times))
+    return timed(contenders, rounds=effort.pick(3, 40))
+
+
+def _contender(
+    name: str, validator: CognitoAccessTokenValidator, tokens: Sequence[str], times: int
+) -> Contender:
+    def work(inputs: Sequence[str]) -> None:
+        for token in inputs:
+            validator.validate(token)
+
+    return Contender(name, work, lambda: ["".join((tokens[n % len(tokens)],)) for n in range(times)])
+
+
+def _requesting(pool: PoolProcess, tokens: dict[int, list[str]], effort: Effort) -> Times:
+    """Requests with these tokens to a guarded view, less those to a bare one."""
+    contenders = [caller("bare", app_with(None), pool.tokens(1, GRANTED), 50)]
+    for size, each in tokens.items():
+        app = app_with(guard_of(US, pool.address), f"guarded-{size}")
+        validator = app.extensions["cognito_m2m"].validator
+        for token in each:
+            validator.validate(token)
+        contenders.append(caller(str(size), app, each, 50))
+    times = timed(contenders, rounds=effort.pick(3, 40), passes=10)
+    bare = times.pop("bare")
+    return {name: _less(seconds, bare) for name, seconds in times.items()}
+
+
+def _less(guarded: list[float], bare: list[float]) -> list[float]:
+    return [mine - base for mine, base in zip(guarded, bare, strict=True)]
+
+
+def _figures(what: str, times: Times, new: bool = False, target: float | None = FLAT) -> list[Figure]:
+    """Each size against the smallest."""
+    smallest, *larger = times
+    kind = "a new token" if new else "a seen token"
+    found: list[tuple[str, Spread]] = [(size, ratios(times, size, smallest)) for size in larger]
+    return [
+        ratio_figure(f"{size} {what} against {smallest}: {kind}", {OURS: ratio}, target)
+        for size, ratio in found
+    ]
+
+
+ROW = Row("growth", _measure)

@@ -1,0 +1,76 @@
+"""What importing costs, against importing flask."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections import defaultdict
+
+from tests.benchmarks.measuring import Times, ratios
+from tests.benchmarks.results import LIMIT, OURS, Figure, RowResult, count_figure, ratio_figure, spread_of
+from tests.benchmarks.row import Effort, Row
+
+_IMPORTED = {OURS: "flask_m2m_cognito", LIMIT: "flask"}
+
+_TIME_IT = """
+import time, sys, json
+begun = time.process_time()
+import {module}
+seconds = time.process_time() - begun
+late = [name for name in ("requests", "cryptography.fernet", "jwt", "flask_caching") if name in sys.modules]
+print(json.dumps([seconds, late]))
+"""
+
+_RECEIVING = """
+import sys, json
+from flask import Flask
+from flask_m2m_cognito import CognitoM2M
+app = Flask("receiving")
+app.config.update(COGNITO_M2M_USER_POOL_ID="us-west-2_AbCdEfGhI", COGNITO_M2M_ALLOWED_CLIENT_IDS="*",
+                  COGNITO_M2M_CACHE_KEY="a key of sixteen bytes or more")
+CognitoM2M(app)
+print(json.dumps([0.0, [name for name in ("requests", "cryptography.fernet") if name in sys.modules]]))
+"""
+
+
+def _measure(effort: Effort) -> RowResult:
+    times: Times = defaultdict(list)
+    loaded: dict[str, list[str]] = {}
+    for number in range(effort.pick(3, 31)):
+        for name in random.sample(sorted(_IMPORTED), len(_IMPORTED)):
+            # In full the better of two: a fresh process meets whatever the machine does just then.
+            runs = [_run(_TIME_IT.format(module=_IMPORTED[name])) for _ in range(effort.pick(1, 2))]
+            if number:
+                times[name].append(min(seconds for seconds, _ in runs))
+            loaded[name] = runs[0][1]
+    _, after_init = _run(_RECEIVING)
+    against = {name: ratios(times, name, LIMIT) for name in _IMPORTED}
+    in_ms = {name: spread_of(each * 1000 for each in times[name]) for name in _IMPORTED}
+    return RowResult(
+        "import",
+        "import, against flask",
+        (
+            ratio_figure("CPU time against flask's", against, target=1.25),
+            Figure("CPU time", "ms", in_ms),
+            count_figure(
+                "imports requests", {OURS: spread_of([float("requests" in loaded[OURS])])}, target=0
+            ),
+        ),
+        (
+            f"our import brings {', '.join(loaded[OURS]) or 'none'} of requests, cryptography.fernet, jwt "
+            "and flask_caching",
+            f"init_app of an app that only receives brings {', '.join(after_init) or 'neither'} of requests "
+            "and cryptography.fernet",
+        ),
+    )
+
+
+def _run(program: str) -> tuple[float, list[str]]:
+    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    seconds, loaded = json.loads(said.stdout)
+    return seconds, loaded
+
+
+ROW = Row("import", _measure)

@@ -1,0 +1,57 @@
+"""A token that was never seen: ``validate()`` against verifying, base64 and JSON with nothing around them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from tests.benchmarks.limits import limit_validate
+from tests.benchmarks.measuring import Contender, ratios, timed
+from tests.benchmarks.pool_process import pool_process
+from tests.benchmarks.results import LIMIT, Figure, RowResult, ratio_figure, spread_of
+from tests.benchmarks.row import Effort, Row
+from tests.benchmarks.subjects import Validate
+
+_PASSES = 4
+_EACH = 15
+
+
+def _measure(effort: Effort) -> RowResult:
+    rounds = effort.pick(6, 50)
+    validating = [subject for subject in effort.subjects if subject.validate is not None]
+    with pool_process() as pool:
+        # One more round than counts: none is shown to anybody twice.
+        tokens = pool.tokens((rounds + 1) * _PASSES * _EACH + 1)
+        validators: dict[str, Validate] = {LIMIT: limit_validate(pool.address)}
+        for subject in validating:
+            assert subject.validate is not None
+            validators[subject.name] = subject.validate(pool.address, 3600)
+        for validate in validators.values():
+            validate(tokens[0])  # loads the keys
+        contenders = [_contender(name, validate, tokens[1:]) for name, validate in validators.items()]
+        times = timed(contenders, rounds=rounds, passes=_PASSES)
+    against = {name: ratios(times, name, LIMIT) for name in validators}
+    in_us = {name: spread_of(seconds * 1e6 for seconds in times[name]) for name in validators}
+    return RowResult(
+        "new-token",
+        "a token never seen, validate()",
+        (
+            ratio_figure("against RSA verify + base64 + JSON", against, target=1.15),
+            Figure("a token", "us", in_us),
+        ),
+        (f"{len(tokens)} tokens of {len(tokens[0])} bytes, minted before",),
+    )
+
+
+def _contender(name: str, validate: Validate, tokens: Sequence[str]) -> Contender:
+    left: Iterator[str] = iter(tokens)
+
+    def work(inputs: Sequence[str]) -> None:
+        for token in inputs:
+            validate(token)
+
+    # A text of its own for each contender, as it comes out of a header.
+    return Contender(name, work, lambda: ["".join((token,)) for token in itertools.islice(left, _EACH)])
+
+
+ROW = Row("new-token", _measure)
