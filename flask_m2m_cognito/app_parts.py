@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import signals
+from .clock import clock_for_new_apps
 from .events import Events
 from .exceptions import ConfigurationError
 from .health import health_of
@@ -165,14 +166,23 @@ class _Assembly:
         self._owner = owner
         self._settings = settings
         self._cache = cache
-        self._events = Events(app)
-        self._clock = ClockOffset()
+        self._clock = clock_for_new_apps()
+        self._events = Events(app, self._clock.monotonic)
+        self._offset = ClockOffset(self._clock.wall)
         self._wording = _wording(settings)
-        self._requests = {name: RequestCount(each.client_id) for name, each in settings.clients.items()}
+        self._requests = {
+            name: RequestCount(each.client_id, self._clock.monotonic)
+            for name, each in settings.clients.items()
+        }
         self._clients = {name: self._client(name, each) for name, each in settings.clients.items()}
         self._backend = self._bounded_backend()
         # Workers forked after this share a random key; others keep to themselves.
-        self._store = SealedStore(self._backend, Seal(settings.cache_key or os.urandom(32)))
+        self._store = SealedStore(
+            self._backend,
+            Seal(settings.cache_key or os.urandom(32)),
+            wall=self._clock.wall,
+            monotonic=self._clock.monotonic,
+        )
 
     def parts(self) -> AppM2M:
         settings = self._settings
@@ -195,7 +205,7 @@ class _Assembly:
             _clients=self._clients,
             _requests=self._requests,
             _backend=self._backend,
-            _clock=self._clock,
+            _clock=self._offset,
         )
 
     def _guard(self, validator: CognitoAccessTokenValidator) -> Guard:
@@ -220,6 +230,8 @@ class _Assembly:
             machine_tokens_only=settings.machine_tokens_only,
             token_check=settings.token_check,
             verified_tokens=settings.verified_tokens,
+            wall=self._clock.wall,
+            monotonic=self._clock.monotonic,
             pools=[self._trusted_pool(pool_id) for pool_id in settings.user_pool_ids],
         )
 
@@ -236,9 +248,11 @@ class _Assembly:
             ),
             pinned=_pinned_keys(settings),
             store=self._store,
-            on_answer=self._clock.look_at,
+            on_answer=self._offset.look_at,
             in_background=settings.renew == "background",
             observer=self._events.of_keys(pool_id),
+            wall=self._clock.wall,
+            monotonic=self._clock.monotonic,
         )
 
     def _user_pool(self, pool_id: str) -> UserPool:
@@ -255,7 +269,7 @@ class _Assembly:
         count = self._requests[name]
 
         def on_answer(answer: Answer) -> None:
-            self._clock.look_at(answer)
+            self._offset.look_at(answer)
             count.look_at(answer)
 
         urls = settings.token_urls
@@ -284,6 +298,8 @@ class _Assembly:
             store=self._store,
             in_background=self._settings.renew == "background",
             observer=self._events.of_token(name, mine.client_id, join_scopes(scopes)),
+            wall=self._clock.wall,
+            monotonic=self._clock.monotonic,
         )
 
     def _bounded_backend(self) -> BoundedBackend:
@@ -304,6 +320,7 @@ class _Assembly:
             backend_finder(self._app, self._cache, on_found),
             timeout=settings.store_timeout,
             on_change=self._events.store_changed,
+            monotonic=self._clock.monotonic,
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from . import signals
@@ -16,11 +18,12 @@ class Events:
 
     Args:
         app: the signals' sender.
+        monotonic: the clock, in seconds.
     """
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._app = app
-        self._rejections = RejectionLog()
+        self._rejections = RejectionLog(monotonic)
 
     def token_accepted(self, token: ValidatedAccessToken) -> None:
         """A guard let a request in."""

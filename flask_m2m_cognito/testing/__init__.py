@@ -1,4 +1,4 @@
-"""Tools for the tests of services that use this library: a Cognito user pool on a loopback port.
+"""Tools for the tests of services that use this library: a local user pool, a clock to move, a pytest plugin.
 
 Nothing of the library itself imports this package.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .clients import LocalClient
 from .local_user_pool import LocalUserPool
+from .moved_clock import MovedClock
 from .recorded import RecordedRequest
 
-__all__ = ["LocalClient", "LocalUserPool", "RecordedRequest"]
+__all__ = ["LocalClient", "LocalUserPool", "MovedClock", "RecordedRequest"]

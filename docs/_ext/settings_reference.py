@@ -1,0 +1,65 @@
+"""The directive ``settings-reference``: every setting as the library knows it, so that they can't differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+from flask_m2m_cognito.settings import PREFIX, SETTINGS, Setting
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+KINDS = ("application", "client")
+
+
+def settings_of(kind: str) -> list[Setting]:
+    """Those of the application, or those that may also stand in an entry of ``CLIENTS``."""
+    return [setting for setting in SETTINGS if setting.of_client == (kind == "client")]
+
+
+def default_of(setting: Setting) -> str:
+    """A setting's default, in words or as Python writes it."""
+    if setting.default_text:
+        return setting.default_text
+    if setting.default in (None, (), frozenset()):
+        return "none"
+    return f"`{setting.default!r}`"
+
+
+def markdown_of(settings: Iterable[Setting]) -> str:
+    """Settings as ``confval`` directives in MyST."""
+    return "\n".join(
+        f"```{{confval}} {PREFIX}{setting.key}\n"
+        f":type: {quoted(setting.kind)}\n"
+        f":default: {quoted(default_of(setting))}\n\n"
+        f"{setting.doc}\n"
+        "```\n"
+        for setting in settings
+    )
+
+
+def quoted(text: str) -> str:
+    """As an option's value, which is YAML."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+class SettingsReference(SphinxDirective):
+    """``{settings-reference} application`` or ``{settings-reference} client``."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        kind = self.arguments[0]
+        if kind not in KINDS:
+            raise self.error(f"settings-reference takes one of {KINDS}, not {kind!r}")
+        return list(self.parse_text_to_nodes(markdown_of(settings_of(kind))))
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_directive("settings-reference", SettingsReference)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

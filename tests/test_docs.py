@@ -1,0 +1,248 @@
+"""The documentation is true: its code runs, its other blocks can be parsed, and what it names exists.
+
+The Python blocks of a page run one after the other as one program, against a local user pool whose settings
+are in the environment. A comment of the page that begins with ``% run:`` is code that the reader does not
+see: what stands around a block, and what must be so after it.
+"""
+
+from __future__ import annotations
+
+import doctest
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask, g, request
+
+from example_app.stage import LoopbackServer
+from flask_m2m_cognito import CognitoM2M
+from flask_m2m_cognito.exceptions import REASONS
+from flask_m2m_cognito.settings import PREFIX, SETTINGS
+from flask_m2m_cognito.testing import LocalUserPool
+from flask_m2m_cognito.web.problems import ANSWERS
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
+
+_FENCE = re.compile(
+    r"^(?P<fence>```+)(?P<language>[^\n`]*)\n(?P<content>.*?)^(?P=fence)[ ]*$"
+    r"|^% run:[ ]*\n(?P<hidden>(?:^%[^\n]*\n)+)",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block, or one hidden one, of a page."""
+
+    path: Path
+    line: int
+    language: str
+    content: str
+
+    def __str__(self) -> str:
+        return f"{self.path.relative_to(ROOT)}:{self.line}"
+
+
+def blocks_of(path: Path) -> list[Block]:
+    text = path.read_text("utf-8")
+    return [block for match in _FENCE.finditer(text) for block in _blocks_in(path, text, match)]
+
+
+def _blocks_in(path: Path, text: str, match: re.Match[str]) -> Iterator[Block]:
+    line = text.count("\n", 0, match.start()) + 2
+    if match["hidden"] is not None:
+        code = re.sub(r"^% ?", "", match["hidden"], flags=re.MULTILINE)
+        yield Block(path, line, "python", code)
+        return
+    language, _, argument = match["language"].strip().partition(" ")
+    if language == "{code-block}":
+        yield Block(path, line, argument.strip(), match["content"])
+    elif not language.startswith("{"):
+        yield Block(path, line, language, match["content"])
+
+
+BLOCKS = [block for path in PAGES for block in blocks_of(path)]
+README_BLOCKS = blocks_of(ROOT / "README.md")  # its Python is run by test_readme
+
+
+def of_language(*languages: str) -> Any:
+    chosen = [block for block in [*BLOCKS, *README_BLOCKS] if block.language in languages]
+    return pytest.mark.parametrize("block", chosen, ids=str)
+
+
+# -- Python --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pool() -> Iterator[LocalUserPool]:
+    clients = {"orders": None, "caller": None, "billing": None, "reports": None}
+    with LocalUserPool(clients=clients) as pool:
+        yield pool
+
+
+@pytest.fixture
+def stock(pool: LocalUserPool) -> Iterator[str]:
+    """The URL of a service that is called by the pages' examples."""
+    app = Flask("stock", static_folder=None)
+    app.config.update(pool.config(ALLOWED_CLIENT_IDS="*"))
+    m2m = CognitoM2M(app)
+
+    @app.route("/<path:path>", methods=["GET", "POST"])
+    @m2m.require_scopes()
+    def echo(path: str) -> dict[str, Any]:
+        token = g.m2m_token
+        return {
+            "path": path,
+            "method": request.method,
+            "caller": token.client_id,
+            "scopes": sorted(token.scopes),
+        }
+
+    server = LoopbackServer(app, 0)
+    yield server.url
+    server.end()
+
+
+@pytest.fixture
+def names(
+    pool: LocalUserPool, stock: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[dict[str, Any]]:
+    """What a page's program begins with."""
+    callers = ["orders", "caller", "billing", "reports"]
+    for key, value in pool.config("orders", ALLOWED_CLIENT_IDS=callers).items():
+        monkeypatch.setenv(f"FLASK_{key}", value if isinstance(value, str) else json.dumps(value))
+    monkeypatch.setenv("FLASK_STOCK_URL", stock)
+    monkeypatch.setenv("BILLING_SECRET", pool.client("billing").secret)
+    monkeypatch.chdir(tmp_path)
+    modules = dict(sys.modules)
+    yield {"__name__": "page", "pool": pool, "bearer": bearer}
+    for name in sys.modules.keys() - modules.keys():
+        if getattr(sys.modules[name], "__file__", None) is None:
+            del sys.modules[name]  # one that a page has made
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what some frameworks import
+@pytest.mark.parametrize(
+    "path",
+    [path for path in PAGES if any(block.language in ("python", "pycon") for block in blocks_of(path))],
+    ids=lambda path: str(path.relative_to(DOCS)),
+)
+def test_page_runs(path: Path, names: dict[str, Any]) -> None:
+    names["__file__"] = str(path)
+    for block in blocks_of(path):
+        if block.language == "python":
+            source = "\n" * (block.line - 1) + textwrap.dedent(block.content)
+            exec(compile(source, str(path), "exec"), names)
+        elif block.language == "pycon":
+            run_session(block, names)
+
+
+def run_session(block: Block, names: dict[str, Any]) -> None:
+    session = doctest.DocTestParser().get_doctest(
+        block.content, names, str(block), str(block.path), block.line
+    )
+    session.globs = names
+    shown: list[str] = []
+    failed = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(
+        session, out=shown.append, clear_globs=False
+    )
+    assert not failed.failed, "".join(shown)
+
+
+# -- other languages -----------------------------------------------------------------------------
+
+
+def test_every_language_is_one_that_is_checked() -> None:
+    checked = {"python", "pycon", "bash", "console", "terraform", "json", "toml", "http", "text"}
+    assert {f"{block}: {block.language!r}" for block in BLOCKS if block.language not in checked} == set()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@of_language("bash", "console")
+def test_shell_can_be_parsed(block: Block) -> None:
+    script = block.content
+    if block.language == "console":
+        script = "".join(re.findall(r"^\$ (.*\n(?:(?<=\\\n).*\n)*)", script, re.MULTILINE))
+    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@of_language("terraform")
+def test_terraform_can_be_parsed(block: Block) -> None:
+    hcl2 = pytest.importorskip("hcl2")
+    assert hcl2.loads(block.content)
+
+
+@of_language("json")
+def test_json_can_be_parsed(block: Block) -> None:
+    json.loads(block.content)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib is there from Python 3.11 on")
+@of_language("toml")
+def test_toml_can_be_parsed(block: Block) -> None:
+    import tomllib
+
+    tomllib.loads(block.content)
+
+
+@of_language("http")
+def test_http_is_a_status_line_and_headers(block: Block) -> None:
+    head = block.content.partition("\n\n")[0].splitlines()
+    assert re.fullmatch(r"HTTP/1\.1 \d{3} [A-Z][A-Za-z ]+", head[0])
+    assert all(re.fullmatch(r"[A-Za-z-]+: .+", line) for line in head[1:])
+
+
+# -- what is named -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(DOCS)))
+def test_every_setting_that_is_named_exists(path: Path) -> None:
+    named = re.findall(rf"(?<![A-Z_]){PREFIX}([A-Z_]*[A-Z])(?![A-Z_…])", path.read_text("utf-8"))
+    misspelt = {"USER_POOL"}  # on the page on errors, to be told so
+    assert set(named) <= {setting.key for setting in SETTINGS} | misspelt
+
+
+def test_settings_page_has_them_all() -> None:
+    page = (DOCS / "settings.md").read_text("utf-8")
+    assert re.findall(r"^```\{settings-reference\} (\w+)$", page, re.MULTILINE) == ["application", "client"]
+
+
+def test_answers_page_is_the_table_of_answers() -> None:
+    page = (DOCS / "answers.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (\d{3}) \| (?:`(\w+)`|\W) \|", page, re.MULTILINE)
+    told = {reason: (int(status), error or None) for reason, status, error in rows}
+    assert told == {reason: (row.status, row.error) for reason, row in ANSWERS.items()}
+    assert told.keys() == set(REASONS)
+
+
+# -- the build -----------------------------------------------------------------------------------
+
+is_buildable = pytest.mark.skipif(
+    any(importlib.util.find_spec(each) is None for each in ("sphinx", "furo", "myst_parser")),
+    reason="Sphinx is not installed: pip install -e '.[docs]'",
+)
+
+
+@is_buildable
+@pytest.mark.processes
+@pytest.mark.parametrize("builder", ["html", "linkcheck"])
+def test_documentation_builds_without_a_warning(builder: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sphinx", "-W", "-n", "-q", "-b", builder, str(DOCS), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

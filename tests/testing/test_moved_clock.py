@@ -1,0 +1,105 @@
+"""The moved clock and the fixtures of the pytest plugin, as a user's tests take them."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask
+from flask.typing import ResponseReturnValue
+
+from flask_m2m_cognito import CognitoM2M
+from flask_m2m_cognito.testing import LocalUserPool, MovedClock
+
+HOUR = 3600.0
+
+
+def create_app(pool: LocalUserPool) -> tuple[Flask, CognitoM2M]:
+    app, m2m = Flask("shop"), CognitoM2M()
+    app.config.update(pool.config(allowed_client_ids="*"))
+    m2m.init_app(app)
+
+    @app.get("/items")
+    @m2m.require_scopes("inventory/read")
+    def items() -> ResponseReturnValue:
+        return "reached"
+
+    return app, m2m
+
+
+def bearer(pool: LocalUserPool) -> dict[str, str]:
+    return {"Authorization": f"Bearer {pool.token('inventory/read')}"}
+
+
+def test_a_token_ends_when_the_clock_is_moved_past_its_life() -> None:
+    with MovedClock() as clock, LocalUserPool(clock=clock.wall) as pool:
+        app, _ = create_app(pool)
+        headers = bearer(pool)
+        assert app.test_client().get("/items", headers=headers).status_code == 200
+        clock.move(HOUR + 11)
+        answer = app.test_client().get("/items", headers=headers)
+    assert answer.status_code == 401
+    assert answer.json is not None
+    assert answer.json["reason"] == "expired"
+
+
+def test_an_outbound_token_is_asked_for_anew_when_its_life_is_over() -> None:
+    with MovedClock() as clock, LocalUserPool(clock=clock.wall) as pool:
+        _, m2m = create_app(pool)
+        first = m2m.token()
+        clock.move(HOUR)
+        assert m2m.token() != first
+    assert pool.count("token") == 2
+
+
+def test_keys_past_their_life_are_503_and_a_clock_set_back_keeps_none_alive() -> None:
+    with MovedClock() as clock, LocalUserPool(clock=clock.wall) as pool:
+        app, _ = create_app(pool)
+        assert app.test_client().get("/items", headers=bearer(pool)).status_code == 200
+        with pool.offline():
+            clock.move(25 * HOUR)
+            clock.set_wall(-25 * HOUR)
+            answer = app.test_client().get("/items", headers=bearer(pool))
+    assert answer.status_code == 503
+
+
+def test_applications_outside_the_block_have_the_machines_clock() -> None:
+    with MovedClock() as clock:
+        clock.move(HOUR)
+    with LocalUserPool() as pool:
+        app, _ = create_app(pool)
+        assert app.test_client().get("/items", headers=bearer(pool)).status_code == 200
+
+
+def test_time_does_not_go_back() -> None:
+    with pytest.raises(ValueError, match="set_wall"):
+        MovedClock().move(-1)
+
+
+def test_the_plugins_fixtures_test_a_guarded_view(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        from flask import Flask
+        from flask_m2m_cognito import CognitoM2M
+
+        @pytest.fixture
+        def client(m2m_clock, m2m_pool):
+            app, m2m = Flask("shop"), CognitoM2M()
+            app.config.update(m2m_pool.config(allowed_client_ids="*"))
+            m2m.init_app(app)
+            app.get("/items")(m2m.require_scopes("inventory/read")(lambda: "reached"))
+            return app.test_client()
+
+        def test_scopes(client, m2m_headers):
+            assert client.get("/items").status_code == 401
+            assert client.get("/items", headers=m2m_headers("inventory/read")).status_code == 200
+            assert client.get("/items", headers=m2m_headers("inventory/write")).status_code == 403
+
+        def test_an_hour_later(client, m2m_clock, m2m_headers):
+            headers = m2m_headers("inventory/read", client_id="billing")
+            assert client.get("/items", headers=headers).status_code == 200
+            m2m_clock.move(3700)
+            assert client.get("/items", headers=headers).status_code == 401
+        """
+    )
+    outcome = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    outcome.assert_outcomes(passed=2)
