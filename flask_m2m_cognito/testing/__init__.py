@@ -1,6 +1,6 @@
 """Tools for the tests of services that use this library: a local user pool, a clock to move, a pytest plugin.
 
-Nothing of the library itself imports this package.
+Nothing that a service runs imports this package; of the commands only ``local-pool`` does.
 """
 
 from __future__ import annotations

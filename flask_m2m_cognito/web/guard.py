@@ -155,6 +155,8 @@ def require_scopes(
     def decorate(view: View) -> View:
         return guarded(view, demand)
 
+    # Frameworks keep decorators in lists; tools that read demands find this one there.
+    setattr(decorate, ATTRIBUTE, (demand,))
     return decorate
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,10 +81,26 @@ def _protections(app: Flask, endpoint: str) -> Iterator[Protection]:
 
 
 def _own_demands(view: Callable[..., Any] | None, method: str) -> tuple[Demand, ...]:
-    """A view function's, and those of the class's method that it calls."""
+    """A view function's, and those of what its class puts before the method that answers."""
     if view is None:
         return ()
-    handler = getattr(getattr(view, "view_class", None), method.lower(), None)
-    if handler is None and method == "HEAD":
-        handler = getattr(getattr(view, "view_class", None), "get", None)
-    return (*demands_of(view), *(demands_of(handler) if handler is not None else ()))
+    own = demands_of(view)
+    view_class = getattr(view, "view_class", None)
+    if view_class is None:
+        return own
+    handler = _handler(view_class, method)
+    parts = (*_method_decorators(view_class, method), view_class.dispatch_request, handler)
+    return (*own, *(demand for part in parts if part is not None for demand in demands_of(part)))
+
+
+def _handler(view_class: Any, method: str) -> Callable[..., Any] | None:
+    handler = getattr(view_class, method.lower(), None)
+    return getattr(view_class, "get", None) if handler is None and method == "HEAD" else handler
+
+
+def _method_decorators(view_class: Any, method: str) -> tuple[Any, ...]:
+    """Those of Flask-RESTful and Flask-RESTX: a list, or a list for each method."""
+    decorators = getattr(view_class, "method_decorators", ())
+    if isinstance(decorators, Mapping):
+        decorators = decorators.get(method.lower(), ())
+    return tuple(decorators)

@@ -1,0 +1,128 @@
+"""The application of these tests: its settings come from the environment, as a deployed one's do."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from flask import Blueprint, Flask
+from flask.views import MethodView
+
+from flask_m2m_cognito import CognitoM2M
+
+m2m = CognitoM2M()
+
+
+def create_app() -> Flask:
+    """One guarded in every way that there is."""
+    app = configured("shop")
+    app.register_blueprint(_pages())
+    app.register_blueprint(_orders())
+    app.add_url_rule("/items", view_func=Items.as_view("items"))
+
+    @app.get("/report")
+    @m2m.require_scopes("reports/read", "reports/all", match="any", clients=["billing"])
+    def report() -> str:
+        return ""
+
+    @app.route("/stock", methods=["GET", "PUT", "DELETE"])
+    @m2m.require_scopes(by_method={"GET": "stock/read", "PUT": ["stock/write"]})
+    def stock() -> str:
+        return ""
+
+    return app
+
+
+def create_protected_app() -> Flask:
+    """One that is guarded as a whole, with exceptions."""
+    app = configured("protected")
+    m2m.protect(app, "shop/use", public=["static"])
+
+    @app.get("/hello")
+    @m2m.public
+    def hello() -> str:
+        return ""
+
+    @app.get("/secret")
+    def secret() -> str:
+        return ""
+
+    return app
+
+
+def create_bare_app() -> Flask:
+    """One that forgot the extension."""
+    return Flask("bare")
+
+
+def create_unguarded_app() -> Flask:
+    """One whose code demands nothing."""
+    return configured("unguarded")
+
+
+def create_checking_app() -> Flask:
+    """One with a check of its own."""
+    return configured("checking", COGNITO_M2M_TOKEN_CHECK=lambda token: token.claims.get("version") != 2)
+
+
+def create_own_cache_app() -> Flask:
+    """One that made its cache itself, with Flask-Caching's default serializer."""
+    from flask_caching import Cache
+
+    app = Flask("own-cache")
+    app.config.from_prefixed_env()
+    Cache(app)
+    m2m.init_app(app)
+    return app
+
+
+def configured(name: str, **config: Any) -> Flask:
+    app = Flask(name, static_folder=os.path.dirname(__file__))
+    app.config.from_prefixed_env()
+    app.config.update(config)
+    m2m.init_app(app)
+    return app
+
+
+class Items(MethodView):
+    """A class whose methods demand different things."""
+
+    @m2m.require_scopes("items/read")
+    def get(self) -> str:
+        return ""
+
+    @m2m.require_scopes("items/write")
+    def post(self) -> str:
+        return ""
+
+
+def _pages() -> Blueprint:
+    pages = Blueprint("pages", __name__)
+
+    @pages.get("/")
+    def home() -> str:
+        return ""
+
+    @pages.get("/who")
+    @m2m.optional_token
+    def who() -> str:
+        return ""
+
+    return pages
+
+
+def _orders() -> Blueprint:
+    orders, lines = Blueprint("orders", __name__, url_prefix="/orders"), Blueprint("lines", __name__)
+    m2m.protect(orders, "orders/read", public=["about"])
+
+    @orders.get("/about")
+    def about() -> str:
+        return ""
+
+    @lines.get("/lines")
+    @m2m.require_scopes("orders/lines")
+    def all_lines() -> str:
+        return ""
+
+    orders.register_blueprint(lines)
+    return orders

@@ -1,0 +1,243 @@
+"""``flask m2m check`` finds what is wrong, and says what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.cli.flask_process import Flask
+from tests.cli.self_signed import self_signed_server
+
+SEALED: dict[str, Any] = {"CACHE_KEY": "a key of sixteen bytes or more"}
+
+
+def shared(tmp_path: Path) -> dict[str, Any]:
+    return {"CACHE_TYPE": "FileSystemCache", "CACHE_DIR": str(tmp_path / "cache")}
+
+
+def test_all_is_well(flask: Flask, tmp_path: Path) -> None:
+    ended = flask("check", **shared(tmp_path), **SEALED)
+    assert ended.status == 0
+    assert {line.split()[0] for line in ended.out.splitlines()} == {"ok"}
+    checks = [line.split()[1] for line in ended.out.splitlines()]
+    assert checks == [
+        "settings", "dns", "tls", "keys", "issuer", "token", "scopes", "clock", "cache", "seal",
+    ]  # fmt: skip
+    assert "stock/read" in ended.finding("ok", "scopes")
+
+
+def test_json_has_the_same_findings(flask: Flask, tmp_path: Path) -> None:
+    content = flask("check", "--json", **shared(tmp_path), **SEALED).json
+    assert content["status"] == "ok"
+    assert {each["status"] for each in content["findings"]} == {"ok"}
+    assert set(content["findings"][0]) == {"check", "status", "said", "advice"}
+
+
+def test_settings_are_all_named_without_a_traceback(flask: Flask) -> None:
+    ended = flask("check", LEEWAY="soon", CLIENT_SECRET=None)
+    assert ended.status == 1
+    assert ended.finding("failed", "settings", "COGNITO_M2M_LEEWAY")
+    assert ended.finding("failed", "settings", "COGNITO_M2M_CLIENT_SECRET", "set it")
+
+
+def test_app_without_the_extension(flask: Flask) -> None:
+    ended = flask("check", app="service:create_bare_app")
+    assert ended.status == 1
+    assert ended.finding("failed", "settings", "init_app")
+
+
+class TestWrongRegion:
+    def test_one_that_contradicts_the_pool_id(self, flask: Flask, pool: LocalUserPool) -> None:
+        ended = flask("check", REGION="eu-west-1", ISSUER=None, JWKS_URL=None)
+        assert ended.status == 1
+        assert ended.finding("failed", "settings", "COGNITO_M2M_REGION", "'us-east-1'", "leave it out")
+
+    def test_one_that_does_not_exist(self, flask: Flask) -> None:
+        ended = flask("check", USER_POOL_ID="us-wset-2_AbCdEfGhI", ISSUER=None, JWKS_URL=None)
+        assert ended.status == 1
+        assert ended.finding(
+            "failed", "dns", "cognito-idp.us-wset-2.amazonaws.com", "Is 'us-wset-2' the region"
+        )
+
+    def test_one_where_the_pool_is_not(self, flask: Flask, pool: LocalUserPool) -> None:
+        elsewhere = f"{pool.url}/eu-west-1_LocalPool"
+        ended = flask("check", USER_POOL_ID="eu-west-1_LocalPool", ISSUER=elsewhere, JWKS_URL=None)
+        assert ended.status == 1
+        assert ended.finding("failed", "keys", "no user pool eu-west-1_LocalPool in the region eu-west-1")
+
+
+def test_wrong_pool_id(flask: Flask, pool: LocalUserPool) -> None:
+    ended = flask(
+        "check", USER_POOL_ID="us-east-1_Other", ISSUER=f"{pool.url}/us-east-1_Other", JWKS_URL=None
+    )
+    assert ended.status == 1
+    assert ended.finding("failed", "keys", "no user pool us-east-1_Other", "Copy the user pool id from the")
+    assert ended.finding("ok", "token")
+
+
+def test_issuer_that_is_not_the_pools(flask: Flask, pool: LocalUserPool) -> None:
+    ended = flask("check", ISSUER=f"{pool.url}/us-east-1_Other")
+    assert ended.status == 1
+    assert pool.issuer in ended.finding("failed", "issuer", "wrong_issuer", "COGNITO_M2M_ISSUER")
+
+
+class TestUnreachableHost:
+    def test_nobody_listens(self, flask: Flask, pool: LocalUserPool) -> None:
+        with pool.offline():
+            ended = flask("check")
+        assert ended.status == 1
+        assert ended.finding("failed", "connection", "127.0.0.1", "firewall")
+        assert ended.finding("failed", "token", "can't be reached")
+
+    def test_a_name_that_does_not_exist(self, flask: Flask) -> None:
+        ended = flask("check", TOKEN_URL="https://auth.nowhere.invalid/oauth2/token")
+        assert ended.status == 1
+        assert ended.finding("failed", "dns", "auth.nowhere.invalid", "nslookup")
+
+    def test_one_of_two_token_urls_is_a_warning(self, flask: Flask, pool: LocalUserPool) -> None:
+        ended = flask("check", TOKEN_URL=["https://auth.nowhere.invalid/oauth2/token", pool.token_url])
+        assert ended.status == 0
+        assert ended.finding("warning", "dns", "auth.nowhere.invalid")
+        assert ended.finding("ok", "token")
+
+    def test_a_certificate_that_nobody_trusts(self, flask: Flask, tmp_path: Path) -> None:
+        with self_signed_server(tmp_path) as url:
+            ended = flask("check", TOKEN_URL=f"{url}/oauth2/token")
+        assert ended.status == 1
+        assert ended.finding("failed", "tls", "not trusted", "REQUESTS_CA_BUNDLE")
+
+    def test_pinned_keys_make_it_a_warning(self, flask: Flask, pool: LocalUserPool) -> None:
+        keys, issuer = pool.jwks(), "https://auth.nowhere.invalid/us-east-1_LocalPool"
+        ended = flask("check", ISSUER=issuer, JWKS_URL=None, JWKS=keys)
+        assert ended.status == 0
+        assert ended.finding("warning", "dns", "auth.nowhere.invalid")
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ({"status": 503}, ("503", "Cognito's trouble")),
+        ({"garbage": True}, ("not with Cognito's keys",)),
+        ({"body": {"keys": []}}, ("not with Cognito's keys",)),
+    ],
+    ids=["an outage", "another page", "no keys"],
+)
+def test_keys_that_can_not_be_used(
+    flask: Flask, pool: LocalUserPool, fault: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    with pool.fail("jwks", **fault):
+        ended = flask("check")
+    assert ended.status == 1
+    assert ended.finding("failed", "keys", *words)
+
+
+def test_openid_configuration_of_an_emulator_may_be_missing(flask: Flask, pool: LocalUserPool) -> None:
+    with pool.fail("openid-configuration", status=404):
+        ended = flask("check")
+    assert ended.status == 0
+    assert ended.finding("warning", "issuer", "flask m2m explain")
+
+
+def test_wrong_secret(flask: Flask) -> None:
+    ended = flask("check", CLIENT_SECRET="not-the-secret-of-it")
+    assert ended.status == 1
+    assert ended.finding("failed", "token", "invalid_client", "App clients", "COGNITO_M2M_CLIENT_SECRET")
+
+
+def test_wrong_secret_of_a_named_client_names_its_setting(flask: Flask, pool: LocalUserPool) -> None:
+    billing = {"CLIENT_ID": "billing", "CLIENT_SECRET": "not-the-secret-of-it"}
+    ended = flask("check", CLIENTS={"bills": billing})
+    assert ended.status == 1
+    assert ended.finding("failed", "token", "'bills' (billing)", 'COGNITO_M2M_CLIENTS["bills"].CLIENT_SECRET')
+    assert ended.finding("ok", "token", "the default client")
+
+
+def test_scope_that_is_not_allowed_is_named(flask: Flask) -> None:
+    ended = flask("check", SCOPES="stock/read stock/delete")
+    assert ended.status == 1
+    line = ended.finding("failed", "scopes", "invalid_scope", "may not have stock/delete (", "Custom scopes")
+    assert "stock/read" not in line
+
+
+def test_fewer_scopes_than_asked_for_is_a_warning(flask: Flask, pool: LocalUserPool) -> None:
+    body = {"access_token": pool.token("stock/read"), "expires_in": 3600, "token_type": "Bearer"}
+    with pool.answer("token", body):
+        ended = flask("check")
+        raising = flask("check", SCOPES_MISSING="raise")
+    assert (ended.status, raising.status) == (0, 1)
+    assert ended.finding("warning", "scopes", "asks for stock/write")
+    assert raising.finding("failed", "scopes", "asks for stock/write")
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ({"status": 400, "body": {"error": "unauthorized_client"}}, ("'Client credentials'",)),
+        ({"status": 429, "body": {"__type": "TooManyRequestsException"}}, ("more token requests",)),
+        ({"status": 404}, ("404", "Branding, Domain")),
+        ({"garbage": True}, ("not valid JSON", "Branding, Domain")),
+    ],
+    ids=["no client credentials", "too many", "no such domain", "another page"],
+)
+def test_token_requests_that_fail(
+    flask: Flask, pool: LocalUserPool, fault: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    with pool.fail("token", **fault):
+        ended = flask("check")
+    assert ended.status == 1
+    assert ended.finding("failed", "token", *words)
+
+
+def test_clock_that_is_five_minutes_behind(early_pool: LocalUserPool, tmp_path: Path) -> None:
+    ended = Flask(early_pool, tmp_path)("check")
+    assert ended.status == 1
+    assert ended.finding("failed", "clock", "behind Cognito's", "NTP").count("5 min") == 1
+
+
+def test_clock_that_is_five_minutes_ahead(late_pool: LocalUserPool, tmp_path: Path) -> None:
+    ended = Flask(late_pool, tmp_path)("check")
+    assert ended.status == 1
+    assert ended.finding("failed", "clock", "ahead of Cognito's", "NTP")
+
+
+class TestCache:
+    def test_unshared(self, flask: Flask) -> None:
+        ended = flask("check")
+        assert ended.status == 0
+        assert ended.finding("warning", "cache", "not shared", "RedisCache")
+
+    def test_strict_counts_warnings(self, flask: Flask) -> None:
+        assert flask("check", "--strict").status == 1
+
+    @pytest.mark.parametrize(
+        ("key", "problem"), [(None, "is not set"), ("tiny-key", "shorter than 16 bytes")]
+    )
+    def test_unsealed(self, flask: Flask, tmp_path: Path, key: str | None, problem: str) -> None:
+        ended = flask("check", **shared(tmp_path), CACHE_KEY=key)
+        assert ended.status == 0
+        assert ended.finding("warning", "seal", problem, "COGNITO_M2M_CACHE_KEY", "secrets.token_urlsafe")
+        assert ended.finding("ok", "cache", "shared")
+
+    def test_down(self, flask: Flask) -> None:
+        ended = flask("check", CACHE_TYPE="RedisCache", CACHE_REDIS_URL="redis://127.0.0.1:1/0", **SEALED)
+        assert ended.status == 1
+        assert ended.finding("failed", "cache", "CACHE_REDIS_URL")
+
+    def test_pickle(self, flask: Flask, tmp_path: Path) -> None:
+        ended = flask("check", app="service:create_own_cache_app", **shared(tmp_path), **SEALED)
+        assert ended.status == 0
+        assert ended.finding("warning", "cache", "pickle", "JSONSerializer")
+
+
+def test_any_client_is_a_warning(flask: Flask) -> None:
+    assert flask("check", ALLOWED_CLIENT_IDS=None).finding("warning", "settings", "ALLOWED_CLIENT_IDS")
+
+
+def test_app_that_only_calls(flask: Flask) -> None:
+    ended = flask("check", USER_POOL_ID=None, ISSUER=None, JWKS_URL=None, ALLOWED_CLIENT_IDS=None)
+    assert ended.status == 0
+    assert ended.finding("ok", "settings", "trusts no user pool")
+    assert ended.finding("ok", "clock")

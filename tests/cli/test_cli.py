@@ -1,0 +1,57 @@
+"""What all commands of ``flask m2m`` have in common."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from flask_m2m_cognito._cli import scopes_export
+from flask_m2m_cognito.cli import FORMS, m2m
+from tests.cli.flask_process import Flask
+
+COMMANDS = ["check", "explain", "local-pool", "refresh-keys", "routes", "scopes", "token"]
+
+
+def test_every_command_speaks_json() -> None:
+    assert sorted(m2m.commands) == COMMANDS
+    for command in m2m.commands.values():
+        assert "--json" in {option for parameter in command.params for option in parameter.opts}
+
+
+def test_every_form_of_scopes_is_made() -> None:
+    assert set(FORMS) == set(scopes_export._FORMS)
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "check"])
+def test_wrong_settings_are_sentences(flask: Flask, command: str) -> None:
+    ended = flask(command, LEEWAY="soon", CLIENT_SECRET=None)
+    assert (ended.status, ended.out) == (1, "")
+    assert "COGNITO_M2M_LEEWAY" in ended.err
+    assert "COGNITO_M2M_CLIENT_SECRET" in ended.err
+
+
+@pytest.mark.parametrize("command", ["explain", "refresh-keys", "token"])
+def test_app_without_the_extension_is_told_so(flask: Flask, command: str) -> None:
+    ended = flask(command, app="service:create_bare_app")
+    assert ended.status == 1
+    assert "init_app" in ended.err
+
+
+def test_no_application_is_flasks_own_message(flask: Flask) -> None:
+    ended = flask("check", app=None)
+    assert ended.status == 2
+    assert "Could not locate a Flask application" in ended.err
+
+
+def test_library_imports_none_of_it() -> None:
+    code = "import sys, flask_m2m_cognito; print([name for name in sys.modules if 'm2m_cognito.cli' in name])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_other_commands_of_flask_import_only_the_options() -> None:
+    code = "import sys, flask_m2m_cognito.cli; print([name for name in sys.modules if '_cli' in name])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

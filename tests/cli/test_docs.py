@@ -1,0 +1,77 @@
+"""The page ``docs/cli.md`` is true: its service, its commands, and what they print."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from flask_m2m_cognito._cli import local_pool
+from flask_m2m_cognito.cli import m2m
+from tests.cli.flask_process import Flask
+
+PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[tuple[str, str]]:
+    """Each command after a ``$``, and what stands under it."""
+    text = "".join(block + "\n" for block in blocks("console"))
+    return [
+        (command, out.strip())
+        for command, out in re.findall(r"^\$ (.*)\n((?:[^$\n].*\n)*)", text, re.MULTILINE)
+    ]
+
+
+@pytest.fixture
+def shop(flask: Flask, tmp_path: Path) -> Flask:
+    (tmp_path / "shop.py").write_text(blocks("python")[0])
+    export = {
+        "Identifier": "inventory",
+        "Scopes": [{"ScopeName": each} for each in ("read", "write", "count")],
+    }
+    orders = {"Identifier": "orders", "Scopes": [{"ScopeName": "read"}]}
+    (tmp_path / "pool.json").write_text(json.dumps({"ResourceServers": [export, orders]}))
+    return flask
+
+
+def test_commands_print_what_the_page_says(shop: Flask) -> None:
+    shown = [(command, out) for command, out in commands() if out]
+    assert len(shown) == 4
+    for command, out in shown:
+        words = shlex.split(command)
+        assert words[:4] == ["flask", "--app", "shop", "m2m"]
+        assert shop(*words[4:], app="shop").out.strip() == out
+
+
+def test_every_command_is_there_with_its_options() -> None:
+    named = set()
+    for command in re.findall(r"\bm2m ([a-z-]+(?: [^<>$)`\n]*)?)", "\n".join(line for line, _ in commands())):
+        name, *arguments = shlex.split(command)
+        # Raises for an option that there is not.
+        m2m.commands[name].make_context(name, arguments, parent=click.Context(m2m), resilient_parsing=False)
+        named.add(name)
+    assert named == set(m2m.commands)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib is there from Python 3.11 on")
+def test_file_of_the_local_pool_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "pool.toml"
+    path.write_text(blocks("toml")[0])
+    pool = local_pool._from_file(str(path), port=0)
+    assert (pool.pool_id, pool.client("reports").any_scope) == ("eu-west-1_Development", True)
+    assert pool.client("billing").scopes == ("inventory/read", "orders/read")
+
+
+def test_flask_lists_the_commands(shop: Flask) -> None:
+    done = subprocess.run([*shop.command("shop"), "--help"], capture_output=True, text=True, check=True)
+    assert all(name in done.stdout for name in m2m.commands)

@@ -1,0 +1,165 @@
+"""``flask m2m explain`` shows each check of a token with what it saw and wanted."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from flask import Flask as Application
+
+from flask_m2m_cognito import CognitoM2M
+from flask_m2m_cognito.cli import m2m
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.cli.flask_process import Flask
+
+STEPS = [
+    "form", "algorithm", "key id", "issuer", "key", "signature", "token use", "times", "client id", "machine",
+    "scope", "client", "audience", "required scopes", "own check",
+]  # fmt: skip
+
+
+def failed(content: dict[str, Any]) -> dict[str, str]:
+    """The one step that failed; those before it are ok, those after it were not reached."""
+    statuses = [step["status"] for step in content["steps"]]
+    place = statuses.index("failed")
+    assert statuses == ["ok"] * place + ["failed"] + ["not reached"] * (len(statuses) - place - 1)
+    found: dict[str, str] = content["steps"][place]
+    return found
+
+
+def test_good_token_passes_every_check_in_order(flask: Flask, pool: LocalUserPool) -> None:
+    ended = flask("explain", "--json", stdin=pool.token("stock/read") + "\n")
+    assert ended.status == 0
+    assert ended.json["good"]
+    assert [step["check"] for step in ended.json["steps"]] == STEPS
+    assert {step["status"] for step in ended.json["steps"]} == {"ok"}
+
+
+def test_text_is_one_line_for_each_check(flask: Flask, pool: LocalUserPool) -> None:
+    ended = flask("explain", stdin=f"Authorization: Bearer {pool.token('stock/read')}")
+    assert ended.status == 0
+    assert len(ended.out.splitlines()) == len(STEPS) + 1
+    assert ended.line("issuer", pool.issuer)
+    assert ended.out.endswith("Good.\n")
+
+
+def test_expired_says_when_and_how_the_clock_is(flask: Flask, pool: LocalUserPool) -> None:
+    ended = flask("explain", stdin=pool.token(expires_in=-3 * 3600))
+    assert ended.status == 1
+    assert ended.line("failed", "expired 3 h ago, your clock agrees with Cognito's")
+    assert ended.out.splitlines()[-1].startswith("Refused (expired)")
+
+
+def test_clock_that_is_behind_is_named(early_pool: LocalUserPool, tmp_path: Path) -> None:
+    flask = Flask(early_pool, tmp_path)
+    ended = flask("explain", stdin=early_pool.token(nbf=int(time.time()) + 290))
+    assert ended.status == 1
+    line = ended.line("failed", "times")
+    assert "begins in" in line
+    assert "min" in line.split("your clock is ")[1].split(" behind Cognito's")[0]
+
+
+def test_keys_from_the_cache_leave_the_clock_known(flask: Flask, pool: LocalUserPool, tmp_path: Path) -> None:
+    shared: dict[str, Any] = {
+        "CACHE_TYPE": "FileSystemCache",
+        "CACHE_DIR": str(tmp_path),
+        "CACHE_KEY": "sixteen bytes or more",
+    }
+    flask("refresh-keys", **shared)
+    ended = flask("explain", "--json", stdin=pool.token("stock/read"), **shared)
+    assert abs(ended.json["clock_offset"]) < 2
+
+
+def forged(pool: LocalUserPool) -> str:
+    return pool.token(key=rsa.generate_private_key(public_exponent=65537, key_size=2048))
+
+
+@pytest.mark.parametrize(
+    ("make", "reason", "check", "saw"),
+    [
+        (lambda pool: "no token at all", "malformed", "form", "not shown"),
+        (lambda pool: pool.token() + "=", "malformed", "form", "not shown"),
+        (lambda pool: pool.token(headers={"alg": "HS256"}), "wrong_algorithm", "algorithm", '"HS256"'),
+        (lambda pool: pool.token(headers={"kid": None}), "malformed", "key id", "null"),
+        (lambda pool: pool.token(headers={"crit": ["b64"]}), "malformed", "key id", '["b64"]'),
+        (lambda pool: pool.token(without="iss"), "malformed", "issuer", "null"),
+        (lambda pool: pool.token(iss="https://evil.example"), "wrong_issuer", "issuer", "evil.example"),
+        (lambda pool: pool.token(headers={"kid": "other"}), "unknown_key", "key", '"other"'),
+        (forged, "bad_signature", "signature", "not shown"),
+        (lambda pool: pool.id_token(), "wrong_token_use", "token use", '"id"'),
+        (lambda pool: pool.token(exp="soon"), "malformed", "times", '"soon"'),
+        (lambda pool: pool.token(without="client_id"), "missing_client_id", "client id", "null"),
+        (lambda pool: pool.user_token(), "user_token", "machine", '"ada"'),
+        (lambda pool: pool.token(scope=7), "malformed", "scope", "7"),
+        (lambda pool: pool.token(client_id="stranger"), "client_not_allowed", "client", '"stranger"'),
+        (lambda pool: pool.token(aud="elsewhere"), "wrong_audience", "audience", '"elsewhere"'),
+        (lambda pool: pool.token("a/b", aud="here"), "insufficient_scope", "required scopes", '"a/b"'),
+    ],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
+)
+def test_each_check_says_what_it_saw(
+    pool: LocalUserPool,
+    make: Callable[[LocalUserPool], str],
+    reason: str,
+    check: str,
+    saw: str,
+) -> None:
+    app = Application("shop")
+    policy: dict[str, Any] = {
+        "ALLOWED_CLIENT_IDS": ["shop-client"],
+        "AUDIENCE": "here",
+        "REQUIRED_SCOPES": "stock/read",
+    }
+    app.config.update(pool.config(**policy))
+    CognitoM2M(app)
+    ended = app.test_cli_runner().invoke(m2m, ["explain", "--json"], input=make(pool))
+    assert ended.exit_code == 1
+    content = json.loads(ended.stdout)
+    assert content["reason"] == reason
+    step = failed(content)
+    assert step["check"] == check
+    assert saw in step["saw"]
+
+
+def test_own_check(flask: Flask, pool: LocalUserPool) -> None:
+    ended = flask("explain", "--json", app="service:create_checking_app", stdin=pool.token())
+    assert failed(ended.json)["check"] == "own check"
+
+
+def test_keys_that_can_not_be_had(flask: Flask, pool: LocalUserPool) -> None:
+    with pool.offline():
+        ended = flask("explain", "--json", stdin=pool.token())
+    assert (ended.status, ended.json["reason"], ended.json["clock_offset"]) == (1, "keys_unavailable", None)
+    assert failed(ended.json)["check"] == "key"
+
+
+def test_what_a_terminal_would_obey_is_escaped(flask: Flask, pool: LocalUserPool) -> None:
+    ended = flask("explain", stdin=pool.token(iss="https://evil.example\x1b[2J\x7f\n"))
+    assert ended.status == 1
+    assert all(char.isprintable() for char in ended.out.replace("\n", ""))
+
+
+def test_endpoint_adds_its_own_guards(flask: Flask, pool: LocalUserPool) -> None:
+    ended = flask("explain", "--json", "--endpoint", "stock", stdin=pool.token("stock/read"))
+    assert ended.status == 0
+    assert ended.json["verdict"] == "Good, but not for DELETE /stock and PUT /stock."
+    assert {step["check"]: step["status"] for step in ended.json["steps"][len(STEPS) :]} == {
+        "DELETE /stock": "failed",
+        "GET /stock": "ok",
+        "PUT /stock": "failed",
+    }
+
+
+def test_endpoint_none_of_whose_methods_takes_it(flask: Flask, pool: LocalUserPool) -> None:
+    ended = flask("explain", "--endpoint", "report", stdin=pool.token("stock/read"))
+    assert ended.status == 1
+    assert ended.line("failed", "GET /report", "reports/all or reports/read from billing")
+
+
+def test_endpoint_that_is_none(flask: Flask, pool: LocalUserPool) -> None:
+    assert "no endpoint 'nothing'" in flask("explain", "--endpoint", "nothing", stdin=pool.token()).err

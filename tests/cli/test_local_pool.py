@@ -1,0 +1,176 @@
+"""``flask m2m local-pool`` is a pool for development, with the application's clients or a file's."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+import requests
+from click.testing import CliRunner
+
+from flask_m2m_cognito.cli import m2m
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.cli.flask_process import LONGEST, Flask
+
+TOML = """
+pool_id = "eu-west-1_Development"
+token_lifetime = 600
+
+[clients.billing]
+secret = "secret-of-billing"
+scopes = ["orders/read", "orders/write"]
+
+[clients.reports]
+secrets = ["secret-of-reports", "its-second-secret"]
+"""
+SAME = {
+    "pool_id": "eu-west-1_Development",
+    "token_lifetime": 600,
+    "clients": {
+        "billing": {"secret": "secret-of-billing", "scopes": ["orders/read", "orders/write"]},
+        "reports": {"secrets": ["secret-of-reports", "its-second-secret"]},
+    },
+}
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        number: int = free.getsockname()[1]
+    return number
+
+
+@pytest.fixture(params=["toml", "json"])
+def config(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "toml" and sys.version_info < (3, 11):
+        pytest.skip("tomllib is there from Python 3.11 on")
+    path = tmp_path / f"pool.{request.param}"
+    path.write_text(TOML if request.param == "toml" else json.dumps(SAME))
+    return str(path)
+
+
+def announced(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """What it says once it listens."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line == "}\n":
+            break
+    said: dict[str, Any] = json.loads("".join(lines))
+    return said
+
+
+def asked(url: str, client_id: str, secret: str, scope: str = "") -> requests.Response:
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": client_id,
+        "client_secret": secret,
+        "scope": scope,
+    }
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.post(url, data=form, timeout=10)
+
+
+def test_file(flask: Flask, port: int, config: str) -> None:
+    with flask.running("local-pool", "--json", "--port", str(port), "--config", config, app=None) as process:
+        said = announced(process)
+        assert said["settings"]["COGNITO_M2M_ISSUER"] == f"http://127.0.0.1:{port}/eu-west-1_Development"
+        url = said["settings"]["COGNITO_M2M_TOKEN_URL"]
+        answer = asked(url, "billing", "secret-of-billing").json()
+        refused = asked(url, "billing", "secret-of-billing", "other/scope")
+        second = asked(url, "reports", "its-second-secret", "any/scope")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(LONGEST) == 0
+    assert (answer["expires_in"], refused.json(), second.status_code) == (
+        600,
+        {"error": "invalid_scope"},
+        200,
+    )
+    said_of_itself = jwt.decode(answer["access_token"], options={"verify_signature": False})
+    assert said_of_itself["scope"] == "orders/read orders/write"
+    assert "secret" not in json.dumps(said)
+
+
+def test_clients_of_the_application(flask: Flask, pool: LocalUserPool, port: int) -> None:
+    named = {"CLIENT_ID": "billing", "CLIENT_SECRET": ["one-of-two-secrets", "the-other"], "SCOPES": "a/b"}
+    app, again = "service:create_app", {**named, "SCOPES": "c/d"}
+    options = ("local-pool", "--json", "--port", str(port))
+    with flask.running(*options, app=app, CLIENTS={"one": named, "two": again}) as process:
+        said = announced(process)
+        url = said["settings"]["COGNITO_M2M_TOKEN_URL"]
+        default = asked(url, "shop-client", pool.client().secret)
+        billing = asked(url, "billing", "the-other", "a/b c/d")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LONGEST) == 0
+    assert (default.status_code, billing.status_code) == (200, 200)
+    assert said["settings"]["COGNITO_M2M_USER_POOL_ID"] == pool.pool_id
+    assert said["clients"] == ["shop-client", "billing"]
+
+
+def test_without_an_application_or_a_file(flask: Flask, port: int) -> None:
+    with flask.running("local-pool", "--port", str(port), app=None) as process:
+        assert process.stdout is not None
+        assert "local-client" in process.stdout.readline()
+        settings = [process.stdout.readline().strip() for _ in range(3)]
+        assert f"FLASK_COGNITO_M2M_TOKEN_URL=http://127.0.0.1:{port}/oauth2/token" in settings
+        assert (
+            asked(f"http://127.0.0.1:{port}/oauth2/token", "local-client", "local-secret").status_code == 200
+        )
+
+
+def test_service_runs_on_it(flask: Flask, port: int, config: str) -> None:
+    """The settings that it prints are the ones that an application needs."""
+    with flask.running("local-pool", "--json", "--port", str(port), "--config", config, app=None) as process:
+        said = announced(process)["settings"]
+        settings = {key.removeprefix("COGNITO_M2M_"): value for key, value in said.items()}
+        billing: dict[str, Any] = {
+            "CLIENT_ID": "billing",
+            "CLIENT_SECRET": "secret-of-billing",
+            "SCOPES": None,
+        }
+        assert flask("check", JWKS_URL=None, **settings, **billing).status == 0
+
+
+def test_port_that_is_taken(flask: Flask, pool: LocalUserPool) -> None:
+    ended = flask("local-pool", "--port", pool.url.rpartition(":")[2], app=None)
+    assert ended.status == 1
+    assert "--port" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("{", "can't be read as JSON"),
+        ('{"client": {}}', "client is not known"),
+        ('{"clients": {"billing": {"scopes": []}}}', "clients.billing needs a secret"),
+        ('{"clients": {"billing": {"secret": "s", "scope": "a"}}}', "scope is not known"),
+        ('{"clients": {"bil:ling": {"secret": "s"}}}', "without a colon"),
+        ('{"pool_id": "nowhere"}', "pool_id must be"),
+        ('{"token_lifetime": "1h"}', "token_lifetime"),
+        ("[]", "give an object"),
+    ],
+)
+def test_file_that_is_wrong(tmp_path: Path, content: str, problem: str) -> None:
+    path = tmp_path / "pool.json"
+    path.write_text(content)
+    ended = CliRunner().invoke(m2m, ["local-pool", "--config", str(path)])
+    assert ended.exit_code == 1
+    assert problem in ended.output
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 11), reason="TOML is read there")
+def test_toml_before_python_3_11(flask: Flask, tmp_path: Path) -> None:
+    path = tmp_path / "pool.toml"
+    path.write_text(TOML)
+    ended = flask("local-pool", "--config", str(path), app=None)
+    assert ended.status == 1
+    assert ".json" in ended.err

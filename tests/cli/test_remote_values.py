@@ -1,0 +1,109 @@
+"""``flask m2m token`` and ``flask m2m refresh-keys``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.cli.flask_process import Flask
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> dict[str, Any]:
+    return {"CACHE_TYPE": "FileSystemCache", "CACHE_DIR": str(tmp_path), "CACHE_KEY": "sixteen bytes or more"}
+
+
+def claims(token: str) -> dict[str, Any]:
+    found: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+    return found
+
+
+class TestToken:
+    def test_it_is_all_that_is_printed(self, flask: Flask) -> None:
+        ended = flask("token", may_say_token=True)
+        assert (ended.status, ended.err) == (0, "")
+        assert claims(ended.out.strip())["scope"] == "stock/read stock/write"
+
+    def test_scopes_and_client(self, flask: Flask, pool: LocalUserPool) -> None:
+        bills = {"CLIENT_ID": "billing", "CLIENT_SECRET": pool.client("billing").secret}
+        ended = flask(
+            "token",
+            "--json",
+            "--scopes",
+            "b/c a/b",
+            "--client",
+            "bills",
+            may_say_token=True,
+            CLIENTS={"bills": bills},
+        )
+        said = claims(ended.json["access_token"])
+        assert (said["client_id"], said["scope"]) == ("billing", "a/b b/c")
+        assert (ended.json["client_id"], ended.json["scopes"]) == ("billing", "a/b b/c")
+        assert 3500 < ended.json["usable_for"] <= 3600
+
+    def test_one_that_is_shared_is_not_bought_again(
+        self, flask: Flask, pool: LocalUserPool, shared: dict[str, Any]
+    ) -> None:
+        tokens = {flask("token", may_say_token=True, **shared).out for _ in range(2)}
+        assert (len(tokens), pool.count("token")) == (1, 1)
+
+    def test_refusal_is_a_sentence(self, flask: Flask) -> None:
+        ended = flask("token", CLIENT_SECRET="not-the-secret-of-it")
+        assert (ended.status, ended.out) == (1, "")
+        assert "invalid_client" in ended.err
+        assert "flask m2m check" in ended.err
+
+    def test_client_that_is_none(self, flask: Flask) -> None:
+        ended = flask("token", "--client", "nobody")
+        assert (ended.status, ended.out) == (1, "")
+        assert "no client 'nobody'" in ended.err
+
+
+class TestRefreshKeys:
+    def test_says_which_there_are(self, flask: Flask, pool: LocalUserPool) -> None:
+        kids = pool.kid, pool.rotate_key()
+        ended = flask("refresh-keys")
+        assert ended.status == 0
+        assert all(json.dumps(kid) in ended.line(pool.pool_id, "2 keys") for kid in kids)
+
+    def test_asks_the_pool_although_the_cache_has_fresh_ones(
+        self, flask: Flask, pool: LocalUserPool, shared: dict[str, Any]
+    ) -> None:
+        assert flask("refresh-keys", **shared).status == 0
+        pool.rotate_key(keep_old=False)
+        rows = flask("refresh-keys", "--json", **shared).json["pools"]
+        assert (rows[pool.pool_id]["kids"], rows[pool.pool_id]["source"]) == ([pool.kid], "network")
+        # And whoever asks the cache has it now.
+        with pool.offline():
+            assert flask("explain", "--json", stdin=pool.token(), **shared).json["good"]
+
+    def test_pinned_keys_are_not_the_pools(self, flask: Flask, pool: LocalUserPool) -> None:
+        pinned = pool.jwks()
+        pool.rotate_key(keep_old=False)
+        rows = flask("refresh-keys", "--json", JWKS=pinned).json["pools"]
+        assert rows[pool.pool_id]["kids"] == [pool.kid]
+
+    def test_outage(self, flask: Flask, pool: LocalUserPool, shared: dict[str, Any]) -> None:
+        with pool.fail("jwks", status=503):
+            ended = flask("refresh-keys")
+        assert ended.status == 1
+        assert ended.line(pool.pool_id, "failed", "503", "flask m2m check")
+
+    def test_outage_with_keys_in_the_cache(
+        self, flask: Flask, pool: LocalUserPool, shared: dict[str, Any]
+    ) -> None:
+        flask("refresh-keys", **shared)
+        with pool.fail("jwks", status=503):
+            ended = flask("refresh-keys", **shared)
+        assert ended.status == 1
+        assert ended.line("503", "What is known goes on", json.dumps(pool.kid))
+
+    def test_app_without_a_pool(self, flask: Flask) -> None:
+        ended = flask("refresh-keys", USER_POOL_ID=None, ISSUER=None, JWKS_URL=None, ALLOWED_CLIENT_IDS=None)
+        assert ended.status == 1
+        assert "COGNITO_M2M_USER_POOL_ID" in ended.err

@@ -1,0 +1,217 @@
+"""``flask m2m scopes`` prints what the code demands in forms that their own tools read."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import hcl2
+import pytest
+from flask import Flask as Application
+
+from flask_m2m_cognito import require_scopes
+from flask_m2m_cognito._cli.scopes_export import show_scopes
+from tests.cli.flask_process import Flask
+
+DEMANDED = {
+    "items": {"read", "write"},
+    "orders": {"lines", "read"},
+    "reports": {"all", "read"},
+    "stock": {"read", "write"},
+}
+ODD = ("https://api.example.com/v1/use", "Api-Example/use", "api.example/use", "9/$${a}%{b}'$HOME", "openid")
+
+
+def test_text_says_who_demands_each(flask: Flask) -> None:
+    ended = flask("scopes", REQUIRED_SCOPES="shop/use")
+    assert ended.status == 0
+    assert ended.line("items/read", "GET /items")
+    assert ended.line("shop/use", "COGNITO_M2M_REQUIRED_SCOPES")
+
+
+def test_json(flask: Flask) -> None:
+    content = flask("scopes", "--json").json
+    found = {
+        server["Identifier"]: {scope["ScopeName"] for scope in server["Scopes"]}
+        for server in content["resource_servers"]
+    }
+    assert found == DEMANDED
+    assert content["demanded_by"]["stock/write"] == ["PUT /stock"]
+
+
+def test_aws_cli_commands_have_every_scope(flask: Flask) -> None:
+    out = flask("scopes", "--format", "aws-cli").out.replace("\\\n", "")
+    assert scopes_of_commands(out) == DEMANDED
+    assert "--user-pool-id us-east-1_LocalPool" in out
+
+
+def test_cloudformation_is_a_template(flask: Flask, tmp_path: Path) -> None:
+    out = flask("scopes", "--format", "cloudformation").out
+    assert scopes_of_template(json.loads(out)) == DEMANDED
+    lint(out, tmp_path)
+
+
+def test_terraform_parses(flask: Flask) -> None:
+    assert scopes_of_terraform(flask("scopes", "--format", "terraform").out) == DEMANDED
+
+
+class TestOddScopes:
+    """Identifiers that are URLs, that make the same label, or that mean something in a shell or in HCL."""
+
+    @pytest.fixture
+    def app(self) -> Application:
+        app = Application("odd")
+        app.get("/")(require_scopes(*ODD)(lambda: ""))
+        return app
+
+    @pytest.fixture
+    def wanted(self) -> dict[str, set[str]]:
+        return {
+            "https://api.example.com/v1": {"use"},
+            "Api-Example": {"use"},
+            "api.example": {"use"},
+            "9": {"$${a}%{b}'$HOME"},
+        }
+
+    def test_aws_cli(
+        self, app: Application, wanted: dict[str, set[str]], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert scopes_of_commands(self.shown(app, "aws-cli", capsys).replace("\\\n", "")) == wanted
+
+    def test_cloudformation(
+        self,
+        app: Application,
+        wanted: dict[str, set[str]],
+        capsys: pytest.CaptureFixture[str],
+        tmp_path: Path,
+    ) -> None:
+        out = self.shown(app, "cloudformation", capsys)
+        assert scopes_of_template(json.loads(out)) == wanted
+        lint(out, tmp_path)
+
+    def test_terraform(
+        self, app: Application, wanted: dict[str, set[str]], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert scopes_of_terraform(self.shown(app, "terraform", capsys)) == wanted
+
+    def shown(self, app: Application, form: str, capsys: pytest.CaptureFixture[str]) -> str:
+        assert show_scopes(app, as_json=False, form=form, diff=None) == 0
+        captured = capsys.readouterr()
+        assert captured.err.startswith("openid is left out")
+        return captured.out
+
+
+@pytest.mark.parametrize("form", ["aws-cli", "cloudformation", "terraform"])
+def test_nothing_to_export_is_said(flask: Flask, form: str) -> None:
+    ended = flask("scopes", "--format", form, app="service:create_unguarded_app")
+    assert ended.status == 1
+    assert "demands no scope" in ended.err
+
+
+class TestDiff:
+    def test_what_cognito_lists(self, flask: Flask, tmp_path: Path) -> None:
+        export = {"ResourceServers": [{"Identifier": "stock", "Scopes": [scope("read"), scope("count")]}]}
+        ended = flask("scopes", "--diff", written(tmp_path, export))
+        assert ended.status == 1
+        assert ended.line("+ stock/write")
+        assert ended.line("- stock/count")
+        assert "stock/read" not in ended.out
+
+    def test_what_only_the_file_has_is_no_failure(self, flask: Flask, tmp_path: Path) -> None:
+        content = flask("scopes", "--json").json
+        content["resource_servers"][0]["Scopes"].append(scope("more"))
+        ended = flask("scopes", "--json", "--diff", written(tmp_path, content))
+        assert (ended.status, ended.json) == (0, {"missing": [], "unused": ["items/more"]})
+
+    @pytest.mark.parametrize(
+        "export",
+        [
+            {"ResourceServer": {"Identifier": "stock", "Scopes": [{"ScopeName": "read"}]}},
+            {"Resources": {"A": {"Properties": {"Identifier": "stock", "Scopes": [{"ScopeName": "read"}]}}}},
+            {"values": {"root_module": {"resources": [
+                {"values": {"identifier": "stock", "scope": [{"scope_name": "read"}]}}]}}},
+        ],
+        ids=["describe-resource-server", "cloudformation", "terraform show -json"],
+    )  # fmt: skip
+    def test_every_form_of_export(self, export: dict[str, Any], tmp_path: Path) -> None:
+        from flask_m2m_cognito._cli.scopes_diff import exported_scopes
+
+        assert exported_scopes(written(tmp_path, export)) == {"stock/read"}
+
+    def test_a_pool_without_resource_servers(self, flask: Flask, tmp_path: Path) -> None:
+        ended = flask("scopes", "--diff", written(tmp_path, {"ResourceServers": []}))
+        assert ended.status == 1
+        assert len(ended.out.splitlines()) == 8
+
+    @pytest.mark.parametrize("text", ["resource {}", '{"UserPools": []}'], ids=["not JSON", "something else"])
+    def test_another_file_is_refused(self, flask: Flask, tmp_path: Path, text: str) -> None:
+        path = tmp_path / "export"
+        path.write_text(text)
+        ended = flask("scopes", "--diff", str(path))
+        assert ended.status == 1
+        assert "list-resource-servers" in ended.err
+
+
+def scope(name: str) -> dict[str, str]:
+    return {"ScopeName": name, "ScopeDescription": name}
+
+
+def written(directory: Path, content: object) -> str:
+    path = directory / "export.json"
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def lint(template: str, directory: Path) -> None:
+    """cfn-lint as its own process, as people run it."""
+    path = directory / "template.json"
+    path.write_text(template)
+    linted = subprocess.run(
+        [sys.executable, "-c", "from cfnlint.runner import main; main()", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (linted.returncode, linted.stdout) == (0, ""), linted.stdout + linted.stderr
+
+
+def scopes_of_template(template: dict[str, Any]) -> dict[str, set[str]]:
+    found = {}
+    for resource in template["Resources"].values():
+        assert resource["Type"] == "AWS::Cognito::UserPoolResourceServer"
+        properties = resource["Properties"]
+        found[properties["Identifier"]] = {each["ScopeName"] for each in properties["Scopes"]}
+    return found
+
+
+def scopes_of_commands(text: str) -> dict[str, set[str]]:
+    """What a shell would hand to ``aws``."""
+    found = {}
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            words = shlex.split(line)
+            assert words[:3] == ["aws", "cognito-idp", "create-resource-server"]
+            options = dict(zip(words[3::2], words[4::2], strict=True))
+            scopes = json.loads(options["--scopes"])
+            found[options["--identifier"]] = {each["ScopeName"] for each in scopes}
+    return found
+
+
+def scopes_of_terraform(text: str) -> dict[str, set[str]]:
+    found = {}
+    for block in hcl2.loads(text)["resource"]:
+        (kind, labelled), *_ = block.items()
+        assert unquoted(kind) == "aws_cognito_resource_server"
+        (server,) = (body for label, body in labelled.items() if not label.startswith("__"))
+        assert unquoted(server["user_pool_id"]) in ("${var.user_pool_id}", "var.user_pool_id")
+        found[unquoted(server["identifier"])] = {unquoted(each["scope_name"]) for each in server["scope"]}
+    return found
+
+
+def unquoted(text: str) -> str:
+    """A template's text: python-hcl2 leaves quotes (since 5) and escapes where they are."""
+    return text.strip('"').replace("$${", "${").replace("%%{", "%{")
