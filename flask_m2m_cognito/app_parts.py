@@ -38,6 +38,7 @@ from .web.cache_backend import (
     shares_with_others,
     unpickles,
 )
+from .web.demand import Demand
 from .web.guard import Guard, HasPrincipalLoader
 from .web.metadata import metadata_url, serve_metadata
 from .web.problems import TokenUnavailableProblem, Wording
@@ -84,6 +85,10 @@ class AppM2M:
         """The fresh access token."""
         return self.sources.source(scopes, client).token()
 
+    async def token_async(self, scopes: Scopes = None, *, client: ClientName = None) -> str:
+        """The fresh access token, for a coroutine."""
+        return await self.sources.source(scopes, client).token_async()
+
     def forget(self, token: str, *, client: ClientName = None) -> None:
         """Have the next call get a newer token."""
         self.sources.check_client(client)
@@ -110,8 +115,14 @@ class AppM2M:
     @property
     def token_url(self) -> str | None:
         """Where callers of this application get tokens: the token endpoint of one of its own clients."""
-        urls = (each.token_urls[0] for each in self.settings.clients.values())
+        clients = self.settings.clients.values()
+        urls = (each.token_urls[0] for each in clients if not each.client_token_api)
         return next(urls, None)
+
+    @property
+    def of_every_token(self) -> Demand:
+        """What the settings demand of a token, whatever the view."""
+        return _of_every_token(self.settings)
 
     def health(self) -> dict[str, Any]:
         """The state of keys, tokens and cache, from memory."""
@@ -193,7 +204,9 @@ class _Assembly:
             _warn(_no_key_text(settings))
         if validator is not None and settings.resource is not None:
             issuers = (trusted.pool.issuers[0] for trusted in validator.pools)
-            serve_metadata(self._app, settings.resource, issuers, settings.resource_metadata)
+            serve_metadata(
+                self._app, settings.resource, issuers, settings.resource_metadata, _of_every_token(settings)
+            )
         return AppM2M(
             settings=settings,
             guard=None if validator is None else self._guard(validator),
@@ -279,6 +292,7 @@ class _Assembly:
             client_secret=settings.client_secret,
             client_auth=settings.client_auth,
             client_metadata=settings.client_metadata,
+            client_token_api=settings.client_token_api,
             on_answer=on_answer,
         )
 
@@ -322,6 +336,11 @@ class _Assembly:
             on_change=self._events.store_changed,
             monotonic=self._clock.monotonic,
         )
+
+
+def _of_every_token(settings: Settings) -> Demand:
+    """What the settings demand of a token, whatever the view."""
+    return Demand(scopes=settings.required_scopes, match=settings.scope_match)
 
 
 def _wording(settings: Settings) -> Wording:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flask import Flask, current_app
@@ -12,8 +11,7 @@ from flask import Flask, current_app
 from .inbound.validator import CognitoAccessTokenValidator
 from .outbound.bearer_auth import BearerAuth, bearer_auth
 from .outbound.token_endpoint import CognitoM2MClient
-from .outbound.token_source import TokenSource
-from .outbound.token_sources import ClientName, Scopes
+from .outbound.token_sources import ClientName, FoundTokens, Scopes
 from .web.demand import ByMethod
 from .web.guard import EXTENSION, PrincipalLoader, optional_token, require_scopes
 from .web.health_views import health_blueprint_of
@@ -141,7 +139,8 @@ class CognitoM2M:
             app: the application that it describes; the current one if not given.
         """
         described = app if app is not None else _current_app()
-        return with_security(document, described, self.for_app(described).token_url)
+        parts = self.for_app(described)
+        return with_security(document, described, parts.token_url, parts.of_every_token)
 
     @property
     def validator(self) -> CognitoAccessTokenValidator:
@@ -168,6 +167,13 @@ class CognitoM2M:
             return sources.default.token()
         return sources.source(scopes, client).token()
 
+    async def token_async(self, scopes: Scopes = None, *, client: ClientName = None) -> str:
+        """As :meth:`token`, for a coroutine: a token that must be waited for is waited for on a thread.
+
+        One that is in memory comes without a thread, and the loop goes on either way.
+        """
+        return await self._here().token_async(scopes, client=client)
+
     def auth(self, scopes: Scopes = None, *, client: ClientName = None, retry_401: bool = True) -> BearerAuth:
         """An ``auth=`` for requests and httpx that puts a fresh token on each request.
 
@@ -178,7 +184,7 @@ class CognitoM2M:
             ConfigurationError: its URL is neither https nor http to loopback.
             TokenUnavailableError: as :meth:`token`.
         """
-        return bearer_auth(_TokensHere(self, scopes, client), retry_401)
+        return bearer_auth(FoundTokens(lambda: self._here().sources.source(scopes, client)), retry_401)
 
     def session(
         self, scopes: Scopes = None, *, client: ClientName = None, retry_401: bool = True
@@ -264,27 +270,6 @@ class CognitoM2M:
             "Outside an application context CognitoM2M serves the one application that it was initialised "
             f"with, but there are {len(apps)}: {known}. Use for_app(app), or push app.app_context()."
         )
-
-
-@dataclass(frozen=True, eq=False)
-class _TokensHere:
-    """The tokens of whichever application is the current one when a request is sent."""
-
-    m2m: CognitoM2M
-    scopes: Scopes
-    client: ClientName
-
-    def _source(self) -> TokenSource:
-        return self.m2m._here().sources.source(self.scopes, self.client)
-
-    def token(self) -> str:
-        return self._source().token()
-
-    def renew(self, refused: str) -> str:
-        return self._source().renew(refused)
-
-    def forget(self, refused: str) -> None:
-        self._source().forget(refused)
 
 
 _current_app = cast("Any", current_app)._get_current_object

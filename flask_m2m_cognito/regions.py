@@ -47,6 +47,15 @@ def dns_suffixes_of(region: str) -> tuple[str, ...]:
     return ("amazonaws.com",)
 
 
+def user_pools_api_urls(region: str) -> tuple[str, ...]:
+    """Where the region's user pools API is, the likeliest first.
+
+    >>> user_pools_api_urls("us-west-2")
+    ('https://cognito-idp.us-west-2.amazonaws.com/',)
+    """
+    return tuple(f"https://cognito-idp.{region}.{suffix}/" for suffix in dns_suffixes_of(region))
+
+
 def prefix_domain_host(prefix: str, region: str) -> str:
     """The host of a pool's prefix domain.
 

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from ._settings.clients import ENDPOINTS, SECRETS, ClientSettings, clients_of
+from ._settings.clients import API, ENDPOINTS, SECRETS, ClientSettings, clients_of
 from ._settings.level import Level
 from ._settings.objects import ANY_CLIENT, SecretFile, read_cache_key
 from ._settings.table import BY_KEY, PREFIX, SETTINGS, Setting, nearest_known
@@ -198,7 +198,7 @@ def _check_between_keys(top: Level) -> None:
 def _check_something_is_set(top: Level) -> None:
     if top["USER_POOL_ID"] or top["CLIENTS"] or top.any_wrong("USER_POOL_ID", "CLIENTS"):
         return
-    if top.any_said("ISSUER", "JWKS_URL", "JWKS", "CLIENT_ID", *SECRETS, *ENDPOINTS):
+    if top.any_said("ISSUER", "JWKS_URL", "JWKS", "CLIENT_ID", *SECRETS, *ENDPOINTS) or top[API]:
         return
     label = top.label
     top.report(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from ..regions import prefix_domain_host
+from ..regions import prefix_domain_host, user_pools_api_urls
 from .level import NOT_SHOWN, Level
 from .objects import SecretFile, read_object
 from .table import BY_KEY, CLIENT_KEYS, nearest_known
@@ -14,6 +14,7 @@ from .values import Wrong, shown
 
 SECRETS: Final = ("CLIENT_SECRET", "CLIENT_SECRET_FILE")
 ENDPOINTS: Final = ("TOKEN_URL", "DOMAIN")
+API: Final = "CLIENT_TOKEN_API"
 
 
 @dataclass(frozen=True)
@@ -32,21 +33,29 @@ class ClientSettings:
     token_margin: float
     timeout: tuple[float, float]
     refresh_deadline: float
+    client_token_api: bool = False  # token_urls are the user pools API's
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a client asks for tokens, and which of the two ways is spoken there."""
+
+    urls: tuple[str, ...] = ()
+    is_client_token_api: bool = False
 
 
 def clients_of(top: Level, region: str | None) -> dict[str | None, ClientSettings]:
     """The default client, under ``None``, and the named ones. One that is not whole is reported."""
     named = _named_levels(top)
-    shared_urls = _own_token_urls(top, top, region)
+    shared = _own_endpoint(top, top, region)
     found: dict[str | None, ClientSettings] = {}
     if _has_default_client(top, alone=not named and "CLIENTS" not in top.wrong):
-        _check_whole(top, shared_urls)
-        found[None] = _client_from(top, shared_urls or ())
+        _check_whole(top, shared)
+        found[None] = _client_from(top, shared or Endpoint())
     for level in named:
-        own_urls = _own_token_urls(level, top, region)
-        urls = shared_urls if own_urls is None else own_urls
-        _check_whole(level, urls)
-        found[level.name] = _client_from(level, urls or ())
+        endpoint = _own_endpoint(level, top, region) or _inherited_endpoint(level, shared)
+        _check_whole(level, endpoint)
+        found[level.name] = _client_from(level, endpoint or Endpoint())
     return found
 
 
@@ -62,7 +71,7 @@ def _has_default_client(top: Level, *, alone: bool) -> bool:
             f"is what our own client asks for, and there is no client: set {top.label('CLIENT_ID')} too, "
             f"or {top.label('REQUIRED_SCOPES')} to demand scopes of callers",
         )
-    return top.any_said(*ENDPOINTS)
+    return top.any_said(*ENDPOINTS) or bool(top[API])
 
 
 def _named_levels(top: Level) -> list[Level]:
@@ -90,6 +99,39 @@ def _named_level(top: Level, name: str, raw: Mapping[str, object]) -> Level:
     return top.below(name, known)
 
 
+def _own_endpoint(level: Level, top: Level, region: str | None) -> Endpoint | None:
+    """The endpoint that this level names; ``None`` if it names none."""
+    says_api = API in level.said and bool(level[API])
+    if says_api and "DOMAIN" in level.said:
+        level.report(
+            "DOMAIN", f"is set, and {level.label(API)} too, which is for a pool without one: keep one"
+        )
+        return Endpoint(is_client_token_api=True)
+    # A TOKEN_URL of its own is, under an API of the level above, that API's: an emulator's.
+    if says_api or (level[API] and "TOKEN_URL" in level.said and "DOMAIN" not in level.said):
+        return Endpoint(_api_urls(level, top, region), is_client_token_api=True)
+    urls = _own_token_urls(level, top, region)
+    return None if urls is None else Endpoint(urls)
+
+
+def _inherited_endpoint(level: Level, shared: Endpoint | None) -> Endpoint | None:
+    """The top level's, unless this level says no to its way."""
+    if shared is not None and shared.is_client_token_api and not level[API]:
+        return None
+    return shared
+
+
+def _api_urls(level: Level, top: Level, region: str | None) -> tuple[str, ...]:
+    """The addresses of the user pools API: those of a TOKEN_URL, else the region's."""
+    if "TOKEN_URL" in level.said:
+        return level["TOKEN_URL"] or ()
+    if region:
+        return user_pools_api_urls(region)
+    if not top.any_wrong("REGION", "USER_POOL_ID", "ISSUER"):
+        level.report(API, f"is of some region: set {top.label('REGION')}")
+    return ()
+
+
 def _own_token_urls(level: Level, top: Level, region: str | None) -> tuple[str, ...] | None:
     """The token endpoints that this level names, by URL or by domain; ``None`` if it names none."""
     if not level.any_said(*ENDPOINTS):
@@ -109,9 +151,9 @@ def _own_token_urls(level: Level, top: Level, region: str | None) -> tuple[str, 
     return ()
 
 
-def _check_whole(level: Level, token_urls: tuple[str, ...] | None) -> None:
+def _check_whole(level: Level, endpoint: Endpoint | None) -> None:
     """Report what a client lacks. An endpoint that is wrong is not lacking: it was reported."""
-    half = next((key for key in ("CLIENT_ID", *SECRETS, *ENDPOINTS) if key in level.said), None)
+    half = next((key for key in ("CLIENT_ID", *SECRETS, *ENDPOINTS, API) if key in level.said), None)
     why = f"though {level.label(half)} is" if half else "and a client needs it"
     if "CLIENT_ID" not in level.said:
         level.report("CLIENT_ID", f"is not set, {why}")
@@ -119,16 +161,16 @@ def _check_whole(level: Level, token_urls: tuple[str, ...] | None) -> None:
         level.report("CLIENT_SECRET", f"is not set, {why}: set it, or {level.label('CLIENT_SECRET_FILE')}")
     if level.said.issuperset(SECRETS):
         level.report("CLIENT_SECRET_FILE", f"is set, and {level.label('CLIENT_SECRET')} too: keep one")
-    if token_urls is None:
+    if endpoint is None:
         level.report("TOKEN_URL", f"is not set, {why}: set it, or {level.label('DOMAIN')}")
 
 
-def _client_from(level: Level, token_urls: tuple[str, ...]) -> ClientSettings:
+def _client_from(level: Level, endpoint: Endpoint) -> ClientSettings:
     return ClientSettings(
         name=level.name,
         client_id=level["CLIENT_ID"],
         client_secret=level["CLIENT_SECRET_FILE"] or level["CLIENT_SECRET"],
-        token_urls=token_urls,
+        token_urls=endpoint.urls,
         client_auth=level["CLIENT_AUTH"],
         scopes=level["SCOPES"],
         client_metadata=level["CLIENT_METADATA"] or None,
@@ -137,4 +179,5 @@ def _client_from(level: Level, token_urls: tuple[str, ...]) -> ClientSettings:
         token_margin=level["TOKEN_MARGIN"],
         timeout=level["TIMEOUT"],
         refresh_deadline=level["REFRESH_DEADLINE"],
+        client_token_api=endpoint.is_client_token_api,
     )

@@ -170,6 +170,11 @@ _CALLING = (
         of_client=True,
     ),
     Setting(
+        "CLIENT_TOKEN_API", "bool", False, values.read_flag,
+        "For a pool without a domain: tokens from GetClientToken of the user pools API. Instead of DOMAIN.",
+        of_client=True,
+    ),
+    Setting(
         "CLIENT_AUTH", "'post' or 'basic'", "post", values.one_of("post", "basic"),
         "Where id and secret stand: in the body (client_secret_post) or in a header (client_secret_basic).",
         of_client=True,

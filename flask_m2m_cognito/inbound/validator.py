@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
-from ..exceptions import KeysUnavailableError, TokenValidationError
+from ..exceptions import ConfigurationError, KeysUnavailableError, TokenValidationError
 from ..scopes import ScopeMatch, check_match, has_scopes
 from .key_set import VerificationKey
 from .key_source import TrustedPool, trusted_pool_from
@@ -90,9 +90,9 @@ class CognitoAccessTokenValidator:
         self.allowed_client_ids = (
             allowed_client_ids
             if allowed_client_ids is None or callable(allowed_client_ids)
-            else frozenset(allowed_client_ids)
+            else frozenset(_collection("allowed_client_ids", allowed_client_ids))
         )
-        self.required_scopes = frozenset(required_scopes)
+        self.required_scopes = frozenset(_collection("required_scopes", required_scopes))
         self.scope_match: ScopeMatch = scope_match
         self.audience = audience
         self.leeway = leeway
@@ -247,3 +247,10 @@ class CognitoAccessTokenValidator:
 def _is_yes(answer: object) -> bool:
     # What an async callable returns is always true, and says nothing.
     return bool(answer) and not isinstance(answer, Awaitable)
+
+
+def _collection(name: str, given: Collection[str]) -> Collection[str]:
+    # One text is a collection too, of its letters.
+    if isinstance(given, (str, bytes)):
+        raise ConfigurationError(f"{name} must be a list, not one text: [{given!r}].")
+    return given

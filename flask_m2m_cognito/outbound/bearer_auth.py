@@ -26,6 +26,7 @@ class Tokens(Protocol):
     """Where the flow's tokens come from."""
 
     def token(self) -> str: ...
+    async def token_async(self) -> str: ...
     def renew(self, refused: str) -> str: ...
     def forget(self, refused: str) -> None: ...
 
@@ -33,13 +34,14 @@ class Tokens(Protocol):
 Flow = Generator[str, bool, None]
 
 
-def bearer_flow(tokens: Tokens, can_resend: Callable[[], bool]) -> Flow:
+def bearer_flow(tokens: Tokens, can_resend: Callable[[], bool], token: str | None = None) -> Flow:
     """Yields the token to send; is sent whether it was refused; may yield a newer one to send.
 
     ``can_resend`` says whether the request can go out again. If it can't, the refused token is
-    forgotten, so that the next request has a newer one.
+    forgotten, so that the next request has a newer one. ``token`` is the first to send, if it has been
+    asked for already.
     """
-    token = tokens.token()
+    token = tokens.token() if token is None else token
     was_refused = yield token
     if not was_refused:
         return
@@ -202,8 +204,15 @@ def _httpx_auth_class() -> type[BearerAuth]:
 
         def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
             check_destination(str(request.url))
+            yield from self._flow_with(self._tokens.token(), request)
+
+        def _flow_with(
+            self, token: str, request: httpx.Request
+        ) -> Generator[httpx.Request, httpx.Response, None]:
             flow = bearer_flow(
-                self._tokens, lambda: self._retry_401 and isinstance(request.stream, httpx.ByteStream)
+                self._tokens,
+                lambda: self._retry_401 and isinstance(request.stream, httpx.ByteStream),
+                token,
             )
             token = next(flow)
             while True:
@@ -228,8 +237,9 @@ def _httpx_auth_class() -> type[BearerAuth]:
             # What waits for the network waits on a thread, not on the loop.
             import asyncio
 
-            flow = self.auth_flow(request)
-            outgoing = await asyncio.to_thread(next, flow, None)
+            check_destination(str(request.url))
+            flow = self._flow_with(await self._tokens.token_async(), request)
+            outgoing: httpx.Request | None = next(flow)
             while outgoing is not None:
                 response = yield outgoing
                 if response.status_code != 401:

@@ -18,11 +18,12 @@ from ..exceptions import CognitoTokenRequestError
 from ..remote.transport import Answer, BasicCredentials, Deadline, Form, Transport, TransportError
 from ..scopes import requested_scopes
 from .client_secret import ClientSecret, Secret, SecretText
+from .client_token_api import client_token_request, in_oauth_words
 
 ClientAuth = Literal["post", "basic"]
 
 _TOKEN_CHARACTERS = re.compile(r"[\x21-\x7E]+")
-_TOKEN_MEMBER = re.compile(r'("(?:access|id|refresh)_token"\s*:\s*")(?:[^"\\]|\\.?)*("|\Z)')
+_TOKEN_MEMBER = re.compile(r'("(?:access|id|refresh)_?token"\s*:\s*")(?:[^"\\]|\\.?)*("|\Z)', re.IGNORECASE)
 _JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
 _NOT_IN_A_CODE = re.compile(r"[^\x20-\x7E]")  # RFC 6749, section 5.2
 _LONGEST_CODE = 100
@@ -58,6 +59,8 @@ class CognitoM2MClient:
         client_secret: the app client's secret, or several, or a callable that gives it: see ``ClientSecret``.
         client_auth: ``"post"`` sends id and secret in the form, ``"basic"`` in the header.
         client_metadata: sent as ``aws_client_metadata`` to the pool's Lambda triggers.
+        client_token_api: ask ``GetClientToken`` of the user pools API, which ``token_url`` is the address
+            of: for a pool without a domain. ``client_auth`` has no meaning there.
         on_answer: is shown each answer, for its ``Date``.
     """
 
@@ -69,6 +72,7 @@ class CognitoM2MClient:
         *,
         client_auth: ClientAuth = "post",
         client_metadata: Mapping[str, str] | None = None,
+        client_token_api: bool = False,
         on_answer: Callable[[Answer], None] = lambda answer: None,
     ) -> None:
         self.token_url = token_url
@@ -76,6 +80,7 @@ class CognitoM2MClient:
         self.client_secret = client_secret
         self.client_auth = client_auth
         self.client_metadata = client_metadata
+        self.client_token_api = client_token_api
         self._on_answer = on_answer
 
     @property
@@ -118,18 +123,26 @@ class CognitoM2MClient:
     def _request(
         self, scopes: Sequence[str], secret: SecretText, timeout: tuple[float, float], deadline: Deadline
     ) -> TokenResponse:
-        transport = Transport(timeout)
-        urls = (self.token_url,) if isinstance(self.token_url, str) else tuple(self.token_url)
         try:
-            answer = transport.post_form(
-                urls, self._form(scopes, secret), deadline, _is_final, self._credentials(secret)
-            )
+            answer = self._answer(scopes, secret, Transport(timeout), deadline)
         except TransportError as error:
             cause, text = error.cause, str(error)
         else:
             self._on_answer(answer)
-            return _AnswerReader(answer, self._spellings(secret)).token_response()
+            in_words = in_oauth_words if self.client_token_api else dict
+            return _AnswerReader(answer, self._spellings(secret), in_words).token_response()
         raise CognitoTokenRequestError(f"Token request failed: {text}") from cause
+
+    def _answer(
+        self, scopes: Sequence[str], secret: SecretText, transport: Transport, deadline: Deadline
+    ) -> Answer:
+        urls = (self.token_url,) if isinstance(self.token_url, str) else tuple(self.token_url)
+        if self.client_token_api:
+            document = client_token_request(self.client_id, secret, scopes, self.client_metadata)
+            return transport.post_json(urls, document, deadline, _is_final)
+        return transport.post_form(
+            urls, self._form(scopes, secret), deadline, _is_final, self._credentials(secret)
+        )
 
     def _form(self, scopes: Sequence[str], secret: SecretText) -> Form:
         fields = {"grant_type": "client_credentials"}
@@ -152,7 +165,8 @@ class CognitoM2MClient:
     def _spellings(self, secret: SecretText) -> tuple[SecretText, ...]:
         """The secret as it is and as it was sent: a proxy's page of error may quote the request."""
         text = secret.reveal()
-        return tuple(SecretText(each) for each in (text, quote_plus(text), self._pair(secret)) if text)
+        spellings = (text, quote_plus(text), json.dumps(text)[1:-1], self._pair(secret))
+        return tuple(SecretText(each) for each in spellings if text)
 
 
 def _is_final(answer: Answer) -> bool:
@@ -162,9 +176,15 @@ def _is_final(answer: Answer) -> bool:
 class _AnswerReader:
     """An answer of the token endpoint, read step by step; each step returns or raises."""
 
-    def __init__(self, answer: Answer, secrets: Sequence[SecretText]) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        secrets: Sequence[SecretText],
+        in_words: Callable[[Mapping[str, Any]], dict[str, Any]] = dict,
+    ) -> None:
         self._answer = answer
         self._secrets = secrets
+        self._in_words = in_words  # from what the endpoint said to what RFC 6749 would have it say
 
     def token_response(self) -> TokenResponse:
         try:
@@ -175,7 +195,8 @@ class _AnswerReader:
         raise failure
 
     def _token_response(self) -> TokenResponse:
-        payload = self._payload()
+        raw = self._payload()
+        payload = self._in_words(raw)
         if self._answer.status >= 300:
             raise self._error(self._failed_text(payload), payload)
         if "error" in payload:
@@ -184,7 +205,7 @@ class _AnswerReader:
             access_token=self._access_token(payload),
             expires_in=self._expires_in(payload),
             token_type=None if payload.get("token_type") is None else str(payload["token_type"]),
-            raw=payload,
+            raw=raw,
         )
 
     def _payload(self) -> dict[str, Any]:

@@ -102,6 +102,15 @@ class TokenSource:
         #: The fresh access token. Raises TokenUnavailableError if there is none and none can be had.
         self.token: Callable[[], str] = self.refreshable.get
 
+    async def token_async(self) -> str:
+        """As :attr:`token`, for a coroutine: what must be waited for is waited for on a thread."""
+        token = self.refreshable.get_at_once()
+        if token is not None:
+            return token
+        import asyncio  # which whoever runs a coroutine has imported, and others are not to pay for
+
+        return await asyncio.to_thread(self.token)
+
     def renew(self, refused: str) -> str:
         """A newer token than ``refused``, if one may be had now; else what there is.
 

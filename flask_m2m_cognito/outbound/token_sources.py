@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from ..exceptions import ConfigurationError
 from ..remote.process_lock import ProcessLock
@@ -15,6 +16,25 @@ MOST_SOURCES = 256
 
 Scopes = str | Sequence[str] | None
 ClientName = str | None
+
+
+@dataclass(frozen=True, eq=False)
+class FoundTokens:
+    """The tokens of whichever source ``find`` gives when a request is sent: the current application's."""
+
+    find: Callable[[], TokenSource]
+
+    def token(self) -> str:
+        return self.find().token()
+
+    async def token_async(self) -> str:
+        return await self.find().token_async()
+
+    def renew(self, refused: str) -> str:
+        return self.find().renew(refused)
+
+    def forget(self, refused: str) -> None:
+        self.find().forget(refused)
 
 
 class TokenSources:

@@ -155,6 +155,22 @@ class Refreshable(Generic[T]):
             return state.value  # type: ignore[return-value]
         return self._get_slowly()
 
+    def get_at_once(self) -> T | None:
+        """The value as :meth:`get` gives it, or ``None`` where that would wait for a fetch.
+
+        Raises:
+            what ``unavailable`` makes: none is usable, and the source rests.
+        """
+        step = self._step()
+        if step is Step.WAIT or (step is Step.SERVE_AND_RENEW and not self._in_background):
+            return None
+        # Read before a fetch is begun, and not asked again: what is usable may end meanwhile.
+        state = self._state
+        if step is Step.FAIL:
+            raise self._unavailable_because(state.failure, self._now())
+        self._follow(step)
+        return state.value
+
     def renew(self, refused: T, *, since: float = float("inf")) -> T:
         """A value other than ``refused``, if one can be had; else what there is.
 

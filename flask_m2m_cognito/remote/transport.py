@@ -1,4 +1,4 @@
-"""GET and form POST: one deadline over everything, a limit on what is read, the first address that answers.
+"""GET, and POST of a form or of JSON: one deadline over everything, a limit on what is read, the first address that answers.
 
 ``requests`` bounds each wait but not their sum: a server that drips one byte a second holds a
 caller for hours. Here every wait on the socket ends by the deadline (see ``bounded_adapter``).
@@ -6,6 +6,7 @@ caller for hours. Here every wait on the socket ends by the deadline (see ``boun
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -99,8 +100,27 @@ class Form:
     def __init__(self, fields: Mapping[str, str]) -> None:
         self._fields = dict(fields)
 
+    def headers(self) -> Mapping[str, str]:
+        return {"Content-Type": "application/x-www-form-urlencoded"}
+
     def encoded(self) -> bytes:
         return urlencode(self._fields).encode("ascii")
+
+
+class Json:
+    """A JSON object to send, as mute as :class:`Form`, with the headers that say what it is."""
+
+    __slots__ = ("_content", "_headers")
+
+    def __init__(self, content: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+        self._content = dict(content)
+        self._headers = headers
+
+    def headers(self) -> Mapping[str, str]:
+        return self._headers
+
+    def encoded(self) -> bytes:
+        return json.dumps(self._content, separators=(",", ":")).encode("ascii")
 
 
 class BasicCredentials:
@@ -144,11 +164,17 @@ class Transport:
             urls, deadline, is_final, lambda url, seconds: self._try(url, seconds, form, credentials)
         )
 
+    def post_json(
+        self, urls: Sequence[str], document: Json, deadline: Deadline, is_final: Callable[[Answer], bool]
+    ) -> Answer:
+        """The first final answer to POST of ``document``, see :func:`first_answer`."""
+        return first_answer(urls, deadline, is_final, lambda url, seconds: self._try(url, seconds, document))
+
     def _try(
         self,
         url: str,
         seconds: float,
-        form: Form | None = None,
+        body: Form | Json | None = None,
         credentials: BasicCredentials | None = None,
     ) -> Answer | TransportError:
         # A failure is returned, not raised: a raised one would carry the frames of requests,
@@ -161,19 +187,19 @@ class Transport:
             with (
                 bounded_session(deadline, read) as session,
                 session.request(
-                    "GET" if form is None else "POST",
+                    "GET" if body is None else "POST",
                     url,
-                    data=None if form is None else form.encoded(),
-                    headers=_headers(form, credentials),
+                    data=None if body is None else body.encoded(),
+                    headers=_headers(body, credentials),
                     timeout=(min(connect, seconds), min(read, seconds)),
                     allow_redirects=False,
                     stream=True,
                 ) as response,
             ):
-                body = self._body(response)
-                if body is None:
+                received = self._body(response)
+                if received is None:
                     return TransportError(f"{_place(url)} sent more than {self._max_body} bytes")
-                return Answer(url, response.status_code, response.headers, body)
+                return Answer(url, response.status_code, response.headers, received)
         except Exception as error:
             return failure_from(error, _place(url), seconds)
 
@@ -231,10 +257,10 @@ def _is_worth_a_retry(outcome: Answer | TransportError) -> bool:
     return outcome.status in _WORTH_A_RETRY and "Retry-After" not in outcome.headers
 
 
-def _headers(form: Form | None, credentials: BasicCredentials | None) -> dict[str, str]:
+def _headers(body: Form | Json | None, credentials: BasicCredentials | None) -> dict[str, str]:
     headers = {"Accept": "application/json"}
-    if form is not None:
-        headers["Content-Type"] = "application/x-www-form-urlencoded"
+    if body is not None:
+        headers |= body.headers()
     if credentials is not None:
         headers["Authorization"] = credentials.header()
     return headers

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from urllib.parse import unquote_plus
 
 from ._answers import NO_STORE, Answer, json_answer, oauth_error
+from ._client_token_api import client_token_answer
 from .clients import LocalClient
 from .recorded import FORM_TYPE, RecordedRequest
 
@@ -30,6 +31,8 @@ def token_answer(
     lifetime: int,
 ) -> Answer:
     """A token from ``issue``, or the reason why there is none."""
+    if request.path == "/":
+        return client_token_answer(request, clients, issue, lifetime)
     try:
         client, scopes = _grant(request, clients)
     except _Refused as refusal:

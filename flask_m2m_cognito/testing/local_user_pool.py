@@ -138,6 +138,11 @@ class LocalUserPool(Minting, Misbehaving):
         """Where it gives tokens."""
         return f"{self.url}/oauth2/token"
 
+    @property
+    def api_url(self) -> str:
+        """Where it answers ``GetClientToken`` of the user pools API."""
+        return f"{self.url}/"
+
     def config(self, client_id: str | None = None, **extra: Any) -> dict[str, Any]:
         """The ``COGNITO_M2M_…`` settings for an app that trusts this pool and is a client of it.
 
@@ -155,7 +160,7 @@ class LocalUserPool(Minting, Misbehaving):
             "USER_POOL_ID": self.pool_id,
             "ISSUER": self.issuer,
             "JWKS_URL": self.jwks_url,
-            "TOKEN_URL": self.token_url,
+            "TOKEN_URL": self.api_url if extra.get("CLIENT_TOKEN_API") else self.token_url,
             "CLIENT_ID": client.client_id,
             "CLIENT_SECRET": client.secret,
             "SCOPES": list(client.scopes),

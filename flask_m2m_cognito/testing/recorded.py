@@ -12,6 +12,9 @@ ENDPOINTS: tuple[Endpoint, ...] = get_args(Endpoint)
 
 FORM_TYPE = "application/x-www-form-urlencoded"
 
+TARGET = "X-Amz-Target"
+"""The header with which the user pools API is told the operation: its ``GetClientToken`` is ``"token"``."""
+
 
 @dataclass(frozen=True, eq=False)
 class RecordedRequest:
@@ -49,7 +52,7 @@ def recorded_request(
     """The record of a request for ``target``, the path and query of its first line."""
     path, _, query = target.partition("?")
     return RecordedRequest(
-        endpoint=_endpoint_of(path, pool_id),
+        endpoint="token" if path == "/" and TARGET in headers else _endpoint_of(path, pool_id),
         method=method,
         path=path,
         query=query,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import re
 from collections.abc import Iterable, Mapping
@@ -17,6 +16,8 @@ from .route_demands import RouteDemand, demanded_scopes, route_demands
 
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 
+ANY_TOKEN = Demand()
+
 SCHEME = "cognito_m2m"
 """The name of the security scheme in an OpenAPI document."""
 
@@ -26,12 +27,13 @@ _CONVERTER = re.compile(r"<(?:[^<>:]+:)?([^<>]+)>")
 def metadata_path(resource: str) -> str:
     """Where a resource's metadata is served: its path comes after the well-known part.
 
-    >>> metadata_path("https://api.example.com"), metadata_path("https://api.example.com/stock")
-    ('/.well-known/oauth-protected-resource', '/.well-known/oauth-protected-resource/stock')
+    >>> metadata_path("https://api.example.com/"), metadata_path("https://api.example.com/stock/")
+    ('/.well-known/oauth-protected-resource', '/.well-known/oauth-protected-resource/stock/')
 
-    Source: RFC 9728, section 3.1.
+    Source: RFC 9728, section 3.1. Only a slash that is all of the path goes away.
     """
-    return WELL_KNOWN + urlsplit(resource).path.rstrip("/")
+    path = urlsplit(resource).path
+    return WELL_KNOWN + ("" if path == "/" else path)
 
 
 def metadata_url(resource: str) -> str:
@@ -41,13 +43,20 @@ def metadata_url(resource: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{metadata_path(resource)}{query}"
 
 
-def serve_metadata(app: Flask, resource: str, issuers: Iterable[str], more: Mapping[str, Any]) -> None:
+def serve_metadata(
+    app: Flask,
+    resource: str,
+    issuers: Iterable[str],
+    more: Mapping[str, Any],
+    of_every_token: Demand = ANY_TOKEN,
+) -> None:
     """Have ``app`` serve its metadata document, to everybody.
 
     Args:
         resource: the application's own identifier.
         issuers: of the authorization servers whose tokens it accepts.
         more: further members, which replace those that are made.
+        of_every_token: what the settings demand, on top of the views' own.
     """
     servers = list(issuers)
 
@@ -58,7 +67,7 @@ def serve_metadata(app: Flask, resource: str, issuers: Iterable[str], more: Mapp
                 "resource": resource,
                 "authorization_servers": servers,
                 "bearer_methods_supported": ["header"],
-                "scopes_supported": sorted(demanded_scopes(current_app)),
+                "scopes_supported": sorted(demanded_scopes(current_app) | of_every_token.scopes),
                 **more,
             }
         )
@@ -68,24 +77,36 @@ def serve_metadata(app: Flask, resource: str, issuers: Iterable[str], more: Mapp
     app.add_url_rule(metadata_path(resource), endpoint="cognito_m2m_metadata", view_func=document)
 
 
-def with_security(document: Mapping[str, Any], app: Flask, token_url: str | None) -> dict[str, Any]:
+def with_security(
+    document: Mapping[str, Any], app: Flask, token_url: str | None, of_every_token: Demand = ANY_TOKEN
+) -> dict[str, Any]:
     """A copy of an OpenAPI 3 document in which each guarded operation says which scopes it needs.
 
     Args:
         document: what apispec, flask-smorest, APIFlask or a person wrote.
         app: the application that it describes.
         token_url: of the token endpoint, if it is known: else the scheme is plain ``http`` ``bearer``.
+        of_every_token: what the settings demand, on top of the operation's own.
     """
-    described = copy.deepcopy(dict(document))
+    described: dict[str, Any] = _copy_of(document)
     needed: set[str] = set()
     for route in route_demands(app):
         operation = _operation(described, route)
         if operation is not None and route.demands:
-            operation["security"] = _requirements(route, has_scopes=token_url is not None)
-            needed |= route.scopes
+            alternatives = _alternatives_of(route, of_every_token)
+            operation["security"] = _requirements(route, alternatives if token_url else {frozenset()})
+            needed = needed.union(*alternatives)
     schemes = described.setdefault("components", {}).setdefault("securitySchemes", {})
     schemes[SCHEME] = _scheme(token_url, needed)
     return described
+
+
+def _copy_of(value: Any) -> Any:
+    """A copy of what JSON can hold. Unlike ``deepcopy`` it makes two of one object that stands at two places:
+    operations that share their description have each their own security."""
+    if isinstance(value, Mapping):
+        return {key: _copy_of(each) for key, each in value.items()}
+    return [_copy_of(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _operation(document: Mapping[str, Any], route: RouteDemand) -> dict[str, Any] | None:
@@ -94,15 +115,19 @@ def _operation(document: Mapping[str, Any], route: RouteDemand) -> dict[str, Any
     return operation if isinstance(operation, dict) else None
 
 
-def _requirements(route: RouteDemand, has_scopes: bool) -> list[dict[str, list[str]]]:
+def _requirements(route: RouteDemand, alternatives: Iterable[frozenset[str]]) -> list[dict[str, list[str]]]:
     """Alternatives, any of which will do (OpenAPI 3.0.3, Security Requirement Object)."""
-    if not has_scopes:
-        needed: list[dict[str, list[str]]] = [{SCHEME: []}]
-    else:
-        choices = [_alternatives(demand, route.method) for demand in route.demands]
-        unions = {frozenset().union(*combination) for combination in itertools.product(*choices)}
-        needed = [{SCHEME: sorted(scopes)} for scopes in sorted(unions, key=sorted)]
+    needed: list[dict[str, list[str]]] = [
+        {SCHEME: sorted(scopes)} for scopes in sorted(alternatives, key=sorted)
+    ]
     return [{}, *needed] if route.is_open else needed
+
+
+def _alternatives_of(route: RouteDemand, of_every_token: Demand) -> set[frozenset[str]]:
+    """The smallest sets of scopes that meet all that is demanded at a route."""
+    choices = [_alternatives(demand, route.method) for demand in (of_every_token, *route.demands)]
+    unions = {frozenset().union(*combination) for combination in itertools.product(*choices)}
+    return {scopes for scopes in unions if not any(smaller < scopes for smaller in unions)}
 
 
 def _alternatives(demand: Demand, method: str) -> list[frozenset[str]]:

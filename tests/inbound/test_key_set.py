@@ -262,6 +262,14 @@ class TestFetching:
         with pytest.raises(TransportError):
             fetch(pool.jwks_url)
 
+    @pytest.mark.parametrize("status", [201, 203, 302, 404, 500])
+    def test_keys_under_another_status_than_200_are_not_taken(
+        self, pool: LocalUserPool, fetch: Ask_, status: int
+    ) -> None:
+        pool.fail("jwks", status=status, body=pool.jwks())
+        with pytest.raises(NoUsableKeys):
+            fetch(pool.jwks_url)
+
     def test_a_failed_answers_retry_after_is_handed_on(self, pool: LocalUserPool, fetch: Ask_) -> None:
         pool.fail("jwks", status=503, headers={"Retry-After": "17"})
         with pytest.raises(NoUsableKeys) as raised:

@@ -58,6 +58,16 @@ class Fleet:
         with ThreadPoolExecutor(times) as pool:
             return list(pool.map(lambda _: self.get(path, token), range(times)))
 
+    @contextmanager
+    def asking(self, path: str) -> Iterator[str]:
+        """The first line of an answer whose rest is waited for until the end of the block."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60.0)
+        try:
+            connection.request("GET", path, headers={"Connection": "close"})
+            yield connection.getresponse().readline().decode().strip()
+        finally:
+            connection.close()
+
     @property
     def log(self) -> str:
         """What the workers printed."""
@@ -92,6 +102,41 @@ def gunicorn(config: Mapping[str, object], options: Sequence[str]) -> Iterator[F
             yield Fleet(listener.getsockname()[1], process.pid, log)
         finally:
             _end(process)
+
+
+@contextmanager
+def waitress(config: Mapping[str, object], processes: int) -> Iterator[Fleet]:
+    """As :func:`gunicorn`, with processes of waitress on one socket."""
+    with tempfile.TemporaryDirectory(prefix="fleet-") as folder, _listening() as listener:
+        log = Path(folder, "log")
+        started: list[subprocess.Popen[bytes]] = []
+        try:
+            with log.open("wb") as output:
+                for _ in range(processes):
+                    started.append(
+                        subprocess.Popen(
+                            [sys.executable, "-c", _WAITRESS, str(listener.fileno())],
+                            cwd=ROOT,
+                            env=_environment(config),
+                            pass_fds=[listener.fileno()],
+                            stdin=subprocess.DEVNULL,
+                            stdout=output,
+                            stderr=subprocess.STDOUT,
+                        )
+                    )
+            yield Fleet(listener.getsockname()[1], started[0].pid, log)
+        finally:
+            for process in started:
+                _end(process)
+
+
+_WAITRESS = """
+import socket, sys, waitress
+from tests.processes.service_app import create_app
+
+listener = socket.socket(fileno=int(sys.argv[1]))
+waitress.serve(create_app(), sockets=[listener], threads=8)
+"""
 
 
 @contextmanager

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.processes.fleet import Reply, gunicorn
+from tests.processes.fleet import Reply, gunicorn, waitress
+from tests.processes.settings import files, memcached, redis, settings
 from tests.services import Service
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 CALLERS = 200
-SECRET_KEY = "a key of the fleet's own, of more than sixteen bytes"
 
 WORKER_CLASSES = {
     "sync": ["-k", "sync"],
@@ -24,29 +24,6 @@ WORKER_CLASSES = {
     "gthread, preloaded": ["-k", "gthread", "--threads", "8", "--preload"],
     "gevent, preloaded": ["-k", "gevent", "--preload"],
 }
-
-
-@pytest.fixture
-def pool() -> Iterator[LocalUserPool]:
-    with LocalUserPool() as pool:
-        yield pool
-
-
-def settings(pool: LocalUserPool, cache: dict[str, object]) -> dict[str, object]:
-    return {
-        **pool.config(allowed_client_ids="*", scopes=["inventory/read"]),
-        "SECRET_KEY": SECRET_KEY,
-        "CACHE_NO_NULL_WARNING": True,
-        **cache,
-    }
-
-
-def redis(server: Service) -> dict[str, object]:
-    return {"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": server.url}
-
-
-def memcached(server: Service) -> dict[str, object]:
-    return {"CACHE_TYPE": "MemcachedCache", "CACHE_MEMCACHED_SERVERS": [server.address]}
 
 
 def assert_all_served(replies: list[Reply], workers: int, log: str) -> None:
@@ -80,9 +57,19 @@ def test_a_cold_fleet_on_memcached_downloads_keys_and_buys_a_token_once(
 def test_a_cold_fleet_on_the_file_system_does_so_at_most_twice(
     pool: LocalUserPool, tmp_path: Path, options: list[str]
 ) -> None:
-    cache: dict[str, object] = {"CACHE_TYPE": "FileSystemCache", "CACHE_DIR": str(tmp_path / "cache")}
-    with gunicorn(settings(pool, cache), ["-w", "4", *options]) as fleet:
+    with gunicorn(settings(pool, files(tmp_path / "cache")), ["-w", "4", *options]) as fleet:
         replies = fleet.get_at_once("/work", pool.token("inventory/read"), CALLERS)
         assert {reply.status for reply in replies} == {200}, fleet.log
     assert 1 <= pool.count("jwks") <= 2
     assert 1 <= pool.count("token") <= 2
+
+
+@pytest.mark.parametrize("cache", [redis, memcached])
+def test_four_processes_of_waitress_download_keys_and_buy_a_token_once(
+    pool: LocalUserPool, request: pytest.FixtureRequest, cache: Callable[[Service], dict[str, object]]
+) -> None:
+    server: Service = request.getfixturevalue(f"{cache.__name__}_server")
+    with waitress(settings(pool, cache(server)), processes=4) as fleet:
+        replies = fleet.get_at_once("/work", pool.token("inventory/read"), CALLERS)
+        assert_all_served(replies, 4, fleet.log)
+    assert (pool.count("jwks"), pool.count("token")) == (1, 1)

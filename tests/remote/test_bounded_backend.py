@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import time
@@ -84,6 +85,12 @@ def fails(bounded: BoundedBackend) -> None:
         get(bounded)
 
 
+def wait_at(gate: threading.Event, begun: threading.Event, backend: Backend) -> None:
+    """An operation that hangs."""
+    begun.set()
+    assert gate.wait(LONG)
+
+
 @contextmanager
 def hanging(backend: Backend) -> Iterator[threading.Event]:
     """Calls of ``backend`` that begin inside the block wait for the event; it is set at the end."""
@@ -156,6 +163,24 @@ class TestCalls:
 
         with threads() as started, pytest.raises(StoreDown):
             bound(start_thread=started).call(abort)
+
+    def test_a_backend_may_be_built_before_the_first_call(self, bound: Bound) -> None:
+        bounded = bound()
+        assert bounded.kind is None
+        bounded.prepare()
+        assert bounded.kind == "Backend"
+
+    def test_one_that_cannot_be_built_beforehand_is_no_error_before_the_first_call(
+        self, bound: Bound, changes: list[tuple[bool, str]]
+    ) -> None:
+        def build() -> Backend:
+            raise ConnectionError
+
+        bounded = bound(build=build)
+        bounded.prepare()
+        assert (bounded.kind, bounded.works, changes) == (None, True, [])
+        fails(bounded)
+        assert changes == [(False, "ConnectionError")]
 
 
 class TestCircuit:
@@ -327,18 +352,24 @@ class TestHanging:
                     clocks.advance(1000)
                 assert (backend.calls, len(started.threads)) == (2, 2)
 
-    def test_while_one_of_several_calls_hangs_no_other_begins(
-        self, bound: Bound, backend: Backend, clocks: Clocks
+    @pytest.mark.parametrize("ended", [0, 1], ids=["the first", "the second"])
+    def test_when_one_of_two_calls_that_hang_has_ended_no_other_begins(
+        self, bound: Bound, clocks: Clocks, ended: int
     ) -> None:
         with threads() as started:
-            bounded = bound(start_thread=started)
+            bounded = bound(start_thread=started, timeout=5 * SOON)
             get(bounded)
-            gates = [first, last] = [threading.Event(), threading.Event()]
-            together(2, lambda: bounded.call(lambda backend: gates.pop().wait(LONG)))
-            last.set()
+            gates = [threading.Event(), threading.Event()]
+            with threads() as callers:
+                for gate in gates:
+                    begun = threading.Event()
+                    callers(functools.partial(bounded.call, functools.partial(wait_at, gate, begun)))
+                    assert begun.wait(LONG)
+            assert [type(outcome) for outcome in callers.outcomes] == [StoreDown, StoreDown]
+            gates[ended].set()
             clocks.advance(1000)
-            fails(bounded)  # the first still hangs
-            first.set()
+            fails(bounded)  # one still hangs
+            gates[1 - ended].set()
             started.join()
             assert get(bounded) == "the value of k"
 

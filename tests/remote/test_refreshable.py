@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
 import traceback
 import weakref
 from collections.abc import Callable
@@ -164,9 +165,39 @@ class TestThreads:
     ) -> None:
         refreshable = build()
         refreshable.get()
-        # The lock belongs to a process id: whoever asks for neither, takes no lock.
-        monkeypatch.setattr(os, "getpid", lambda: pytest.fail("the slow path was taken"))
+        # The lock belongs to a process id: who does not ask for that, takes no lock.
+        monkeypatch.setattr(os, "getpid", lambda: pytest.fail("a lock was taken"))
         assert refreshable.get() == "v1"
+
+    def test_a_fresh_value_costs_one_read_of_each_clock(self, build: Build, clocks: Clocks) -> None:
+        reads: list[str] = []
+        refreshable = build(
+            wall=lambda: reads.append("wall") or clocks.wall(),  # type: ignore[func-returns-value]
+            monotonic=lambda: reads.append("monotonic") or clocks.monotonic(),  # type: ignore[func-returns-value]
+        )
+        refreshable.get()
+        reads.clear()
+        refreshable.get()
+        assert sorted(reads) == ["monotonic", "wall"]
+
+    def test_a_value_that_was_replaced_before_the_lock_is_not_replaced_again(
+        self, build: Build, source: Source
+    ) -> None:
+        class Outrun(str):
+            """The held value at the first look; another one at the look under the lock."""
+
+            __slots__ = ("__dict__",)
+            __hash__ = str.__hash__
+
+            def __eq__(self, other: object) -> bool:
+                looks.append(other)
+                return len(looks) == 1
+
+        looks: list[object] = []
+        refreshable = build()
+        refreshable.get()
+        assert refreshable.renew(Outrun("v1")) == "v1"
+        assert (len(looks), source.asked) == (2, 1)
 
     def test_a_fetch_that_is_aborted_lets_the_waiting_go_and_is_not_swallowed(
         self, build: Build, clocks: Clocks
@@ -177,8 +208,7 @@ class TestThreads:
         refreshable = build(fetch=fetch, in_background=False)
         with pytest.raises(SystemExit):
             refreshable.get()
-        with pytest.raises(Unavailable):
-            refreshable.get()
+        assert str(error_of(refreshable.get).cause) == "the fetch was aborted"
 
 
 class TestLateAnswers:
@@ -195,6 +225,24 @@ class TestLateAnswers:
             assert refreshable.get() == "v2"
             gate.set()
         assert held(refreshable) == "v2"
+
+    def test_a_late_answer_does_not_let_a_third_fetch_begin_beside_the_second(
+        self, build: Build, source: Source, clocks: Clocks
+    ) -> None:
+        source.error = SourceDown()  # so that there is nothing to serve
+        first = source.hang()
+        with threads() as started:
+            refreshable = build(start_thread=started, deadline=SOON)
+            error_of(refreshable.get)
+            clocks.advance(1)
+            second = source.hang()
+            started(refreshable.get)
+            source.wait_until_asked()
+            first.set()
+            started.threads[0].join(LONG)
+            error_of(refreshable.get)
+            assert source.asked == 2
+            second.set()
 
     def test_a_late_answer_ends_a_rest(self, build: Build, source: Source) -> None:
         gate = source.hang()
@@ -254,6 +302,10 @@ class TestErrors:
         assert error_of(refreshable.get).retry_in == 20
         clocks.advance(15)
         assert error_of(refreshable.get).retry_in == pytest.approx(5)
+
+    def test_an_error_with_nothing_in_hand_says_a_minute_at_most(self, build: Build, source: Source) -> None:
+        source.error = SourceDown(retry_after=7200)
+        assert error_of(build().get).retry_in == 60
 
     def test_a_shared_cause_does_not_grow_with_each_caller(self, build: Build, source: Source) -> None:
         source.error = SourceDown()
@@ -375,8 +427,10 @@ class TestObserver:
             raise ValueError("a mistake of the observer's")
 
         with threads() as started:
-            refreshable = build(observer=observe, start_thread=started)
+            refreshable = build(observer=observe, start_thread=started, deadline=LONG)
+            began = time.monotonic()
             assert refreshable.get() == "v1"
+            assert time.monotonic() - began < LONG / 2
         assert [str(outcome) for outcome in started.outcomes] == ["a mistake of the observer's"]
 
     def test_it_is_told_once_of_a_fetch_that_several_gave_up(self, build: Build, source: Source) -> None:
@@ -503,6 +557,67 @@ def _plain(clocks: Clocks, fetch: Callable[[Ask[str]], Fetched[str]]) -> Refresh
         jitter=lambda: 0.0,
         start_thread=at_once,
     )
+
+
+class TestWhatOneCanSee:
+    def test_before_the_first_fetch_there_is_nothing(self, build: Build) -> None:
+        vitals = build().vitals()
+        assert vitals.pop("state") == "gone"
+        assert vitals.pop("failures") == 0
+        assert set(vitals.values()) == {None}
+
+    def test_a_value_is_shown_by_its_age_and_what_is_left(self, build: Build, clocks: Clocks) -> None:
+        refreshable = build()
+        began = clocks.wall()
+        refreshable.get()
+        clocks.advance(150)
+        vitals = refreshable.vitals()
+        assert (vitals["state"], vitals["source"]) == ("usable", "network")
+        assert vitals["age"] == pytest.approx(150)
+        assert vitals["seconds_left"] == pytest.approx(850)
+        assert vitals["last_success"] == began
+        assert (vitals["last_error"], vitals["next_try_in"]) == (None, None)
+
+    def test_what_is_left_is_told_by_the_stricter_clock(self, build: Build, clocks: Clocks) -> None:
+        refreshable = build()
+        refreshable.get()
+        clocks.wall_now += 400
+        assert refreshable.vitals()["seconds_left"] == pytest.approx(600)
+        clocks.wall_now -= 800
+        assert refreshable.vitals()["seconds_left"] == pytest.approx(1000)
+
+    def test_a_failure_is_shown_with_the_next_try(self, build: Build, source: Source, clocks: Clocks) -> None:
+        source.error = SourceDown("no route", retry_after=300)
+        refreshable = build()
+        error_of(refreshable.get)
+        vitals = refreshable.vitals()
+        assert vitals["last_error"] == "SourceDown: no route"
+        assert (vitals["last_error_at"], vitals["failures"]) == (clocks.wall(), 1)
+        assert vitals["next_try_in"] == pytest.approx(60)
+        clocks.advance(61)
+        assert refreshable.vitals()["next_try_in"] == 0
+
+    def test_a_value_is_shown_nowhere(self, build: Build) -> None:
+        refreshable = build()
+        refreshable.get()
+        assert "v1" not in repr(refreshable.vitals())
+
+    def test_the_end_of_the_cooldown_is_told(self, build: Build, clocks: Clocks) -> None:
+        refreshable = build()
+        refreshable.get()
+        assert refreshable.renewable_in() == 0
+        refreshable.renew("v1")
+        clocks.advance(4)
+        assert refreshable.renewable_in() == pytest.approx(6)
+
+    def test_the_end_of_a_rest_is_told_if_it_is_later_than_the_cooldown_s(
+        self, build: Build, source: Source
+    ) -> None:
+        refreshable = build()
+        refreshable.get()
+        source.error = SourceDown(retry_after=30)
+        refreshable.renew("v1")
+        assert refreshable.renewable_in() == pytest.approx(30)
 
 
 class TestInline:

@@ -523,6 +523,19 @@ RENEWALS = [
     scenario(
         "a forgotten value is replaced by the next get", 50, forget("v1"), get("v2"), get("v2"), asked=1
     ),
+    scenario(
+        "a value that replaced a forgotten one is fresh",
+        50,
+        forget("v1"),
+        get("v2"),
+        passes(99.9),
+        get("v2"),
+        asked(1),
+        passes(0.1),
+        get("v2"),
+        get("v3"),
+        asked=2,
+    ),
     scenario("forgetting asks for nothing by itself", 50, forget("v1"), asked=0),
     scenario("another value than the held one is not forgotten", 50, forget("v0"), get("v1"), asked=0),
     scenario("a value forgotten twice is replaced once", 50, forget("v1"), forget("v1"), get("v2"), asked=1),

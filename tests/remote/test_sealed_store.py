@@ -355,6 +355,20 @@ class TestLeases:
         assert take(ours) is None
         assert backend.interludes == []
 
+    def test_one_that_another_added_at_the_same_moment_is_the_other_s(
+        self, opened: Open, backend: Memory
+    ) -> None:
+        """As files can be: the last of them stays."""
+        other, ours = opened(backend), opened(backend)
+
+        def replace_ours() -> None:
+            backend.entries.clear()
+            taken(other)
+
+        backend.interludes = [lambda: None, replace_ours]
+        assert take(ours) is None
+        assert take(opened(backend)) is None
+
     def test_one_given_back_while_we_look_is_ours(self, opened: Open, backend: Memory) -> None:
         a, ours = opened(backend), opened(backend)
         lease = taken(a)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import gzip
 import itertools
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +20,9 @@ from urllib.parse import quote_plus
 
 import pytest
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from requests.utils import get_netrc_auth
 
 from flask_m2m_cognito.remote.transport import (
@@ -101,15 +106,22 @@ Script = Callable[[socket.socket, threading.Event], object]
 
 
 @contextmanager
-def raw_server(script: Script) -> Iterator[str]:
+def raw_server(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """The URL of a server that does with each connection what ``script`` says; the event is its end."""
     over = threading.Event()
 
     def serve(connection: socket.socket) -> None:
+        connection.settimeout(LONG)
         with closing(connection), suppress(OSError):
-            connection.settimeout(LONG)
-            connection.recv(65536)
-            script(connection, over)
+            if tls is None:
+                read_and_run(connection)
+            else:
+                with tls.wrap_socket(connection, server_side=True) as secured:
+                    read_and_run(secured)
+
+    def read_and_run(connection: socket.socket) -> None:
+        connection.recv(65536)
+        script(connection, over)
 
     def accept() -> None:
         with suppress(OSError):
@@ -122,7 +134,8 @@ def raw_server(script: Script) -> Iterator[str]:
         threads = [threading.Thread(target=accept, daemon=True)]
         threads[0].start()
         try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+            port = listening.getsockname()[1]
+            yield f"http://127.0.0.1:{port}/" if tls is None else f"https://localhost:{port}/"
         finally:
             over.set()
             with suppress(OSError):
@@ -181,6 +194,7 @@ class TestDeadline:
         with raw_server(script) as url, ends_in_time(), pytest.raises(TransportError) as caught:
             get(url, seconds=SOON)
         assert caught.value.is_timeout
+        assert not caught.value.may_retry
 
     def test_a_read_timeout_holds_for_each_read_before_the_deadline(self, pool: LocalUserPool) -> None:
         with pool.fail("jwks", hang=True), ends_in_time(), pytest.raises(TransportError) as caught:
@@ -191,6 +205,7 @@ class TestDeadline:
         with deaf_address() as port, ends_in_time(), pytest.raises(TransportError) as caught:
             get(f"http://127.0.0.1:{port}/", timeout=(SOON, LONG))
         assert caught.value.is_timeout
+        assert not caught.value.may_retry
 
     def test_a_host_of_many_addresses_that_do_not_accept_is_left_at_the_deadline(
         self, monkeypatch: pytest.MonkeyPatch
@@ -258,6 +273,80 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, addresses: list[str]) -> None:
         return list(itertools.chain.from_iterable(real(address, *more, **named) for address in addresses))
 
     monkeypatch.setattr(socket, "getaddrinfo", resolved)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of ``localhost``, and of no address, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    pem = serialization.Encoding.PEM
+    unencrypted = serialization.NoEncryption()
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, unencrypted)
+    path.write_bytes(private + signed.public_bytes(pem))
+    return path
+
+
+@pytest.fixture
+def tls(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """What a server needs that requests, here, trusts."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+class TestTls:
+    def test_a_server_is_known_by_its_name_and_not_by_an_address(self, tls: ssl.SSLContext) -> None:
+        well = says(HEAD + b"Content-Length: 2\r\n\r\n{}")
+        with raw_server(well, tls) as url:
+            assert get(url).body == b"{}"
+            with pytest.raises(TransportError) as caught:
+                get(url.replace("localhost", "127.0.0.1"))
+        assert "SSLCertVerificationError" in str(caught.value)
+
+    def test_a_server_that_drips_is_left_at_the_deadline(self, tls: ssl.SSLContext) -> None:
+        with (
+            raw_server(DRIPS["in a body of known length"], tls) as url,
+            ends_in_time(),
+            pytest.raises(TransportError) as caught,
+        ):
+            get(url, seconds=SOON)
+        assert caught.value.is_timeout
+
+    def test_a_handshake_that_hangs_is_left_at_the_deadline(self, tls: ssl.SSLContext) -> None:
+        with (
+            raw_server(lambda connection, over: over.wait(LONG)) as url,
+            ends_in_time(),
+            pytest.raises(TransportError) as caught,
+        ):
+            get(url.replace("http:", "https:"), seconds=SOON)
+        assert caught.value.is_timeout
+
+    def test_a_handshake_that_drips_is_left_at_the_deadline(self, tls: ssl.SSLContext) -> None:
+        hello = b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc"  # of a long message
+        with (
+            raw_server(dripping(hello, b"\x00")) as url,
+            ends_in_time(),
+            pytest.raises(TransportError) as caught,
+        ):
+            get(url.replace("http:", "https:"), seconds=SOON)
+        assert caught.value.is_timeout
 
 
 class TestSize:
@@ -416,6 +505,14 @@ class TestSeveralAddresses:
         with pool.fail("jwks", **fault):
             assert get(pool.jwks_url, other_pool.jwks_url).url == other_pool.jwks_url
         assert pool.count("jwks") == 1
+
+    @pytest.mark.parametrize("fault", [{"reset": True}, {"status": 503}], ids=str)
+    def test_when_all_fail_none_is_tried_again(
+        self, pool: LocalUserPool, other_pool: LocalUserPool, fault: dict[str, Any]
+    ) -> None:
+        with pool.fail("jwks", **fault), other_pool.fail("jwks", **fault), suppress(TransportError):
+            get(pool.jwks_url, other_pool.jwks_url)
+        assert (pool.count("jwks"), other_pool.count("jwks")) == (1, 1)
 
     def test_an_answer_says_more_than_a_later_one_that_does_not_come(
         self, pool: LocalUserPool, other_pool: LocalUserPool

@@ -447,6 +447,14 @@ class TestHeader:
             assert (answer.status_code, answer.json["reason"]) == (400, "bad_header")
         assert local_pool.count() == 0
 
+    def test_more_than_8_kib_are_400_though_the_token_is_remembered(
+        self, app: Flask, local_pool: LocalUserPool
+    ) -> None:
+        app.get("/a")(require_scopes()(caller))
+        token = local_pool.token(padding="x" * 8192)
+        app.extensions["cognito_m2m"].validator.validate(token)
+        assert app.test_client().get("/a", headers=bearer(token)).status_code == 400
+
     def test_a_token_in_the_query_or_the_body_is_not_looked_at(
         self, app: Flask, local_pool: LocalUserPool
     ) -> None:

@@ -1,0 +1,65 @@
+"""``GetClientToken`` of the user pools API: client credentials for a pool that has no domain.
+
+What it is asked, and its answers in the words of OAuth 2.0, so that all else treats both ways alike. The
+request is not signed: the client's secret is what it shows, and it needs no rights in IAM.
+
+Source: the model ``cognito-idp`` of the AWS SDKs (JSON 1.1), operation ``GetClientToken``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..remote.transport import Json
+from .client_secret import SecretText
+
+_HEADERS = {
+    "Content-Type": "application/x-amz-json-1.1",
+    "X-Amz-Target": "AWSCognitoIdentityProviderService.GetClientToken",
+}
+
+# What won't mend by itself must rest, and a secret that is refused be asked for again: see TokenSource
+# and ClientSecret, which know OAuth's codes. Any other error keeps its name.
+_CODES = {
+    "NotAuthorizedException": "invalid_client",
+    "ResourceNotFoundException": "invalid_client",
+    "OperationNotEnabledException": "unauthorized_client",
+    "ForbiddenException": "unauthorized_client",
+    "InvalidParameterException": "invalid_request",
+}
+
+_MEMBERS = {"access_token": "AccessToken", "expires_in": "ExpiresIn", "token_type": "TokenType"}
+
+
+def client_token_request(
+    client_id: str, secret: SecretText, scopes: Sequence[str], metadata: Mapping[str, str] | None
+) -> Json:
+    """The body of a request for ``scopes``; of none, for all that the client may have."""
+    content: dict[str, Any] = {"ClientId": client_id, "Secret": secret.reveal()}
+    if scopes:
+        content["Scopes"] = list(scopes)
+    if metadata:
+        content["ClientMetadata"] = dict(metadata)
+    return Json(content, _HEADERS)
+
+
+def in_oauth_words(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """What an answer says, as the token endpoint would have said it (RFC 6749, sections 5.1 and 5.2).
+
+    >>> in_oauth_words({"ClientAuthenticationResult": {"AccessToken": "a.b.c", "ExpiresIn": 3600}})
+    {'access_token': 'a.b.c', 'expires_in': 3600}
+    >>> in_oauth_words({"__type": "NotAuthorizedException", "message": "Invalid secret."})
+    {'error': 'invalid_client', 'error_description': 'NotAuthorizedException: Invalid secret.'}
+    """
+    result = payload.get("ClientAuthenticationResult")
+    if isinstance(result, Mapping):
+        return {name: result[theirs] for name, theirs in _MEMBERS.items() if theirs in result}
+    name = str(payload.get("__type") or "").rpartition("#")[2]
+    if not name:
+        return {}
+    message = payload.get("message") or payload.get("Message")
+    return {
+        "error": _CODES.get(name, name),
+        "error_description": f"{name}: {message}" if message else name,
+    }

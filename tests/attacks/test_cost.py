@@ -1,0 +1,278 @@
+"""What a caller can make a service pay: less than a good token costs, and nothing that lasts."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import statistics
+import time
+import tracemalloc
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from flask_m2m_cognito import CognitoAccessTokenValidator, KeysUnavailableError, TokenValidationError
+from flask_m2m_cognito.inbound.bearer import bearer_token
+from flask_m2m_cognito.inbound.key_source import trusted_pool_from
+from flask_m2m_cognito.inbound.user_pool import user_pool_from
+from tests.attacks.forging import b64, by_rsa, good_header
+from tests.attacks.stage import OUR_KID, Scene, Service, bearer
+
+ROUNDS = 80
+
+
+def _token(scene: Scene, payload: bytes, header: bytes | None = None) -> str:
+    """With a signature as long as a real one: what it says is read before that is looked at."""
+    head = json.dumps(good_header(scene)).encode() if header is None else header
+    return f"{b64(head)}.{b64(payload)}.{b64(bytes(256))}"
+
+
+def _saying(more: str) -> Callable[[Scene], str]:
+    """Good claims and one more, under a kid that is known and a signature that is not good."""
+    return lambda scene: bearer(_token(scene, f'{json.dumps(scene.claims())[:-1]},"x":{more}}}'.encode()))
+
+
+def _heading(header: str) -> Callable[[Scene], str]:
+    return lambda scene: bearer(_token(scene, b"{}", header.encode()))
+
+
+def _list(value: str, count: int) -> str:
+    return f"[{','.join([value] * count)}]"
+
+
+TOO_MUCH: dict[str, Callable[[Scene], str]] = {
+    "64 KiB": lambda scene: "Bearer " + "a" * 65_536,
+    "a megabyte of stops": lambda scene: "Bearer " + "." * 1_000_000,
+    "8 KiB of letters": lambda scene: "Bearer " + "a" * 8185,
+    "8 KiB of stops": lambda scene: "Bearer " + "." * 8185,
+    "8 KiB of commas": lambda scene: "x" + "," * 8191,
+    "8 KiB of spaces": lambda scene: " " * 8192,
+    "8 KiB of spaces behind the scheme": lambda scene: "Bearer" + " " * 8186,
+    "nested lists without an end": _saying("[" * 5000),
+    "nested lists": _saying("[" * 2200 + "]" * 2200),
+    "nested objects": _saying('{"":' * 800 + "1" + "}" * 800),
+    "empty objects": _saying(_list("{}", 1500)),
+    "numbers": _saying(_list("1e9", 1200)),
+    "a name twice, over and over": lambda scene: bearer(_token(scene, b"{" + b'"":0,' * 1100 + b'"":0}')),
+    "a number of 5000 digits": _saying("9" * 5000),
+    "a nested header": _heading('{"alg":' + "[" * 3000),
+    "a header of many names": _heading(json.dumps({str(number): 0 for number in range(500)})),
+    "a header with a number of 5000 digits": _heading('{"alg":' + "9" * 5000 + "}"),
+    "alg none": _heading('{"alg":"none"}'),
+}
+"""What is refused because it is too long, too deep or too much."""
+
+MOST: dict[str, Callable[[Scene], str]] = {
+    "8 KiB of commas and then the word": lambda scene: "x" + "," * 8100 + "bearer",
+    "8 KiB of commas and tabs and then the word": lambda scene: "x" + ",\t" * 4000 + "bearer",
+    "nested objects": _saying('{"":' * 230 + "1" + "}" * 230),
+    "empty objects": _saying(_list("{}", 110)),
+    "names": _saying(json.dumps({f"{number:x}": number for number in range(230)})),
+    "numbers": _saying(_list("1.5e300", 230)),
+    "a fraction of 5000 digits": _saying("0." + "9" * 5000),
+    "a text of 5000 letters": _saying(f'"{"a" * 5000}"'),
+    "a text of 800 escapes": _saying('"' + "\\u0041" * 800 + '"'),
+    "a header of 3000 letters": lambda scene: bearer(
+        _token(
+            scene, json.dumps(scene.claims()).encode(), json.dumps(good_header(scene, x="a" * 3000)).encode()
+        )
+    ),
+    "a kid that there is not": lambda scene: bearer(scene.pool.token(headers={"kid": "there is none"})),
+    "a bad signature": _saying("1"),
+}
+"""The most that is still read, of each kind. All but the first two meet a signature that is not good."""
+
+
+def _check(validator: CognitoAccessTokenValidator, header: str) -> None:
+    """All that a request's header costs, good or bad."""
+    try:
+        token = bearer_token([header])
+        if token is not None:
+            validator.validate(token)
+    except TokenValidationError:
+        pass
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    """Of this thread alone, so that what else the machine does counts little."""
+    began = time.thread_time()
+    call()
+    return time.thread_time() - began
+
+
+def _medians(rounds: int, calls: dict[str, Callable[[int], object]]) -> dict[str, list[float]]:
+    """The times of each call, taken in turns, so that all meet the same machine."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for each in range(rounds):
+        for name, call in calls.items():
+            times[name].append(_seconds(lambda call=call, each=each: call(each)))  # type: ignore[misc]
+    return times
+
+
+@pytest.mark.parametrize(
+    ("kind", "makers", "bound"),
+    [
+        pytest.param("too much", TOO_MUCH, 1.0, id="what is too long, too deep or too much costs less"),
+        pytest.param("most", MOST, 4.0, id="the most that is read costs a few times as much"),
+    ],
+)
+def test_the_cost_of_a_bad_header_against_a_good_tokens(
+    kind: str, makers: dict[str, Callable[[Scene], str]], bound: float, scene: Scene, steady: Service
+) -> None:
+    """CWE-400, CWE-407: the ratio to a good token that is seen for the first time."""
+    validator = steady.m2m.for_app(steady.app).validator
+    good = [
+        bearer(by_rsa(scene, good_header(scene), scene.claims(jti=f"{kind} {each}")))
+        for each in range(ROUNDS)
+    ]
+    bad = {name: make(scene) for name, make in makers.items()}
+
+    times = _medians(
+        ROUNDS,
+        {
+            "good": lambda each: _check(validator, good[each]),
+            **{name: lambda _, header=header: _check(validator, header) for name, header in bad.items()},
+        },
+    )
+
+    usual = statistics.median(times.pop("good"))
+    ratios = {name: statistics.median(each) / usual for name, each in times.items()}
+    for name, ratio in ratios.items():
+        print(f"{ratio:.2f} of a good token, {usual * 1e6:.0f} us: {name}")
+    assert max(ratios.values()) < bound, sorted(ratios.items(), key=lambda item: -item[1])[:5]
+
+
+def test_the_time_of_a_refusal_does_not_tell_which_key_is_known(scene: Scene, steady: Service) -> None:
+    """CWE-208: a known kid's bad signature, another known one's, and an unknown kid, all without network.
+
+    Against each other within the noise of a request. An unknown kid is refused without a look at the
+    signature, some 25 us sooner: which kids are known can be read in the pool's JWKS anyway.
+    """
+    right = by_rsa(scene, good_header(scene)).rpartition(".")[2]
+    wrong = b64(bytes(255) + b"1")
+    headers = {
+        "known": _with(scene, OUR_KID, wrong),
+        "another known": _with(scene, scene.first_kid, wrong),
+        "known, only the first byte wrong": _with(scene, OUR_KID, "AAAA" + right[4:]),
+        "known, only the last bytes wrong": _with(scene, OUR_KID, right[:-6] + "AAAAAA"),
+        # As long as a known one: what is longer takes longer.
+        "unknown": _with(scene, OUR_KID[::-1], wrong),
+    }
+    requests = scene.requests
+
+    times = _medians(
+        150, {name: lambda _, header=header: steady.ask(header) for name, header in headers.items()}
+    )
+
+    medians = {name: statistics.median(each) for name, each in times.items()}
+    noise = _spread(times["known"])
+    for name, median in medians.items():
+        print(f"{median * 1e6:.0f} us, noise {noise * 1e6:.0f} us: {name}")
+    known = [median for name, median in medians.items() if name != "unknown"]
+    assert max(known) - min(known) < max(noise, 0.05 * medians["known"]), medians
+    assert abs(medians["unknown"] - medians["known"]) < max(noise, 60e-6), medians
+    assert scene.requests == requests
+
+
+def _with(scene: Scene, kid: str, signature: str) -> str:
+    text = by_rsa(scene, good_header(scene, kid=kid)).rpartition(".")[0]
+    return bearer(f"{text}.{signature}")
+
+
+def _spread(times: Sequence[float]) -> float:
+    """Between the quartiles."""
+    low, _, high = statistics.quantiles(times, n=4)
+    return high - low
+
+
+@pytest.mark.slow
+def test_bad_tokens_are_not_remembered(scene: Scene) -> None:
+    """CWE-770: whatever is sent, what is kept is what was kept before."""
+    service = Service(scene)
+    validator = service.m2m.for_app(service.app).validator
+    text = by_rsa(scene, good_header(scene)).rpartition(".")[0]
+
+    def send(count: int, mark: str) -> None:
+        for each in range(count):
+            forged = bearer(f"{text}.{b64(each.to_bytes(256, 'big'))}")
+            assert service.ask(forged, f"/orders?{mark}={each}").status == 401
+            unknown = bearer(scene.elsewhere.token(iss=scene.pool.issuer, jti=f"{mark}{each}"))
+            assert service.ask(unknown).status == 401
+            assert service.ask(f"Bearer {mark}.{each}.x").status == 401
+
+    send(20, "warm")
+    tracemalloc.start(10)
+    try:
+        send(5, "first")
+        before = _held_by_the_library()
+        send(60, "then")
+        after = _held_by_the_library()
+    finally:
+        tracemalloc.stop()
+
+    assert len(validator._memory) == 0
+    assert after - before < 180 * 16  # an entry for each would have hundreds of bytes
+
+
+def _held_by_the_library() -> int:
+    """Bytes whose making has a frame of the library in it."""
+    gc.collect()
+    ours = tracemalloc.Filter(True, "*/flask_m2m_cognito/*", all_frames=True)
+    # cryptography's own objects come and go in a way that tracemalloc does not see to its end.
+    theirs = [tracemalloc.Filter(False, name, all_frames=True) for name in ("*/jwt/*", "*/testing/*")]
+    snapshot = tracemalloc.take_snapshot().filter_traces([ours, *theirs])
+    return sum(trace.size for trace in snapshot.traces)
+
+
+def test_good_tokens_are_remembered_within_a_bound(scene: Scene) -> None:
+    service = Service(scene, VERIFIED_TOKENS=8)
+    for each in range(40):
+        assert service.ask(bearer(by_rsa(scene, good_header(scene), scene.claims(jti=f"{each}")))).ran
+        expired = by_rsa(scene, good_header(scene), scene.claims(jti=f"{each}", exp=1))
+        assert service.ask(bearer(expired)).reason == "expired"
+
+    assert len(service.m2m.for_app(service.app).validator._memory) == 8
+
+
+def test_a_flood_of_unknown_keys_causes_one_download(scene: Scene) -> None:
+    """RFC 8725, 3.10; CVE-2026-48524 (PyJWT)."""
+    service = Service(scene)
+    before = scene.requests
+    for each in range(200):
+        forged = bearer(scene.pool.token(headers={"kid": f"there is none {each}"}))
+        assert service.ask(forged).reason == "unknown_key"
+
+    assert scene.requests - before == 2  # the service's own at its start, and one for all of these
+
+
+def test_a_flood_while_keys_can_not_be_had_causes_one_download(scene: Scene) -> None:
+    """CVE-2026-48524 (PyJWT): a failure begins the rest as well; and good keys in hand stay."""
+    pool = user_pool_from(scene.pool.pool_id, issuer=scene.pool.issuer, jwks_url=scene.nowhere.jwks_url)
+    validator = CognitoAccessTokenValidator(pools=[trusted_pool_from(pool, monotonic=lambda: 5000.0)])
+    before = scene.requests
+    for each in range(200):
+        with pytest.raises(KeysUnavailableError):
+            validator.validate(scene.pool.token(headers={"kid": f"there is none {each}"}))
+
+    assert scene.requests - before == 2  # one, tried twice because it was a 503
+
+
+def test_a_flood_is_logged_ten_times_a_minute_and_in_lines_of_its_own(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    """CWE-779, CWE-117: path and kid are fields of a record, and never its text."""
+    caplog.set_level(logging.DEBUG)
+    service = Service(scene)
+    kid = "\r\nCRITICAL root: all is lost \x1b[2J"
+    for each in range(100):
+        service.ask(bearer(scene.pool.token(headers={"kid": f"{kid}{each}"})), f"/orders?%0d%0a{each}")
+        service.ask("Bearer nonsense", "/orders/%0d%0aCRITICAL%20root")
+        service.ask(bearer(by_rsa(scene, good_header(scene), sha="1")))
+    records = [record for record in caplog.records if record.name.startswith("flask_m2m_cognito")]
+
+    # Unknown key, bad signature; and where there is no view there is no guard.
+    assert len(records) == 20
+    for record in records:
+        assert record.getMessage().isprintable()
+        assert len(getattr(record, "kid", None) or "") <= 256

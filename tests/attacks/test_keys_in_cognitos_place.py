@@ -1,0 +1,365 @@
+"""Whoever answers for the keys in Cognito's place: only a usable key becomes one, and nothing is followed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.attacks.forging import b64, by_rsa, good_header
+from tests.attacks.stage import OUR_KID, Scene, Service, bearer, jwk_of, new_rsa_key
+
+OTHER_KID = "a key that is as it should be"
+SHORT = new_rsa_key(1024)
+LOW_EXPONENT = new_rsa_key(exponent=3)
+OTHER = new_rsa_key()
+
+Row = Callable[[Scene], Any]
+
+
+@pytest.fixture(scope="module")
+def hostile_scene() -> Iterator[Scene]:
+    scene = Scene()
+    yield scene
+    scene.stop()
+
+
+@pytest.fixture
+def hostile(hostile_scene: Scene) -> Iterator[Scene]:
+    """A scene whose pool answers as a test tells it to."""
+    yield hostile_scene
+    hostile_scene.pool.recover()
+
+
+@dataclass(frozen=True)
+class BadKey:
+    """A row of a key set that must not verify anything."""
+
+    name: str
+    source: str
+    row: Row
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _rsa(name: str, source: str, **members: Any) -> BadKey:
+    """Our key, whose private half signs the token, with something wrong about it."""
+    return BadKey(name, source, lambda scene: jwk_of(scene.mine, OUR_KID, **members))
+
+
+def _row(name: str, source: str, row: Any) -> BadKey:
+    return BadKey(name, source, lambda scene: row)
+
+
+def _number(value: int) -> str:
+    return b64(value.to_bytes((value.bit_length() + 7) // 8 or 1, "big"))
+
+
+_TYPES = "RFC 7517, 4; aws-jwt-verify: JWK validation"
+
+BAD_KEYS = [
+    BadKey("oct", "RFC 8725, 2.1: a secret for HMAC",
+           lambda scene: {"kty": "oct", "kid": OUR_KID, "k": b64(b"secret"), "alg": "HS256", "use": "sig"}),
+    BadKey("oct that says RS256", "RFC 8725, 3.1",
+           lambda scene: {"kty": "oct", "kid": OUR_KID, "k": b64(b"secret"), "alg": "RS256", "use": "sig"}),
+    BadKey("oct with a modulus", "RFC 8725, 3.1",
+           lambda scene: {**jwk_of(scene.mine, OUR_KID), "kty": "oct", "k": b64(b"secret")}),
+    _row("EC", "RFC 8725, 3.1", {"kty": "EC", "kid": OUR_KID, "crv": "P-256", "x": b64(b"x" * 32),
+                                 "y": b64(b"y" * 32), "alg": "ES256", "use": "sig"}),
+    _row("OKP", "RFC 8037", {"kty": "OKP", "kid": OUR_KID, "crv": "Ed25519", "x": b64(b"x" * 32)}),
+    _rsa("kty in lower case", _TYPES, kty="rsa"),
+    _rsa("kty absent", _TYPES, kty=None),
+    _rsa("kty a list", _TYPES, kty=["RSA"]),
+    _rsa("use enc", "RFC 7517, 4.2; Wycheproof rejectWrongUse", use="enc"),
+    _rsa("use in upper case", "RFC 7517, 4.2", use="SIG"),
+    _rsa("use a list", "RFC 7517, 4.2", use=["sig"]),
+    BadKey("use null", "RFC 7517, 4.2", lambda scene: {**jwk_of(scene.mine, OUR_KID), "use": None}),
+    *(_rsa(f"alg {alg}", "RFC 8725, 3.1; RFC 7517, 4.4; aws-jwt-verify", alg=alg)
+      for alg in ("RS384", "RS512", "PS256", "HS256", "ES256", "none", "rs256", "RSA-OAEP", "")),
+    _rsa("alg a list", "RFC 7517, 4.4", alg=["RS256"]),
+    _rsa("key_ops encrypt", "RFC 7517, 4.3; Wycheproof rejectWrongKeyOps", key_ops=["encrypt"]),
+    _rsa("key_ops sign", "RFC 7517, 4.3", key_ops=["sign"]),
+    _rsa("key_ops empty", "RFC 7517, 4.3", key_ops=[]),
+    _rsa("key_ops text", "RFC 7517, 4.3", key_ops="verify"),
+    BadKey("RSA of 1024 bits", "RFC 7518, 3.3: 2048 bits or more; CVE-2022-23539 (jsonwebtoken)",
+           lambda scene: jwk_of(SHORT, OUR_KID)),
+    _rsa("a modulus of 2047 bits", "RFC 7518, 3.3", n=_number((1 << 2046) + 1)),
+    _rsa("a modulus of 8193 bits", "CWE-400: what verifying may cost", n=_number((1 << 8192) + 1)),
+    _rsa("a modulus of 32768 bits", "CVE-2006-2940 (OpenSSL)", n=_number((1 << 32767) + 1)),
+    _rsa("a modulus of 0", "RFC 8017, 3.1", n="AA"),
+    _rsa("an empty modulus", "RFC 7518, 6.3.1.1", n=""),
+    _rsa("no modulus", "aws-jwt-verify: missing modulus", n=None),
+    _rsa("a modulus that is a number", "RFC 7518, 6.3.1.1", n=12345),
+    BadKey("a modulus with padding", "RFC 7518, 6.3.1.1",
+           lambda scene: jwk_of(scene.mine, OUR_KID, n=jwk_of(scene.mine, "")["n"] + "==")),
+    BadKey("a modulus with a line end", "RFC 7518, 6.3.1.1",
+           lambda scene: jwk_of(scene.mine, OUR_KID, n=jwk_of(scene.mine, "")["n"] + "\n")),
+    _rsa("a modulus that is not ASCII", "RFC 7518, 6.3.1.1", n="\u00e9" * 342),
+    _rsa("exponent 0", "RFC 8017, 3.1", e="AA"),
+    _rsa("exponent 1", "RFC 8017, 3.1: every message is its own signature", e="AQ"),
+    _rsa("exponent 2", "RFC 8017, 3.1: odd", e="Ag"),
+    _rsa("exponent 65536", "RFC 8017, 3.1: odd", e=_number(65536)),
+    _rsa("exponent of 65 bits", "CWE-400; CVE-2006-2940 (OpenSSL)", e=_number((1 << 64) + 1)),
+    _rsa("exponent of 2048 bits", "CWE-400", e=_number((1 << 2047) + 1)),
+    _rsa("no exponent", "aws-jwt-verify: missing exponent", e=None),
+    _rsa("exponent a number", "RFC 7518, 6.3.1.2", e=65537),
+    _rsa("kid absent", "RFC 7517, 4.5; aws-jwt-verify: kid empty", kid=None),
+    _rsa("kid empty", "RFC 7517, 4.5", kid=""),
+    _rsa("kid a number", "RFC 7517, 4.5", kid=7),
+    _rsa("kid a list", "RFC 7517, 4.5", kid=[OUR_KID]),
+    _rsa("kid an object", "RFC 7517, 4.5", kid={"a": 1}),
+    _row("null", _TYPES, None),
+    _row("text", _TYPES, OUR_KID),
+    _row("a number", _TYPES, 7),
+    _row("a list", _TYPES, [["kty", "RSA"]]),
+    _row("an empty object", "aws-jwt-verify: empty JWK", {}),
+    BadKey("a key set in a key set", _TYPES, lambda scene: {"keys": [jwk_of(scene.mine, OUR_KID)]}),
+    BadKey("a certificate for a key", "RFC 7517, 4.7",
+           lambda scene: {"kty": "RSA", "kid": OUR_KID, "x5c": ["MIIB"], "x5u": scene.elsewhere.url}),
+]  # fmt: skip
+
+
+def _signed_by_ours(scene: Scene) -> str:
+    return bearer(by_rsa(scene, good_header(scene)))
+
+
+@pytest.mark.parametrize("key", BAD_KEYS, ids=str)
+def test_a_set_of_nothing_but_a_bad_key_is_no_key_set(key: BadKey, hostile: Scene) -> None:
+    hostile.pool.answer("jwks", {"keys": [key.row(hostile)]})
+    service = Service(hostile)
+
+    reply = service.ask(_signed_by_ours(hostile))
+
+    assert (reply.status, reply.reason, reply.ran, reply.requests) == (503, "keys_unavailable", False, 1)
+
+
+@pytest.mark.parametrize("key", BAD_KEYS, ids=str)
+def test_a_bad_key_does_not_spoil_its_set_and_verifies_nothing(key: BadKey, hostile: Scene) -> None:
+    hostile.pool.answer("jwks", {"keys": [key.row(hostile), jwk_of(OTHER, OTHER_KID)]})
+    service = Service(hostile)
+    fine = hostile.pool.sign(hostile.claims(), headers={"kid": OTHER_KID}, key=OTHER)
+
+    assert service.ask(bearer(fine)).ran
+    reply = service.ask(_signed_by_ours(hostile))
+
+    assert (reply.status, reply.reason, reply.ran) == (401, "unknown_key", False)
+    assert hostile.elsewhere.count() == 0
+
+
+def test_an_exponent_of_3_verifies_what_it_signed_and_no_forgery(hostile: Scene) -> None:
+    """CVE-2006-4339: with e = 3 a cube root passes where a padding is not looked at to its end."""
+    hostile.pool.answer("jwks", {"keys": [jwk_of(LOW_EXPONENT, OUR_KID)]})
+    service = Service(hostile)
+    text = by_rsa(hostile, good_header(hostile)).rpartition(".")[0]
+    target = int.from_bytes((b"\x00\x01" + b"\xff" * 8 + b"\x00").ljust(256, b"\x00"), "big")
+    low, high = 0, 1 << 700
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if middle**3 < target else (low, middle)
+
+    assert service.ask(bearer(f"{text}.{b64(low.to_bytes(256, 'big'))}")).reason == "bad_signature"
+    real = hostile.pool.sign(hostile.claims(), headers={"kid": OUR_KID}, key=LOW_EXPONENT)
+    assert service.ask(bearer(real)).ran
+
+
+def test_of_two_keys_with_the_same_kid_the_first_counts(hostile: Scene) -> None:
+    """RFC 7517, section 4.5."""
+    hostile.pool.answer("jwks", {"keys": [jwk_of(OTHER, OUR_KID), jwk_of(hostile.mine, OUR_KID)]})
+    service = Service(hostile)
+
+    assert service.ask(_signed_by_ours(hostile)).reason == "bad_signature"
+
+
+def test_private_parts_that_are_published_are_not_kept(hostile: Scene) -> None:
+    """RFC 7517, section 9.2."""
+    from jwt.algorithms import RSAAlgorithm
+
+    private = RSAAlgorithm.to_jwk(hostile.mine, as_dict=True)
+    hostile.pool.answer("jwks", {"keys": [{**private, "kid": OUR_KID, "key_ops": ["sign", "verify"]}]})
+    service = Service(hostile)
+
+    assert service.ask(_signed_by_ours(hostile)).ran
+    keys = service.m2m.for_app(service.app).validator.pools[0].keys.state.value
+    assert keys is not None
+    assert set(keys.to_document()["keys"][0]) == {"kty", "kid", "n", "e", "alg", "use"}
+
+
+@dataclass(frozen=True)
+class BadAnswer:
+    """An answer that is no key set, whatever it looks like."""
+
+    name: str
+    source: str
+    body: Callable[[Scene], Any] = lambda scene: b""
+    status: int = 200
+    headers: Callable[[Scene], Mapping[str, str | None]] = field(default=lambda scene: {})
+    fault: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _keys(scene: Scene) -> dict[str, Any]:
+    return {"keys": [jwk_of(scene.mine, OUR_KID)]}
+
+
+def _text(scene: Scene) -> str:
+    return json.dumps(_keys(scene))
+
+
+def _redirect(name: str, status: int, location: Callable[[Scene], str]) -> BadAnswer:
+    return BadAnswer(f"{status} {name}", "RFC 9110, 15.4; CWE-601: no redirect is followed", _keys, status,
+                     lambda scene: {"Location": location(scene)})  # fmt: skip
+
+
+_SHAPE = "RFC 7517, 5; aws-jwt-verify: no keys, keys not an array, not a valid jwks"
+
+BAD_ANSWERS = [
+    *(_redirect("to another host", status, lambda scene: scene.elsewhere.jwks_url)
+      for status in (301, 302, 303, 307, 308)),
+    _redirect("to http", 302, lambda scene: scene.elsewhere.jwks_url.replace("127.0.0.1", "localhost")),
+    _redirect("without a scheme", 302, lambda scene: scene.elsewhere.jwks_url.removeprefix("http:")),
+    _redirect("to itself", 302, lambda scene: scene.pool.jwks_url),
+    _redirect("to a file", 302, lambda scene: "file:///etc/passwd"),
+    _redirect("to the cloud's metadata", 302, lambda scene: "http://169.254.169.254/latest/meta-data"),
+    BadAnswer("200 with a Location", "RFC 9110, 10.2.2", lambda scene: b"", 200,
+              lambda scene: {"Location": scene.elsewhere.jwks_url}),
+    BadAnswer("200 with a Refresh", "WHATWG", lambda scene: b"<html>", 200,
+              lambda scene: {"Refresh": "0;url=" + scene.elsewhere.jwks_url}),
+    *(BadAnswer(f"{status} with good keys", "aws-jwt-verify: fetch error flow", _keys, status)
+      for status in (201, 203, 206, 400, 401, 403, 404, 429, 500)),
+    BadAnswer("an empty body", _SHAPE),
+    BadAnswer("HTML", "a proxy's page", lambda scene: b"<!doctype html><h1>Sign in</h1>", 200,
+              lambda scene: {"Content-Type": "text/html"}),
+    BadAnswer("null", _SHAPE, lambda scene: b"null"),
+    BadAnswer("text", _SHAPE, lambda scene: b'"keys"'),
+    BadAnswer("an empty object", _SHAPE, lambda scene: {}),
+    BadAnswer("a list of keys", _SHAPE, lambda scene: json.dumps(_keys(scene)["keys"])),
+    BadAnswer("a key", _SHAPE, lambda scene: jwk_of(scene.mine, OUR_KID)),
+    BadAnswer("keys null", _SHAPE, lambda scene: {"keys": None}),
+    BadAnswer("keys an empty list", _SHAPE, lambda scene: {"keys": []}),
+    BadAnswer("keys an object", _SHAPE, lambda scene: {"keys": {OUR_KID: jwk_of(scene.mine, OUR_KID)}}),
+    BadAnswer("keys text", _SHAPE, lambda scene: {"keys": _text(scene)}),
+    BadAnswer("keys in a list in a list", _SHAPE, lambda scene: {"keys": [_keys(scene)["keys"]]}),
+    BadAnswer("keys in upper case", _SHAPE, lambda scene: {"KEYS": _keys(scene)["keys"]}),
+    BadAnswer("PEM by kid, as Firebase has it", _SHAPE, lambda scene: {OUR_KID: "-----BEGIN CERTIFICATE"}),
+    BadAnswer("keys twice", "RFC 7517, 4; RFC 8259, 4",
+              lambda scene: _text(scene)[:-1] + ', "keys": []}'),
+    BadAnswer("a key with kid twice", "RFC 7517, 4",
+              lambda scene: _text(scene).replace('"kid"', '"kid": "x", "kid"')),
+    BadAnswer("NaN", "RFC 8259, 6", lambda scene: _text(scene)[:-1] + ', "x": NaN}'),
+    BadAnswer("a number of 5000 digits", "CVE-2020-10735 (Python)",
+              lambda scene: _text(scene)[:-1] + ', "x": ' + "9" * 5000 + "}"),
+    BadAnswer("nested too deep", "CWE-674", lambda scene: _text(scene)[:-1] + ', "x": ' + "[" * 20_000),
+    BadAnswer("a byte order mark", "RFC 8259, 8.1", lambda scene: "\ufeff" + _text(scene)),
+    BadAnswer("UTF-16", "RFC 8259, 8.1", lambda scene: _text(scene).encode("utf-16")),
+    BadAnswer("cut off", "RFC 8259, 2", lambda scene: _text(scene)[:-2]),
+    BadAnswer("something behind", "RFC 8259, 2", lambda scene: _text(scene) + _text(scene)),
+    BadAnswer("pickled", "CWE-502", lambda scene: b"\x80\x04\x95."),
+    BadAnswer("a signed key set", "RFC 7515, 7.1", lambda scene: by_rsa(scene, good_header(scene), b"{}")),
+    BadAnswer("a token answer", _SHAPE, lambda scene: {"access_token": "x", "token_type": "Bearer"}),
+    BadAnswer("64 KiB and one byte", "CWE-400", _keys, fault={"size": 65_537}),
+    BadAnswer("thousands of keys", "CWE-400", lambda scene: {
+        "keys": [jwk_of(scene.mine, f"{number}") for number in range(3000)]}),
+    BadAnswer("a hundred bad keys before a good one", "CWE-400",
+              lambda scene: {"keys": [{"kty": "oct"}] * 100 + _keys(scene)["keys"]}),
+    BadAnswer("said to be gzip", "RFC 9110, 8.4.1", _text, 200, lambda scene: {"Content-Encoding": "gzip"}),
+    BadAnswer("said to be five times gzip", "CVE-2025-66418 (urllib3)", _text, 200,
+              lambda scene: {"Content-Encoding": ", ".join(["gzip"] * 20)}),
+    BadAnswer("a megabyte in gzip", "CWE-409; CVE-2025-66471 (urllib3)",
+              lambda scene: gzip.compress(_text(scene).encode().ljust(1 << 20)), 200,
+              lambda scene: {"Content-Encoding": "gzip"}),
+    BadAnswer("a line of a header of 100 KB", "CWE-400", _keys, 200, lambda scene: {"X-Long": "x" * 100_000}),
+    BadAnswer("300 headers", "CWE-400", _keys, 200,
+              lambda scene: {f"X-{number}": "x" for number in range(300)}),
+    BadAnswer("half of its length", "RFC 9112, 8", _keys, fault={"cut_off": True}),
+]  # fmt: skip
+
+
+def _tell(scene: Scene, answer: BadAnswer) -> None:
+    scene.pool.fail(
+        "jwks",
+        body=answer.body(scene),
+        status=answer.status,
+        headers=answer.headers(scene),
+        **answer.fault,
+    )
+
+
+@pytest.mark.parametrize("answer", BAD_ANSWERS, ids=str)
+def test_a_cold_service_gets_no_keys_of_it(answer: BadAnswer, hostile: Scene) -> None:
+    _tell(hostile, answer)
+    service = Service(hostile)
+
+    reply = service.ask(_signed_by_ours(hostile))
+
+    assert (reply.status, reply.reason, reply.ran) == (503, "keys_unavailable", False)
+    assert reply.requests <= 2
+    assert hostile.elsewhere.count() == 0
+
+
+@pytest.mark.parametrize("answer", BAD_ANSWERS, ids=str)
+def test_a_steady_service_goes_on_with_what_it_has(answer: BadAnswer, hostile: Scene) -> None:
+    hostile.pool.answer("jwks", _keys(hostile))
+    service = Service(hostile, KEYS_FRESH_FOR=0.001, RENEW="inline")
+    assert service.ask(_signed_by_ours(hostile)).ran
+    _tell(hostile, answer)
+
+    reply = service.ask(_signed_by_ours(hostile))
+
+    assert reply.ran
+    assert 1 <= reply.requests <= 2
+    assert service.m2m.for_app(service.app).health()["status"] == "degraded"
+    assert hostile.elsewhere.count() == 0
+
+
+def test_a_retry_after_of_years_is_no_years(hostile: Scene) -> None:
+    """RFC 9110, section 10.2.3: whoever answers must not switch a service off."""
+    hostile.pool.fail("jwks", status=503, headers={"Retry-After": "99999999999999999999"})
+    service = Service(hostile)
+
+    reply = service.ask(_signed_by_ours(hostile))
+
+    assert reply.status == 503
+    assert int(reply.headers["Retry-After"]) <= 60
+
+
+@pytest.mark.parametrize("date", ["nonsense", "Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 99999 99:99:99"])
+def test_a_date_that_is_none_moves_no_clock(date: str, hostile: Scene) -> None:
+    hostile.pool.fail("jwks", body=_keys(hostile), headers={"Date": date})
+    service = Service(hostile)
+
+    assert service.ask(_signed_by_ours(hostile)).ran
+    service.m2m.for_app(service.app).health()
+
+
+@pytest.mark.slow
+def test_100_megabytes_are_not_read(hostile: Scene) -> None:
+    """CWE-400: 64 KiB are, whatever is said of the length."""
+    for headers in ({}, {"Content-Length": None}):
+        hostile.pool.fail("jwks", body=_keys(hostile), size=100_000_000, headers=headers)
+        service = Service(hostile)
+        assert service.ask(_signed_by_ours(hostile)).status == 503
+
+
+@pytest.mark.slow
+def test_a_gzip_of_100_megabytes_is_not_unpacked(hostile: Scene) -> None:
+    """CWE-409."""
+    bomb = gzip.compress(_text(hostile).encode().ljust(100_000_000), compresslevel=9)
+    hostile.pool.fail("jwks", body=bomb, headers={"Content-Encoding": "gzip"})
+    service = Service(hostile)
+    tracemalloc.start()
+    try:
+        reply = service.ask(_signed_by_ours(hostile))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert reply.status == 503
+    assert peak < 32 << 20

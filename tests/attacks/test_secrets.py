@@ -1,0 +1,446 @@
+"""No token, secret or cache key is in what logs, error trackers, signals, probes and people get to see."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote_plus
+
+import pytest
+import requests
+from flask import Flask, g, got_request_exception
+from werkzeug.exceptions import HTTPException
+
+from flask_m2m_cognito import (
+    CognitoM2M,
+    CognitoM2MClient,
+    CognitoTokenRequestError,
+    KeysUnavailableError,
+    TokenUnavailableError,
+    TokenValidationError,
+    signals,
+)
+from flask_m2m_cognito.inbound.unverified_token import take_apart
+from flask_m2m_cognito.remote.sealed_store import Seal
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.attacks import crooked_headers
+from tests.attacks import test_tokens_in_cognitos_place as token_answers
+from tests.attacks.forging import by_rsa, good_header
+from tests.attacks.stage import Attack, Scene, Service, bearer, good
+from tests.attacks.test_without_a_good_token import ATTACKS
+
+SECRET = token_answers.SECRET
+CACHE_KEY = "a cache key that nobody may see"
+SPELLINGS = (
+    SECRET,
+    quote_plus(SECRET),
+    base64.b64encode(f"local-client:{SECRET}".encode()).decode(),
+    base64.b64encode(f"local-client:{quote_plus(SECRET)}".encode()).decode(),
+)
+
+
+def seen_by_a_tracker(error: BaseException) -> str:
+    """What an error tracker sends: texts, attributes, and every local of every frame, causes included.
+
+    But for the test's own frames, since who calls holds what it calls with; and for one of Flask's, which
+    holds the environ of each request of each application, see docs/security.md.
+    """
+    seen: list[str] = []
+    known: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is None or id(each) in known:
+            continue
+        known.add(id(each))
+        seen += [str(each), repr(each), repr(each.args), repr(vars(each))]
+        seen += _locals_of(each.__traceback__)
+        waiting += [each.__cause__, each.__context__]
+        waiting += [value for value in vars(each).values() if isinstance(value, BaseException)]
+    return "\n".join(seen)
+
+
+def _locals_of(traceback: TracebackType | None) -> Iterator[str]:
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if "/tests/attacks/" not in code.co_filename and code.co_name != "wsgi_app":
+            for name, value in traceback.tb_frame.f_locals.items():
+                yield f"{name} = {_deeply(value)}"
+        traceback = traceback.tb_next
+
+
+def _deeply(value: Any) -> str:
+    """As trackers do: containers to some depth, of everything else its repr."""
+    with contextlib.suppress(Exception):
+        return repr(value)
+    return "?"
+
+
+def secrets_of(header: str) -> list[str]:
+    """The parts of a header that are worth hiding: what is long enough not to be in there by chance."""
+    token = header.partition(" ")[2]
+    return [part for part in {header, token, *token.split(".")} if len(part) >= 20]
+
+
+def assert_hidden(secrets: list[str], text: str) -> None:
+    for secret in secrets:
+        assert secret not in text
+
+
+# -- tokens that come in -------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("temperature", ["steady", "cold"])
+def test_what_validate_raises_holds_no_token(
+    temperature: str, scene: Scene, request: pytest.FixtureRequest
+) -> None:
+    service: Service = request.getfixturevalue(temperature)
+    for attack in ATTACKS:
+        if attack not in crooked_headers.ATTACKS:
+            _assert_validate_shows_nothing(service, attack.make(scene))
+
+
+def _assert_validate_shows_nothing(service: Service, header: str) -> None:
+    validator, token = service.m2m.for_app(service.app).validator, header.partition(" ")[2]
+    error = _raised_by(lambda: validator.validate(token))
+    assert isinstance(error, (TokenValidationError, KeysUnavailableError))
+    assert_hidden(secrets_of(header), seen_by_a_tracker(error))
+
+
+def _raised_by(call: Callable[[], object]) -> BaseException | None:
+    try:
+        call()
+    except Exception as error:
+        return error
+    return None
+
+
+@pytest.fixture(scope="module")
+def watched(scene: Scene) -> tuple[Service, list[Exception]]:
+    """A service whose handler for every HTTPException keeps them, as an error tracker would."""
+    service, errors = Service(scene), []
+
+    @service.app.errorhandler(HTTPException)
+    def keep(error: HTTPException) -> HTTPException:
+        errors.append(error)
+        return error
+
+    return service, errors
+
+
+def _attacks_by_reason() -> list[Attack]:
+    """Two of each kind: the frames are the same for all of a kind."""
+    chosen: dict[str, list[Attack]] = {}
+    for attack in ATTACKS:
+        chosen.setdefault(attack.reason, []).append(attack)
+    return [attack for attacks in chosen.values() for attack in (attacks[0], attacks[-1])]
+
+
+@pytest.mark.parametrize("attack", _attacks_by_reason(), ids=str)
+def test_what_a_guard_raises_holds_no_token(
+    attack: Attack, scene: Scene, watched: tuple[Service, list[Exception]]
+) -> None:
+    service, errors = watched
+    errors.clear()
+    header = attack.make(scene)
+    service.ask(header)
+    if attack not in crooked_headers.ATTACKS:
+        _assert_validate_shows_nothing(service, header)
+
+    (error,) = errors
+    assert_hidden(secrets_of(header), seen_by_a_tracker(error))
+
+
+def _broken(*_: Any) -> Any:
+    raise LookupError("a bug of the application")
+
+
+@pytest.mark.parametrize("place", ["ALLOWED_CLIENT_IDS", "TOKEN_CHECK", "principal loader", "view"])
+@pytest.mark.parametrize("times", [1, 2], ids=["a new token", "a remembered token"])
+def test_a_bug_of_the_application_shows_no_token(place: str, times: int, scene: Scene) -> None:
+    settings = {place: _broken} if place.isupper() else {}
+    service = Service(scene, **settings)
+    if place == "principal loader":
+        service.m2m.principal_loader(_broken)
+    if place == "view":
+        service.app.add_url_rule("/bug", "bug", service.m2m.require_scopes()(_broken))
+    errors: list[Exception] = []
+
+    def keep(sender: Flask, exception: Exception, **_: Any) -> None:
+        errors.append(exception)
+
+    def keep_problem(error: HTTPException) -> HTTPException:
+        errors.append(error)
+        return error
+
+    service.app.register_error_handler(HTTPException, keep_problem)
+    header = good(scene)
+    with got_request_exception.connected_to(keep, service.app):
+        for _ in range(times):
+            service.ask(header, "/bug" if place == "view" else "/orders")
+
+    assert errors
+    for error in errors:
+        assert_hidden(secrets_of(header), seen_by_a_tracker(error))
+
+
+def test_a_receiver_that_raises_is_logged_without_the_token(
+    scene: Scene, steady: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The record holds the exception, and a tracker walks its frames."""
+    header = good(scene)
+    forged = bearer(by_rsa(scene, good_header(scene), sha="512"))
+    with (
+        signals.token_accepted.connected_to(_raise_in_receiver, steady.app),
+        signals.token_rejected.connected_to(_raise_in_receiver, steady.app),
+    ):
+        assert steady.ask(header).ran
+        assert not steady.ask(forged).ran
+
+    records = [record for record in caplog.records if record.exc_info]
+    assert len(records) == 2
+    for record in records:
+        assert record.exc_info is not None
+        assert record.exc_info[1] is not None
+        text = seen_by_a_tracker(record.exc_info[1]) + record.getMessage() + repr(vars(record))
+        assert_hidden([*secrets_of(header), *secrets_of(forged)], text)
+
+
+def _raise_in_receiver(sender: object, **_: Any) -> None:
+    raise LookupError("a bug of a receiver")
+
+
+def test_a_token_that_is_taken_apart_and_one_that_is_verified_say_nothing_of_themselves(
+    scene: Scene, steady: Service
+) -> None:
+    token = by_rsa(scene, good_header(scene))
+    validator = steady.m2m.for_app(steady.app).validator
+    shown = repr([take_apart(token), validator.verify(token), validator, validator._memory])
+
+    assert_hidden(secrets_of(bearer(token)), shown)
+
+
+# -- tokens that go out --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[LocalUserPool]:
+    with LocalUserPool() as pool:
+        pool.set_secrets("local-client", SECRET)
+        yield pool
+
+
+@pytest.fixture
+def failing(pool: LocalUserPool) -> Iterator[LocalUserPool]:
+    yield pool
+    pool.online()
+    pool.recover()
+
+
+def _caller(pool: LocalUserPool, **settings: Any) -> tuple[Flask, CognitoM2M]:
+    app = Flask("caller")
+    usual = {"ALLOWED_CLIENT_IDS": "*", "SCOPES": "stock/read", "CACHE_KEY": CACHE_KEY}
+    app.config.update(pool.config(**{**usual, **settings}))
+    return app, CognitoM2M(app)
+
+
+@pytest.mark.parametrize("client_auth", ["post", "basic"])
+@pytest.mark.parametrize("answer", token_answers.BAD_ANSWERS, ids=str)
+def test_what_a_token_request_raises_holds_neither_secret_nor_token(
+    answer: token_answers.BadAnswer, client_auth: Any, failing: LocalUserPool
+) -> None:
+    failing.fail("token", body=answer.body, status=answer.status, headers=answer.headers, **answer.fault)
+    client = CognitoM2MClient(failing.token_url, "local-client", SECRET, client_auth=client_auth)
+    error = _raised_by(lambda: client.fetch_token("stock/read"))
+    if answer.only_source:
+        assert error is None
+        app, m2m = _caller(failing, CLIENT_AUTH=client_auth)
+        error = _raised_by(lambda: m2m.for_app(app).token())
+
+    assert isinstance(error, CognitoTokenRequestError)
+    assert_hidden([*SPELLINGS, "a.good.token", CACHE_KEY], seen_by_a_tracker(error))
+
+
+@pytest.mark.parametrize("trouble", ["offline", "reset", "cut_off", "no such host", "a timeout"])
+@pytest.mark.parametrize("client_auth", ["post", "basic"])
+def test_what_a_request_without_an_answer_raises_holds_no_secret(
+    trouble: str, client_auth: Any, failing: LocalUserPool
+) -> None:
+    url, timeout = failing.token_url, 5.0
+    if trouble == "offline":
+        failing.offline()
+    elif trouble == "a timeout":
+        failing.fail("token", hang=True)
+        timeout = 0.1
+    elif trouble == "no such host":
+        url = "https://no-such-host.invalid/oauth2/token"
+    else:
+        failing.fail("token", **{trouble: True})  # type: ignore[arg-type]
+    client = CognitoM2MClient(url, "local-client", SECRET, client_auth=client_auth)
+    error = _raised_by(lambda: client.fetch_token("stock/read", timeout=timeout))
+
+    assert isinstance(error, CognitoTokenRequestError)
+    assert_hidden([*SPELLINGS], seen_by_a_tracker(error))
+
+
+def test_what_a_secret_that_can_not_be_read_raises_holds_no_secret(pool: LocalUserPool) -> None:
+    def read() -> str:
+        held = SECRET
+        raise LookupError(f"the vault did not take {len(held)}")
+
+    client = CognitoM2MClient(pool.token_url, "local-client", read)
+    error = _raised_by(lambda: client.fetch_token("stock/read"))
+
+    assert isinstance(error, CognitoTokenRequestError)
+    assert_hidden([*SPELLINGS], seen_by_a_tracker(error))
+
+
+def test_what_token_raises_in_a_view_holds_no_secret(failing: LocalUserPool) -> None:
+    app, m2m = _caller(failing)
+    held = m2m.for_app(app).token()
+    failing.fail("token", status=400, body={"error": "invalid_client"})
+    source = m2m.for_app(app).sources.source()
+    other, other_m2m = _caller(failing, SCOPES="other/scope")
+    errors = [_raised_by(lambda: other_m2m.for_app(other).token()) for _ in range(2)]
+    source.renew(held)
+
+    for error in errors:
+        assert isinstance(error, TokenUnavailableError)
+        assert_hidden([*SPELLINGS, *secrets_of(bearer(held)), CACHE_KEY], seen_by_a_tracker(error))
+
+
+@contextlib.contextmanager
+def _peer(*answers: bytes) -> Iterator[str]:
+    """A service that is called: gives these answers, one for each connection, and then hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                for answer in (*answers, b""):
+                    connection, _ = listening.accept()
+                    with connection:
+                        connection.recv(65_536)
+                        connection.sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+    thread.join(10)
+
+
+_REFUSAL = (
+    b'HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer error="invalid_token"\r\n'
+    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+)
+
+
+def test_frames_of_ours_hold_no_token_when_the_second_try_of_a_call_fails(pool: LocalUserPool) -> None:
+    """Those of requests and urllib3 hold the headers that they send, see docs/security.md."""
+    app, m2m = _caller(pool)
+    tokens = _Tokens(["the-first-token-of-them", "the-second-token-of-them"])
+    from flask_m2m_cognito.outbound.bearer_auth import bearer_auth
+
+    with _peer(_REFUSAL) as url:
+        error = _raised_by(lambda: requests.get(url, auth=bearer_auth(tokens), timeout=5))
+
+    assert isinstance(error, requests.RequestException)
+    assert tokens.left == []
+    assert_hidden(tokens.given, "\n".join(_locals_of_ours(error)))
+    assert app.name == m2m.for_app(app).settings.realm
+
+
+class _Tokens:
+    """Gives one after the other."""
+
+    def __init__(self, tokens: list[str]) -> None:
+        self.given: list[str] = []
+        self.left = tokens
+
+    def token(self) -> str:
+        self.given.append(self.left.pop(0))
+        return self.given[-1]
+
+    def renew(self, refused: str) -> str:
+        return self.token()
+
+    def forget(self, refused: str) -> None: ...
+
+
+def _locals_of_ours(error: BaseException) -> Iterator[str]:
+    traceback = error.__traceback__
+    while traceback is not None:
+        if "flask_m2m_cognito" in traceback.tb_frame.f_code.co_filename:
+            yield from (f"{name} = {_deeply(value)}" for name, value in traceback.tb_frame.f_locals.items())
+        traceback = traceback.tb_next
+
+
+# -- all that is logged, signalled and shown -----------------------------------------------------
+
+
+def test_logs_at_debug_signals_health_and_reprs_hold_no_secret(
+    failing: LocalUserPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One life of a service: it starts, checks, calls, is attacked, loses Cognito and finds it again."""
+    caplog.set_level(logging.DEBUG)
+    told: list[str] = []
+
+    def listen(sender: object, **arguments: Any) -> None:
+        told.append(repr(arguments))
+
+    with contextlib.ExitStack() as stack:
+        for signal in (
+            signals.token_accepted, signals.token_rejected, signals.keys_refreshed, signals.keys_failed,
+            signals.token_obtained, signals.token_failed, signals.store_state_changed,
+        ):  # fmt: skip
+            stack.enter_context(signal.connected_to(listen))
+        tokens, shown = _a_life(failing)
+
+    logged = "\n".join(f"{record.getMessage()} {vars(record)!r}" for record in caplog.records)
+    secrets = [*SPELLINGS, CACHE_KEY, *(part for token in tokens for part in secrets_of(bearer(token)))]
+    assert "urllib3" in {record.name.partition(".")[0] for record in caplog.records}
+    assert len(told) >= 5
+    for text in (logged, "\n".join(told), shown):
+        assert_hidden(secrets, text)
+
+
+def _a_life(pool: LocalUserPool) -> tuple[list[str], str]:
+    app, m2m = _caller(pool)
+    app.add_url_rule("/", "view", m2m.require_scopes()(lambda: {"client": g.m2m_token.client_id}))
+    client, parts = app.test_client(), m2m.for_app(app)
+    incoming, forged = pool.token(), pool.token(headers={"kid": "no such key"})
+    outgoing = parts.token()
+    for token in (incoming, incoming, forged, forged[:-4] + "AAAA"):
+        client.get("/", headers={"Authorization": f"Bearer {token}"})
+    with pool.offline():
+        other, other_m2m = _caller(pool, SCOPES="other/scope")
+        error = _raised_by(lambda: other_m2m.for_app(other).token())
+        client.get("/", headers={"Authorization": f"Bearer {incoming}"})
+    later = parts.token("stock/write")
+    source = parts.sources.source()
+    shown = [
+        repr(parts), str(parts.settings), repr(m2m), repr(parts.settings.clients), repr(parts.client()),
+        repr(vars(parts)), repr(source), repr(source.refreshable), repr(source.refreshable.state),
+        repr(source.refreshable.state.fetched), repr(parts.validator), repr(parts.validator.pools),
+        repr(parts.guard), repr(parts.auth()), repr(m2m.auth()), repr(parts.session().auth), repr(error),
+        repr(parts.client().fetch_token("stock/read")), repr(Seal(CACHE_KEY.encode())),
+        json.dumps(parts.health()), json.dumps(other_m2m.for_app(other).health()), repr(pool),
+    ]  # fmt: skip
+    return [incoming, forged, outgoing, later], "\n".join(shown)
+
+
+@pytest.mark.parametrize("attack", _attacks_by_reason(), ids=str)
+def test_an_answer_quotes_nothing_of_the_header(attack: Attack, scene: Scene, steady: Service) -> None:
+    """CWE-209, CWE-79: not even a kid or an issuer."""
+    header = attack.make(scene)
+    reply = steady.ask(header)
+    answer = reply.text + repr(list(reply.headers))
+
+    assert_hidden([*secrets_of(header), scene.pool.pool_id, scene.pool.issuer, "<script>"], answer)

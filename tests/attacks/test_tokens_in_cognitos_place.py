@@ -1,0 +1,339 @@
+"""Whoever answers for the tokens in Cognito's place: only a Bearer token is sent on, and no secret leaks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_m2m_cognito import CognitoM2M, CognitoM2MClient, CognitoTokenRequestError, TokenUnavailableError
+from flask_m2m_cognito.outbound.bearer_auth import is_invalid_token
+from flask_m2m_cognito.outbound.token_source import TokenSource
+from flask_m2m_cognito.testing import LocalUserPool
+
+SECRET = "the-secret+of/the=client"
+
+
+@pytest.fixture(scope="module")
+def pools() -> Iterator[tuple[LocalUserPool, LocalUserPool]]:
+    """The one that is asked, and the attacker's, which must not be."""
+    with LocalUserPool() as pool, LocalUserPool("us-east-1_Elsewhere") as elsewhere:
+        pool.set_secrets("local-client", SECRET)
+        yield pool, elsewhere
+
+
+@pytest.fixture
+def pool(pools: tuple[LocalUserPool, LocalUserPool]) -> Iterator[LocalUserPool]:
+    yield pools[0]
+    pools[0].recover()
+    assert pools[1].count() == 0
+
+
+@dataclass(frozen=True)
+class BadAnswer:
+    """An answer that is no token. ELSEWHERE in a header is the attacker's server."""
+
+    name: str
+    source: str
+    body: Any = b""
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    fault: Mapping[str, Any] = field(default_factory=dict)
+    only_source: bool = False
+    """A single request can't tell, and gives it: what keeps tokens must refuse it."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _with(name: str, source: str, only_source: bool = False, **members: Any) -> BadAnswer:
+    """A good answer but for these members; ``...`` leaves one out."""
+    usual = {"access_token": "a.good.token", "token_type": "Bearer", "expires_in": 3600}
+    body = {key: value for key, value in {**usual, **members}.items() if value is not ...}
+    return BadAnswer(name, source, json.dumps(body).encode(), only_source=only_source)
+
+
+def _claiming(name: str, source: str, claims: str) -> BadAnswer:
+    """A token that says this of itself."""
+    from tests.attacks.forging import b64
+
+    return _with(name, source, True, access_token=f"{b64(b'{}')}.{b64(claims.encode())}.AAAA")
+
+
+def _redirect(status: int, location: str) -> BadAnswer:
+    return BadAnswer(
+        f"{status} to {location}",
+        "RFC 9110, 15.4; CWE-601: the secret would go with it",
+        {"access_token": "a.b.c", "token_type": "Bearer"},
+        status,
+        {"Location": location},
+    )
+
+
+_SHAPE = "RFC 6749, 5.1"
+_HEADER = "RFC 9110, 5.5; CWE-113: it would end the header"
+_LIFE = "RFC 6749, 5.1: expires_in"
+
+BAD_ANSWERS = [
+    *(_redirect(status, "ELSEWHERE/oauth2/token") for status in (301, 302, 303, 307, 308)),
+    _redirect(307, "http://localhost:9/oauth2/token"),
+    _redirect(307, "//attacker.example/oauth2/token"),
+    BadAnswer("an empty body", _SHAPE),
+    BadAnswer("HTML", "a proxy's page", b"<!doctype html><h1>Sign in</h1>"),
+    BadAnswer("null", _SHAPE, b"null"),
+    BadAnswer("text", _SHAPE, b'"a.b.c"'),
+    BadAnswer("a list", _SHAPE, b'[{"access_token": "a.b.c"}]'),
+    BadAnswer("a number", _SHAPE, b"7"),
+    BadAnswer("an empty object", _SHAPE, b"{}"),
+    BadAnswer("a form", _SHAPE, b"access_token=a.b.c&token_type=Bearer"),
+    BadAnswer("cut off", _SHAPE, b'{"access_token": "a.b.c", "token_type": "Bearer"'),
+    BadAnswer("nested too deep", "CWE-674", b'{"access_token": ' + b"[" * 30_000),
+    BadAnswer("pickled", "CWE-502", b"\x80\x04\x95."),
+    BadAnswer("UTF-8 that is none", "RFC 8259, 8.1", b'{"access_token": "\xff"}'),
+    BadAnswer("64 KiB and one byte", "CWE-400", {"access_token": "a.b.c"}, fault={"size": 65_537}),
+    BadAnswer("cut off by the connection", "RFC 9112, 8", {"access_token": "a.b.c"}, fault={"cut_off": True}),
+    BadAnswer("a token under an error", "RFC 6749, 5.2", {"access_token": "a.b.c", "error": "invalid_grant"}),
+    *(BadAnswer(f"a token with status {status}", "RFC 6749, 5", {"access_token": "a.b.c"}, status)
+      for status in (400, 401, 403, 404, 429, 500)),
+    *(_with(f"token {name}", _SHAPE, access_token=value) for name, value in (
+        ("absent", ...), ("null", None), ("empty", ""), ("a number", 7), ("true", True),
+        ("a list", ["a.b.c"]), ("an object", {"token": "a.b.c"}))),
+    _with("token under another name", _SHAPE, access_token=..., token="a.b.c", id_token="a.b.c"),
+    *(_with(f"token with {name}", _HEADER, access_token=f"a.b{text}.c") for name, text in (
+        ("CR LF and a header", "\r\nX-Admin: true"), ("CR LF", "\r\n"), ("a line end", "\n"), ("CR", "\r"),
+        ("NUL", "\0"), ("a space", " "), ("a tab", "\t"), ("DEL", "\x7f"),
+        ("a letter that is not ASCII", "\xe9"), ("a no-break space", "\xa0"),
+        ("a line separator", "\u2028"), ("a next line", "\x85"),
+        ("a lone surrogate", "\ud800"), ("an emoji", "\U0001f511"))),
+    _with("token with a line end behind", "re's $ matches before it", access_token="a.b.c\n"),
+    *(_with(f"token_type {name}", "RFC 6749, 7.1: a type that is not understood", True, token_type=value)
+      for name, value in (
+        ("mac", "mac"), ("N_A", "N_A"), ("DPoP", "DPoP"), ("Basic", "Basic"), ("empty", ""), ("a number", 7),
+        ("false", False), ("a list", ["Bearer"]), ("an object", {"Bearer": 1}), ("two", "Bearer DPoP"),
+        ("with a space", "Bearer "), ("with a line end", "Bearer\r\n"), ("a homoglyph", "\u0412earer"))),
+    *(_with(f"expires_in {name}", _LIFE, True, expires_in=value)
+      for name, value in (("0", 0), ("minus 1", -1), ("minus a lot", -(2**52)))),
+    *(_with(f"expires_in {name}", _LIFE, expires_in=value) for name, value in (
+        ("text", "3600"), ("true", True), ("a list", [3600]), ("an object", {}), ("one and a half", 1.5),
+        ("NaN", float("nan")), ("Infinity", float("inf")), ("of 30 digits", 10**30), ("1e300", 1e300),
+        ("minus 1e300", -1e300))),
+    _with("expires_in of 400 digits", "CWE-190", expires_in=10**400),
+    BadAnswer("expires_in of 5000 digits", "CVE-2020-10735 (Python)",
+              b'{"access_token": "a.b.c", "expires_in": ' + b"9" * 5000 + b"}"),
+    _claiming("a token that has expired", "RFC 7519, 4.1.4", '{"exp": 1}'),
+    _claiming("a token that has expired before there was time", "RFC 7519, 4.1.4", '{"exp": -1}'),
+]  # fmt: skip
+
+HARMLESS = [
+    _claiming("exp beyond any double", "CWE-190", '{"exp": 1e400}'),
+    _claiming("exp of 30 digits", "CWE-190", '{"exp": ' + "9" * 30 + "}"),
+    _claiming("exp true", "RFC 7519, 2", '{"exp": true}'),
+    _claiming("exp text", "RFC 7519, 2", '{"exp": "1"}'),
+    _claiming("exp NaN", "RFC 8259, 6", '{"exp": NaN}'),
+    _claiming("exp twice", "RFC 7519, 4", '{"exp": 1, "exp": 2}'),
+    _claiming("scope a list", "RFC 9068, 2.2.3", '{"scope": ["x"]}'),
+    _claiming("nested too deep", "CWE-674", '{"x": ' + "[" * 5000),
+    _with("a token that is no JWT", "RFC 6749, 1.4: opaque", access_token="~opaque+/=="),
+    _with("no token_type, as in 0.1", "m2m-cognito 0.1", token_type=...),
+    _with("token_type in lower case", "RFC 6749, 5.1: case does not matter", token_type="bearer"),
+    _with("members that nobody knows", "RFC 6749, 5.1: ignored", refresh_token="x", id_token="y", a=[{}]),
+]  # fmt: skip
+
+
+def _tell(pool: LocalUserPool, answer: BadAnswer, elsewhere: LocalUserPool) -> None:
+    headers = {name: value.replace("ELSEWHERE", elsewhere.url) for name, value in answer.headers.items()}
+    pool.fail("token", body=answer.body, status=answer.status, headers=headers, **answer.fault)
+
+
+def _client(pool: LocalUserPool) -> CognitoM2MClient:
+    return CognitoM2MClient(pool.token_url, "local-client", SECRET)
+
+
+def _caller(pool: LocalUserPool) -> tuple[Flask, CognitoM2M]:
+    app = Flask("caller")
+    app.config.update(pool.config(ALLOWED_CLIENT_IDS="*", SCOPES="stock/read"))
+    m2m = CognitoM2M(app)
+    app.add_url_rule("/call", "call", lambda: m2m.token())
+    return app, m2m
+
+
+def _is_one_short_line(text: str) -> bool:
+    return len(text) < 500 and text.isprintable() and SECRET not in text
+
+
+@pytest.mark.parametrize("answer", BAD_ANSWERS, ids=str)
+def test_one_request_raises_an_error_that_says_so(
+    answer: BadAnswer, pool: LocalUserPool, pools: tuple[LocalUserPool, LocalUserPool]
+) -> None:
+    _tell(pool, answer, pools[1])
+    if answer.only_source:
+        assert _client(pool).fetch_token("stock/read").access_token
+        return
+    with pytest.raises(CognitoTokenRequestError) as raised:
+        _client(pool).fetch_token("stock/read")
+
+    assert _is_one_short_line(str(raised.value))
+
+
+@pytest.mark.parametrize("answer", BAD_ANSWERS, ids=str)
+def test_a_service_has_no_token_and_says_503(
+    answer: BadAnswer,
+    pool: LocalUserPool,
+    pools: tuple[LocalUserPool, LocalUserPool],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _tell(pool, answer, pools[1])
+    app, m2m = _caller(pool)
+    with caplog.at_level(logging.DEBUG, "flask_m2m_cognito"):
+        response = app.test_client().get("/call")
+        again = app.test_client().get("/call")
+
+    assert (response.status_code, response.get_json()["reason"]) == (503, "token_unavailable")
+    assert again.status_code == 503
+    assert 1 <= int(again.headers["Retry-After"]) <= 60
+    assert "a.b.c" not in response.text
+    assert "a.good.token" not in response.text + caplog.text
+    assert all(_is_one_short_line(record.getMessage()) for record in caplog.records)
+    json.dumps(m2m.for_app(app).health(), allow_nan=False)
+
+
+@pytest.mark.parametrize("answer", BAD_ANSWERS, ids=str)
+def test_a_token_in_hand_goes_on_serving(
+    answer: BadAnswer, pool: LocalUserPool, pools: tuple[LocalUserPool, LocalUserPool]
+) -> None:
+    now = [time.time()]
+    passed = [0.0]
+    source = TokenSource(
+        _client(pool),
+        ["stock/read"],
+        wall=lambda: now[0] + passed[0],
+        monotonic=lambda: passed[0],
+        in_background=False,
+    )
+    held = source.token()
+    passed[0] = 3000.0
+    _tell(pool, answer, pools[1])
+
+    assert source.token() == held
+    assert source.refreshable.state.failure is not None
+
+
+@pytest.mark.parametrize("answer", HARMLESS, ids=str)
+def test_what_is_odd_and_harmless_is_a_token(
+    answer: BadAnswer, pool: LocalUserPool, pools: tuple[LocalUserPool, LocalUserPool]
+) -> None:
+    _tell(pool, answer, pools[1])
+    app, m2m = _caller(pool)
+
+    assert app.test_client().get("/call").status_code == 200
+    row = m2m.for_app(app).health()["tokens"][0]
+    assert row["seconds_left"] <= 3600
+    json.dumps(row, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        pytest.param("x\r\nERROR root: all is well", "x??ERROR root: all is well", id="line ends: CWE-117"),
+        pytest.param("x\x1b[2J\x07", "x?[2J?", id="a terminal's escapes: CWE-150"),
+        pytest.param("x\u2028\u202ey", "x??y", id="line separators and marks: CVE-2021-42574"),
+        pytest.param("x" * 60_000, "x" * 100, id="60 KB: CWE-779"),
+        pytest.param(["invalid_client"], "['invalid_client']", id="a list: RFC 6749, 5.2"),
+        pytest.param({"a": 1}, "{'a': 1}", id="an object: RFC 6749, 5.2"),
+        pytest.param(7, "7", id="a number: RFC 6749, 5.2"),
+        pytest.param(SECRET, "[hidden]", id="the secret"),
+        pytest.param("eyJh.eyJi.c", "[hidden]", id="a token"),
+    ],
+)
+def test_an_error_code_is_one_short_line_in_texts_and_logs(
+    error: Any, shown: str, pool: LocalUserPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool.answer("token", json.dumps({"error": error}), status=400)
+    app, m2m = _caller(pool)
+    with caplog.at_level(logging.DEBUG, "flask_m2m_cognito"), pytest.raises(TokenUnavailableError) as raised:
+        m2m.for_app(app).token()
+
+    assert raised.value.error_code == shown
+    assert _is_one_short_line(str(raised.value))
+    assert all(_is_one_short_line(record.getMessage()) for record in caplog.records)
+
+
+def test_a_page_of_error_that_quotes_the_request_is_kept_without_the_secret(pool: LocalUserPool) -> None:
+    """CWE-209: a proxy's page may hold the form, and the answer a token."""
+    quoted = f"<pre>client_secret=the-secret%2Bof%2Fthe%3Dclient {SECRET} eyJh.eyJi.c</pre>"
+    pool.answer("token", quoted, status=502)
+    with pytest.raises(CognitoTokenRequestError) as raised:
+        _client(pool).fetch_token("stock/read")
+
+    assert raised.value.response_body == "<pre>client_secret=[hidden] [hidden] [hidden]</pre>"
+
+
+@pytest.mark.slow
+def test_100_megabytes_are_not_read(pool: LocalUserPool) -> None:
+    """CWE-400."""
+    pool.fail("token", body={"access_token": "a.b.c"}, size=100_000_000)
+    with pytest.raises(CognitoTokenRequestError, match="65536"):
+        _client(pool).fetch_token("stock/read")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"X" * 60_000 + b"\r\n\r\n", id="a status line of 60 KB"),
+        pytest.param(b"HTTP/1.1 \x1b[2J\r\n\r\n", id="a terminal's escapes for a status"),
+        pytest.param(b"\r\n\r\n", id="an empty line"),
+        pytest.param(b"HTTP/1.1 999 " + b"x" * 50_000 + b"\r\n\r\n", id="a status that there is not"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nnonsense\x1b[2J\r\n\r\n", id="a header without a colon"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"Z" * 9000 + b"\r\n",
+            id="a chunk without a length",
+        ),
+        pytest.param(b"HTTP/1.1 302 Found\r\nLocation: http://[bad\r\n\r\n", id="a redirect to nowhere"),
+        pytest.param(b"\x15\x03\x01\x00\x02\x02\x28", id="TLS"),
+    ],
+)
+def test_what_is_no_http_is_one_short_line(answer: bytes) -> None:
+    """CWE-779, CWE-117: it goes into texts of errors and into logs."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=_answer_twice, args=(listening, answer), daemon=True).start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/oauth2/token"
+        with pytest.raises(CognitoTokenRequestError) as raised:
+            CognitoM2MClient(url, "local-client", SECRET).fetch_token("stock/read", timeout=5.0)
+
+    assert _is_one_short_line(str(raised.value))
+    assert _is_one_short_line(str(raised.value.__cause__))
+
+
+def _answer_twice(listening: socket.socket, answer: bytes) -> None:
+    for _ in range(2):
+        with contextlib.suppress(OSError):
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(answer)
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    [
+        pytest.param("Bearer " * 9000, id="the scheme over and over"),
+        pytest.param("Bearer error" + " " * 60_000, id="spaces"),
+        pytest.param("Bearer " + "error " * 10_000, id="the parameter over and over"),
+        pytest.param("Bearer " + "error=" * 10_000, id="the parameter and an equals sign over and over"),
+    ],
+)
+def test_a_challenge_of_64_kib_is_read_at_once(challenge: str) -> None:
+    """CWE-1333: a service that is called may answer 401 with what it likes. It took 13 s."""
+    began = time.process_time()
+
+    assert not is_invalid_token(401, {"WWW-Authenticate": challenge})
+    assert time.process_time() - began < 0.5

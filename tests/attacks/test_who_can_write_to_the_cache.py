@@ -1,0 +1,428 @@
+"""Whoever can write to the cache, or read it: nothing that is put there becomes a key or a token.
+
+The cache is a real Redis. The victim is a process that starts with what the attacker left in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import pathlib
+import pickle
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from flask import Flask, g
+from flask_caching import Cache
+
+from flask_m2m_cognito import CognitoM2M
+from flask_m2m_cognito.remote.sealed_store import Seal
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.attacks.stage import jwk_of, new_rsa_key
+from tests.services import Service as RedisServer
+
+CACHE_KEY = "a cache key of more than sixteen bytes"
+FORGERS_KEY = new_rsa_key()
+FORGERS_KID = "the forger's"
+FORGERS_TOKEN = "a.token.of-the-forger"
+
+KEYS, TOKEN, LEASE = "keys", "token", "lease"
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[LocalUserPool]:
+    with LocalUserPool() as pool:
+        yield pool
+
+
+@dataclass
+class Attacker:
+    """Reads and writes the Redis that a fleet shares."""
+
+    server: RedisServer
+    pool: LocalUserPool
+    redis: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        import redis
+
+        self.redis = redis.Redis(port=self.server.port)
+
+    def name_of(self, kind: str) -> str:
+        """The name under which the fleet has its keys, its token or a lease."""
+        (name,) = (each.decode() for each in self.redis.keys(f"*cognito-m2m:*:{kind}:*"))
+        return str(name)
+
+    def text_of(self, kind: str) -> str:
+        return str(json.loads(self.redis.get(self.name_of(kind))))
+
+    def put(self, name: str, value: bytes | str) -> None:
+        self.redis.set(name, value if isinstance(value, bytes) else json.dumps(value))
+
+    def everything(self) -> str:
+        names = self.redis.keys("*")
+        values = [self.redis.get(name) or b"" for name in names]
+        return repr([*names, *values])
+
+
+@pytest.fixture
+def attacker(redis_server: RedisServer, pool: LocalUserPool) -> Iterator[Attacker]:
+    attacker = Attacker(redis_server, pool)
+    yield attacker
+    attacker.redis.close()
+
+
+class Process:
+    """One process of the fleet: it checks tokens and sends one of its own."""
+
+    def __init__(
+        self, attacker: Attacker, cache: Cache | None = None, serializer: Any = None, **settings: Any
+    ) -> None:
+        self.app = Flask("fleet")
+        self.app.config.update(
+            attacker.pool.config(
+                **{"ALLOWED_CLIENT_IDS": "*", "CACHE_KEY": CACHE_KEY, "SCOPES": "stock/read", **settings}
+            ),
+            CACHE_TYPE="RedisCache",
+            CACHE_REDIS_URL=attacker.server.url,
+        )
+        if cache is not None:
+            cache.init_app(self.app)
+        if cache is not None and serializer is not None:
+            self.app.extensions["cache"][cache].serializer = serializer
+        self.m2m = CognitoM2M(self.app)
+        view = self.m2m.require_scopes()(lambda: g.m2m_token.client_id)
+        self.app.add_url_rule("/", "view", view)
+
+    def status_for(self, token: str) -> int:
+        headers = {"Authorization": f"Bearer {token}"}
+        return int(self.app.test_client().get("/", headers=headers).status_code)
+
+    def token(self) -> str:
+        return self.m2m.for_app(self.app).token()
+
+    def reason_for(self, token: str) -> Any:
+        headers = {"Authorization": f"Bearer {token}"}
+        return (self.app.test_client().get("/", headers=headers).get_json() or {}).get("reason")
+
+
+def _forged(pool: LocalUserPool) -> str:
+    return pool.token(headers={"kid": FORGERS_KID}, key=FORGERS_KEY)
+
+
+def _key_set() -> dict[str, Any]:
+    return {"keys": [jwk_of(FORGERS_KEY, FORGERS_KID)]}
+
+
+def _content(kind: str) -> dict[str, Any]:
+    """What an entry holds, as its author knows it, but for the name."""
+    payload: Any = _key_set() if kind == KEYS else FORGERS_TOKEN
+    times = {"fetched_at": time.time(), "fresh_for": 3600.0, "usable_for": 86400.0}
+    return {"payload": payload, **times, "kind": kind, "name": "?"}
+
+
+Plant = Callable[[Attacker, str], "bytes | str"]
+
+
+@dataclass(frozen=True)
+class Planted:
+    """What the attacker puts in the place of an entry."""
+
+    name: str
+    source: str
+    value: Plant
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _changed(position: int) -> Plant:
+    def value(attacker: Attacker, kind: str) -> str:
+        text = attacker.text_of(kind)
+        index = position % len(text)
+        return text[:index] + ("A" if text[index] != "A" else "B") + text[index + 1 :]
+
+    return value
+
+
+def _later_time(attacker: Attacker, kind: str) -> str:
+    """Fernet's own time stands outside of what is encrypted, but not of what is authenticated."""
+    raw = bytearray(base64.urlsafe_b64decode(attacker.text_of(kind)))
+    raw[1:9] = int(time.time() + 1e6).to_bytes(8, "big")
+    return base64.urlsafe_b64encode(raw).decode()
+
+
+def _unauthenticated(attacker: Attacker, kind: str) -> str:
+    """The initialisation vector changed, so that the first block says something else: a bit flipped."""
+    raw = bytearray(base64.urlsafe_b64decode(attacker.text_of(kind)))
+    raw[9] ^= 1
+    return base64.urlsafe_b64encode(raw).decode()
+
+
+PLANTED = [
+    Planted("the content as JSON", "CWE-345", lambda attacker, kind: _content(kind)),  # type: ignore[arg-type, return-value]
+    Planted("the content as text", "CWE-345", lambda attacker, kind: json.dumps(_content(kind))),
+    Planted("the payload alone", "CWE-345", lambda attacker, kind: json.dumps(_content(kind)["payload"])),
+    Planted("the content in base64", "CWE-345", lambda attacker, kind: base64.urlsafe_b64encode(
+        json.dumps(_content(kind)).encode()).decode()),
+    Planted("sealed with the forger's key", "CWE-345", lambda attacker, kind: Seal(b"x" * 32).close(
+        _content(kind))),
+    Planted("sealed with an empty key", "CWE-1391", lambda attacker, kind: Seal(b"").close(_content(kind))),
+    Planted("sealed with the name of the key", "CWE-1391", lambda attacker, kind: Seal(
+        attacker.name_of(kind).split(":")[2].encode()).close(_content(kind))),
+    Planted("one character changed at the start", "CWE-354", _changed(0)),
+    Planted("one character changed in its time", "CWE-354", _changed(5)),
+    Planted("one character changed in the middle", "CWE-354", _changed(200)),
+    Planted("one character changed in its seal", "CWE-354", _changed(-10)),
+    Planted("one bit of the vector changed", "CWE-353: CBC without its MAC", _unauthenticated),
+    Planted("its time moved on", "CWE-354", _later_time),
+    Planted("cut off at half", "CWE-354", lambda attacker, kind: attacker.text_of(kind)[:100]),
+    Planted("without its seal", "CWE-354", lambda attacker, kind: attacker.text_of(kind)[:-44]),
+    Planted("twice", "CWE-354", lambda attacker, kind: attacker.text_of(kind) * 2),
+    Planted("something behind", "CWE-354", lambda attacker, kind: attacker.text_of(kind) + "AAAA"),
+    Planted("empty", "CWE-20", lambda attacker, kind: ""),
+    Planted("null", "CWE-20", lambda attacker, kind: b"null"),
+    Planted("true", "CWE-20", lambda attacker, kind: b"true"),
+    Planted("a number", "CWE-20", lambda attacker, kind: b"7"),
+    Planted("a list", "CWE-20", lambda attacker, kind: b"[]"),
+    Planted("an object", "CWE-20", lambda attacker, kind: b"{}"),
+    Planted("no JSON", "CWE-20", lambda attacker, kind: b"nonsense"),
+    Planted("bytes", "CWE-20", lambda attacker, kind: bytes(range(256))),
+    Planted("nested too deep", "CWE-674", lambda attacker, kind: b"[" * 100_000),
+    Planted("letters that are not ASCII", "CWE-20", lambda attacker, kind: "\u00e9\ud800"),
+    Planted("a megabyte", "CWE-400", lambda attacker, kind: "A" * (1 << 20)),
+    Planted("a number of 5000 digits", "CVE-2020-10735 (Python)", lambda attacker, kind: b"9" * 5000),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("planted", PLANTED, ids=str)
+def test_planted_keys_are_not_trusted(planted: Planted, attacker: Attacker) -> None:
+    assert Process(attacker).status_for(attacker.pool.token()) == 200
+    attacker.put(attacker.name_of(KEYS), planted.value(attacker, KEYS))
+    asked = attacker.pool.count("jwks")
+    victim = Process(attacker)
+
+    assert victim.status_for(_forged(attacker.pool)) == 401
+    assert victim.status_for(attacker.pool.token()) == 200
+    assert attacker.pool.count("jwks") == asked + 1
+
+
+@pytest.mark.parametrize("planted", PLANTED, ids=str)
+def test_a_planted_token_is_not_sent(planted: Planted, attacker: Attacker) -> None:
+    first = Process(attacker).token()
+    attacker.put(attacker.name_of(TOKEN), planted.value(attacker, TOKEN))
+    victim = Process(attacker)
+
+    assert victim.token() not in (FORGERS_TOKEN, first)
+    assert attacker.pool.count("token") >= 2
+
+
+@pytest.mark.parametrize("planted", PLANTED, ids=str)
+def test_a_planted_lease_holds_nobody_up(planted: Planted, attacker: Attacker) -> None:
+    """CWE-667. A lease has no content of worth; one that does not open is none."""
+    Process(attacker).token()
+    name = attacker.name_of(TOKEN).replace(f":{TOKEN}:", f":{LEASE}:")
+    value = planted.value(attacker, TOKEN)
+    attacker.redis.delete(attacker.name_of(TOKEN))
+    attacker.put(name, value)
+    began = time.monotonic()
+
+    assert Process(attacker).token()
+    assert time.monotonic() - began < 5
+
+
+def test_what_was_planted_is_replaced_and_logged_once_without_its_content(
+    attacker: Attacker, caplog: pytest.LogCaptureFixture
+) -> None:
+    Process(attacker).token()
+    attacker.put(attacker.name_of(TOKEN), "planted\r\nERROR: content")
+    with caplog.at_level(logging.DEBUG):
+        fetched = Process(attacker).token()
+
+    complaints = [each for each in caplog.records if "ignored" in each.getMessage()]
+    assert len(complaints) == 1
+    assert "planted" not in caplog.text
+    assert Process(attacker).token() == fetched
+
+
+def test_an_entry_in_the_place_of_another_is_not_taken(attacker: Attacker) -> None:
+    """CWE-345: both are sealed well."""
+    process = Process(attacker)
+    process.status_for(attacker.pool.token())
+    token = process.token()
+    keys_name, token_name = attacker.name_of(KEYS), attacker.name_of(TOKEN)
+    keys, sealed_token = attacker.text_of(KEYS), attacker.text_of(TOKEN)
+    attacker.put(keys_name, sealed_token)
+    attacker.put(token_name, keys)
+    asked = attacker.pool.count()
+    victim = Process(attacker)
+
+    assert victim.status_for(attacker.pool.token()) == 200
+    assert victim.token() != token
+    assert attacker.pool.count() == asked + 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param({"CLIENT_METADATA": {"tenant": "other"}}, id="other metadata"),
+        pytest.param({"SCOPES": "stock/write"}, id="other scopes"),
+    ],
+)
+def test_another_ones_token_under_our_name_is_not_sent(other: dict[str, Any], attacker: Attacker) -> None:
+    """CWE-639: sealed with the same key, for somebody else."""
+    attacker_owns = Process(attacker, **other).token()
+    stolen = attacker.text_of(TOKEN)
+    attacker.redis.flushall()
+    Process(attacker).token()
+    attacker.put(attacker.name_of(TOKEN), stolen)
+
+    assert Process(attacker).token() != attacker_owns
+
+
+def test_another_pools_keys_under_our_name_are_not_trusted(attacker: Attacker) -> None:
+    """The attacker owns a pool that the fleet trusts for something else, with the same cache and key."""
+    with LocalUserPool("us-east-1_Elsewhere") as elsewhere:
+        theirs = Process(attacker, **_settings_of(elsewhere))
+        assert theirs.status_for(elsewhere.token()) == 200
+        stolen = attacker.text_of(KEYS)
+        attacker.redis.flushall()
+        assert Process(attacker).status_for(attacker.pool.token()) == 200
+        attacker.put(attacker.name_of(KEYS), stolen)
+        victim = Process(attacker)
+
+        forged = elsewhere.token(iss=attacker.pool.issuer)
+        assert victim.reason_for(forged) == "unknown_key"
+
+
+def _settings_of(pool: LocalUserPool) -> dict[str, Any]:
+    names = ("USER_POOL_ID", "ISSUER", "JWKS_URL")
+    return {name: pool.config()[f"COGNITO_M2M_{name}"] for name in names}
+
+
+def test_an_entry_of_another_app_with_another_key_is_not_taken(attacker: Attacker) -> None:
+    Process(attacker, CACHE_KEY="another cache key of sixteen bytes").token()
+    stolen = attacker.text_of(TOKEN)
+    attacker.redis.flushall()
+    Process(attacker).token()
+    name = attacker.name_of(TOKEN)
+    attacker.put(name, stolen)
+
+    assert Process(attacker).token()
+    assert attacker.text_of(TOKEN) != stolen
+
+
+def test_an_older_entry_is_not_taken_by_who_holds_a_newer_one(attacker: Attacker) -> None:
+    """A replay (CWE-294): the withdrawn key must not come back into a process that saw it go."""
+    process = Process(attacker, UNKNOWN_KEY_COOLDOWN=0.001)
+    before = attacker.pool.kid
+    assert process.status_for(attacker.pool.token()) == 200
+    older = attacker.text_of(KEYS)
+    attacker.pool.rotate_key(keep_old=False)
+    assert process.status_for(attacker.pool.token()) == 200
+    attacker.put(attacker.name_of(KEYS), older)
+
+    assert process.status_for(attacker.pool.token(key=before, headers={"kid": before})) == 401
+
+
+def test_not_held_an_older_entry_that_is_still_fresh_is_taken_by_a_process_that_starts(
+    attacker: Attacker,
+) -> None:
+    """The limit of sealing, see docs/security.md: for at most KEYS_FRESH_FOR the withdrawn key counts."""
+    before = attacker.pool.kid
+    assert Process(attacker).status_for(attacker.pool.token()) == 200
+    older = attacker.text_of(KEYS)
+    attacker.pool.rotate_key(keep_old=False)
+    attacker.put(attacker.name_of(KEYS), older)
+
+    victim = Process(attacker)
+    assert victim.status_for(attacker.pool.token(key=before, headers={"kid": before})) == 200
+
+
+def test_an_older_lease_is_dead_by_its_own_time(attacker: Attacker) -> None:
+    """CWE-294: a replayed lease is a delay at most."""
+    process = Process(attacker, REFRESH_DEADLINE=0.5)
+    process.token()
+    lease_name = attacker.name_of(TOKEN).replace(f":{TOKEN}:", f":{LEASE}:")
+    seal = Seal(CACHE_KEY.encode())
+    name = seal.open(attacker.text_of(TOKEN))["name"]
+    attacker.redis.delete(attacker.name_of(TOKEN))
+    attacker.put(
+        lease_name,
+        seal.close({"holder": "gone", "until": time.time() - 1, "name": name, "kind": LEASE}),
+    )
+
+    assert Process(attacker, REFRESH_DEADLINE=0.5).token()
+
+
+def test_a_reader_learns_no_token_no_key_and_no_name(attacker: Attacker) -> None:
+    """CWE-312."""
+    process = Process(attacker)
+    process.status_for(attacker.pool.token())
+    token = process.token()
+    seen = attacker.everything()
+
+    client = attacker.pool.client()
+    for secret in (token, token.split(".")[1], client.secret, client.client_id, attacker.pool.kid, CACHE_KEY,
+                   attacker.pool.url, "stock/read"):  # fmt: skip
+        assert secret not in seen
+    assert re.search(r"cognito-m2m:v\d+:[0-9a-f]{16}:", seen)
+
+
+def _pickle_that_touches(path: pathlib.Path) -> bytes:
+    class Touches:
+        def __reduce__(self) -> Any:
+            return pathlib.Path.touch, (pathlib.Path(path),)
+
+    return pickle.dumps(Touches())
+
+
+@pytest.mark.parametrize("kind", [KEYS, TOKEN])
+def test_a_pickle_is_not_run_by_a_cache_that_we_make(
+    kind: str, attacker: Attacker, tmp_path: pathlib.Path
+) -> None:
+    """CWE-502."""
+    first = Process(attacker)
+    first.status_for(attacker.pool.token())
+    first.token()
+    trace = tmp_path / "it ran"
+    attacker.put(attacker.name_of(kind), _pickle_that_touches(trace))
+    attacker.put(attacker.name_of(kind) + "!", b"!" + _pickle_that_touches(trace))
+    victim = Process(attacker)
+
+    assert victim.status_for(attacker.pool.token()) == 200
+    assert victim.token()
+    assert not trace.exists()
+
+
+def test_not_held_a_pickle_is_run_by_flask_cachings_own_serializer(
+    attacker: Attacker, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """CWE-502, see docs/security.md: it is read before we see it. All that can be done is to say so."""
+    Process(attacker, Cache()).token()
+    assert "reads with pickle" in caplog.text
+    trace = tmp_path / "it ran"
+    attacker.put(attacker.name_of(TOKEN), b"!" + _pickle_that_touches(trace))
+
+    assert Process(attacker, Cache()).token()
+    assert trace.exists()
+
+
+def test_a_pickle_is_not_run_where_the_application_chose_json(
+    attacker: Attacker, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the warning says to do is enough."""
+    from flask_m2m_cognito.web.cache_backend import text_serializer
+
+    Process(attacker, Cache(), serializer=text_serializer()).token()
+    trace = tmp_path / "it ran"
+    attacker.put(attacker.name_of(TOKEN), b"!" + _pickle_that_touches(trace))
+
+    assert Process(attacker, Cache(), serializer=text_serializer()).token()
+    assert not trace.exists()
+    assert "reads with pickle" not in caplog.text

@@ -1,0 +1,384 @@
+"""A caller with a good token of the wrong kind: signed by the pool, in time, and still not for this view."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from flask import Blueprint
+
+from tests.attacks.forging import by_rsa, good_header
+from tests.attacks.stage import METHODS, SCOPE, Scene, Service, bearer, cold_service, good
+
+Token = Callable[[Scene], str]
+
+AUDIENCE = "https://orders.example"
+
+
+class Shop(Service):
+    """A service with a view for each kind of demand."""
+
+    def _add_views(self) -> None:
+        require = self.m2m.require_scopes
+        for path, guard in {
+            "/orders": require(SCOPE),
+            "/both": require(SCOPE, "orders/write"),
+            "/any": require("orders/write", "orders/admin", match="any"),
+            "/reports": require(SCOPE, clients=["reports"]),
+            "/mapped": require(by_method={"GET": SCOPE, "POST": [SCOPE, "orders/write"]}),
+            "/posted": require(by_method={"POST": SCOPE}),
+        }.items():
+            self.app.add_url_rule(path, path, guard(self._view), methods=(*METHODS, "PROPFIND"))
+        options = require(by_method={"GET": SCOPE})(self._view)
+        self.app.add_url_rule("/own-options", "own-options", options, methods=("GET", "OPTIONS"))
+        self._add_blueprint()
+
+    def _add_blueprint(self) -> None:
+        blueprint, inner = Blueprint("admin", __name__), Blueprint("inner", __name__)
+        blueprint.add_url_rule("/secret", "secret", self._view)
+        blueprint.add_url_rule("/open", "open", self.m2m.public(lambda: "open"))
+        blueprint.add_url_rule("/named", "named", lambda: "named")
+        inner.add_url_rule("/secret", "secret", self._view)
+        blueprint.register_blueprint(inner, url_prefix="/inner")
+        self.m2m.protect(blueprint, "admin/all", public=["named"])
+        self.app.register_blueprint(blueprint, url_prefix="/admin")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a caller with a good token asks, and how it must be answered."""
+
+    name: str
+    source: str
+    status: int
+    reason: str
+    token: Token
+    path: str = "/orders"
+    method: str = "GET"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _claims(**changed: Any) -> Token:
+    return lambda scene: by_rsa(scene, good_header(scene), scene.claims(**changed))
+
+
+def _plain(scene: Scene) -> str:
+    return by_rsa(scene, good_header(scene))
+
+
+_SCOPES = "RFC 6749, 3.3: case-sensitive, separated by U+0020 alone"
+
+
+def _scope(name: str, scope: Any, source: str = _SCOPES) -> Case:
+    return Case(f"scope {name}", source, 403, "insufficient_scope", _claims(scope=scope))
+
+
+KINDS = [
+    Case("an ID token", "RFC 8725, 2.8 and 3.12; aws-jwt-verify: id token, access token expected", 401,
+         "wrong_token_use", lambda scene: scene.pool.id_token("shop", scope=SCOPE)),
+    Case("an ID token with a client_id", "RFC 8725, 3.12", 401, "wrong_token_use",
+         lambda scene: scene.pool.sign({**scene.claims(), "token_use": "id", "aud": "shop"})),
+    Case("a person's access token", "Cognito: same keys, same token_use", 401, "user_token",
+         lambda scene: scene.pool.user_token(SCOPE, "shop")),
+    Case("a person's access token with the client for its sub", "Cognito", 401, "user_token",
+         lambda scene: scene.pool.user_token(SCOPE, "shop", sub="shop")),
+    Case("a person's access token without a name", "Cognito", 401, "user_token",
+         lambda scene: scene.pool.user_token(SCOPE, "shop", without=["username"])),
+    Case("another client's", "RFC 8725, 2.8", 403, "client_not_allowed",
+         lambda scene: scene.pool.token(SCOPE, "reports")),
+    Case("a client that begins alike", "RFC 8725, 2.8", 403, "client_not_allowed",
+         _claims(client_id="shop2", sub="shop2")),
+    Case("a client whose name is a part", "RFC 8725, 2.8", 403, "client_not_allowed",
+         _claims(client_id="sho", sub="sho")),
+    Case("a client in another case", "RFC 8725, 2.8", 403, "client_not_allowed",
+         _claims(client_id="Shop", sub="Shop")),
+    Case("a client with a space behind", "RFC 8725, 2.8", 403, "client_not_allowed",
+         _claims(client_id="shop ", sub="shop ")),
+    Case("a client with a homoglyph", "UTS 39", 403, "client_not_allowed",
+         _claims(client_id="sh\u043ep", sub="sh\u043ep")),
+    Case("a client that is a star", "CWE-155", 403, "client_not_allowed",
+         _claims(client_id="*", sub="*")),
+    Case("one that the view does not let in", "RFC 8725, 2.8", 403, "client_not_allowed", _plain, "/reports"),
+    Case("one of two scopes", _SCOPES, 403, "insufficient_scope", _plain, "/both"),
+    Case("none of several scopes", _SCOPES, 403, "insufficient_scope", _plain, "/any"),
+    Case("a scope for another blueprint", _SCOPES, 403, "insufficient_scope", _plain, "/admin/secret"),
+    Case("a scope for another blueprint, in a nested one", _SCOPES, 403, "insufficient_scope", _plain,
+         "/admin/inner/secret"),
+]  # fmt: skip
+
+SCOPES = [
+    _scope("absent", ...),
+    _scope("null", None),
+    _scope("empty", ""),
+    _scope("of spaces", "   "),
+    _scope("of another kind", "orders/write"),
+    _scope("in upper case", "ORDERS/READ"),
+    _scope("with one letter in upper case", "orders/Read"),
+    _scope("with a letter more", "orders/reads"),
+    _scope("with a letter less", "orders/rea"),
+    _scope("with a letter before", "xorders/read"),
+    _scope("that is the beginning", "orders"),
+    _scope("that is the end", "read"),
+    _scope("that goes on", "orders/read/all"),
+    _scope("with a slash behind", "orders/read/"),
+    _scope("with a slash before", "/orders/read"),
+    _scope("with two slashes", "orders//read"),
+    _scope("with a backslash", "orders\\read"),
+    _scope("with a stop for the slash", "orders.read"),
+    _scope("with a colon for the slash", "orders:read"),
+    _scope("with a percent escape", "orders%2Fread"),
+    _scope("that is a star", "*", "CWE-155"),
+    _scope("with a star", "orders/*", "CWE-155"),
+    _scope("that is a pattern", "orders/.*", "CWE-625"),
+    _scope("in quotes", '"orders/read"'),
+    _scope("with a comma behind", "orders/read,"),
+    _scope("with a line end behind", "orders/read\n", "CWE-93; re's $ matches before it"),
+    _scope("with NUL behind", "orders/read\0", "CWE-158"),
+    _scope("in a list that is text", '["orders/read"]'),
+    _scope("in two words", "orders/ read"),
+    _scope("negated", "-orders/read !orders/read"),
+    _scope("with a homoglyph", "\u043erders/read", "RFC 8725, 2.4; UTS 39"),
+    _scope("with a slash that looks alike", "orders\u2215read", "UTS 39"),
+    _scope("in full-width letters", "\uff4frders/read", "UAX 15: NFKC"),
+    _scope("with a long s", "order\u017f/read", "UAX 15: NFKC"),
+    _scope("with a zero-width space", "orders/read\u200b", "UTS 39"),
+    _scope("with a soft hyphen", "orders/re\u00adad", "UTS 39"),
+    _scope("with a mark from right to left", "\u202eorders/read", "UTS 39; CVE-2021-42574"),
+    _scope("with a combining mark", unicodedata.normalize("NFD", "orders/re\u00e1d"), "UAX 15"),
+    *(
+        _scope(f"behind {name}", f"x{separator}orders/read")
+        for name, separator in (
+            ("a tab", "\t"), ("a line end", "\n"), ("CR LF", "\r\n"), ("a vertical tab", "\v"),
+            ("a form feed", "\f"), ("a no-break space", "\xa0"), ("an em space", "\u2003"),
+            ("an ideographic space", "\u3000"), ("a line separator", "\u2028"), ("a next line", "\x85"),
+            ("a unit separator", "\x1f"), ("a comma", ","), ("a comma and a tab", ",\t"),
+            ("a semicolon", ";"), ("a plus", "+"), ("a bar", "|"), ("an escaped space", "%20"), ("NUL", "\0"),
+        )
+    ),
+    Case("scopes under scp", "RFC 9068, 2.2.3: the claim is scope", 403, "insufficient_scope",
+         _claims(scope=..., scp=[SCOPE])),
+    Case("scopes under scopes", "RFC 9068, 2.2.3", 403, "insufficient_scope",
+         _claims(scope=..., scopes=SCOPE)),
+    Case("scopes under Scope", "RFC 7519, 4: names are compared as they are", 403, "insufficient_scope",
+         _claims(scope=..., Scope=SCOPE)),
+    Case("scopes as groups", "Cognito: cognito:groups", 403, "insufficient_scope",
+         _claims(scope=..., **{"cognito:groups": [SCOPE]})),
+]  # fmt: skip
+
+METHOD_CASES = [
+    *(
+        Case(f"{method}, which the map does not name", "RFC 9110, 9", 403, "method_not_allowed", _plain, path,
+             method)
+        for path, method in (
+            ("/mapped", "PUT"), ("/mapped", "PATCH"), ("/mapped", "DELETE"), ("/mapped", "PROPFIND"),
+            ("/own-options", "OPTIONS"),
+        )
+    ),
+    Case("GET where the map names POST alone", "RFC 9110, 9", 403, "method_not_allowed", _plain, "/posted"),
+    Case("HEAD where the map names POST alone", "RFC 9110, 9.3.2", 403, "method_not_allowed", _plain,
+         "/posted", "HEAD"),
+    Case("POST with what GET needs", "RFC 9110, 9", 403, "insufficient_scope", _plain, "/mapped", "POST"),
+    Case("HEAD without what GET needs", "RFC 9110, 9.3.2: HEAD is GET", 403, "insufficient_scope",
+         _claims(scope="orders/write"), "/mapped", "HEAD"),
+    Case("HEAD without what the view needs", "RFC 9110, 9.3.2", 403, "insufficient_scope",
+         _claims(scope="x"), "/orders", "HEAD"),
+    Case("a method in lower case", "RFC 9110, 9.1: case-sensitive", 403, "method_not_allowed", _plain,
+         "/mapped", "put"),
+]  # fmt: skip
+
+CASES = [*KINDS, *SCOPES, *METHOD_CASES]
+
+
+@pytest.fixture(scope="module")
+def shop(scene: Scene) -> Shop:
+    return Shop(scene)
+
+
+@pytest.fixture(scope="module")
+def cold_shop(scene: Scene) -> Service:
+    return Shop(scene, JWKS_URL=scene.nowhere.jwks_url)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_steady_service_refuses_it(case: Case, scene: Scene, shop: Shop) -> None:
+    assert shop.ask(good(scene)).ran
+    header = bearer(case.token(scene))
+    requests = scene.requests
+
+    for _ in ("new", "remembered"):
+        reply = shop.ask(header, case.path, case.method)
+        assert reply.status == case.status
+        assert reply.reason == (None if case.method == "HEAD" else case.reason)
+        assert not reply.ran
+        if case.reason == "insufficient_scope":
+            assert 'error="insufficient_scope"' in reply.headers["WWW-Authenticate"]
+    assert shop.ask(good(scene)).ran
+    assert scene.requests == requests
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_service_without_keys_can_not_tell(case: Case, scene: Scene, cold_shop: Shop) -> None:
+    reply = cold_shop.ask(bearer(case.token(scene)), case.path, case.method)
+
+    assert (reply.status, reply.ran) == (503, False)
+
+
+def _audience(name: str, aud: Any) -> Case:
+    return Case(f"audience {name}", "RFC 8725, 3.9; RFC 7519, 4.1.3; aws-jwt-verify: aud", 401,
+                "wrong_audience", _claims(aud=aud))  # fmt: skip
+
+
+AUDIENCES = [
+    _audience("absent", ...),
+    _audience("null", None),
+    _audience("empty", ""),
+    _audience("an empty list", []),
+    _audience("of another", "https://stock.example"),
+    _audience("of others", ["https://stock.example", "https://reports.example"]),
+    _audience("with a slash behind", AUDIENCE + "/"),
+    _audience("that begins alike", AUDIENCE + ".attacker.example"),
+    _audience("that is a part", AUDIENCE[:-1]),
+    _audience("in upper case", AUDIENCE.upper()),
+    _audience("with a homoglyph", AUDIENCE.replace("o", "\u043e", 1)),
+    _audience("two in one text", f"{AUDIENCE} https://stock.example"),
+    _audience("in a list in a list", [[AUDIENCE]]),
+    _audience("as a name", {AUDIENCE: True}),
+    _audience("a number", 7),
+    _audience("true", True),
+    _audience("a list of numbers", [7, None, {}, []]),
+]
+
+
+@pytest.fixture(scope="module")
+def with_audience(scene: Scene) -> Service:
+    service = Service(scene, AUDIENCE=AUDIENCE)
+    assert service.ask(bearer(_claims(aud=["x", AUDIENCE])(scene))).ran
+    return service
+
+
+@pytest.mark.parametrize("case", AUDIENCES, ids=str)
+def test_another_audience_is_refused(case: Case, scene: Scene, with_audience: Service) -> None:
+    reply = with_audience.ask(bearer(case.token(scene)))
+
+    assert (reply.status, reply.reason, reply.ran, reply.requests) == (401, "wrong_audience", False, 0)
+
+
+def _raises(client_id: str) -> bool:
+    raise LookupError("no database")
+
+
+async def _later(client_id: str) -> bool:
+    return False
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(False, id="no"),
+        pytest.param(None, id="nothing"),
+        pytest.param("", id="empty text"),
+        pytest.param([], id="an empty list"),
+    ],
+)
+def test_a_callable_that_does_not_say_yes_says_no(answer: Any, scene: Scene) -> None:
+    service = Service(scene, ALLOWED_CLIENT_IDS=lambda client_id: answer)
+
+    reply = service.ask(good(scene))
+
+    assert (reply.status, reply.reason, reply.ran) == (403, "client_not_allowed", False)
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+def test_a_coroutine_for_an_answer_is_no_yes(scene: Scene) -> None:
+    """aws-jwt-verify: custom JWT check that returns a promise."""
+    service = Service(scene, ALLOWED_CLIENT_IDS=lambda client_id: _later(client_id))
+
+    assert service.ask(good(scene)).reason == "client_not_allowed"
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize(
+    "check",
+    [_raises, lambda token: _later(token), lambda token: False],
+    ids=["raises", "a coroutine", "False"],
+)
+def test_a_check_of_the_application_that_fails_refuses(check: Any, scene: Scene) -> None:
+    service = Service(scene, TOKEN_CHECK=check)
+
+    reply = service.ask(good(scene))
+
+    assert (reply.status, reply.reason, reply.ran) == (401, "rejected_by_check", False)
+
+
+def test_automatic_options_says_which_methods_there_are_and_runs_no_view(scene: Scene, shop: Shop) -> None:
+    reply = shop.ask(None, method="OPTIONS")
+
+    assert (reply.status, reply.ran, reply.requests) == (200, False, 0)
+
+
+def test_options_that_a_view_answers_itself_is_guarded(scene: Scene, shop: Shop) -> None:
+    reply = shop.ask(None, "/own-options", method="OPTIONS")
+
+    assert (reply.status, reply.reason, reply.ran) == (401, "missing_token", False)
+
+
+@pytest.mark.parametrize(
+    "header", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Original-Method"]
+)
+def test_a_method_in_another_header_is_not_the_method(header: str, scene: Scene, shop: Shop) -> None:
+    """CWE-650: a proxy's or framework's override must not choose the scopes."""
+    reply = shop.ask(good(scene), "/mapped", "PUT", headers={header: "GET"})
+
+    assert (reply.status, reply.reason, reply.ran) == (403, "method_not_allowed", False)
+
+
+@pytest.mark.parametrize("path", ["/admin/open", "/admin/named"])
+def test_a_blueprints_exceptions_are_open_to_all(path: str, shop: Shop) -> None:
+    assert shop.ask(None, path).status == 200
+    assert shop.ask("Bearer nonsense", path).status == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/admin/secret",
+        "/admin/inner/secret",
+        "/admin/open/../secret",
+        "/admin/open/..%2fsecret",
+        "/admin/./secret",
+        "/admin//secret",
+        "//admin/secret",
+        "/admin/secret/",
+        "/admin/secret?endpoint=admin.open",
+        "/admin/secret#/admin/open",
+        "/admin/secret;/admin/open",
+        "/ADMIN/secret",
+        "/admin/%73ecret",
+        "/admin/secret%00",
+        "/admin\\secret",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "get"])
+def test_no_way_to_write_a_path_leads_past_a_blueprints_guard(path: str, method: str, shop: Shop) -> None:
+    """CWE-22, CWE-289, CWE-647."""
+    reply = shop.ask(None, path, method)
+
+    assert not reply.ran
+    assert reply.status in (308, 401, 404, 405)
+
+
+def test_a_token_of_the_right_kind_is_let_in_everywhere(scene: Scene, shop: Shop) -> None:
+    """So that what is refused above is refused for what is wrong with it."""
+    header = bearer(_claims(scope="orders/read orders/write admin/all")(scene))
+    for path, method in (
+        ("/orders", "GET"), ("/orders", "HEAD"), ("/both", "GET"), ("/any", "GET"), ("/mapped", "POST"),
+        ("/mapped", "get"), ("/posted", "POST"), ("/admin/secret", "GET"), ("/admin/inner/secret", "GET"),
+    ):  # fmt: skip
+        assert shop.ask(header, path, method).ran, (path, method)
+    assert shop.ask(bearer(scene.pool.token(SCOPE, "reports")), "/reports").status == 403
+    assert not cold_service(scene).ask(header).ran

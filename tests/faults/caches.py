@@ -1,0 +1,100 @@
+"""cachelib backends that raise, hang or lie."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from cachelib import SimpleCache
+
+from tests.remote.moved import LONG
+
+
+class WatchedCache(SimpleCache):
+    """Counts its calls, and has each of them misbehave while told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+        self.misbehaves = False
+        self._end = threading.Event()
+
+    def recover(self) -> None:
+        """Be well, and let go of what hangs."""
+        self.misbehaves = False
+        self._end.set()
+
+    def misbehave(self) -> None:
+        """What a call does first while it is told to."""
+
+    def get(self, key: str) -> Any:
+        self._note()
+        return super().get(key)
+
+    def set(self, key: str, value: Any, timeout: int | None = None) -> bool | None:
+        self._note()
+        return super().set(key, value, timeout)
+
+    def add(self, key: str, value: Any, timeout: int | None = None) -> bool:
+        self._note()
+        return super().add(key, value, timeout)
+
+    def delete(self, key: str) -> bool:
+        self._note()
+        return super().delete(key)
+
+    def _note(self) -> None:
+        self.calls += 1
+        if self.misbehaves:
+            self.misbehave()
+
+
+class RaisingCache(WatchedCache):
+    """As a Redis that has gone."""
+
+    def misbehave(self) -> None:
+        raise ConnectionError("no connection to the cache")
+
+
+class HangingCache(WatchedCache):
+    """As a Redis that accepts and says nothing."""
+
+    def misbehave(self) -> None:
+        assert self._end.wait(LONG)
+
+
+class LyingCache(WatchedCache):
+    """Says what is not so.
+
+    Args:
+        found: what each ``get`` finds.
+        adds: what each ``add`` says.
+    """
+
+    def __init__(self, found: Any = None, adds: bool = True) -> None:
+        super().__init__()
+        self.misbehaves = True
+        self._found = found
+        self._adds = adds
+
+    def get(self, key: str) -> Any:
+        found = super().get(key)
+        return self._found if self.misbehaves else found
+
+    def add(self, key: str, value: Any, timeout: int | None = None) -> bool:
+        added = super().add(key, value, timeout)
+        return self._adds if self.misbehaves else added
+
+
+class SwappingCache(WatchedCache):
+    """Gives for each key the value that was stored last, whatever its key was."""
+
+    last: Any = None
+
+    def get(self, key: str) -> Any:
+        super().get(key)
+        return self.last
+
+    def set(self, key: str, value: Any, timeout: int | None = None) -> bool | None:
+        self.last = value
+        return super().set(key, value, timeout)

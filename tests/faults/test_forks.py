@@ -1,0 +1,285 @@
+"""A process forks while something is under way: its child has locks, flights and connections of its own."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_m2m_cognito.inbound.verified_tokens import VerifiedTokens
+from flask_m2m_cognito.outbound.client_secret import ClientSecret
+from flask_m2m_cognito.outbound.request_count import RequestCount
+from flask_m2m_cognito.outbound.token_sources import TokenSources
+from flask_m2m_cognito.remote.transport import Answer
+from flask_m2m_cognito.testing import LocalUserPool
+from flask_m2m_cognito.web.rejection_log import Rejection, RejectionLog
+from tests.remote.moved import LONG
+from tests.services import Service
+
+from .caches import HangingCache
+from .stage import Clocks, MovedService, app_on, get, moved_service, refresh_threads, wait_for
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system"),
+    # Python 3.12 says so at each fork, and it is right: this is what is tested.
+    pytest.mark.filterwarnings("ignore:.*use of fork.* may lead to deadlocks:DeprecationWarning"),
+]
+
+
+def in_child(run: Callable[[], Any]) -> Any:
+    """What ``run`` gives in a forked child. Fails if the child does not end."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+
+    def child() -> None:
+        try:
+            sender.send(run())
+        except BaseException as error:
+            sender.send(repr(error))
+        finally:
+            sender.close()
+            os._exit(0)  # not pytest's way out
+
+    process = context.Process(target=child)
+    process.start()
+    sender.close()
+    try:
+        assert receiver.poll(LONG), "the child hangs"
+        return receiver.recv()
+    finally:
+        process.kill()
+        process.join(LONG)
+        receiver.close()
+
+
+def statuses(service: MovedService, token: str) -> list[int]:
+    return [service.get(path, token).status_code for path in ("/items", "/relay")]
+
+
+def test_a_child_of_a_warm_process_serves_from_what_it_was_given(
+    service: MovedService, pool: LocalUserPool
+) -> None:
+    token = pool.token()
+    assert in_child(lambda: statuses(service, token)) == [200, 200]
+    assert (pool.count("jwks"), pool.count("token")) == (1, 1)
+
+
+def test_a_child_forked_while_a_first_fetch_is_under_way_makes_its_own(
+    pool: LocalUserPool, clocks: Clocks
+) -> None:
+    service, token = moved_service(pool, clocks), pool.token()
+    pool.fail("jwks", hang=True, times=1)
+    waiting = threading.Thread(target=service.get, args=("/items", token))
+    waiting.start()
+    pool.wait_for("jwks")
+    # It has its own cache too, in which the parent's lease can't be given back.
+    assert in_child(lambda: statuses(_without_leases(service), token)) == [200, 200]
+    pool.recover()
+    waiting.join(LONG)
+    assert statuses(service, token) == [200, 200]
+
+
+def _without_leases(service: MovedService) -> MovedService:
+    service.backend.call(lambda cache: cache.clear())
+    return service
+
+
+def test_a_child_forked_while_a_background_refresh_is_under_way_refreshes_itself(
+    service: MovedService, pool: LocalUserPool, clocks: Clocks
+) -> None:
+    token = pool.token(expires_in=100_000)
+    pool.fail("jwks", hang=True, times=1)
+    clocks.advance(3601)
+    service.get("/items", token)
+    pool.wait_for("jwks", 2)
+
+    def refreshed() -> str:
+        _without_leases(service).get("/items", token)
+        wait_for(lambda: service.keys.keys.vitals()["state"] == "fresh", "the child's own refresh")
+        return "fresh"
+
+    assert in_child(refreshed) == "fresh"
+    assert pool.count("jwks") == 3
+    pool.recover()
+    wait_for(lambda: not refresh_threads(), "the parent's refresh has ended")
+
+
+def test_a_child_forked_while_a_call_of_the_cache_hangs_makes_its_own_calls(
+    pool: LocalUserPool, clocks: Clocks
+) -> None:
+    cache, token = HangingCache(), pool.token()
+    service = moved_service(pool, clocks, cache=cache)
+    cache.misbehaves = True
+    waiting = threading.Thread(target=service.get, args=("/items", token))
+    waiting.start()
+    wait_for(lambda: cache.calls, "the cache is asked")
+
+    def child() -> object:
+        cache.misbehaves = False
+        return [*statuses(service, token), service.backend.works, cache.calls > 2]
+
+    assert in_child(child) == [200, 200, True, True]
+    cache.recover()
+    waiting.join(LONG)
+
+
+def test_a_child_forked_while_the_secret_is_asked_for_asks_itself(pool: LocalUserPool) -> None:
+    parent, asked, go_on = os.getpid(), threading.Event(), threading.Event()
+
+    def secret() -> str:
+        asked.set()
+        if os.getpid() == parent:
+            assert go_on.wait(LONG)
+        return "the secret"
+
+    held = ClientSecret(secret)
+    asking = threading.Thread(target=held.try_with, args=(lambda text: text.reveal(),))
+    asking.start()
+    assert asked.wait(LONG)
+    assert in_child(lambda: held.try_with(lambda text: text.reveal())) == "the secret"
+    go_on.set()
+    asking.join(LONG)
+
+
+class Gate:
+    """Holds a thread of this process where it is, and lets those of a child pass."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self.reached = threading.Event()
+        self.opened = threading.Event()
+
+    def pass_through(self, value: Any = None) -> Any:
+        if os.getpid() == self._pid:
+            self.reached.set()
+            assert self.opened.wait(LONG)
+        return value
+
+
+class Remembered:
+    """An entry that is looked at while the memory is locked."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    @property
+    def used(self) -> bool:
+        return bool(self._gate.pass_through(False))
+
+    @used.setter
+    def used(self, used: bool) -> None: ...
+
+
+def verified_tokens(gate: Gate) -> Callable[[], object]:
+    memory: VerifiedTokens[Any] = VerifiedTokens(1)
+    memory.put(b"first", Remembered(gate))
+    return lambda: memory.put(b"second", Remembered(gate))
+
+
+def request_count(gate: Gate) -> Callable[[], object]:
+    count = RequestCount("client", monotonic=lambda: gate.pass_through(0.0))
+    return lambda: (count.last_hour, count.look_at(Answer("", 200, {}, b"")))
+
+
+def rejection_log(gate: Gate) -> Callable[[], object]:
+    log = RejectionLog(monotonic=lambda: gate.pass_through(0.0))
+    return lambda: log.note(Rejection("expired", 401, None, None, "/"))
+
+
+def token_sources(gate: Gate) -> Callable[[], object]:
+    sources = TokenSources({None: ("a/b",)}, lambda name, scopes: gate.pass_through("a source"))
+    return lambda: (sources.source(), sources.all())
+
+
+@pytest.mark.parametrize("make", [verified_tokens, request_count, rejection_log, token_sources])
+def test_a_lock_that_a_thread_held_at_the_fork_does_not_hold_the_child(
+    make: Callable[[Gate], Callable[[], object]],
+) -> None:
+    gate = Gate()
+    use = make(gate)
+    holding = threading.Thread(target=use)
+    holding.start()
+    assert gate.reached.wait(LONG)
+    try:
+        assert in_child(lambda: use() and None) is None
+    finally:
+        gate.opened.set()
+        holding.join(LONG)
+
+
+@pytest.mark.slow
+def test_forked_children_do_not_mix_up_their_answers_of_memcached(
+    real_pool: LocalUserPool, memcached_server: Service
+) -> None:
+    # Its C clients keep one socket, which a fork would have all children read from.
+    config = {"CACHE_TYPE": "MemcachedCache", "CACHE_MEMCACHED_SERVERS": [memcached_server.address]}
+    app, m2m = app_on(real_pool, **config)
+    token = real_pool.token()
+    assert get(app.test_client(), "/relay", token).status_code == 200
+    backend = m2m.for_app(app)._backend
+    go = multiprocessing.get_context("fork").Event()
+
+    def wrong_answers(child: int) -> int:
+        assert go.wait(LONG)
+        key, wrong = f"of-{child}", 0
+        for turn in range(300):
+            backend.call(functools.partial(_set, key, f"{child}/{turn}"))
+            wrong += backend.call(functools.partial(_get, key)) != f"{child}/{turn}"
+        return wrong
+
+    outcomes: list[object] = []
+
+    def keep_outcome_of(child: int) -> None:
+        outcomes.append(in_child(functools.partial(wrong_answers, child)))
+
+    children = [threading.Thread(target=keep_outcome_of, args=(child,)) for child in range(4)]
+    for thread in children:
+        thread.start()
+    go.set()
+    for thread in children:
+        thread.join(2 * LONG)
+    assert outcomes == [0, 0, 0, 0]
+
+
+def _set(key: str, value: str, cache: Any) -> object:
+    return cache.set(key, value)
+
+
+def _get(key: str, cache: Any) -> object:
+    return cache.get(key)
+
+
+COLD_FORK = """
+import os, sys
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.faults.stage import app_on, get
+
+with LocalUserPool() as pool:
+    token = pool.token()
+    pool.fail("jwks", hang=True, times=1)
+    app, m2m = app_on(pool)
+    m2m.warm_up(timeout=float(sys.argv[1]))
+    child = os.fork()
+    if child == 0:
+        os._exit(get(app.test_client(), "/items", token).status_code // 100)
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+@pytest.mark.parametrize("seconds", ["0", "0.02", "0.1"])
+def test_a_master_that_forks_soon_after_it_began_to_warm_up_has_children_that_serve(seconds: str) -> None:
+    # A process of its own, where what the library imports late has not been imported yet.
+    command = [sys.executable, "-W", "ignore", "-c", COLD_FORK, seconds]
+    assert subprocess.run(command, cwd=ROOT, timeout=LONG, check=False).returncode == 2

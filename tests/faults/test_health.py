@@ -1,0 +1,191 @@
+"""Health, warm-up and probes: plain data from memory, in each state."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from flask_m2m_cognito.exceptions import KeysUnavailableError, TokenUnavailableError
+from flask_m2m_cognito.inbound.key_set import parse_key_set
+from flask_m2m_cognito.testing import LocalUserPool
+
+from .caches import RaisingCache
+from .stage import DAY, HOUR, Clocks, MovedService, app_on, get, moved_service, seconds_of, wait_for
+
+MARGIN = 2.0
+
+
+def health_of(service: MovedService) -> dict[str, Any]:
+    """What it says, which must survive JSON as it is."""
+    health = service.parts.health()
+    assert json.loads(json.dumps(health, allow_nan=False)) == health
+    return health
+
+
+def keys_row(health: dict[str, Any], pool: LocalUserPool) -> dict[str, Any]:
+    row: dict[str, Any] = health["pools"][pool.pool_id]
+    return row
+
+
+def test_before_the_first_request_it_is_starting_and_not_ready(pool: LocalUserPool, clocks: Clocks) -> None:
+    health = health_of(moved_service(pool, clocks))
+    assert (health["status"], health["ready"]) == ("starting", False)
+    assert keys_row(health, pool)["state"] == "gone"
+    assert health["clock_offset"] is None
+    assert pool.count() == 0, "it asks nobody"
+
+
+def test_with_keys_and_a_token_it_is_ok(service: MovedService, pool: LocalUserPool, clocks: Clocks) -> None:
+    fetched_at = clocks.wall()
+    clocks.advance(99)
+    health = health_of(service)
+    assert (health["status"], health["ready"]) == ("ok", True)
+    keys, (token,) = keys_row(health, pool), health["tokens"]
+    assert (keys["state"], keys["source"], keys["keys"], keys["failures"]) == ("fresh", "network", 1, 0)
+    assert keys["age"] == pytest.approx(100)
+    assert keys["seconds_left"] == pytest.approx(DAY - 100)
+    assert keys["last_success"] == pytest.approx(fetched_at - 1)
+    assert (token["client"], token["client_id"], token["scopes"]) == (
+        "default",
+        "local-client",
+        "inventory/read",
+    )
+    assert token["state"] == "fresh"
+    assert token["seconds_left"] == pytest.approx(3600 - 30 - 100)
+    assert health["store"] == {"works": True, "kind": "SimpleCache"}
+
+
+def test_in_an_outage_it_is_degraded_and_stays_ready(
+    service: MovedService, pool: LocalUserPool, clocks: Clocks
+) -> None:
+    pool.offline()
+    clocks.advance(HOUR + 1)
+    service.get("/items", pool.token())
+    wait_for(lambda: keys_row(health_of(service), pool)["failures"], "the refresh has failed")
+    health = health_of(service)
+    assert (health["status"], health["ready"]) == ("degraded", True)
+    keys = keys_row(health, pool)
+    assert keys["state"] == "usable"
+    assert keys["next_try_in"] == pytest.approx(1)
+    assert keys["last_error_at"] == pytest.approx(clocks.wall())
+    assert "refused" in keys["last_error"]
+
+
+def test_when_nothing_is_usable_any_more_it_is_unavailable_and_stays_ready(
+    service: MovedService, pool: LocalUserPool, clocks: Clocks
+) -> None:
+    pool.offline()
+    clocks.advance(DAY + 1)
+    service.get("/items", pool.token())
+    health = health_of(service)
+    assert (health["status"], health["ready"]) == ("unavailable", True)
+    pool.online()
+    clocks.advance(1)
+    service.get("/items", pool.token())
+    assert health_of(service)["status"] == "ok"
+
+
+def test_a_service_that_never_had_keys_is_not_ready_in_an_outage(pool: LocalUserPool, clocks: Clocks) -> None:
+    service = moved_service(pool, clocks)
+    pool.offline()
+    service.get("/items", pool.token())
+    assert (health_of(service)["status"], health_of(service)["ready"]) == ("unavailable", False)
+
+
+def test_a_cache_that_does_not_work_is_degraded(pool: LocalUserPool, clocks: Clocks) -> None:
+    service = moved_service(pool, clocks, cache=(cache := RaisingCache()))
+    cache.misbehaves = True
+    service.get("/relay", pool.token())
+    health = health_of(service)
+    assert (health["status"], health["ready"]) == ("degraded", True)
+    assert health["store"] == {"works": False, "kind": "RaisingCache"}
+
+
+def test_keys_from_the_store_and_pinned_keys_are_told_apart(pool: LocalUserPool, clocks: Clocks) -> None:
+    cache = RaisingCache()
+    moved_service(pool, clocks, cache=cache).get("/items", pool.token())
+    second = moved_service(pool, clocks, cache=cache)
+    second.get("/items", pool.token())
+    assert keys_row(health_of(second), pool)["source"] == "store"
+    pinned = moved_service(pool, clocks, pinned=parse_key_set(pool.jwks()))
+    row = keys_row(health_of(pinned), pool)
+    assert (row["source"], row["seconds_left"], health_of(pinned)["ready"]) == ("pinned", None, True)
+
+
+@pytest.mark.parametrize("offset", [-90.0, 0.0, 3600.0])
+def test_the_offset_of_the_clock_is_taken_from_the_servers_date(offset: float) -> None:
+    ours, theirs = Clocks(), Clocks()
+    theirs.advance(offset)
+    with LocalUserPool(clock=theirs.wall) as pool:
+        service = moved_service(pool, ours)
+        service.get("/items", pool.token())
+        # Whole seconds, of which the middle is taken.
+        assert service.parts.health()["clock_offset"] == pytest.approx(offset, abs=1)
+
+
+# -- warm-up -----------------------------------------------------------------------------------
+
+
+def test_warm_up_has_keys_and_tokens_before_the_first_request(real_pool: LocalUserPool) -> None:
+    app, m2m = app_on(real_pool)
+    health = m2m.for_app(app).warm_up([None, "orders/read"], timeout=30)
+    assert (health["status"], health["ready"], len(health["tokens"])) == ("ok", True, 2)
+    asked = real_pool.count()
+    assert asked == 3
+    assert get(app.test_client(), "/relay", real_pool.token()).status_code == 200
+    assert real_pool.count() == asked
+
+
+@pytest.mark.parametrize("fault", [{"status": 500}, {"reset": True}, {"garbage": True}])
+def test_warm_up_raises_nothing_unless_required(real_pool: LocalUserPool, fault: dict[str, Any]) -> None:
+    real_pool.fail(**fault)
+    app, m2m = app_on(real_pool)
+    health = m2m.for_app(app).warm_up([None], timeout=30)
+    assert (health["status"], health["ready"]) == ("unavailable", False)
+    with pytest.raises((KeysUnavailableError, TokenUnavailableError)):
+        m2m.for_app(app).warm_up([None], timeout=30, required=True)
+
+
+def test_warm_up_comes_back_in_time_from_a_pool_that_hangs_and_goes_on_behind(
+    real_pool: LocalUserPool,
+) -> None:
+    real_pool.fail(hang=True)
+    app, m2m = app_on(real_pool)
+    parts = m2m.for_app(app)
+    assert seconds_of(lambda: parts.warm_up([None], timeout=0.2)) < 0.2 + MARGIN
+    with pytest.raises(TimeoutError):
+        parts.warm_up([None], timeout=0.05, required=True)
+    real_pool.wait_for("jwks")
+    real_pool.wait_for("token")
+    real_pool.recover()
+    wait_for(lambda: parts.health()["status"] == "ok", "what was begun is finished")
+
+
+# -- probes ------------------------------------------------------------------------------------
+
+
+def test_the_blueprint_says_whether_it_is_ready_and_how_it_does(real_pool: LocalUserPool) -> None:
+    app, m2m = app_on(real_pool)
+    app.register_blueprint(m2m.health_blueprint(), url_prefix="/internal")
+    client = app.test_client()
+    details = client.get("/internal/health")
+    assert (details.status_code, details.get_json()["status"]) == (200, "starting")
+    assert real_pool.count() == 0
+    ready = client.get("/internal/ready")
+    assert (ready.status_code, ready.get_json()) == (200, {"ready": True})
+    assert real_pool.count("jwks") == 1, "a service that gets no traffic until it is ready asks itself"
+    assert ready.headers["Cache-Control"] == details.headers["Cache-Control"] == "no-store"
+    real_pool.offline()
+    assert client.get("/internal/ready").status_code == 200
+    assert client.get("/internal/health").get_json()["ready"] is True
+
+
+def test_the_blueprint_is_not_ready_while_there_never_were_keys(real_pool: LocalUserPool) -> None:
+    app, m2m = app_on(real_pool)
+    app.register_blueprint(m2m.health_blueprint())
+    real_pool.offline()
+    answer = app.test_client().get("/ready")
+    assert (answer.status_code, answer.get_json()) == (503, {"ready": False})
+    assert app.test_client().get("/health").status_code == 200

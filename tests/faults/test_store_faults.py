@@ -1,0 +1,286 @@
+"""The cache fails, hangs, lies, forgets or restarts: no request fails, none waits beyond a bound."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from cachelib import RedisCache, SimpleCache
+
+from flask_m2m_cognito.remote.bounded_backend import StoreDown
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.services import Service
+
+from .caches import HangingCache, LyingCache, RaisingCache, SwappingCache, WatchedCache
+from .stage import (
+    HOUR,
+    Clocks,
+    Records,
+    crowd,
+    load,
+    moved_service,
+    redis_on,
+    refresh_threads,
+    wait_for,
+)
+
+STORE_TIMEOUT = 0.25
+FIRST_CALL_TIMEOUT = 2.0
+MARGIN = 2.0
+"""For a machine with much else to do."""
+
+BAD_CACHES = {
+    "raises": RaisingCache,
+    "hangs": HangingCache,
+    "finds garbage": lambda: LyingCache(found=b"\x80garbage"),
+    "finds objects": lambda: LyingCache(found={"keys": []}),
+    "finds another's entries": SwappingCache,
+    "keeps nothing": lambda: LyingCache(found=None),
+    "keeps nothing and lets nobody lead": lambda: LyingCache(found=None, adds=False),
+}
+
+
+@contextmanager
+def misbehaving(cache: WatchedCache) -> Iterator[None]:
+    cache.misbehaves = True
+    try:
+        yield
+    finally:
+        cache.recover()
+        wait_for(lambda: not refresh_threads(), "no thread is left behind")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", BAD_CACHES.values(), ids=BAD_CACHES)
+def test_a_cold_start_with_a_bad_cache_is_one_download_and_one_token_request(
+    pool: LocalUserPool, clocks: Clocks, make: Any
+) -> None:
+    cache = make()
+    service, token = moved_service(pool, clocks, cache=cache), pool.token()
+    with misbehaving(cache):
+        assert crowd(8, lambda: service.get("/relay", token).status_code) == [200] * 8
+    assert (pool.count("jwks"), pool.count("token")) == (1, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", BAD_CACHES.values(), ids=BAD_CACHES)
+def test_a_cache_that_turns_bad_fails_no_request_over_many_refreshes(
+    pool: LocalUserPool, clocks: Clocks, make: Any
+) -> None:
+    cache = make()
+    service, token = moved_service(pool, clocks, cache=cache), pool.token(expires_in=48 * HOUR)
+    with load(lambda: service.status("/relay", token)) as callers:
+        callers.go_on_for(10)
+        with misbehaving(cache):
+            for _ in range(24):
+                service.advance(HOUR / 2)
+                callers.go_on_for(10)
+        callers.go_on_for(10)
+    assert callers.statuses == {200}
+    # Twelve hours: a refresh in each of them, and never more for want of a cache.
+    assert pool.count("jwks") <= 1 + 24
+    assert pool.count("token") <= 1 + 24
+
+
+def test_a_hung_cache_costs_callers_one_bounded_wait_and_one_thread(
+    pool: LocalUserPool, clocks: Clocks
+) -> None:
+    cache = HangingCache()
+    service = moved_service(pool, clocks, cache=cache, store_timeout=STORE_TIMEOUT)
+    assert service.get("/token").status_code == 200
+    before = cache.calls
+    with misbehaving(cache):
+        clocks.advance(HOUR)  # no token in hand
+        waits = crowd(8, lambda: service.status("/token"))
+        assert {status for status, _ in waits} == {200}
+        assert max(seconds for _, seconds in waits) < STORE_TIMEOUT + MARGIN
+        assert cache.calls == before + 1
+        assert len(refresh_threads()) <= 1
+        # It is left alone from now on: the next wait is for the network only.
+        clocks.advance(HOUR)
+        assert service.get("/token").status_code == 200
+        assert cache.calls == before + 1
+    assert pool.count("token") == 3
+
+
+def test_the_first_call_which_connects_may_take_two_seconds_and_no_more(
+    pool: LocalUserPool, clocks: Clocks
+) -> None:
+    cache = HangingCache()
+    service = moved_service(pool, clocks, cache=cache)
+    with misbehaving(cache):
+        status, seconds = service.status("/token")
+    assert status == 200
+    assert FIRST_CALL_TIMEOUT <= seconds < FIRST_CALL_TIMEOUT + MARGIN
+    assert cache.calls == 1
+
+
+def test_a_circuit_opens_for_30_s_doubling_to_5_min_with_one_record_each_way(
+    pool: LocalUserPool,
+    clocks: Clocks,
+    records: Records,
+    sent: list[tuple[str, Any, dict[str, Any]]],
+) -> None:
+    cache = RaisingCache()
+    service = moved_service(pool, clocks, cache=cache)
+
+    def is_asked() -> bool:
+        before = cache.calls
+        with contextlib.suppress(StoreDown):
+            service.backend.call(lambda backend: backend.get("a"))
+        return cache.calls > before
+
+    with misbehaving(cache):
+        assert is_asked()
+        rests = []
+        for _ in range(6):
+            rests.append(0)
+            while not is_asked():
+                clocks.advance(10)
+                rests[-1] += 10
+    clocks.advance(300)
+    assert rests == [30, 60, 120, 240, 300, 300]
+    assert is_asked()
+    assert service.backend.works
+    assert [event for event in records.events() if event.startswith("store-")] == [
+        "store-failed",
+        "store-recovered",
+    ]
+    assert [arguments for name, _, arguments in sent if name == "store-state-changed"] == [
+        {"works": False, "error": "ConnectionError"},
+        {"works": True, "error": None},
+    ]
+    assert records.of("store-failed")[0].levelno == logging.WARNING
+    assert records.of("store-recovered")[0].levelno == logging.INFO
+
+
+def test_cache_clear_by_the_application_costs_no_request_and_no_download(
+    pool: LocalUserPool, clocks: Clocks
+) -> None:
+    cache, token = SimpleCache(), pool.token()
+    service = moved_service(pool, clocks, cache=cache)
+    with load(lambda: service.status("/relay", token)) as callers:
+        callers.go_on_for(10)
+        cache.clear()
+        callers.go_on_for(50)
+    assert callers.statuses == {200}
+    assert (pool.count("jwks"), pool.count("token")) == (1, 1)
+    # Who starts now finds nothing there, and fills it for who comes after.
+    for _ in range(3):
+        assert moved_service(pool, clocks, cache=cache).get("/relay", token).status_code == 200
+    assert (pool.count("jwks"), pool.count("token")) == (2, 2)
+
+
+def test_cache_clear_while_a_process_leads_is_at_most_one_more_fetch(
+    pool: LocalUserPool, clocks: Clocks
+) -> None:
+    cache = SimpleCache()
+    pool.fail("token", hang=True, times=1)
+    leader, other = (moved_service(pool, clocks, cache=cache) for _ in range(2))
+
+    def clear_then_ask() -> int:
+        pool.wait_for("token")
+        cache.clear()
+        return other.get("/token").status_code
+
+    statuses: list[int] = []
+    leading = threading.Thread(target=lambda: statuses.append(leader.get("/token").status_code))
+    leading.start()
+    statuses.append(clear_then_ask())
+    assert pool.count("token") == 2
+    pool.recover()
+    leading.join()
+    assert statuses == [200, 200]
+    assert pool.count("token") <= 3
+
+
+def test_an_eviction_of_every_entry_costs_no_request(pool: LocalUserPool, clocks: Clocks) -> None:
+    cache, token = SimpleCache(threshold=1), pool.token(expires_in=48 * HOUR)
+    services = [moved_service(pool, clocks, cache=cache) for _ in range(3)]
+    for _ in range(10):
+        for service in services:
+            assert service.get("/relay", token).status_code == 200
+        clocks.advance(HOUR / 2)
+
+
+def test_whoever_comes_second_takes_keys_and_token_from_the_store(
+    pool: LocalUserPool, clocks: Clocks
+) -> None:
+    cache, token = SimpleCache(), pool.token()
+    for _ in range(5):
+        assert moved_service(pool, clocks, cache=cache).get("/relay", token).status_code == 200
+    assert (pool.count("jwks"), pool.count("token")) == (1, 1)
+
+
+@pytest.mark.slow
+def test_a_redis_that_is_killed_and_started_again_costs_no_request(
+    pool: LocalUserPool, clocks: Clocks, own_redis: Service, records: Records
+) -> None:
+    cache = RedisCache(host="127.0.0.1", port=own_redis.port)
+    service = moved_service(pool, clocks, cache=cache, store_timeout=1.0)
+    token = pool.token(expires_in=48 * HOUR)
+    with load(lambda: service.status("/relay", token)) as callers:
+        callers.go_on_for(20)
+        assert (pool.count("jwks"), pool.count("token")) == (1, 1)
+        own_redis.stop()
+        service.advance(0.99 * HOUR)  # the token ends: callers have to wait for a new one
+        callers.go_on_for(20)
+        wait_for(lambda: records.of("store-failed"), "its end is noticed")
+        service.advance(20)
+        callers.go_on_for(20)
+        with redis_on(own_redis.port):
+            for _ in range(3):
+                service.advance(0.99 * HOUR)
+                callers.go_on_for(20)
+            wait_for(lambda: records.of("store-recovered"), "its return is noticed")
+            assert service.backend.works
+            service.advance(0.99 * HOUR)
+            callers.go_on_for(20)
+            service.advance(0)
+            fresh, asked = moved_service(pool, clocks, cache=cache), pool.count("token")
+            assert fresh.get("/token").status_code == 200
+            assert pool.count("token") == asked, "tokens are shared again"
+    assert callers.statuses == {200}
+    assert callers.slowest < 1.0 + MARGIN
+    assert [event for event in records.events() if event.startswith("store-")] == [
+        "store-failed",
+        "store-recovered",
+    ]
+
+
+@pytest.mark.slow
+def test_a_redis_that_accepts_and_says_nothing_costs_one_bounded_wait(
+    pool: LocalUserPool, clocks: Clocks, own_redis: Service, records: Records
+) -> None:
+    cache = RedisCache(host="127.0.0.1", port=own_redis.port)
+    service, token = moved_service(pool, clocks, cache=cache), pool.token(expires_in=48 * HOUR)
+    assert service.get("/relay", token).status_code == 200
+    with own_redis.paused():
+        clocks.advance(HOUR)
+        first = crowd(8, lambda: service.status("/relay", token))
+        with load(lambda: service.status("/relay", token)) as callers:
+            for _ in range(10):
+                service.advance(0.99 * HOUR)
+                callers.go_on_for(20)
+    assert {status for status, _ in first} | callers.statuses == {200}
+    assert max(seconds for _, seconds in first) < STORE_TIMEOUT + MARGIN
+    assert records.events().count("store-failed") == 1
+    wait_for(lambda: not refresh_threads(), "what was left behind has ended")
+    service.advance(0.99 * HOUR)
+    assert service.get("/relay", token).status_code == 200
+    wait_for(lambda: records.of("store-recovered"), "its return is noticed")
+
+
+def test_a_steady_request_makes_no_call_to_the_cache(pool: LocalUserPool, clocks: Clocks) -> None:
+    cache, token = WatchedCache(), pool.token()
+    service = moved_service(pool, clocks, cache=cache)
+    service.get("/relay", token)
+    before = cache.calls
+    with load(lambda: service.status("/relay", token)) as callers:
+        callers.go_on_for(100)
+    assert cache.calls == before

@@ -1,0 +1,140 @@
+"""Anybody may send any kid: it costs one download in each cooldown, and nobody else's time."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import secrets
+import statistics
+import threading
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+
+import pytest
+
+from flask_m2m_cognito.exceptions import KeysUnavailableError, TokenValidationError
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.remote.moved import threads
+
+from .stage import Clocks, MovedService, seconds_of
+
+TOKENS = 10_000
+THREADS = 8
+
+
+def base64url(content: object) -> str:
+    return urlsafe_b64encode(json.dumps(content).encode()).rstrip(b"=").decode()
+
+
+def tokens_with_random_kids(pool: LocalUserPool, count: int) -> Iterator[str]:
+    """Well-formed in all that can be looked at without a key."""
+    payload = pool.token().split(".")[1]
+    signature = urlsafe_b64encode(secrets.token_bytes(256)).rstrip(b"=").decode()
+    for _ in range(count):
+        yield f"{base64url({'alg': 'RS256', 'kid': secrets.token_hex(16)})}.{payload}.{signature}"
+
+
+def reason_for(service: MovedService, token: str) -> str:
+    try:
+        service.parts.validator.validate(token)
+    except (TokenValidationError, KeysUnavailableError) as error:
+        return error.reason
+    return "accepted"
+
+
+def sent_by_threads(service: MovedService, tokens: list[str]) -> set[str]:
+    """The reasons that ``THREADS`` threads got for all of ``tokens``."""
+    left = iter(tokens)
+    reasons: set[str] = set()
+
+    def send() -> None:
+        # next() of a list's iterator is atomic.
+        for token in left:
+            reasons.add(reason_for(service, token))
+
+    with threads() as started:
+        for _ in range(THREADS):
+            started(send)
+    assert not [outcome for outcome in started.outcomes if outcome is not None]
+    return reasons
+
+
+@pytest.mark.slow
+def test_ten_thousand_random_kids_cause_one_download_per_cooldown(
+    service: MovedService, pool: LocalUserPool, clocks: Clocks
+) -> None:
+    tokens = list(tokens_with_random_kids(pool, TOKENS))
+    for cooldown in range(1, 6):
+        assert sent_by_threads(service, tokens[cooldown - 1 :: 5]) == {"unknown_key"}
+        assert pool.count("jwks") == 1 + cooldown
+        clocks.advance(9.9)
+        assert sent_by_threads(service, tokens[:50]) == {"unknown_key"}
+        assert pool.count("jwks") == 1 + cooldown
+        clocks.advance(0.1)
+
+
+def test_random_kids_get_503_while_keys_cant_be_had_and_the_pool_is_left_alone(
+    service: MovedService, pool: LocalUserPool
+) -> None:
+    pool.fail("jwks", status=500)
+    assert sent_by_threads(service, list(tokens_with_random_kids(pool, 500))) == {"keys_unavailable"}
+    assert pool.count("jwks") == 2
+
+
+def test_a_good_token_does_not_wait_for_the_download_that_an_unknown_kid_caused(
+    service: MovedService, pool: LocalUserPool, clocks: Clocks
+) -> None:
+    good = pool.token()
+    assert reason_for(service, good) == "accepted"
+
+    def median() -> float:
+        return statistics.median(seconds_of(lambda: reason_for(service, good)) for _ in range(1000))
+
+    alone, beside = [], []
+    # In turns, so that whatever else the machine does meets both alike.
+    for turn in range(1, 6):
+        alone.append(median())
+        pool.fail("jwks", hang=True, times=1)
+        with threads() as started:
+            for token in tokens_with_random_kids(pool, THREADS):
+                started(functools.partial(reason_for, service, token))
+            pool.wait_for("jwks", 2 * turn)
+            beside.append(median())
+            assert not started.outcomes, "all of them still wait"
+            pool.recover()
+        # The connection that ended without an answer is tried once more.
+        assert started.outcomes == ["unknown_key"] * THREADS
+        assert pool.count("jwks") == 2 * turn + 1
+        clocks.advance(10)
+    # A few microseconds each: whoever waited for the download would take a thousand times as long.
+    assert min(beside) < 3 * min(alone)
+
+
+@pytest.mark.slow
+def test_a_good_token_waits_no_longer_beside_a_flood_of_random_kids_than_beside_a_flood_of_good_ones(
+    service: MovedService, pool: LocalUserPool
+) -> None:
+    good = pool.token()
+    known = [pool.token() for _ in range(10)]
+    unknown = list(tokens_with_random_kids(pool, TOKENS))
+    medians = {}
+    # In turns, so that whatever else the machine does meets both alike.
+    for _ in range(4):
+        for name, flood in (("known", known), ("unknown", unknown)):
+            ended = threading.Event()
+
+            def send(tokens: list[str] = flood, ended: threading.Event = ended) -> None:
+                for token in itertools.cycle(tokens):
+                    if ended.is_set():
+                        return
+                    reason_for(service, token)
+
+            with threads() as started:
+                for _ in range(THREADS):
+                    started(send)
+                seconds = [seconds_of(lambda: reason_for(service, good)) for _ in range(150)]
+                ended.set()
+            medians.setdefault(name, []).append(statistics.median(seconds))
+    assert min(medians["unknown"]) < 2 * min(medians["known"]), medians
+    assert pool.count("jwks") == 2

@@ -1,0 +1,286 @@
+"""What one can see: signals and log records, each once, with stable names and fields, and without secrets."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from flask_m2m_cognito import signals
+from flask_m2m_cognito.inbound.validated_access_token import ValidatedAccessToken
+from flask_m2m_cognito.testing import LocalUserPool
+from flask_m2m_cognito.web.rejection_log import MOST_A_MINUTE, Rejection, RejectionLog
+
+from .caches import RaisingCache
+from .stage import DAY, HOUR, Clocks, MovedService, Records, app_on, get, moved_service
+
+Sent = list[tuple[str, Any, dict[str, Any]]]
+
+
+def names(sent: Sent) -> list[str]:
+    return [name for name, _, _ in sent]
+
+
+def arguments_of(sent: Sent, name: str) -> list[dict[str, Any]]:
+    return [arguments for each, _, arguments in sent if each == name]
+
+
+# -- signals ---------------------------------------------------------------------------------
+
+
+def test_a_request_that_is_let_in_sends_what_was_fetched_for_it_and_its_token(
+    pool: LocalUserPool, clocks: Clocks, sent: Sent
+) -> None:
+    service = moved_service(pool, clocks)
+    service.get("/relay", pool.token())
+    assert names(sent) == ["keys-refreshed", "token-accepted", "token-obtained"]
+    assert {sender for _, sender, _ in sent} == {service.app}
+    keys, accepted, obtained = (arguments for _, _, arguments in sent)
+    assert (keys["pool_id"], keys["source"], keys["recovered"]) == (pool.pool_id, "network", False)
+    assert keys["seconds"] >= 0
+    assert isinstance(accepted["token"], ValidatedAccessToken)
+    assert obtained["client"] is None
+    assert (obtained["client_id"], obtained["scopes"]) == ("local-client", "inventory/read")
+    assert obtained["source"] == "network"
+
+
+def test_what_another_process_fetched_is_told_as_from_the_store(
+    pool: LocalUserPool, clocks: Clocks, sent: Sent
+) -> None:
+    cache = RaisingCache()
+    for _ in range(2):
+        moved_service(pool, clocks, cache=cache).get("/relay", pool.token())
+    assert [arguments["source"] for arguments in arguments_of(sent, "keys-refreshed")] == ["network", "store"]
+    assert [arguments["source"] for arguments in arguments_of(sent, "token-obtained")] == ["network", "store"]
+
+
+def test_a_refusal_sends_its_reason_status_kid_and_path(
+    service: MovedService, pool: LocalUserPool, sent: Sent
+) -> None:
+    service.get("/items", pool.token(expires_in=-60))
+    service.get("/items")
+    service.get("/items", pool.token("orders/read"))
+    told = arguments_of(sent, "token-rejected")
+    assert [(each["reason"], each["status"]) for each in told] == [
+        ("expired", 401),
+        ("missing_token", 401),
+        ("insufficient_scope", 403),
+    ]
+    assert {each["path"] for each in told} == {"/items"}
+    assert told[0]["kid"] == pool.kid
+
+
+def test_failures_are_told_with_their_number_and_the_next_try_and_recovery_once(
+    service: MovedService, pool: LocalUserPool, clocks: Clocks, sent: Sent
+) -> None:
+    pool.offline()
+    clocks.advance(DAY + 1)
+    for _ in range(3):
+        service.get("/items", pool.token())
+        service.get("/token")
+        clocks.advance(8)
+    pool.online()
+    service.get("/relay", pool.token())
+    for name in ("keys-failed", "token-failed"):
+        failed = arguments_of(sent, name)
+        assert [each["count"] for each in failed] == [1, 2, 3]
+        assert [each["retry_in"] for each in failed] == pytest.approx([1, 2, 4])
+        assert {each["has_value"] for each in failed} == {False}
+        assert all(isinstance(each["error"], Exception) for each in failed)
+    assert [each["recovered"] for each in arguments_of(sent, "keys-refreshed")] == [True]
+    assert [each["recovered"] for each in arguments_of(sent, "token-obtained")] == [True]
+
+
+@pytest.mark.parametrize("signal", signals._signals.values(), ids=signals._signals)
+def test_a_receiver_that_raises_is_logged_and_harms_nobody(
+    pool: LocalUserPool, clocks: Clocks, records: Records, signal: Any
+) -> None:
+    called: list[str] = []
+
+    def raises(sender: object, **_: object) -> None:
+        called.append("raises")
+        raise RuntimeError("this receiver is broken")
+
+    def works(sender: object, **_: object) -> None:
+        called.append("works")
+
+    cache = RaisingCache()
+    service = moved_service(pool, clocks, cache=cache)
+    with signal.connected_to(raises), signal.connected_to(works):
+        pool.fail("all", status=500)
+        assert service.get("/items", pool.token()).status_code == 503
+        assert service.get("/token").status_code == 503
+        pool.recover()
+        clocks.advance(60)
+        cache.misbehaves = True
+        assert service.get("/relay", pool.token()).status_code == 200
+    assert {"raises", "works"} == set(called)
+    failed = records.of("receiver-failed")
+    assert len(failed) == called.count("raises")
+    assert {vars(record)["signal"] for record in failed} == {signal.name}
+    assert all(record.exc_info for record in failed)
+
+
+# -- changes of state, logged once ---------------------------------------------------------------
+
+
+def test_an_outage_of_many_failures_is_one_warning_and_one_recovery_each(
+    service: MovedService, pool: LocalUserPool, clocks: Clocks, records: Records
+) -> None:
+    pool.offline()
+    clocks.advance(DAY + 1)
+    for _ in range(10):
+        service.get("/items", pool.token())
+        service.get("/token")
+        clocks.advance(60)
+    pool.online()
+    service.get("/relay", pool.token())
+    told = [event for event in records.events() if event.startswith(("keys-", "token-"))]
+    told = [event for event in told if event != "token-rejected"]
+    assert sorted(told) == ["keys-failed", "keys-recovered", "token-failed", "token-recovered"]
+    failed, recovered = records.of("keys-failed")[0], records.of("keys-recovered")[0]
+    assert (failed.levelno, recovered.levelno) == (logging.WARNING, logging.INFO)
+    assert vars(failed)["pool"] == vars(recovered)["pool"] == pool.pool_id
+    assert vars(failed)["retry_in"] == pytest.approx(1)
+    token = vars(records.of("token-failed")[0])
+    assert (token["client_id"], token["scopes"]) == ("local-client", "inventory/read")
+
+
+def test_what_wont_mend_is_logged_once(pool: LocalUserPool, clocks: Clocks, records: Records) -> None:
+    service = moved_service(pool, clocks)
+    pool.remove_client(pool.client().client_id)
+    for _ in range(5):
+        service.get("/token")
+        clocks.advance(60)
+    assert pool.count("token") == 5
+    assert records.events(logging.WARNING) == ["token-failed"]
+
+
+# -- refusals, a few a minute ------------------------------------------------------------------
+
+
+def test_a_refusal_is_logged_with_reason_kid_pool_and_path_as_fields(
+    service: MovedService, pool: LocalUserPool, records: Records
+) -> None:
+    service.get("/items?secret=1", pool.token(expires_in=-60))
+    (record,) = records.of("token-rejected")
+    fields = vars(record)
+    assert record.name == "flask_m2m_cognito.auth"
+    assert record.levelno == logging.INFO
+    assert (fields["reason"], fields["status"], fields["path"]) == ("expired", 401, "/items")
+    assert (fields["kid"], fields["pool"]) == (pool.kid, pool.pool_id)
+    assert record.getMessage() == "Refused a request: expired"
+
+
+def test_ten_a_minute_for_each_reason_are_logged_and_then_a_count(clocks: Clocks, records: Records) -> None:
+    log = RejectionLog(monotonic=clocks.monotonic)
+    for reason in ("expired", "missing_token"):
+        for _ in range(1_000):
+            log.note(Rejection(reason, 401, None, None, "/"))
+    assert len(records.of("token-rejected")) == 2 * MOST_A_MINUTE
+    clocks.advance(59.9)
+    log.note(Rejection("expired", 401, None, None, "/"))
+    assert len(records.of("token-rejected")) == 2 * MOST_A_MINUTE
+    clocks.advance(0.1)
+    log.note(Rejection("expired", 401, None, None, "/"))
+    assert len(records.of("token-rejected")) == 2 * MOST_A_MINUTE + 1
+    (more,) = records.of("token-rejected-more")
+    assert (vars(more)["reason"], vars(more)["count"]) == ("expired", 1_001 - MOST_A_MINUTE)
+
+
+def test_what_a_caller_sends_is_never_in_a_message(
+    service: MovedService, pool: LocalUserPool, records: Records
+) -> None:
+    forged = pool.token(headers={"kid": "line\nend"})
+    service.get("/items", forged)
+    service.get("/items", "not a token at all")
+    for record in records.records:
+        assert "\n" not in record.getMessage()
+        assert "\r" not in record.getMessage()
+
+
+def test_no_record_and_no_signal_of_a_bad_day_holds_a_token_or_a_secret(
+    pool: LocalUserPool, clocks: Clocks, records: Records, sent: Sent
+) -> None:
+    service = moved_service(pool, clocks, cache=(cache := RaisingCache()))
+    token, secret = pool.token(), pool.client().secret
+    own = service.get("/relay", token).get_json()["token"]
+    service.get("/items", token + "x")
+    service.get("/items", pool.token(expires_in=-60))
+    echo = {"error": "invalid_client", "error_description": f"{secret} and {own} are not good"}
+    cache.misbehaves = True
+    for fault in ({"status": 400, "body": echo}, {"garbage": True}, {"reset": True}, {"status": 500}):
+        pool.fail("all", **fault)
+        clocks.advance(2 * DAY)
+        service.get("/relay", token)
+        service.get("/token")
+    told = records.text() + repr([arguments for name, _, arguments in sent if name != "token-accepted"])
+    told += repr(service.parts.health())
+    for hidden in (secret, token, token.split(".")[2], own, own.split(".")[2]):
+        assert hidden not in told
+
+
+# -- token requests are billed -----------------------------------------------------------------
+
+
+def test_more_than_ten_token_requests_an_hour_are_one_warning_with_the_sum(
+    pool: LocalUserPool, clocks: Clocks, records: Records
+) -> None:
+    service = moved_service(pool, clocks)
+    for _ in range(12):
+        service.tokens.client.fetch_token("inventory/read")
+    (warning,) = records.of("many-token-requests")
+    assert warning.levelno == logging.WARNING
+    fields = vars(warning)
+    assert (fields["client_id"], fields["last_hour"], fields["total"]) == ("local-client", 11, 11)
+    assert service.parts.health()["token_requests"] == {"default": {"total": 12, "last_hour": 12}}
+    clocks.advance(HOUR)
+    assert service.parts.health()["token_requests"] == {"default": {"total": 12, "last_hour": 0}}
+    for _ in range(11):
+        service.tokens.client.fetch_token("inventory/read")
+    assert [vars(record)["total"] for record in records.of("many-token-requests")] == [11, 23]
+
+
+def test_ten_token_requests_an_hour_are_no_warning_and_refusals_are_not_billed(
+    pool: LocalUserPool, clocks: Clocks, records: Records
+) -> None:
+    service = moved_service(pool, clocks)
+    for _ in range(10):
+        service.tokens.client.fetch_token("inventory/read")
+    pool.fail("token", status=429)
+    for _ in range(5):
+        with pytest.raises(Exception, match="429"):
+            service.tokens.client.fetch_token("inventory/read")
+    assert not records.of("many-token-requests")
+    assert service.parts.health()["token_requests"]["default"]["total"] == 10
+
+
+# -- SCOPES_MISSING ----------------------------------------------------------------------------
+
+
+def granting_less(pool: LocalUserPool) -> dict[str, Any]:
+    return {"access_token": pool.token("inventory/read"), "expires_in": 3600, "token_type": "Bearer"}
+
+
+def test_a_token_with_fewer_scopes_than_asked_is_a_warning_by_default(
+    real_pool: LocalUserPool, records: Records
+) -> None:
+    app, m2m = app_on(real_pool)
+    real_pool.answer("token", granting_less(real_pool))
+    assert m2m.for_app(app).token("inventory/read orders/write")
+    (warning,) = records.of("scopes-missing")
+    assert warning.levelno == logging.WARNING
+    fields = vars(warning)
+    assert (fields["client_id"], fields["scopes"]) == ("local-client", "orders/write")
+
+
+def test_a_token_with_fewer_scopes_than_asked_is_a_failure_where_that_is_set(
+    real_pool: LocalUserPool,
+) -> None:
+    app, _ = app_on(real_pool, SCOPES_MISSING="raise", SCOPES=["inventory/read", "orders/write"])
+    real_pool.answer("token", granting_less(real_pool))
+    answer = get(app.test_client(), "/token")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "60")
+    assert get(app.test_client(), "/token").status_code == 503
+    assert real_pool.count("token") == 1

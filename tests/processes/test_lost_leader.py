@@ -1,0 +1,91 @@
+"""SIGKILL to the process that holds the lease: the others go on within its time, and then all is as usual."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.faults.stage import wait_for
+from tests.processes.fleet import Fleet, gunicorn
+from tests.processes.settings import files, redis, settings
+from tests.services import Service
+
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
+
+DEADLINE = 6.0
+LEASE = 0.6 * DEADLINE
+MARGIN = 2.0
+"""For a request and a pause between two looks at the cache, on a machine with much else to do."""
+
+WORKERS = 4
+LIFETIME = 12
+"""Of a token, which is renewed after nine seconds, 7 % more or less."""
+
+
+@pytest.fixture
+def short_lived() -> Iterator[LocalUserPool]:
+    with LocalUserPool(token_lifetime=LIFETIME) as pool:
+        yield pool
+
+
+@pytest.fixture(params=["redis", "files"])
+def cache(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, object]:
+    if request.param == "files":
+        return files(tmp_path / "cache")
+    server: Service = request.getfixturevalue("redis_server")
+    return redis(server)
+
+
+def test_others_go_on_within_the_leases_time_and_the_next_refresh_is_normal(
+    short_lived: LocalUserPool, cache: dict[str, object]
+) -> None:
+    pool = short_lived
+    pool.fail("token", hang=True, times=1)
+    config = settings(pool, cache, REFRESH_DEADLINE=DEADLINE)
+    with gunicorn(config, ["-w", str(WORKERS), "-k", "sync"]) as fleet:
+        with fleet.asking("/pid-then-token") as leader:
+            pool.wait_for("token", timeout=30)
+            leased_at = time.monotonic()
+            with ThreadPoolExecutor(WORKERS - 1) as callers:
+                # A sync worker has one request at a time: these are in others, or wait for one.
+                others = [callers.submit(fleet.get, "/pid-then-token") for _ in range(WORKERS - 1)]
+                os.kill(int(leader), signal.SIGKILL)
+                lines = [other.result().text.split() for other in others]
+            waited = time.monotonic() - leased_at
+        assert {len(line) for line in lines} == {2}, fleet.log
+        assert leader not in {pid for pid, _ in lines}
+        assert len({digest for _, digest in lines}) == 1
+        assert pool.count("token") == 2, "the dead leader's and its successor's"
+        assert LEASE - 0.5 < waited < LEASE + MARGIN
+
+        assert_next_refresh_is_normal(pool, fleet, before=lines[0][1])
+
+
+def assert_next_refresh_is_normal(pool: LocalUserPool, fleet: Fleet, before: str) -> None:
+    held: dict[str, str] = {}
+
+    def all_have_a_new_one() -> bool:
+        pid, digest = fleet.get("/pid-then-token").text.split()
+        held[pid] = digest
+        return len(held) == WORKERS and before not in held.values()
+
+    wait_for(all_have_a_new_one, "each worker has a new token", within=3 * LIFETIME)
+    assert len(set(held.values())) == 1
+    assert pool.count("token") == 3
+
+
+def test_a_leader_that_ends_in_peace_leaves_no_lease(pool: LocalUserPool, cache: dict[str, object]) -> None:
+    get: Callable[[Fleet], str] = lambda fleet: fleet.get("/pid-then-token").text.split()[1]  # noqa: E731
+    config = settings(pool, cache, REFRESH_DEADLINE=DEADLINE)
+    with gunicorn(config, ["-w", "2", "-k", "sync"]) as fleet:
+        first = get(fleet)
+    with gunicorn(config, ["-w", "2", "-k", "sync"]) as fleet:
+        assert get(fleet) == first
+    assert pool.count("token") == 1

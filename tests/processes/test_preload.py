@@ -1,0 +1,71 @@
+"""A master that loads the application, and perhaps warms it up, before it forks its workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.processes.fleet import gunicorn
+from tests.processes.settings import IN_PROCESS, files, memcached, redis, settings
+from tests.services import Service
+
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
+
+CALLERS = 50
+CLASSES = {
+    "sync": ["-k", "sync"],
+    "gthread": ["-k", "gthread", "--threads", "8"],
+    "gevent": ["-k", "gevent"],
+}
+every_class = pytest.mark.parametrize("options", CLASSES.values(), ids=CLASSES)
+
+
+@pytest.fixture(params=["redis", "memcached", "files", "no shared cache"])
+def cache(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, object]:
+    if request.param == "files":
+        return files(tmp_path / "cache")
+    if request.param == "no shared cache":
+        return IN_PROCESS
+    server: Service = request.getfixturevalue(f"{request.param}_server")
+    return redis(server) if request.param == "redis" else memcached(server)
+
+
+@every_class
+def test_workers_of_a_warmed_master_ask_for_nothing(
+    pool: LocalUserPool, cache: dict[str, object], options: list[str]
+) -> None:
+    config = {**settings(pool, cache), "WARM_UP": 30}
+    with gunicorn(config, ["-w", "4", "--preload", *options]) as fleet:
+        replies = fleet.get_at_once("/work", pool.token("inventory/read"), CALLERS)
+        assert {reply.status for reply in replies} == {200}, fleet.log
+    assert len({reply.json["token"] for reply in replies}) == 1
+    assert (pool.count("jwks"), pool.count("token")) == (1, 1)
+
+
+@every_class
+def test_workers_forked_while_the_master_is_fetching_wait_for_what_it_gets(
+    pool: LocalUserPool, redis_server: Service, options: list[str]
+) -> None:
+    pool.delay("all", 1.0)
+    config = {**settings(pool, redis(redis_server)), "WARM_UP": 0.05}
+    with gunicorn(config, ["-w", "4", "--preload", *options]) as fleet:
+        replies = fleet.get_at_once("/work", pool.token("inventory/read"), CALLERS)
+        assert {reply.status for reply in replies} == {200}, fleet.log
+    assert len({reply.json["token"] for reply in replies}) == 1
+    assert (pool.count("jwks"), pool.count("token")) == (1, 1)
+
+
+@every_class
+def test_workers_forked_while_the_master_is_fetching_serve_without_a_shared_cache_too(
+    pool: LocalUserPool, options: list[str]
+) -> None:
+    pool.delay("all", 1.0)
+    config = {**settings(pool, IN_PROCESS), "WARM_UP": 0.05}
+    with gunicorn(config, ["-w", "4", "--preload", *options]) as fleet:
+        replies = fleet.get_at_once("/work", pool.token("inventory/read"), CALLERS)
+        assert {reply.status for reply in replies} == {200}, fleet.log
+    # The master's own, and each worker's.
+    assert pool.count("jwks") <= 5
+    assert pool.count("token") <= 5

@@ -1,0 +1,96 @@
+"""Redis is killed and started again under load, or hangs: no request fails, and none waits beyond a bound."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.faults.stage import load, redis_on, wait_for
+from tests.processes.fleet import Fleet, gunicorn
+from tests.processes.settings import redis, settings
+from tests.services import Service
+
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
+
+STORE_TIMEOUT = 0.25
+FIRST_CALL_TIMEOUT = 2.0
+CIRCUIT = 30.0
+MARGIN = 2.0
+WORKERS = 2
+HOUR = 3600
+
+OPTIONS = {
+    "gthread": ["-w", str(WORKERS), "-k", "gthread", "--threads", "4"],
+    "gevent": ["-w", str(WORKERS), "-k", "gevent"],
+}
+
+
+@pytest.fixture
+def short_lived() -> Iterator[LocalUserPool]:
+    """Its tokens are renewed every three seconds."""
+    with LocalUserPool(token_lifetime=4) as pool:
+        yield pool
+
+
+def asked(fleet: Fleet, token: str) -> tuple[int, float]:
+    started = time.perf_counter()
+    status = fleet.get("/work", token).status
+    return status, time.perf_counter() - started
+
+
+def processes_that_said(fleet: Fleet, text: str) -> Counter[str]:
+    return Counter(re.findall(rf"^(\d+) flask_m2m_cognito: {text}", fleet.log, re.MULTILINE))
+
+
+def processes_that_serve(fleet: Fleet) -> set[str]:
+    return {fleet.get("/internal/health").headers["X-Pid"] for _ in range(8)}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_a_restart_of_redis_under_load_fails_no_request_and_is_logged_once_each_way(
+    short_lived: LocalUserPool, own_redis: Service, options: list[str]
+) -> None:
+    pool = short_lived
+    token = pool.token("inventory/read", expires_in=HOUR)
+    config = settings(pool, redis(own_redis), KEYS_FRESH_FOR=1, STORE_TIMEOUT=STORE_TIMEOUT)
+    with gunicorn(config, options) as fleet, ExitStack() as again:
+        fleet.get_at_once("/work", token, 20)
+        with load(lambda: asked(fleet, token)) as callers:
+            pool.wait_for("jwks", pool.count("jwks") + 2, timeout=30)
+            own_redis.stop()
+            wait_for(lambda: len(processes_that_said(fleet, "The cache does not work")) == WORKERS, "noticed")
+            again.enter_context(redis_on(own_redis.port))
+            wait_for(
+                lambda: len(processes_that_said(fleet, "Recovered: the cache")) == WORKERS,
+                "its return is noticed",
+                within=CIRCUIT + 15,
+            )
+            callers.go_on_for(40)
+        assert callers.statuses == {200}, fleet.log
+        assert callers.slowest < STORE_TIMEOUT + MARGIN
+        assert set(processes_that_said(fleet, "The cache does not work").values()) == {1}, fleet.log
+        assert set(processes_that_said(fleet, "Recovered: the cache").values()) == {1}, fleet.log
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_a_redis_that_hangs_from_the_start_costs_one_bounded_wait(
+    pool: LocalUserPool, own_redis: Service, options: list[str]
+) -> None:
+    token = pool.token("inventory/read", expires_in=HOUR)
+    with own_redis.paused(), gunicorn(settings(pool, redis(own_redis)), options) as fleet:
+        # They are there, and have asked for nothing yet.
+        wait_for(lambda: len(processes_that_serve(fleet)) == WORKERS, "the workers are there")
+        # No more callers than threads of one worker, or some would wait for another's wait.
+        with load(lambda: asked(fleet, token), threads=4) as callers:
+            callers.go_on_for(64)
+    assert callers.statuses == {200}, fleet.log
+    # The first request also imports what is imported late. An unbounded get would take 59 s.
+    assert callers.slowest < FIRST_CALL_TIMEOUT + 2 * MARGIN
+    assert pool.count("jwks") <= WORKERS
+    assert pool.count("token") <= WORKERS

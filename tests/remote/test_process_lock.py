@@ -1,0 +1,44 @@
+"""A lock that a forked child has anew."""
+
+from __future__ import annotations
+
+import threading
+
+from flask_m2m_cognito.remote.process_lock import ProcessLock
+from tests.remote.moved import LONG, threads
+from tests.remote.processes import in_a_child, needs_fork
+
+
+def test_one_thread_has_it_at_a_time() -> None:
+    lock, entered = ProcessLock(), threading.Event()
+
+    def enter() -> None:
+        with lock:
+            entered.set()
+
+    with threads() as started:
+        with lock:
+            started(enter)
+            assert not entered.wait(0.05)
+        assert entered.wait(LONG)
+
+
+@needs_fork
+def test_a_child_forked_while_another_thread_has_it_may_take_it() -> None:
+    lock = ProcessLock()
+    taken, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            taken.set()
+            assert go_on.wait(LONG)
+
+    def take() -> str:
+        with lock:
+            return "taken"
+
+    with threads() as started:
+        started(hold)
+        assert taken.wait(LONG)
+        assert in_a_child(take) == "taken"
+        go_on.set()
