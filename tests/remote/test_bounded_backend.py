@@ -367,6 +367,7 @@ class TestHanging:
                     assert begun.wait(LONG)
             assert [type(outcome) for outcome in callers.outcomes] == [StoreDown, StoreDown]
             gates[ended].set()
+            started.threads[1 + ended].join(LONG)
             clocks.advance(1000)
             fails(bounded)  # one still hangs
             gates[1 - ended].set()
