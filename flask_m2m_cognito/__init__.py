@@ -1,5 +1,10 @@
 """Amazon Cognito machine-to-machine tokens for Flask: check those that come in, get those that go out."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from .exceptions import (
     CognitoTokenRequestError,
     ConfigurationError,
@@ -10,10 +15,12 @@ from .exceptions import (
     TokenValidationError,
 )
 from .extension import CognitoM2M
-from .inbound.validated_access_token import ValidatedAccessToken
-from .inbound.validator import CognitoAccessTokenValidator
-from .outbound.token_endpoint import CognitoM2MClient, TokenResponse
 from .web.guard import current_token, require_scopes
+
+if TYPE_CHECKING:
+    from .inbound.validated_access_token import ValidatedAccessToken
+    from .inbound.validator import CognitoAccessTokenValidator
+    from .outbound.token_endpoint import CognitoM2MClient, TokenResponse
 
 __version__ = "0.1.0"
 
@@ -33,3 +40,24 @@ __all__ = [
     "current_token",
     "require_scopes",
 ]
+
+# The parts underneath are imported by whoever asks for them by name, or by init_app: they are most of
+# what there is to import.
+_WHERE = {
+    "CognitoAccessTokenValidator": ".inbound.validator",
+    "CognitoM2MClient": ".outbound.token_endpoint",
+    "TokenResponse": ".outbound.token_endpoint",
+    "ValidatedAccessToken": ".inbound.validated_access_token",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_WHERE[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flask import Flask, current_app
 
-from .inbound.validator import CognitoAccessTokenValidator
-from .outbound.bearer_auth import BearerAuth, bearer_auth
-from .outbound.token_endpoint import CognitoM2MClient
-from .outbound.token_sources import ClientName, FoundTokens, Scopes
-from .web.demand import ByMethod
 from .web.guard import EXTENSION, PrincipalLoader, optional_token, require_scopes
-from .web.health_views import health_blueprint_of
-from .web.metadata import with_security
 from .web.protection import protect, public
 
+# What only an application that is being made needs is imported then, and does not slow down the import.
 if TYPE_CHECKING:
     import requests
     from flask import Blueprint
     from flask_caching import Cache
 
     from .app_parts import AppM2M
+    from .inbound.validator import CognitoAccessTokenValidator
+    from .outbound.bearer_auth import BearerAuth
+    from .outbound.token_endpoint import CognitoM2MClient
+    from .outbound.token_sources import ClientName, Scopes
+    from .web.demand import ByMethod
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -63,7 +62,6 @@ class CognitoM2M:
         """
         if EXTENSION in app.extensions:
             raise RuntimeError(f"The application {app.name!r} has a CognitoM2M already.")
-        # What only an application that is being made needs, does not slow down the import.
         from .app_parts import app_parts_from
         from .settings import settings_from
 
@@ -138,6 +136,8 @@ class CognitoM2M:
             document: what apispec, flask-smorest or APIFlask made, as a dictionary.
             app: the application that it describes; the current one if not given.
         """
+        from .web.metadata import with_security
+
         described = app if app is not None else _current_app()
         parts = self.for_app(described)
         return with_security(document, described, parts.token_url, parts.of_every_token)
@@ -184,6 +184,9 @@ class CognitoM2M:
             ConfigurationError: its URL is neither https nor http to loopback.
             TokenUnavailableError: as :meth:`token`.
         """
+        from .outbound.bearer_auth import bearer_auth
+        from .outbound.token_sources import FoundTokens
+
         return bearer_auth(FoundTokens(lambda: self._here().sources.source(scopes, client)), retry_401)
 
     def session(
@@ -239,6 +242,8 @@ class CognitoM2M:
         ``/ready`` is 200 once every pool has had keys, and asks for them if not; ``/health`` has the
         details. Neither asks for a token of the caller: mount it where only probes come.
         """
+        from .web.health_views import health_blueprint_of
+
         return health_blueprint_of(self.health, self.warm_up, name)
 
     def for_app(self, app: Flask) -> AppM2M:

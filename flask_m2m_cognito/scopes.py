@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Literal
 
-from .exceptions import ConfigurationError
+from .exceptions import ConfigurationError, InsufficientScopeError
 
 ScopeMatch = Literal["all", "any"]
 
@@ -74,3 +74,15 @@ def check_match(match: object, name: str = "match") -> None:
     """Raise :class:`ConfigurationError`, a ``ValueError``, unless ``match`` is ``"all"`` or ``"any"``."""
     if match not in ("all", "any"):
         raise ConfigurationError(f"{name} must be 'all' or 'any', not {match!r}.")
+
+
+def insufficient_scope(
+    held: frozenset[str], required: frozenset[str], match: ScopeMatch
+) -> InsufficientScopeError:
+    """The error for a token that lacks all, or any, of ``required``."""
+    text = (
+        "The access token lacks one or more required scopes."
+        if match == "all"
+        else "The access token has none of the required scopes."
+    )
+    return InsufficientScopeError(text, token_scopes=held, required_scopes=required)

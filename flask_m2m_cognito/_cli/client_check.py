@@ -51,7 +51,7 @@ _SCOPE_NOT_ALLOWED = (
 )
 _WRONG_DOMAIN = (
     "Is {TOKEN_URL} (or DOMAIN) your pool's? In the Cognito console it stands under Branding, Domain; the "
-    "address ends with /oauth2/token. A pool without a domain gives no tokens: make one there."
+    "address ends with /oauth2/token. For a pool without a domain make one there, or set {CLIENT_TOKEN_API}."
 )
 _SECRET_NOT_READ = "Look at what gives {CLIENT_SECRET}: this machine's rights to it, and its name."
 
@@ -162,7 +162,10 @@ def _scopes_in(response: TokenResponse) -> frozenset[str] | None:
     return parse_scopes(scope) if isinstance(scope, str) else None
 
 
+_NAMED = ("CLIENT_ID", "CLIENT_SECRET", "CLIENT_TOKEN_API", "SCOPES", "TOKEN_URL")
+
+
 def _labels(client: ClientSettings) -> dict[str, str]:
     """The names of its settings."""
     where = PREFIX if client.name is None else f'{PREFIX}CLIENTS["{client.name}"].'
-    return {key: where + key for key in ("CLIENT_ID", "CLIENT_SECRET", "SCOPES", "TOKEN_URL")}
+    return {key: where + key for key in _NAMED}

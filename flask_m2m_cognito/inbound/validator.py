@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from ..exceptions import ConfigurationError, KeysUnavailableError, TokenValidationError
-from ..scopes import ScopeMatch, check_match, has_scopes
+from ..scopes import ScopeMatch, check_match, has_scopes, insufficient_scope
 from .key_set import VerificationKey
 from .key_source import TrustedPool, trusted_pool_from
 from .unverified_token import UnverifiedToken, VerifiedHeaders, take_apart
@@ -24,7 +24,6 @@ from .verified_token import (
     WRONG_AUDIENCE,
     WRONG_ISSUER,
     VerifiedToken,
-    insufficient_scope,
     refused,
 )
 from .verified_tokens import VerifiedTokens

@@ -8,8 +8,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ..exceptions import InsufficientScopeError, Reason, TokenValidationError
-from ..scopes import ScopeMatch, parse_scopes
+from ..exceptions import Reason, TokenValidationError
+from ..scopes import parse_scopes
 from .key_set import KeySet, VerificationKey
 from .key_source import TrustedPool
 from .unverified_token import UnverifiedToken
@@ -119,18 +119,6 @@ def refused(flaw: Flaw, kid: str | None = None, trusted: TrustedPool | None = No
     reason, message = flaw
     pool = None if trusted is None else trusted.pool.pool_id
     return TokenValidationError(message, reason=reason, kid=kid, pool=pool)
-
-
-def insufficient_scope(
-    held: frozenset[str], required: frozenset[str], match: ScopeMatch
-) -> InsufficientScopeError:
-    """The error for a token that lacks all, or any, of ``required``."""
-    text = (
-        "The access token lacks one or more required scopes."
-        if match == "all"
-        else "The access token has none of the required scopes."
-    )
-    return InsufficientScopeError(text, token_scopes=held, required_scopes=required)
 
 
 # Tokens of one client say the same again and again. Only what a pool has signed comes here.

@@ -1,4 +1,4 @@
-"""GET, and POST of a form or of JSON: one deadline over everything, a limit on what is read, the first address that answers.
+"""GET, and POST of a form or of JSON: one deadline, a limit on what is read, the first address that answers.
 
 ``requests`` bounds each wait but not their sum: a server that drips one byte a second holds a
 caller for hours. Here every wait on the socket ends by the deadline (see ``bounded_adapter``).

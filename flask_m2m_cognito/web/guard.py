@@ -5,24 +5,26 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Collection, Iterable
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from flask import Flask, Request, Response, after_this_request, current_app, g, request
 from werkzeug.local import LocalProxy
 
 from ..exceptions import ConfigurationError, KeysUnavailableError, Reason, TokenValidationError
 from ..inbound.bearer import MAX_HEADER, bearer_token
-from ..inbound.validated_access_token import ValidatedAccessToken
-from ..inbound.validator import CognitoAccessTokenValidator
-from ..inbound.verified_token import VerifiedToken, insufficient_scope
-from ..scopes import has_scopes
+from ..scopes import has_scopes, insufficient_scope
 from .demand import ATTRIBUTE, ByMethod, Demand, demand_from, demands_of
 from .problems import Problem, Wording, problem_from
 from .rejection_log import Rejection
 
+if TYPE_CHECKING:
+    from ..inbound.validated_access_token import ValidatedAccessToken
+    from ..inbound.validator import CognitoAccessTokenValidator
+    from ..inbound.verified_token import VerifiedToken
+
 View = TypeVar("View", bound=Callable[..., Any])
 
-PrincipalLoader = Callable[[ValidatedAccessToken], Any]
+PrincipalLoader = Callable[["ValidatedAccessToken"], Any]
 
 EXTENSION = "cognito_m2m"
 """The key of ``app.extensions`` under which an application's parts are."""
