@@ -789,6 +789,7 @@ def test_the_table_has_each_key_once_with_its_type_default_and_doc() -> None:
         "TOKEN_URL",
         "CLIENT_METADATA",
         "CLIENT_AUTH",
+        "CLIENT_TOKEN_API",
         "TIMEOUT",
         "REFRESH_DEADLINE",
         "TOKEN_FRESH_FRACTION",

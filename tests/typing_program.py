@@ -43,7 +43,8 @@ def create_app() -> Flask:
         reply = requests.post("https://stock.example.com/reserve", json={}, auth=m2m.auth(), timeout=5)
         with m2m.session("stock/write", client="billing") as session:
             session.get("https://stock.example.com/")
-        return {"status": reply.status_code, "token": m2m.token(["stock/write"])}
+        later = await m2m.token_async("stock/write", client="billing")
+        return {"status": reply.status_code, "token": m2m.token(["stock/write"]), "later": later}
 
     @app.route("/stock", methods=["GET", "POST"])
     @m2m.require_scopes(by_method={"GET": "inventory/read", "POST": ["inventory/write"]})

@@ -82,6 +82,12 @@ def _with_impossible_length(content: bytes) -> str:
     return part[: len(part) // 4 * 4 - 3]
 
 
+def _in_hexadecimal(content: bytes) -> str:
+    """As long as base64url can't be: else it may be the text of some bytes."""
+    text = content.hex()
+    return text.ljust(len(text) // 4 * 4 + 5, "0")
+
+
 def _in_every_part(
     name: str, source: str, encode: Encode, reasons: tuple[str, str, str] = ("malformed",) * 3
 ) -> list[Attack]:
@@ -110,7 +116,7 @@ ENCODINGS = [
     *_in_every_part("a space", "Wycheproof spacesInHeader", lambda content: "A A" + b64(content), _NO_TOKEN),
     *_in_every_part("a line end", "RFC 4648, 3.1", lambda content: "A\n" + b64(content), _NO_TOKEN),
     *_in_every_part("a percent escape", "RFC 6750, 2.1", lambda content: "%41" + b64(content), _NO_TOKEN),
-    *_in_every_part("hexadecimal", "RFC 7515, 2", lambda content: content.hex()[:-1]),
+    *_in_every_part("hexadecimal", "RFC 7515, 2", _in_hexadecimal),
     *_in_every_part("nothing", "Wycheproof rejectsMissingHeader, rejectsMissingPayload",
                     lambda content: "", ("malformed", "malformed", "bad_signature"))[:2],
     _changed("a space before the token and one inside", "RFC 6750, 2.1", _in_the_middle(" "), "bad_header"),

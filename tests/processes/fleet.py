@@ -85,6 +85,8 @@ def gunicorn(config: Mapping[str, object], options: Sequence[str]) -> Iterator[F
         command = [
             *(sys.executable, "-m", "gunicorn", "--bind", f"fd://{listener.fileno()}", *options),
             *("--worker-tmp-dir", folder),
+            # A worker that is asked to end while it boots does not hear it.
+            *("--graceful-timeout", "3"),
             *(["--no-control-socket"] if _has_control_socket() else []),
             "tests.processes.service_app:create_app()",
         ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,9 @@ from tests.services import Service
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
-DEADLINE = 6.0
+DEADLINE = 10.0
 LEASE = 0.6 * DEADLINE
-MARGIN = 2.0
+MARGIN = 3.0
 """For a request and a pause between two looks at the cache, on a machine with much else to do."""
 
 WORKERS = 4
@@ -35,20 +36,28 @@ def short_lived() -> Iterator[LocalUserPool]:
         yield pool
 
 
+@dataclass(frozen=True)
+class Sharing:
+    """A cache, and how many may lead at once: the ``add`` of files is not atomic."""
+
+    cache: dict[str, object]
+    leaders: int
+
+
 @pytest.fixture(params=["redis", "files"])
-def cache(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, object]:
+def sharing(request: pytest.FixtureRequest, tmp_path: Path) -> Sharing:
     if request.param == "files":
-        return files(tmp_path / "cache")
+        return Sharing(files(tmp_path / "cache"), 2)
     server: Service = request.getfixturevalue("redis_server")
-    return redis(server)
+    return Sharing(redis(server), 1)
 
 
 def test_others_go_on_within_the_leases_time_and_the_next_refresh_is_normal(
-    short_lived: LocalUserPool, cache: dict[str, object]
+    short_lived: LocalUserPool, sharing: Sharing
 ) -> None:
     pool = short_lived
     pool.fail("token", hang=True, times=1)
-    config = settings(pool, cache, REFRESH_DEADLINE=DEADLINE)
+    config = settings(pool, sharing.cache, REFRESH_DEADLINE=DEADLINE)
     with gunicorn(config, ["-w", str(WORKERS), "-k", "sync"]) as fleet:
         with fleet.asking("/pid-then-token") as leader:
             pool.wait_for("token", timeout=30)
@@ -61,31 +70,37 @@ def test_others_go_on_within_the_leases_time_and_the_next_refresh_is_normal(
             waited = time.monotonic() - leased_at
         assert {len(line) for line in lines} == {2}, fleet.log
         assert leader not in {pid for pid, _ in lines}
-        assert len({digest for _, digest in lines}) == 1
-        assert pool.count("token") == 2, "the dead leader's and its successor's"
+        digests = {digest for _, digest in lines}
+        assert 1 <= len(digests) <= sharing.leaders
+        # The dead leader's, and its successor's.
+        assert 2 <= pool.count("token") <= 1 + sharing.leaders
         assert LEASE - 0.5 < waited < LEASE + MARGIN
 
-        assert_next_refresh_is_normal(pool, fleet, before=lines[0][1])
+        assert_next_refresh_is_normal(pool, fleet, digests, sharing.leaders)
 
 
-def assert_next_refresh_is_normal(pool: LocalUserPool, fleet: Fleet, before: str) -> None:
+def assert_next_refresh_is_normal(pool: LocalUserPool, fleet: Fleet, before: set[str], leaders: int) -> None:
     held: dict[str, str] = {}
+    asked = pool.count("token")
 
     def all_have_a_new_one() -> bool:
         pid, digest = fleet.get("/pid-then-token").text.split()
         held[pid] = digest
-        return len(held) == WORKERS and before not in held.values()
+        return len(held) == WORKERS and before.isdisjoint(held.values())
 
     wait_for(all_have_a_new_one, "each worker has a new token", within=3 * LIFETIME)
-    assert len(set(held.values())) == 1
-    assert pool.count("token") == 3
+    assert 1 <= len(set(held.values())) <= leaders
+    assert 1 <= pool.count("token") - asked <= leaders
 
 
 def test_a_leader_that_ends_in_peace_leaves_no_lease(pool: LocalUserPool, cache: dict[str, object]) -> None:
-    get: Callable[[Fleet], str] = lambda fleet: fleet.get("/pid-then-token").text.split()[1]  # noqa: E731
-    config = settings(pool, cache, REFRESH_DEADLINE=DEADLINE)
+    config = settings(pool, sharing.cache, REFRESH_DEADLINE=DEADLINE)
     with gunicorn(config, ["-w", "2", "-k", "sync"]) as fleet:
-        first = get(fleet)
+        first = digest_from(fleet)
     with gunicorn(config, ["-w", "2", "-k", "sync"]) as fleet:
-        assert get(fleet) == first
+        assert digest_from(fleet) == first
     assert pool.count("token") == 1
+
+
+def digest_from(fleet: Fleet) -> str:
+    return fleet.get("/pid-then-token").text.split()[1]

@@ -1,0 +1,306 @@
+"""Coroutines: what is in memory comes without a thread, and what must be waited for leaves the loop alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+from flask import Flask
+
+from flask_m2m_cognito import CognitoM2M, ConfigurationError, TokenUnavailableError
+from flask_m2m_cognito.outbound.bearer_auth import bearer_auth
+from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
+from flask_m2m_cognito.outbound.token_source import TokenSource
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.outbound.clocks import Clock, Threads, refreshing
+from tests.outbound.peers import Peer
+
+T = TypeVar("T")
+
+HOUR = 3600.0
+
+
+class CountedThreads(ThreadPoolExecutor):
+    """The loop's threads, counted."""
+
+    def __init__(self) -> None:
+        super().__init__(max_workers=4)
+        self.used = 0
+
+    def submit(self, *task: Any, **more: Any) -> Future[Any]:
+        self.used += 1
+        return super().submit(*task, **more)
+
+
+def on_a_loop(coroutine: Callable[[], Awaitable[T]]) -> tuple[T, int]:
+    """What it gives, and how many threads it took."""
+
+    async def run() -> tuple[T, int]:
+        threads = CountedThreads()
+        asyncio.get_running_loop().set_default_executor(threads)
+        given = await coroutine()
+        return given, threads.used
+
+    return asyncio.run(run())
+
+
+def while_the_loop_goes_on(pool: LocalUserPool, coroutine: Callable[[], Awaitable[T]]) -> T:
+    """What it gives, though the pool answers only when the loop has turned a hundred times meanwhile."""
+
+    async def run() -> T:
+        asked = asyncio.ensure_future(coroutine())
+        await asyncio.to_thread(pool.wait_for, "token")
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not asked.done()
+        pool.recover("token")
+        return await asked
+
+    pool.clear_requests()
+    with pool.delay("token", 60):
+        return asyncio.run(run())
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="module")
+def any_pool() -> Iterator[tuple[LocalUserPool, list[Clock]]]:
+    clocks = [Clock()]
+    with LocalUserPool(clock=lambda: clocks[0].wall()) as started:
+        started.token()  # its key is made now, and not within the time of a test's request
+        yield started, clocks
+
+
+@pytest.fixture
+def pool(any_pool: tuple[LocalUserPool, list[Clock]], clock: Clock) -> LocalUserPool:
+    started, clocks = any_pool
+    clocks[0] = clock
+    started.recover()
+    started.clear_requests()
+    return started
+
+
+@pytest.fixture
+def threads() -> Threads:
+    return Threads()
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    with Peer() as started:
+        yield started
+
+
+def source_of(pool: LocalUserPool, clock: Clock, threads: Threads, **more: Any) -> TokenSource:
+    client = CognitoM2MClient(pool.token_url, "local-client", pool.client().secret)
+    return TokenSource(client, ["a/read"], **refreshing(clock, threads), **more)
+
+
+def real_source_of(pool: LocalUserPool, clock: Clock, **more: Any) -> TokenSource:
+    """One with threads of its own, as in an application."""
+    client = CognitoM2MClient(pool.token_url, "local-client", pool.client().secret)
+    return TokenSource(client, ["a/read"], wall=clock.wall, **more)
+
+
+class TestSource:
+    @pytest.mark.parametrize("in_background", [True, False], ids=["in background", "inline"])
+    def test_loop_goes_on_while_the_first_token_is_asked_for(
+        self, pool: LocalUserPool, clock: Clock, in_background: bool
+    ) -> None:
+        source = real_source_of(pool, clock, in_background=in_background)
+        token = while_the_loop_goes_on(pool, source.token_async)
+        assert token == source.token()
+        assert pool.count("token") == 1
+
+    def test_coroutines_share_one_request(self, pool: LocalUserPool, clock: Clock) -> None:
+        source = real_source_of(pool, clock)
+
+        async def ask_often() -> list[str]:
+            return await asyncio.gather(*(source.token_async() for _ in range(50)))
+
+        assert set(while_the_loop_goes_on(pool, ask_often)) == {source.token()}
+        assert pool.count("token") == 1
+
+    @pytest.mark.parametrize("in_background", [True, False], ids=["in background", "inline"])
+    def test_fresh_token_takes_no_thread(
+        self, pool: LocalUserPool, clock: Clock, threads: Threads, in_background: bool
+    ) -> None:
+        source = source_of(pool, clock, threads, in_background=in_background)
+        held = source.token()
+        assert on_a_loop(source.token_async) == (held, 0)
+        assert pool.count("token") == 1
+
+    def test_usable_token_takes_no_thread_of_the_loop_and_is_renewed_behind(
+        self, pool: LocalUserPool, clock: Clock, threads: Threads
+    ) -> None:
+        source = source_of(pool, clock, threads)
+        held = source.token()
+        clock.move(0.9 * HOUR)
+        threads.held = True
+        assert on_a_loop(source.token_async) == (held, 0)
+        assert len(threads.waiting) == 1
+        threads.run_waiting()
+        newer, used = on_a_loop(source.token_async)
+        assert (newer != held, used) == (True, 0)
+
+    def test_usable_token_is_renewed_on_a_thread_where_there_is_no_background(
+        self, pool: LocalUserPool, clock: Clock, threads: Threads
+    ) -> None:
+        source = source_of(pool, clock, threads, in_background=False)
+        held = source.token()
+        clock.move(0.9 * HOUR)
+        newer, used = on_a_loop(source.token_async)
+        assert (newer != held, used) == (True, 1)
+
+    def test_usable_token_comes_without_a_thread_while_the_source_rests(
+        self, pool: LocalUserPool, clock: Clock, threads: Threads
+    ) -> None:
+        source = source_of(pool, clock, threads, in_background=False)
+        held = source.token()
+        clock.move(0.9 * HOUR)
+        with pool.fail("token", status=500):
+            assert on_a_loop(source.token_async) == (held, 1)
+            assert on_a_loop(source.token_async) == (held, 0)
+
+    def test_forgotten_token_is_waited_for_on_a_thread(
+        self, pool: LocalUserPool, clock: Clock, threads: Threads
+    ) -> None:
+        source = source_of(pool, clock, threads)
+        held = source.token()
+        clock.move(60)
+        source.forget(held)
+        newer, used = on_a_loop(source.token_async)
+        assert (newer != held, used) == (True, 1)
+
+    def test_error_is_the_same_and_comes_at_once_while_the_source_rests(
+        self, pool: LocalUserPool, clock: Clock, threads: Threads
+    ) -> None:
+        source = source_of(pool, clock, threads)
+
+        async def failure() -> TokenUnavailableError:
+            with pytest.raises(TokenUnavailableError) as caught:
+                await source.token_async()
+            return caught.value
+
+        pool.set_secrets("local-client", "another")
+        try:
+            (first, used), (again, used_again) = on_a_loop(failure), on_a_loop(failure)
+        finally:
+            pool.set_secrets("local-client", source.client.client_secret)  # type: ignore[arg-type]
+        assert (first.error_code, used) == ("invalid_client", 1)
+        assert (again.error_code, used_again) == ("invalid_client", 0)
+        assert pool.count("token") == 1
+
+
+class TestHttpx:
+    def test_loop_goes_on_while_the_first_token_is_asked_for(
+        self, pool: LocalUserPool, clock: Clock, peer: Peer
+    ) -> None:
+        source = real_source_of(pool, clock)
+        assert while_the_loop_goes_on(pool, lambda: sent(source, peer)) == 200
+        assert peer.received[0].token == source.token()
+
+    def test_fresh_token_takes_no_thread(
+        self, pool: LocalUserPool, clock: Clock, threads: Threads, peer: Peer
+    ) -> None:
+        source = source_of(pool, clock, threads)
+        source.token()
+        assert with_threads_for_tokens(source, peer) == 0
+
+    def test_loop_goes_on_while_a_refused_token_is_replaced(
+        self, pool: LocalUserPool, clock: Clock, peer: Peer
+    ) -> None:
+        source = real_source_of(pool, clock, monotonic=clock.monotonic)
+        old = source.token()
+        clock.move(60)
+        peer.refuses(old)
+        assert while_the_loop_goes_on(pool, lambda: sent(source, peer)) == 200
+        assert peer.tokens == [old, source.token()]
+
+    def test_destination_that_is_not_safe_gets_and_costs_no_token(
+        self, pool: LocalUserPool, clock: Clock, threads: Threads
+    ) -> None:
+        source = source_of(pool, clock, threads)
+        with pytest.raises(ConfigurationError):
+            asyncio.run(get(source, "http://stock.example.com/"))
+        assert pool.count("token") == 0
+
+
+async def sent(source: TokenSource, peer: Peer) -> int:
+    return await get(source, peer.url())
+
+
+async def get(source: TokenSource, url: str) -> int:
+    auth: Any = bearer_auth(source)
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        return (await client.get(url, auth=auth)).status_code
+
+
+def with_threads_for_tokens(source: TokenSource, peer: Peer) -> int:
+    """How many threads a request took beyond those of the same request without a token."""
+
+    async def without() -> None:
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+            await client.get(peer.url())
+
+    return on_a_loop(lambda: sent(source, peer))[1] - on_a_loop(without)[1]
+
+
+class TestApplication:
+    @pytest.fixture
+    def m2m(self) -> CognitoM2M:
+        return CognitoM2M()
+
+    @pytest.fixture
+    def app(self, pool: LocalUserPool, m2m: CognitoM2M) -> Flask:
+        app = Flask("orders")
+        pool.add_client("billing", scopes="invoices/read")
+        billing = {"CLIENT_ID": "billing", "CLIENT_SECRET": pool.client("billing").secret}
+        app.config.update(pool.config(ALLOWED_CLIENT_IDS="*", CLIENTS={"billing": billing}))
+        m2m.init_app(app)
+        return app
+
+    def test_it_is_the_token_of_token(self, app: Flask, m2m: CognitoM2M) -> None:
+        async def ask() -> list[str]:
+            return [
+                await m2m.token_async(),
+                await m2m.token_async("a/read"),
+                await m2m.token_async("invoices/read", client="billing"),
+                await m2m.for_app(app).token_async(["a/read"]),
+            ]
+
+        mine, read, billing, read_again = asyncio.run(ask())
+        assert (mine, read) == (m2m.token(), m2m.token("a/read"))
+        assert billing == m2m.token("invoices/read", client="billing")
+        assert read_again == read
+
+    def test_loop_goes_on_in_an_async_view(self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+        @app.get("/order")
+        async def order() -> dict[str, bool]:
+            async def turn_the_loop() -> None:
+                await asyncio.to_thread(pool.wait_for, "token")
+                pool.recover("token")
+
+            token, _ = await asyncio.gather(m2m.token_async(), turn_the_loop())
+            return {"same": token == m2m.token()}
+
+        with pool.delay("token", 60):
+            assert app.test_client().get("/order").json == {"same": True}
+        assert pool.count("token") == 1
+
+    def test_failure_is_503(self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+        @app.get("/order")
+        async def order() -> str:
+            return await m2m.token_async()
+
+        with pool.fail("token", status=500):
+            answer = app.test_client().get("/order")
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"]

@@ -1,0 +1,300 @@
+"""OpenTelemetry: what is counted and traced, as its own in-memory reader and exporter have it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import subprocess
+import sys
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_m2m_cognito import CognitoM2M, TokenUnavailableError
+from flask_m2m_cognito.otel import instrument
+from flask_m2m_cognito.testing import LocalUserPool
+
+pytest.importorskip("opentelemetry.sdk")
+
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+Point = tuple[dict[str, Any], Any]
+
+
+class Telemetry:
+    """Real providers, which keep what they get."""
+
+    def __init__(self) -> None:
+        self._reader = InMemoryMetricReader()
+        self.meters = MeterProvider([self._reader], shutdown_on_exit=False)
+        self._exporter = InMemorySpanExporter()
+        self.tracers = TracerProvider(shutdown_on_exit=False)
+        self.tracers.add_span_processor(SimpleSpanProcessor(self._exporter))
+
+    def points(self, name: str) -> list[Any]:
+        collected = self._reader.get_metrics_data()
+        return [
+            point
+            for resource in (collected.resource_metrics if collected else ())
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            if metric.name == name
+            for point in metric.data.data_points
+        ]
+
+    def counts(self, name: str) -> list[Point]:
+        return [(dict(point.attributes), point.value) for point in self.points(name)]
+
+    @property
+    def spans(self) -> list[Any]:
+        return list(self._exporter.get_finished_spans())
+
+    def end(self) -> None:
+        self.meters.shutdown()
+        self.tracers.shutdown()
+
+
+@pytest.fixture
+def telemetry() -> Iterator[Telemetry]:
+    made = Telemetry()
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def pool() -> Iterator[LocalUserPool]:
+    with LocalUserPool(clients={"orders": None, "billing": None}) as pool:
+        yield pool
+
+
+@pytest.fixture
+def m2m() -> CognitoM2M:
+    return CognitoM2M()
+
+
+@pytest.fixture
+def app(pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry) -> Flask:
+    return made(pool, m2m, telemetry)
+
+
+def made(pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry, **settings: Any) -> Flask:
+    app = Flask("shop")
+    billing = {"CLIENT_ID": "billing", "CLIENT_SECRET": pool.client("billing").secret}
+    app.config.update(
+        pool.config(
+            "orders", ALLOWED_CLIENT_IDS="*", CLIENTS={"billing": billing}, SCOPES="a/read", **settings
+        )
+    )
+    m2m.init_app(app)
+    instrument(app, meter_provider=telemetry.meters, tracer_provider=telemetry.tracers)
+    app.get("/items")(m2m.require_scopes("items/read")(lambda: "reached"))
+    return app
+
+
+def ask(app: Flask, token: str | None = None) -> int:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    return app.test_client().get("/items", headers=headers).status_code
+
+
+class TestRequests:
+    def test_they_are_counted_by_outcome_and_reason(
+        self, app: Flask, pool: LocalUserPool, telemetry: Telemetry
+    ) -> None:
+        good = pool.token("items/read")
+        tokens = [good, good, None, None, pool.token("items/write"), "bad", pool.token(expires_in=-60)]
+        assert [ask(app, token) for token in tokens] == [200, 200, 401, 401, 403, 401, 401]
+        counts = telemetry.counts("cognito_m2m.requests")
+        refused = {
+            (of["error.type"], of["http.response.status_code"]): value
+            for of, value in counts
+            if of["cognito_m2m.outcome"] == "rejected"
+        }
+        assert ({"cognito_m2m.outcome": "accepted"}, 2) in counts
+        assert refused == {
+            ("missing_token", 401): 2,
+            ("insufficient_scope", 403): 1,
+            ("malformed", 401): 1,
+            ("expired", 401): 1,
+        }
+
+    def test_another_application_is_not_counted(
+        self, app: Flask, pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry
+    ) -> None:
+        other = Flask("other")
+        other.config.update(pool.config(ALLOWED_CLIENT_IDS="*"))
+        m2m.init_app(other)
+        other.get("/items")(m2m.require_scopes()(lambda: "reached"))
+        assert ask(other, pool.token()) == 200
+        assert ask(other) == 401
+        assert telemetry.counts("cognito_m2m.requests") == []
+
+
+class TestRefreshes:
+    def test_duration_is_recorded_for_keys_and_tokens(
+        self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool, telemetry: Telemetry
+    ) -> None:
+        m2m.warm_up([None, {"client": "billing"}], required=True)
+        recorded = {
+            tuple(sorted(point.attributes.items())): point.count
+            for point in telemetry.points("cognito_m2m.refresh.duration")
+        }
+        source = ("cognito_m2m.source", "network")
+        assert recorded == {
+            (("cognito_m2m.pool_id", pool.pool_id), source, ("cognito_m2m.value", "keys")): 1,
+            (
+                ("cognito_m2m.client", "default"),
+                ("cognito_m2m.client_id", "orders"),
+                source,
+                ("cognito_m2m.value", "token"),
+            ): 1,
+            (
+                ("cognito_m2m.client", "billing"),
+                ("cognito_m2m.client_id", "billing"),
+                source,
+                ("cognito_m2m.value", "token"),
+            ): 1,
+        }
+
+    def test_each_that_went_to_cognito_is_a_span(
+        self, app: Flask, m2m: CognitoM2M, telemetry: Telemetry
+    ) -> None:
+        m2m.warm_up([None], required=True)
+        spans = {span.name: span for span in telemetry.spans}
+        assert set(spans) == {"refresh keys", "refresh token"}
+        token = spans["refresh token"]
+        assert (token.kind, token.status.status_code) == (SpanKind.CLIENT, StatusCode.UNSET)
+        assert token.attributes["cognito_m2m.scopes"] == "a/read"
+        assert token.end_time > token.start_time
+
+    def test_span_is_a_child_where_the_caller_fetches(
+        self, pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry
+    ) -> None:
+        made(pool, m2m, telemetry, RENEW="inline")
+        with telemetry.tracers.get_tracer("a service").start_as_current_span("order") as order:
+            m2m.token()
+        (span,) = (span for span in telemetry.spans if span.name == "refresh token")
+        assert span.parent.span_id == order.get_span_context().span_id
+
+    def test_failure_has_its_type_and_no_text(
+        self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool, telemetry: Telemetry
+    ) -> None:
+        pool.set_secrets("orders", "another")
+        with pytest.raises(TokenUnavailableError):
+            m2m.token()
+        (span,) = telemetry.spans
+        assert span.status.status_code is StatusCode.ERROR
+        assert (span.attributes["error.type"], span.status.description, span.events) == (
+            "invalid_client", None, (),
+        )  # fmt: skip
+        (point,) = telemetry.points("cognito_m2m.refresh.duration")
+        assert (point.attributes["error.type"], point.count) == ("invalid_client", 1)
+        assert "cognito_m2m.source" not in point.attributes
+
+    def test_error_without_a_code_has_the_name_of_its_class(
+        self, app: Flask, pool: LocalUserPool, telemetry: Telemetry
+    ) -> None:
+        with pool.fail("jwks", status=500):
+            assert ask(app, pool.token()) == 503
+        (point,) = telemetry.points("cognito_m2m.refresh.duration")
+        assert point.attributes["error.type"].isidentifier()
+        assert (point.attributes["cognito_m2m.value"], point.count) == ("keys", 1)
+
+    def test_value_from_the_store_is_counted_and_is_no_call(
+        self, pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry, tmp_path: Any
+    ) -> None:
+        shared = {"CACHE_TYPE": "FileSystemCache", "CACHE_DIR": str(tmp_path), "SECRET_KEY": "k" * 32}
+        first, second = Flask("first"), Flask("second")
+        for app in (first, second):
+            app.config.update(shared, **pool.config("orders", ALLOWED_CLIENT_IDS="*", STORE_TIMEOUT=5))
+            m2m.init_app(app)
+        instrument(second, meter_provider=telemetry.meters, tracer_provider=telemetry.tracers)
+        assert m2m.for_app(first).token() == m2m.for_app(second).token()
+        (point,) = telemetry.points("cognito_m2m.refresh.duration")
+        assert point.attributes["cognito_m2m.source"] == "store"
+        assert telemetry.spans == []
+
+
+class TestObserved:
+    def test_token_requests_are_counted_by_client(
+        self, app: Flask, m2m: CognitoM2M, telemetry: Telemetry
+    ) -> None:
+        m2m.token()
+        m2m.token("b/read")
+        m2m.token("b/read")
+        assert telemetry.counts("cognito_m2m.token_requests") == [
+            ({"cognito_m2m.client": "default"}, 2),
+            ({"cognito_m2m.client": "billing"}, 0),
+        ]
+
+    def test_ages_are_those_of_what_is_held(
+        self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool, telemetry: Telemetry
+    ) -> None:
+        assert telemetry.counts("cognito_m2m.age") == []
+        m2m.warm_up([None], required=True)
+        (keys, keys_age), (token, token_age) = telemetry.counts("cognito_m2m.age")
+        assert keys == {"cognito_m2m.value": "keys", "cognito_m2m.pool_id": pool.pool_id}
+        assert token == {
+            "cognito_m2m.value": "token",
+            "cognito_m2m.client": "default",
+            "cognito_m2m.client_id": "orders",
+            "cognito_m2m.scopes": "a/read",
+        }
+        assert 0 <= keys_age < 60
+        assert 0 <= token_age < 60
+
+    def test_application_that_is_not_initialised_yet_is_no_error(self, telemetry: Telemetry) -> None:
+        instrument(Flask("later"), meter_provider=telemetry.meters, tracer_provider=telemetry.tracers)
+        assert telemetry.counts("cognito_m2m.token_requests") == []
+
+
+class TestInstrumentation:
+    def test_no_token_and_no_secret_is_told(
+        self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool, telemetry: Telemetry
+    ) -> None:
+        token = m2m.token()
+        ask(app, token)
+        told = repr(
+            [telemetry.points(name) for name in ("cognito_m2m.requests", "cognito_m2m.refresh.duration")]
+        ) + "".join(span.to_json() for span in telemetry.spans)
+        assert token not in told
+        assert pool.client("orders").secret not in told
+
+    def test_twice_is_an_error(self, app: Flask) -> None:
+        with pytest.raises(RuntimeError, match="already"):
+            instrument(app)
+
+    def test_it_keeps_no_application(self, pool: LocalUserPool, telemetry: Telemetry) -> None:
+        app = Flask("short-lived")
+        app.config.update(pool.config(ALLOWED_CLIENT_IDS="*"))
+        CognitoM2M(app)
+        instrument(app, meter_provider=telemetry.meters, tracer_provider=telemetry.tracers)
+        gone = weakref.ref(app)
+        del app
+        gc.collect()
+        assert gone() is None
+        assert telemetry.counts("cognito_m2m.token_requests") == []
+
+    def test_async_token_is_counted_too(self, app: Flask, m2m: CognitoM2M, telemetry: Telemetry) -> None:
+        asyncio.run(m2m.token_async())
+        assert telemetry.counts("cognito_m2m.token_requests")[0][1] == 1
+
+    def test_without_it_nothing_of_opentelemetry_is_imported(self) -> None:
+        code = (
+            "import sys, flask_m2m_cognito.app_parts; print([n for n in sys.modules if 'opentelemetry' in n])"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "[]"
+
+    def test_where_it_is_not_installed_that_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "opentelemetry"]:
+            monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(RuntimeError, match=r"flask-m2m-cognito\[otel\]"):
+            instrument(Flask("shop"))
