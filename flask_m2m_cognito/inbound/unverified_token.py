@@ -117,6 +117,9 @@ def _kid_in(header: dict[str, Any]) -> str:
     # Names of extensions that must be understood: we understand none (RFC 7515, section 4.1.11).
     if "crit" in header:
         raise _refused("The access token's header has critical extensions.", kid=shown)
+    # Who understands it reads the payload as it is sent; no JWT may have it (RFC 7797, sections 6 and 7).
+    if header.get("b64", True) is not True:
+        raise _refused("The access token's payload is not in base64url.", kid=shown)
     if not shown:
         raise _refused("The access token's header names no key.")
     return shown

@@ -314,9 +314,17 @@ PARAMETERS = [
     _attack(
         "b64 false without crit, over another signature",
         "RFC 7797, 6; CVE-2026-48525 (PyJWT)",
-        "bad_signature",
+        "malformed",
         _unencoded,
-        needs_no_key=False,
+    ),
+    *(
+        _attack(
+            f"b64 {name} without crit",
+            "RFC 7797, 6 and 7: no JWT has it",
+            "malformed",
+            lambda scene, value=value: by_rsa(scene, good_header(scene, b64=value)),
+        )
+        for name, value in (("false", False), ("null", None), ("zero", 0), ("text", "false"), ("a list", []))
     ),
     _kid("of another pool", "another pool's", "RFC 8725, 2.8: cross-JWT confusion"),
     _kid("that is a path", "../../../../dev/null"),

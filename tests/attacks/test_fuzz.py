@@ -135,6 +135,7 @@ class TestAnyHeader:
         @amount
         @given(HEADERS, CLAIMS)
         @example({}, {})
+        @example({"b64": False}, {})
         @example({"kid": "\ud800"}, {"scope": "\udfff"})
         def holds(members: dict[str, Any], changed: dict[str, Any]) -> None:
             _hold(_signed(scene, members, changed), scene, steady)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import multiprocessing
 import os
 import subprocess
@@ -25,7 +26,7 @@ from tests.remote.moved import LONG
 from tests.services import Service
 
 from .caches import HangingCache
-from .stage import Clocks, MovedService, app_on, get, moved_service, refresh_threads, wait_for
+from .stage import SECRET_KEY, Clocks, MovedService, app_on, get, moved_service, refresh_threads, wait_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -257,6 +258,40 @@ def _set(key: str, value: str, cache: Any) -> object:
 
 def _get(key: str, cache: Any) -> object:
     return cache.get(key)
+
+
+LATE_IMPORTS = """
+import json, sys
+from flask import Flask
+from flask_m2m_cognito import CognitoM2M, warm_up
+
+app = Flask("inventory")
+app.config.update(json.loads(sys.argv[1]))
+parts = CognitoM2M(app).for_app(app)
+parts.sources.source()
+parts._backend.prepare()
+warm_up.ask_all([], timeout=0)
+before = set(sys.modules)
+assert parts.warm_up([None], timeout=30)["status"] == "ok"
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+@pytest.mark.parametrize("kind", ["SimpleCache", "RedisCache"])
+def test_a_warm_up_imports_everything_on_the_thread_that_may_fork_next(
+    real_pool: LocalUserPool, redis_server: Service, kind: str
+) -> None:
+    config = {
+        **real_pool.config(ALLOWED_CLIENT_IDS="*"),
+        "SECRET_KEY": SECRET_KEY,
+        "CACHE_TYPE": kind,
+        "CACHE_REDIS_URL": redis_server.url,
+    }
+    command = [sys.executable, "-W", "ignore", "-c", LATE_IMPORTS, json.dumps(config)]
+    ended = subprocess.run(command, cwd=ROOT, timeout=LONG, check=True, capture_output=True, text=True)
+    assert ended.stdout.split() == []
 
 
 COLD_FORK = """

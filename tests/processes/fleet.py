@@ -102,6 +102,9 @@ def gunicorn(config: Mapping[str, object], options: Sequence[str]) -> Iterator[F
             )
         try:
             yield Fleet(listener.getsockname()[1], process.pid, log)
+        except BaseException:
+            print(log.read_text(errors="replace"))  # which pytest shows
+            raise
         finally:
             _end(process)
 
@@ -127,6 +130,9 @@ def waitress(config: Mapping[str, object], processes: int) -> Iterator[Fleet]:
                         )
                     )
             yield Fleet(listener.getsockname()[1], started[0].pid, log)
+        except BaseException:
+            print(log.read_text(errors="replace"))
+            raise
         finally:
             for process in started:
                 _end(process)

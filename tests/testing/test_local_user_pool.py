@@ -619,15 +619,18 @@ class TestListening:
         with pool.offline():
             assert pool.token()
 
-    def test_stop_ends_every_thread(self, pool: LocalUserPool, http: requests.Session) -> None:
-        http.get(pool.jwks_url, timeout=5)
-        pool.fail("token", hang=True)
-        with socket.create_connection(("127.0.0.1", pool_port(pool)), timeout=5) as plain:
-            plain.sendall(b"POST /oauth2/token HTTP/1.1\r\nHost: x\r\n\r\n")
-            pool.wait_for("token")
-            mine = {thread for thread in threading.enumerate() if thread.name.startswith("local-user-pool")}
-            pool.stop()
-            assert not any(thread.is_alive() for thread in mine)
+    def test_stop_ends_every_thread(self, http: requests.Session) -> None:
+        before = set(threading.enumerate())  # other tests' pools have threads too
+        with LocalUserPool() as pool:
+            http.get(pool.jwks_url, timeout=5)
+            pool.fail("token", hang=True)
+            with socket.create_connection(("127.0.0.1", pool_port(pool)), timeout=5) as plain:
+                plain.sendall(b"POST /oauth2/token HTTP/1.1\r\nHost: x\r\n\r\n")
+                pool.wait_for("token")
+                mine = set(threading.enumerate()) - before
+                pool.stop()
+                assert len(mine) >= 2
+                assert not any(thread.is_alive() for thread in mine)
 
     def test_start_and_stop_can_be_said_twice(self, http: requests.Session) -> None:
         pool = LocalUserPool()
