@@ -9,9 +9,9 @@ from typing import Any
 
 from ..exceptions import KeysUnavailableError
 from ..remote.refreshable import Fetched, Refreshable
-from ..remote.sealed_store import SealedStore
+from ..remote.sealed_store import SealedStore, import_seal
 from ..remote.sharing import shared
-from ..remote.transport import Transport
+from ..remote.transport import Transport, import_http
 from .key_set import KEY_SET_CODEC, KeySet, key_set_fetch
 from .user_pool import UserPool
 
@@ -72,10 +72,18 @@ def trusted_pool_from(
         deadline=times.refresh_deadline,
         cooldown=times.unknown_key_cooldown,
         last_resort=None if pinned is None else Fetched(pinned, -_FOREVER, _FOREVER, -_FOREVER, "pinned"),
+        prepare=_import_all,
         wall=wall,
         **refreshing,
     )
     return TrustedPool(pool, keys)
+
+
+def _import_all() -> None:
+    import jwt.algorithms  # noqa: F401
+
+    import_http()
+    import_seal()
 
 
 def _unavailable(cause: Exception, retry_in: float) -> KeysUnavailableError:

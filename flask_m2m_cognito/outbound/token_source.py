@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from ..exceptions import CognitoTokenRequestError, TokenUnavailableError
 from ..remote.refreshable import Ask, Fetch, Fetched, Refreshable
-from ..remote.sealed_store import SealedStore
+from ..remote.sealed_store import SealedStore, import_seal
 from ..remote.sharing import Codec, shared
+from ..remote.transport import import_http
 from ..scopes import join_scopes, parse_scopes
 from ..strict_json import decode_base64url, parse_object
 from .token_endpoint import CognitoM2MClient, TokenResponse
@@ -95,6 +96,7 @@ class TokenSource:
             cooldown=COOLDOWN,
             min_age=MIN_AGE,
             is_lasting=is_lasting,
+            prepare=_import_all,
             wall=wall,
             jitter=jitter,
             **refreshing,
@@ -175,6 +177,11 @@ def identity_of(client: CognitoM2MClient, scopes: Sequence[str]) -> str:
     urls = [client.token_url] if isinstance(client.token_url, str) else list(client.token_url)
     metadata = sorted((client.client_metadata or {}).items())
     return json.dumps(["token", urls, client.client_id, sorted(set(scopes)), metadata])
+
+
+def _import_all() -> None:
+    import_http()
+    import_seal()
 
 
 def is_lasting(error: Exception) -> bool:

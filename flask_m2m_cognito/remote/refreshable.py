@@ -104,6 +104,7 @@ class Refreshable(Generic[T]):
         min_age: seconds for which a value is not replaced because it was refused.
         is_lasting: whether an error won't mend by itself, so that it rests 60 s.
         last_resort: serves at once, and whenever nothing else can be had.
+        prepare: is called before callers wait for a fetch, outside its deadline: imports what it needs.
         in_background: ``False`` where a process is frozen between requests: callers fetch.
         observer: is told how each fetch ended, outside locks.
         wall, monotonic, jitter, start_thread: clocks in seconds, chance in 0..1, threads.
@@ -119,6 +120,7 @@ class Refreshable(Generic[T]):
         min_age: float = 0.0,
         is_lasting: Callable[[Exception], bool] = lambda error: False,
         last_resort: Fetched[T] | None = None,
+        prepare: Callable[[], None] = lambda: None,
         in_background: bool = True,
         observer: Observer = lambda event: None,
         wall: Callable[[], float] = time.time,
@@ -133,6 +135,7 @@ class Refreshable(Generic[T]):
         self._min_age = min_age
         self._is_lasting = is_lasting
         self._last_resort = last_resort
+        self._prepare = prepare
         self._in_background = in_background
         self._observer = observer
         self._wall = wall
@@ -232,6 +235,9 @@ class Refreshable(Generic[T]):
     def _follow(self, step: Step) -> None:
         if step not in (Step.WAIT, Step.SERVE_AND_RENEW):
             return
+        if step is Step.WAIT:
+            # At the cold start of a fleet its imports take longer than its fetch.
+            self._prepare()
         flight, leads = self._board(self._needs_fetch, self._needs_fetch)
         if flight is not None and leads:
             self._fly(flight, behind=step is Step.SERVE_AND_RENEW)

@@ -100,6 +100,12 @@ class Seal:
         return HKDF(SHA256(), length, salt=None, info=b"flask-m2m-cognito " + purpose).derive(self._key)
 
 
+def import_seal() -> None:
+    """Import what sealing needs, so that it does not take its time from a deadline."""
+    import cryptography.fernet
+    import cryptography.hazmat.primitives.kdf.hkdf  # noqa: F401
+
+
 @dataclass(frozen=True)
 class Entry:
     """What one process fetched, for the others. Ages in seconds, so that skewed clocks do little harm.

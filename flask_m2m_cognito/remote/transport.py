@@ -212,6 +212,11 @@ class Transport:
         return bytes(body)
 
 
+def import_http() -> None:
+    """Import what a request needs, so that it does not take its time from the deadline."""
+    from . import bounded_adapter  # noqa: F401
+
+
 def first_answer(
     urls: Sequence[str],
     deadline: Deadline,

@@ -93,7 +93,7 @@ def assert_next_refresh_is_normal(pool: LocalUserPool, fleet: Fleet, before: set
     assert 1 <= pool.count("token") - asked <= leaders
 
 
-def test_a_leader_that_ends_in_peace_leaves_no_lease(pool: LocalUserPool, cache: dict[str, object]) -> None:
+def test_a_leader_that_ends_in_peace_leaves_no_lease(pool: LocalUserPool, sharing: Sharing) -> None:
     config = settings(pool, sharing.cache, REFRESH_DEADLINE=DEADLINE)
     with gunicorn(config, ["-w", "2", "-k", "sync"]) as fleet:
         first = digest_from(fleet)

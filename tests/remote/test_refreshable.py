@@ -717,3 +717,17 @@ def test_a_refresh_that_waits_for_its_thread_holds_up_no_usable_value(
     assert len(later.waiting) == 1
     later.run()
     assert refreshable.get() == "v2"
+
+
+def test_what_a_fetch_needs_is_imported_before_its_deadline_begins() -> None:
+    order: list[str] = []
+
+    def fetch(ask: Ask[str]) -> Fetched[str]:
+        order.append("fetch")
+        return Fetched("value", 2e12, 2e12, 0)
+
+    subject = Refreshable(
+        fetch, unavailable=lambda cause, rest: cause, prepare=lambda: order.append("prepare")
+    )
+    assert subject.get() == subject.get() == "value"
+    assert order == ["prepare", "fetch"]
