@@ -10,7 +10,7 @@ import enum
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from .transport import Deadline
 
@@ -66,6 +66,18 @@ class Ask(Generic[T]):
 
 Fetch = Callable[[Ask[T]], Fetched[T]]
 """Gives a value or raises. An error may have ``retry_after``, in seconds."""
+
+
+class Around(Protocol):
+    """What is called in a fetch's stead. Asked for on the thread of whom it is for; does not raise."""
+
+    def __call__(self, fetch: Fetch[T], is_behind: bool, /) -> Fetch[T]:
+        """``is_behind``: nobody waits for it."""
+
+
+def just_that(fetch: Fetch[T], is_behind: bool, /) -> Fetch[T]:
+    """``fetch`` itself."""
+    return fetch
 
 
 class Phase(enum.Enum):

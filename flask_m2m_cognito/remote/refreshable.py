@@ -18,6 +18,7 @@ from typing import Any, Generic
 
 from .freshness import (
     NEVER,
+    Around,
     Ask,
     Failure,
     Fetch,
@@ -32,6 +33,7 @@ from .freshness import (
     Step,
     T,
     fetched_monotonic,
+    just_that,
     next_step,
     phase_of,
     rest_after,
@@ -107,6 +109,7 @@ class Refreshable(Generic[T]):
         prepare: is called before callers wait for a fetch, outside its deadline: imports what it needs.
         in_background: ``False`` where a process is frozen between requests: callers fetch.
         observer: is told how each fetch ended, outside locks.
+        around: gives what is called in the fetch's stead, each time: see :class:`Around`.
         wall, monotonic, jitter, start_thread: clocks in seconds, chance in 0..1, threads.
     """
 
@@ -123,6 +126,7 @@ class Refreshable(Generic[T]):
         prepare: Callable[[], None] = lambda: None,
         in_background: bool = True,
         observer: Observer = lambda event: None,
+        around: Around = just_that,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
@@ -138,6 +142,7 @@ class Refreshable(Generic[T]):
         self._prepare = prepare
         self._in_background = in_background
         self._observer = observer
+        self._around = around
         self._wall = wall
         self._monotonic = monotonic
         self._jitter = jitter
@@ -321,14 +326,15 @@ class Refreshable(Generic[T]):
     def _fly(self, flight: _Flight, behind: bool = False) -> None:
         """Fetch, on a thread that can be left when it outlives the deadline."""
         ask = Ask(flight.deadline, self._state.fetched, flight.refused)
+        fetch = self._around(self._fetch, behind and self._in_background)
         if not self._in_background:
-            self._run(flight, ask)
+            self._run(flight, fetch, ask)
             return
         try:
-            self._start_thread(lambda: self._run(flight, ask))
+            self._start_thread(lambda: self._run(flight, fetch, ask))
         except (RuntimeError, OSError):
             # No thread can be had, at shutdown or at a limit: then this one must do.
-            self._run(flight, ask)
+            self._run(flight, fetch, ask)
         if not behind:
             self._wait_for(flight)
 
@@ -336,9 +342,9 @@ class Refreshable(Generic[T]):
         if not flight.done.wait(flight.deadline.left()):
             self._give_up(flight)
 
-    def _run(self, flight: _Flight, ask: Ask[T]) -> None:
+    def _run(self, flight: _Flight, fetch: Fetch[T], ask: Ask[T]) -> None:
         try:
-            outcome: Fetched[T] | Exception = self._fetch(ask)
+            outcome: Fetched[T] | Exception = fetch(ask)
         except Exception as error:
             outcome = error
         except BaseException:

@@ -69,6 +69,10 @@ class Answer:
         return None if moment is None else moment - wall
 
 
+OnCall = Callable[[str, str], Callable[[Answer | BaseException], object]]
+"""Is told method and URL when a request begins; what it gives is told how it ended. Neither raises."""
+
+
 class TransportError(Exception):
     """No answer. Holds no request, no traceback of one, and no secret.
 
@@ -141,11 +145,15 @@ class Transport:
     Args:
         timeout: seconds for connecting and for each read.
         max_body: bytes of a body that are read; more is an error.
+        on_call: is told of each request, on the thread that makes it.
     """
 
-    def __init__(self, timeout: Timeout = (3.05, 5.0), max_body: int = MAX_BODY) -> None:
+    def __init__(
+        self, timeout: Timeout = (3.05, 5.0), max_body: int = MAX_BODY, on_call: OnCall | None = None
+    ) -> None:
         self._timeout = timeout
         self._max_body = max_body
+        self._on_call = on_call
 
     def get(self, urls: Sequence[str], deadline: Deadline, is_final: Callable[[Answer], bool]) -> Answer:
         """The first final answer to GET, see :func:`first_answer`."""
@@ -177,6 +185,27 @@ class Transport:
         body: Form | Json | None = None,
         credentials: BasicCredentials | None = None,
     ) -> Answer | TransportError:
+        method = "GET" if body is None else "POST"
+        if self._on_call is None:
+            return self._sent(method, url, seconds, body, credentials)
+        tell_end = self._on_call(method, url)
+        try:
+            outcome = self._sent(method, url, seconds, body, credentials)
+        except BaseException as error:
+            # No failure of the request, which is returned: the thread is made to end, as by gevent's Timeout.
+            tell_end(error)
+            raise
+        tell_end(outcome)
+        return outcome
+
+    def _sent(
+        self,
+        method: str,
+        url: str,
+        seconds: float,
+        body: Form | Json | None,
+        credentials: BasicCredentials | None,
+    ) -> Answer | TransportError:
         # A failure is returned, not raised: a raised one would carry the frames of requests,
         # whose locals hold the encoded form, into every error tracker.
         from .bounded_adapter import bounded_session, failure_from
@@ -187,7 +216,7 @@ class Transport:
             with (
                 bounded_session(deadline, read) as session,
                 session.request(
-                    "GET" if body is None else "POST",
+                    method,
                     url,
                     data=None if body is None else body.encoded(),
                     headers=_headers(body, credentials),

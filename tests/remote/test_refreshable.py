@@ -9,11 +9,13 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from flask_m2m_cognito.remote.refreshable import (
     Ask,
+    Fetch,
     Fetched,
     Phase,
     Refreshable,
@@ -731,3 +733,44 @@ def test_what_a_fetch_needs_is_imported_before_its_deadline_begins() -> None:
     )
     assert subject.get() == subject.get() == "value"
     assert order == ["prepare", "fetch"]
+
+
+class TestAround:
+    """What is called in the fetch's stead is asked for by the caller, and knows whether that one waits."""
+
+    def test_one_that_is_waited_for_is_asked_for_on_the_callers_thread(
+        self, build: Build, source: Source
+    ) -> None:
+        asked: list[tuple[threading.Thread, bool]] = []
+        ran_on: list[threading.Thread] = []
+
+        def around(fetch: Fetch[str], is_behind: bool) -> Fetch[str]:
+            asked.append((threading.current_thread(), is_behind))
+
+            def instead(ask: Ask[str]) -> Fetched[str]:
+                ran_on.append(threading.current_thread())
+                return replace(fetch(ask), value="another")
+
+            return instead
+
+        refreshable = build(start_thread=start_daemon, around=around)
+        assert refreshable.get() == "another"
+        refreshable.renew("another")
+        assert asked == [(threading.current_thread(), False)] * 2
+        assert threading.current_thread() not in ran_on
+
+    @pytest.mark.parametrize("in_background", [True, False], ids=["in background", "inline"])
+    def test_it_is_behind_where_the_caller_does_not_wait(
+        self, build: Build, clocks: Clocks, in_background: bool
+    ) -> None:
+        asked: list[bool] = []
+
+        def around(fetch: Fetch[str], is_behind: bool) -> Fetch[str]:
+            asked.append(is_behind)
+            return fetch
+
+        refreshable = build(around=around, in_background=in_background)
+        refreshable.get()
+        clocks.advance(100)
+        refreshable.get()
+        assert asked == [False, in_background]

@@ -575,6 +575,50 @@ FAULTS: dict[str, Callable[[LocalUserPool], AbstractContextManager[object, None]
 }
 
 
+class Calls:
+    """An ``on_call`` that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[str, str]] = []
+        self.ended: list[Any] = []
+
+    def __call__(self, method: str, url: str) -> Callable[[Answer | BaseException], object]:
+        self.begun.append((method, url))
+        return self.ended.append
+
+
+class TestOnCall:
+    def test_it_is_told_of_each_address_with_its_answer(
+        self, pool: LocalUserPool, other_pool: LocalUserPool
+    ) -> None:
+        calls, urls = Calls(), [pool.jwks_url, other_pool.jwks_url]
+        pool.fail("jwks", status=500)
+        answer = Transport(on_call=calls).get(urls, Deadline(LONG), is_well)
+        assert calls.begun == [("GET", url) for url in urls]
+        assert [each.status for each in calls.ended] == [500, 200]
+        assert calls.ended[1] is answer
+
+    def test_it_is_told_of_each_try_with_its_error(self, pool: LocalUserPool) -> None:
+        calls = Calls()
+        pool.fail("token", reset=True)
+        with pytest.raises(TransportError) as caught:
+            Transport(on_call=calls).post_form([pool.token_url], Form({}), Deadline(LONG), is_well)
+        assert calls.begun == [("POST", pool.token_url)] * 2
+        assert calls.ended[1] is caught.value
+
+    def test_it_is_told_when_the_thread_is_made_to_end(
+        self, pool: LocalUserPool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupted(*_: Any, **__: Any) -> Any:
+            raise KeyboardInterrupt
+
+        calls = Calls()
+        monkeypatch.setattr(socket, "getaddrinfo", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            Transport(on_call=calls).get([pool.jwks_url], Deadline(LONG), is_well)
+        assert [type(each) for each in calls.ended] == [KeyboardInterrupt]
+
+
 class TestSecrets:
     @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
     def test_no_error_holds_a_secret(
