@@ -31,6 +31,7 @@ from .remote.transport import Answer, Transport
 from .scopes import join_scopes
 from .settings import ClientSettings, Settings
 from .warm_up import ask_all
+from .watcher import around_refresh_of, on_call_of
 from .web.cache_backend import (
     backend_finder,
     existing_backend,
@@ -249,10 +250,10 @@ class _Assembly:
         )
 
     def _trusted_pool(self, pool_id: str) -> TrustedPool:
-        settings = self._settings
+        settings, of = self._settings, {"pool_id": pool_id}
         return trusted_pool_from(
             self._user_pool(pool_id),
-            transport=Transport(settings.timeout),
+            transport=Transport(settings.timeout, on_call=on_call_of(self._app, of)),
             times=KeyTimes(
                 fresh_for=settings.keys_fresh_for,
                 usable_for=settings.keys_usable_for,
@@ -264,6 +265,7 @@ class _Assembly:
             on_answer=self._offset.look_at,
             in_background=settings.renew == "background",
             observer=self._events.of_keys(pool_id),
+            around=around_refresh_of(self._app, "keys", of),
             wall=self._clock.wall,
             monotonic=self._clock.monotonic,
         )
@@ -294,10 +296,11 @@ class _Assembly:
             client_metadata=settings.client_metadata,
             client_token_api=settings.client_token_api,
             on_answer=on_answer,
+            on_call=on_call_of(self._app, _of_client(name, settings)),
         )
 
     def _token_source(self, name: ClientName, scopes: tuple[str, ...]) -> TokenSource:
-        mine = self._settings.clients[name]
+        mine, text = self._settings.clients[name], join_scopes(scopes)
         return TokenSource(
             self._clients[name],
             scopes,
@@ -311,7 +314,8 @@ class _Assembly:
             unavailable=functools.partial(TokenUnavailableProblem, wording=self._wording),
             store=self._store,
             in_background=self._settings.renew == "background",
-            observer=self._events.of_token(name, mine.client_id, join_scopes(scopes)),
+            observer=self._events.of_token(name, mine.client_id, text),
+            around=around_refresh_of(self._app, "token", {**_of_client(name, mine), "scopes": text}),
             wall=self._clock.wall,
             monotonic=self._clock.monotonic,
         )
@@ -336,6 +340,10 @@ class _Assembly:
             on_change=self._events.store_changed,
             monotonic=self._clock.monotonic,
         )
+
+
+def _of_client(name: ClientName, settings: ClientSettings) -> dict[str, str]:
+    return {"client": name or "default", "client_id": settings.client_id}
 
 
 def _of_every_token(settings: Settings) -> Demand:

@@ -1,4 +1,4 @@
-"""Metrics and traces for OpenTelemetry, by the signals: ``pip install 'flask-m2m-cognito[otel]'``.
+"""Metrics and traces for OpenTelemetry: ``pip install 'flask-m2m-cognito[otel]'``.
 
 Nothing here is imported unless you import it, and an application that is not instrumented pays nothing.
 
@@ -15,26 +15,44 @@ metric                              kind        attributes
                                     gauge (s)
 ==================================  ==========  ======================================================
 
-A span of kind ``CLIENT`` stands for each refresh that went to Cognito. It is made when the refresh has ended,
-so that nothing waits for a tracer; a refresh behind a request runs on a thread of its own, and its span has
-no parent.
+A span of kind ``CLIENT``, ``GET`` or ``POST``, is around each HTTP request: a download of keys, a token
+request, each address and each retry. It is current while the request lasts, and an instrumentation of
+``requests`` or ``urllib3`` makes no second one of it.
 
-Source of the names that are not ours: OpenTelemetry's semantic conventions 1.27, ``error.type`` and
-``http.response.status_code``.
+Its parent is the span of what it is for, ``refresh keys`` or ``refresh token``, of kind ``INTERNAL``. That
+one says how the refresh ended, which no single request can: a secret that was tried in vain is no failure, a
+200 without a key is one. It is a child of the current span of the caller who waits for it, also where the
+fetch runs on a thread of its own; one that nobody waits for is a trace of its own, with a link to that span.
+
+Each ends when what it is around has ended, whether it failed, was given up, or its thread was made to end.
+
+===============  ====================================================================================
+span             attributes
+===============  ====================================================================================
+GET, POST        ``http.request.method``, ``server.address``, ``server.port``, ``url.full`` (without user
+                 and query), ``http.response.status_code``, ``error.type``; ``cognito_m2m.pool_id``, or
+                 ``cognito_m2m.client`` and ``cognito_m2m.client_id``
+refresh …        as the duration, and ``cognito_m2m.scopes``
+===============  ====================================================================================
+
+Source of the names that are not ours: OpenTelemetry's semantic conventions 1.27, "HTTP client span".
 """
 
 from __future__ import annotations
 
-import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from . import signals
+from . import signals, watcher
+from .remote.freshness import Fetched
+from .remote.transport import Answer, TransportError
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
     from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
-    from opentelemetry.trace import TracerProvider
+    from opentelemetry.trace import Span, TracerProvider
 
     from .inbound.validated_access_token import ValidatedAccessToken
 
@@ -50,7 +68,7 @@ def instrument(
     meter_provider: MeterProvider | None = None,
     tracer_provider: TracerProvider | None = None,
 ) -> None:
-    """Have ``app``'s signals counted and traced, before or after ``init_app``.
+    """Have what ``app`` lets in, refuses and asks for counted and traced, before or after ``init_app``.
 
     Args:
         app: the Flask application.
@@ -62,7 +80,8 @@ def instrument(
     if _EXTENSION in app.extensions:
         raise RuntimeError(f"The application {app.name!r} is instrumented already.")
     try:
-        instrumentation = _Instrumentation(app, meter_provider, tracer_provider)
+        instrumentation = _Instrumentation(app, meter_provider)
+        app.extensions[watcher.EXTENSION] = _Spans(tracer_provider)
     except ImportError as error:
         raise RuntimeError(
             "OpenTelemetry's API is not installed: pip install 'flask-m2m-cognito[otel]'."
@@ -74,13 +93,10 @@ def instrument(
 class _Instrumentation:
     """The receivers of one application's signals. No provider, which outlives it, holds any of it."""
 
-    def __init__(
-        self, app: Any, meter_provider: MeterProvider | None, tracer_provider: TracerProvider | None
-    ) -> None:
-        from opentelemetry import metrics, trace
+    def __init__(self, app: Any, meter_provider: MeterProvider | None) -> None:
+        from opentelemetry import metrics
 
         meter = metrics.get_meter(_NAME, meter_provider=meter_provider)
-        self._tracer = trace.get_tracer(_NAME, tracer_provider=tracer_provider)
         self._requests = meter.create_counter(
             "cognito_m2m.requests", "{request}", "Requests that the guards let in or refused."
         )
@@ -113,36 +129,68 @@ class _Instrumentation:
         )
 
     def _on_keys(self, sender: object, pool_id: str, **facts: Any) -> None:
-        self._note_refresh("keys", {"cognito_m2m.pool_id": pool_id}, facts)
+        self._note_refresh("keys", {"pool_id": pool_id}, facts)
 
     def _on_token(
         self, sender: object, client: str | None, client_id: str, scopes: str, **facts: Any
     ) -> None:
-        of = {"cognito_m2m.client": client or "default", "cognito_m2m.client_id": client_id}
-        self._note_refresh("token", of, facts, {"cognito_m2m.scopes": scopes})
+        self._note_refresh("token", {"client": client or "default", "client_id": client_id}, facts)
 
-    def _note_refresh(
-        self,
-        value: str,
-        of: Attributes,
-        facts: Mapping[str, Any],
-        of_span: Mapping[str, Any] | None = None,
-    ) -> None:
-        attributes = {"cognito_m2m.value": value, **of, **_outcome(facts)}
+    def _note_refresh(self, value: str, of: watcher.Of, facts: Mapping[str, Any]) -> None:
+        attributes = {**_ours({"value": value, **of}), **_outcome(facts.get("error"), facts.get("source"))}
         self._durations.record(facts["seconds"], attributes)
-        if facts.get("source") != "store":
-            self._trace(f"refresh {value}", facts["seconds"], {**attributes, **(of_span or {})})
 
-    def _trace(self, name: str, seconds: float, attributes: Attributes) -> None:
-        from opentelemetry.trace import SpanKind, StatusCode
 
-        ended = time.time_ns()
+class _Spans:
+    """An application's watcher, which has a span for each refresh and each HTTP request."""
+
+    def __init__(self, tracer_provider: TracerProvider | None) -> None:
+        from opentelemetry import trace
+
+        self._tracer = trace.get_tracer(_NAME, tracer_provider=tracer_provider)
+
+    def call(self, method: str, url: str, of: watcher.Of) -> Callable[[Answer | BaseException], None]:
+        from opentelemetry import context, trace
+
+        # Private, but all that there is, and what the instrumentations agree on: one request, one span.
+        key = getattr(context, "_SUPPRESS_HTTP_INSTRUMENTATION_KEY", "suppress_http_instrumentation")
         span = self._tracer.start_span(
-            name, kind=SpanKind.CLIENT, attributes=attributes, start_time=ended - int(seconds * 1e9)
+            method, kind=trace.SpanKind.CLIENT, attributes={**_request(method, url), **_ours(of)}
         )
+        return _entered(span, trace.set_span_in_context(span, context.set_value(key, True)), _response)
+
+    def refresh(
+        self, value: str, of: watcher.Of, is_behind: bool
+    ) -> Callable[[], Callable[[Fetched[Any] | BaseException], None]]:
+        from opentelemetry import context, trace
+
+        caller, cause = context.get_current(), trace.get_current_span().get_span_context()
+        around = context.Context() if is_behind else caller
+        span = self._tracer.start_span(
+            f"refresh {value}",
+            context=around,
+            links=[trace.Link(cause)] if is_behind and cause.is_valid else (),
+            attributes=_ours({"value": value, **of}),
+        )
+        return lambda: _entered(span, trace.set_span_in_context(span, around), _refreshed)
+
+
+def _entered(span: Span, context: Context, outcome: Callable[[Any], Attributes]) -> Callable[[Any], None]:
+    """Make ``context`` this thread's; gives what ends that, and ``span`` with an outcome."""
+    from opentelemetry.context import attach, detach
+    from opentelemetry.trace import StatusCode
+
+    token = attach(context)
+
+    def end(result: Any) -> None:
+        detach(token)
+        attributes = outcome(result)
+        span.set_attributes(attributes)
         if "error.type" in attributes:
             span.set_status(StatusCode.ERROR)
-        span.end(ended)
+        span.end()
+
+    return end
 
 
 class _Health:
@@ -177,11 +225,44 @@ class _Health:
 
 
 _ACCEPTED = {"cognito_m2m.outcome": "accepted"}
+_PORTS = {"http": 80, "https": 443}
 
 
-def _outcome(facts: Mapping[str, Any]) -> Attributes:
-    error = facts.get("error")
+def _ours(of: Mapping[str, str]) -> Attributes:
+    return {f"cognito_m2m.{name}": value for name, value in of.items()}
+
+
+def _request(method: str, url: str) -> Attributes:
+    parts = urlsplit(url)
+    # A user and a query may be secrets.
+    shown = parts._replace(
+        netloc=parts.netloc.rpartition("@")[2], query="REDACTED" if parts.query else "", fragment=""
+    )
+    return {
+        "http.request.method": method,
+        "server.address": parts.hostname or "",
+        "server.port": parts.port or _PORTS.get(parts.scheme, 0),
+        "url.full": shown.geturl(),
+    }
+
+
+def _response(result: Answer | BaseException) -> Attributes:
+    if isinstance(result, Answer):
+        status = {"http.response.status_code": result.status}
+        return {**status, "error.type": str(result.status)} if result.status >= 400 else status
+    if isinstance(result, TransportError):
+        return {"error.type": "timeout" if result.is_timeout else type(result.cause or result).__name__}
+    return {"error.type": type(result).__name__}
+
+
+def _refreshed(result: Fetched[Any] | BaseException) -> Attributes:
+    if isinstance(result, Fetched):
+        return _outcome(result.failure, result.source)
+    return _outcome(result, None)
+
+
+def _outcome(error: BaseException | None, source: str | None) -> Attributes:
     if error is None:
-        return {"cognito_m2m.source": facts["source"]}
+        return {"cognito_m2m.source": source}
     # Cognito's code, where there is one: it is one of few. No text of an error, which is of many.
     return {"error.type": getattr(error, "error_code", None) or type(error).__name__}

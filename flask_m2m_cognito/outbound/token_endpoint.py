@@ -15,7 +15,7 @@ from typing import Any, Literal
 from urllib.parse import quote_plus
 
 from ..exceptions import CognitoTokenRequestError
-from ..remote.transport import Answer, BasicCredentials, Deadline, Form, Transport, TransportError
+from ..remote.transport import Answer, BasicCredentials, Deadline, Form, OnCall, Transport, TransportError
 from ..scopes import requested_scopes
 from .client_secret import ClientSecret, Secret, SecretText
 from .client_token_api import client_token_request, in_oauth_words
@@ -62,6 +62,7 @@ class CognitoM2MClient:
         client_token_api: ask ``GetClientToken`` of the user pools API, which ``token_url`` is the address
             of: for a pool without a domain. ``client_auth`` has no meaning there.
         on_answer: is shown each answer, for its ``Date``.
+        on_call: is told of each HTTP request, see ``Transport``.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class CognitoM2MClient:
         client_metadata: Mapping[str, str] | None = None,
         client_token_api: bool = False,
         on_answer: Callable[[Answer], None] = lambda answer: None,
+        on_call: OnCall | None = None,
     ) -> None:
         self.token_url = token_url
         self.client_id = client_id
@@ -82,6 +84,7 @@ class CognitoM2MClient:
         self.client_metadata = client_metadata
         self.client_token_api = client_token_api
         self._on_answer = on_answer
+        self._on_call = on_call
 
     @property
     def client_secret(self) -> Secret:
@@ -124,7 +127,7 @@ class CognitoM2MClient:
         self, scopes: Sequence[str], secret: SecretText, timeout: tuple[float, float], deadline: Deadline
     ) -> TokenResponse:
         try:
-            answer = self._answer(scopes, secret, Transport(timeout), deadline)
+            answer = self._answer(scopes, secret, Transport(timeout, on_call=self._on_call), deadline)
         except TransportError as error:
             cause, text = error.cause, str(error)
         else:

@@ -1,0 +1,105 @@
+"""OpenTelemetry's own in-memory reader and exporter, and an application that is instrumented with them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_m2m_cognito import CognitoM2M
+from flask_m2m_cognito.otel import instrument
+from flask_m2m_cognito.testing import LocalUserPool
+
+pytest.importorskip("opentelemetry.sdk")
+
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
+
+LONGEST = 30.0
+"""Seconds within which a span ends on any machine."""
+
+Point = tuple[dict[str, Any], Any]
+
+
+class Telemetry:
+    """Real providers, which keep what they get."""
+
+    def __init__(self) -> None:
+        self._reader = InMemoryMetricReader()
+        self.meters = MeterProvider([self._reader], shutdown_on_exit=False)
+        self._exporter = InMemorySpanExporter()
+        self.tracers = TracerProvider(shutdown_on_exit=False)
+        self.tracers.add_span_processor(SimpleSpanProcessor(self._exporter))
+        #: Of the service, which makes spans of its own.
+        self.tracer = self.tracers.get_tracer("a service")
+
+    def instrument(self, app: Flask) -> None:
+        instrument(app, meter_provider=self.meters, tracer_provider=self.tracers)
+
+    def points(self, name: str) -> list[Any]:
+        collected = self._reader.get_metrics_data()
+        return [
+            point
+            for resource in (collected.resource_metrics if collected else ())
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            if metric.name == name
+            for point in metric.data.data_points
+        ]
+
+    def counts(self, name: str) -> list[Point]:
+        return [(dict(point.attributes), point.value) for point in self.points(name)]
+
+    @property
+    def spans(self) -> list[Any]:
+        """Those that have ended, in that order."""
+        return list(self._exporter.get_finished_spans())
+
+    @property
+    def calls(self) -> list[Any]:
+        """The spans of HTTP requests."""
+        return [span for span in self.spans if span.kind is SpanKind.CLIENT]
+
+    def refresh(self, value: str) -> Any:
+        """The one span of a refresh of ``"keys"`` or of the ``"token"``."""
+        (found,) = (span for span in self.spans if span.name == f"refresh {value}")
+        return found
+
+    def clear(self) -> None:
+        """Forget the spans so far."""
+        self._exporter.clear()
+
+    def wait_for(self, count: int) -> None:
+        """Wait until so many spans have ended, on whatever thread."""
+        until = time.monotonic() + LONGEST
+        while len(self.spans) < count:
+            assert time.monotonic() < until, f"{len(self.spans)} of {count} spans have ended"
+            time.sleep(0.005)
+
+    def end(self) -> None:
+        self.meters.shutdown()
+        self.tracers.shutdown()
+
+
+def instrumented(pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry, **settings: Any) -> Flask:
+    """A service with two clients and a guarded view."""
+    app = Flask("shop")
+    billing = {"CLIENT_ID": "billing", "CLIENT_SECRET": pool.client("billing").secret}
+    said = {"ALLOWED_CLIENT_IDS": "*", "CLIENTS": {"billing": billing}, "SCOPES": "a/read", **settings}
+    app.config.update(pool.config("orders", **said))
+    m2m.init_app(app)
+    telemetry.instrument(app)
+    app.get("/items")(m2m.require_scopes("items/read")(lambda: "reached"))
+    return app
+
+
+def ask(app: Flask, token: str | None = None) -> int:
+    """The status of a request with this token."""
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    return app.test_client().get("/items", headers=headers).status_code
