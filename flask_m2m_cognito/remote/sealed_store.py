@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .bounded_backend import BoundedBackend, StoreDown
+from .exclusive_add import exclusive_add
 
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
@@ -194,7 +195,7 @@ class SealedStore:
         """The right to fetch ``name`` for ``seconds``, or ``None`` while another process has it.
 
         A lease past its own deadline is dead, whatever the cache says of its age: Redis sets key
-        and expiry in two commands, and the file system's ``add`` never looks at an age. Its
+        and expiry in two commands, and another cache's ``add`` may never look at an age. Its
         successor is a lease of its own, named after the dead one, so that ``add`` lets in just one.
         """
         holder = uuid.uuid4().hex
@@ -229,13 +230,14 @@ class SealedStore:
                 self._delete(key)
 
     def _is_holder(self, key: str, name: str, holder: str) -> bool:
-        """Whether the lease that was just taken is still ours: the file system's ``add`` is not atomic."""
+        """Whether the lease that was just taken is still ours: not every system locks files."""
         current = self._load_content(key, name, "lease")
         return current is None or current.get("holder") == holder
 
     def _adding(self, key: str, name: str, holder: str, seconds: float) -> Callable[[Any], object]:
         text = self._close(name, "lease", {"holder": holder, "until": self._wall() + seconds})
-        return lambda backend: backend.add(key, text, _whole(seconds))
+        # One more, as files and Memcached count from the whole second before: the lease itself says its end.
+        return lambda backend: exclusive_add(backend, key, text, _whole(seconds) + 1)
 
     def _is_dead(self, key: str, lease: dict[str, Any], seconds: float) -> bool:
         """By its own deadline, or by ours: we have seen it for longer than a lease lasts."""

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from cachelib import RedisCache, SimpleCache
 
-from flask_m2m_cognito.remote.bounded_backend import StoreDown
+from flask_m2m_cognito.remote.bounded_backend import BoundedBackend, StoreDown
+from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.services import Service
 
@@ -197,6 +198,24 @@ def test_cache_clear_while_a_process_leads_is_at_most_one_more_fetch(
     leading.join()
     assert statuses == [200, 200]
     assert pool.count("token") <= 3
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 1.8, 6.0])
+def test_no_lease_ends_early_in_a_cache_that_counts_from_the_whole_second_before(seconds: float) -> None:
+    # cachelib's for files, Memcached and one process store int(time()) + timeout.
+    kept_for: list[int] = []
+
+    class Cache(SimpleCache):
+        def add(self, key: str, value: Any, timeout: Any = None) -> bool:
+            kept_for.append(timeout)
+            return super().add(key, value, timeout)
+
+    cache = Cache()
+    store = SealedStore(BoundedBackend(lambda: cache), Seal(b"sixteen bytes or more"))
+    lease = store.take_lease("a name", seconds)
+    assert lease is not None
+    assert lease.key is not None
+    assert kept_for[0] - 1 >= seconds
 
 
 def test_an_eviction_of_every_entry_costs_no_request(pool: LocalUserPool, clocks: Clocks) -> None:

@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -36,28 +35,20 @@ def short_lived() -> Iterator[LocalUserPool]:
         yield pool
 
 
-@dataclass(frozen=True)
-class Sharing:
-    """A cache, and how many may lead at once: the ``add`` of files is not atomic."""
-
-    cache: dict[str, object]
-    leaders: int
-
-
 @pytest.fixture(params=["redis", "files"])
-def sharing(request: pytest.FixtureRequest, tmp_path: Path) -> Sharing:
+def cache(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, object]:
     if request.param == "files":
-        return Sharing(files(tmp_path / "cache"), 2)
+        return files(tmp_path / "cache")
     server: Service = request.getfixturevalue("redis_server")
-    return Sharing(redis(server), 1)
+    return redis(server)
 
 
 def test_others_go_on_within_the_leases_time_and_the_next_refresh_is_normal(
-    short_lived: LocalUserPool, sharing: Sharing
+    short_lived: LocalUserPool, cache: dict[str, object]
 ) -> None:
     pool = short_lived
     pool.fail("token", hang=True, times=1)
-    config = settings(pool, sharing.cache, REFRESH_DEADLINE=DEADLINE)
+    config = settings(pool, cache, REFRESH_DEADLINE=DEADLINE)
     with gunicorn(config, ["-w", str(WORKERS), "-k", "sync"]) as fleet:
         asked_at = time.monotonic()
         with fleet.asking("/pid-then-token") as leader:
@@ -72,17 +63,17 @@ def test_others_go_on_within_the_leases_time_and_the_next_refresh_is_normal(
         assert {len(line) for line in lines} == {2}, fleet.log
         assert leader not in {pid for pid, _ in lines}
         digests = {digest for _, digest in lines}
-        assert 1 <= len(digests) <= sharing.leaders
+        assert len(digests) == 1
         # The dead leader's, and its successor's.
-        assert 2 <= pool.count("token") <= 1 + sharing.leaders
+        assert pool.count("token") == 2
         # The lease was taken after the leader was asked, and before it asked the pool.
         assert went_on_at - asked_at > LEASE
         assert went_on_at - leased_at < LEASE + MARGIN
 
-        assert_next_refresh_is_normal(pool, fleet, digests, sharing.leaders)
+        assert_next_refresh_is_normal(pool, fleet, digests)
 
 
-def assert_next_refresh_is_normal(pool: LocalUserPool, fleet: Fleet, before: set[str], leaders: int) -> None:
+def assert_next_refresh_is_normal(pool: LocalUserPool, fleet: Fleet, before: set[str]) -> None:
     held: dict[str, str] = {}
     asked = pool.count("token")
 
@@ -92,12 +83,12 @@ def assert_next_refresh_is_normal(pool: LocalUserPool, fleet: Fleet, before: set
         return len(held) == WORKERS and before.isdisjoint(held.values())
 
     wait_for(all_have_a_new_one, "each worker has a new token", within=3 * LIFETIME)
-    assert 1 <= len(set(held.values())) <= leaders
-    assert 1 <= pool.count("token") - asked <= leaders
+    assert len(set(held.values())) == 1
+    assert pool.count("token") - asked == 1
 
 
-def test_a_leader_that_ends_in_peace_leaves_no_lease(pool: LocalUserPool, sharing: Sharing) -> None:
-    config = settings(pool, sharing.cache, REFRESH_DEADLINE=DEADLINE)
+def test_a_leader_that_ends_in_peace_leaves_no_lease(pool: LocalUserPool, cache: dict[str, object]) -> None:
+    config = settings(pool, cache, REFRESH_DEADLINE=DEADLINE)
     with gunicorn(config, ["-w", "2", "-k", "sync"]) as fleet:
         first = digest_from(fleet)
     with gunicorn(config, ["-w", "2", "-k", "sync"]) as fleet:
