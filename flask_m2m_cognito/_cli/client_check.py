@@ -53,6 +53,10 @@ _WRONG_DOMAIN = (
     "Is {TOKEN_URL} (or DOMAIN) your pool's? In the Cognito console it stands under Branding, Domain; the "
     "address ends with /oauth2/token. For a pool without a domain make one there, or set {CLIENT_TOKEN_API}."
 )
+_WRONG_API = (
+    "Is {TOKEN_URL} the user pools API of your pool's Region? That is "
+    "https://cognito-idp.<region>.amazonaws.com/, which is asked if it is not set. For a pool with a domain leave out {CLIENT_TOKEN_API}, and set DOMAIN."
+)
 _SECRET_NOT_READ = "Look at what gives {CLIENT_SECRET}: this machine's rights to it, and its name."
 
 
@@ -114,9 +118,9 @@ def _granted(client: ClientSettings, response: TokenResponse) -> list[Finding]:
 
 def _failed_token(parts: AppM2M, client: ClientSettings, error: CognitoTokenRequestError) -> Finding:
     labels = _labels(client)
-    if error.error_code == "invalid_scope":
+    if _is_of_scopes(error):
         refused = _refused_scopes(parts, client)
-        said = f"{_subject(client)} may not have {listed(refused, 'or')} (invalid_scope)."
+        said = f"{_subject(client)} may not have {listed(refused, 'or')} ({error.error_code})."
         return failed("scopes", said, _SCOPE_NOT_ALLOWED.format_map(labels))
     if error.error_code in _ERRORS:
         said, advice = _ERRORS[error.error_code]
@@ -131,7 +135,16 @@ def _failed_token(parts: AppM2M, client: ClientSettings, error: CognitoTokenRequ
         )
     urls = listed(client.token_urls)
     said = f"No token for {client_name(client)} from {urls}: {error}"
-    return failed("token", f"{said.rstrip('.')}.", _WRONG_DOMAIN.format_map(labels))
+    advice = _WRONG_API if client.client_token_api else _WRONG_DOMAIN
+    return failed("token", f"{said.rstrip('.')}.", advice.format_map(labels))
+
+
+def _is_of_scopes(error: CognitoTokenRequestError) -> bool:
+    """GetClientToken has no error of its own for them: it says in words which parameter is invalid."""
+    in_words = (error.error_description or "").lower()
+    return error.error_code == "invalid_scope" or (
+        error.error_code == "invalid_request" and "scope" in in_words
+    )
 
 
 def _refused_scopes(parts: AppM2M, client: ClientSettings) -> list[str]:
@@ -146,7 +159,7 @@ def _is_granted(parts: AppM2M, client: ClientSettings, scope: str) -> bool:
     try:
         _asked(parts, client, (scope,))
     except CognitoTokenRequestError as error:
-        return error.error_code != "invalid_scope"
+        return not _is_of_scopes(error)
     return True
 
 
