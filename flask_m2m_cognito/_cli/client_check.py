@@ -54,8 +54,9 @@ _WRONG_DOMAIN = (
     "address ends with /oauth2/token. For a pool without a domain make one there, or set {CLIENT_TOKEN_API}."
 )
 _WRONG_API = (
-    "Is {TOKEN_URL} the user pools API of your pool's Region? That is "
-    "https://cognito-idp.<region>.amazonaws.com/, which is asked if it is not set. For a pool with a domain leave out {CLIENT_TOKEN_API}, and set DOMAIN."
+    "Is {TOKEN_URL} the user pools API of your pool's Region? Unless it is set it is "
+    "https://cognito-idp.<region>.amazonaws.com/. For a pool with a domain leave out {CLIENT_TOKEN_API}, and "
+    "set DOMAIN."
 )
 _SECRET_NOT_READ = "Look at what gives {CLIENT_SECRET}: this machine's rights to it, and its name."
 
