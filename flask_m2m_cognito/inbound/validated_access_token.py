@@ -9,7 +9,7 @@ from typing import Any
 from ..scopes import ScopeMatch, check_match, has_scopes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ValidatedAccessToken:
     """An access token that passed every check.
 
@@ -69,9 +69,15 @@ class ValidatedAccessToken:
 
 def token_from(client_id: str, scopes: frozenset[str], claims: dict[str, Any]) -> ValidatedAccessToken:
     """A token, made in half the time that a frozen dataclass takes to make itself."""
-    token = object.__new__(ValidatedAccessToken)
-    fields = token.__dict__
-    fields["client_id"] = client_id
-    fields["scopes"] = scopes
-    fields["claims"] = claims
+    token = new_token(ValidatedAccessToken)
+    set_client_id(token, client_id)
+    set_scopes(token, scopes)
+    set_claims(token, claims)
     return token
+
+
+# For where even the call of token_from is too much.
+new_token = object.__new__
+set_client_id, set_scopes, set_claims = (
+    getattr(ValidatedAccessToken, name).__set__ for name in ("client_id", "scopes", "claims")
+)

@@ -11,11 +11,18 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from ..exceptions import ConfigurationError, KeysUnavailableError, TokenValidationError
 from ..scopes import ScopeMatch, check_match, has_scopes, insufficient_scope
-from .key_set import VerificationKey
+from .key_set import KeySet, VerificationKey
 from .key_source import TrustedPool, trusted_pool_from
 from .unverified_token import UnverifiedToken, VerifiedHeaders, take_apart
 from .user_pool import user_pool_from
-from .validated_access_token import ValidatedAccessToken, token_from
+from .validated_access_token import (
+    ValidatedAccessToken,
+    new_token,
+    set_claims,
+    set_client_id,
+    set_scopes,
+    token_from,
+)
 from .verified_token import (
     BAD_SIGNATURE,
     CLIENT_NOT_ALLOWED,
@@ -98,6 +105,8 @@ class CognitoAccessTokenValidator:
         self.machine_tokens_only = machine_tokens_only
         self.token_check = token_check
         self._memory: VerifiedTokens[VerifiedToken] = VerifiedTokens(verified_tokens)
+        self._new_digest = self._memory.new_digest
+        self._find = self._memory.get
         self._headers = VerifiedHeaders()
         self._by_issuer = {issuer: trusted for trusted in self.pools for issuer in trusted.pool.issuers}
         self._wall = wall
@@ -142,6 +151,46 @@ class CognitoAccessTokenValidator:
             self._memory.put(digest, verified)
         return verified
 
+    def recall(self, token: str) -> ValidatedAccessToken | None:
+        """``token`` as :meth:`validate` gives it, if nothing has changed since its signature was verified.
+
+        What most requests pay, so that it is one function that calls as little as can be. It lets in
+        what :meth:`verify` and :meth:`check` would, and leaves the rest to them.
+
+        Returns:
+            ``None``: it is not known, or not as it was: :meth:`validate` tells.
+
+        Raises:
+            TokenValidationError: as :meth:`validate`.
+        """
+        digest = self._new_digest()
+        digest.update(token.encode("utf-8", "surrogatepass"))
+        del token  # as error trackers send what is in each frame
+        verified = self._find(digest.digest())
+        if verified is None:
+            return None
+        keys, now = verified.keys.state, self._wall()
+        allowed = self.allowed_client_ids
+        if not (
+            keys.value is verified.key_set
+            and now < keys.fresh_wall
+            and self._monotonic() < keys.fresh_monotonic
+            and verified.valid_from <= now < verified.valid_until
+            and verified.flaw is None
+            and (allowed is None or (allowed.__class__ is frozenset and verified.client_id in allowed))
+        ):
+            return None
+        verified.used = True
+        claims = verified.flat_claims
+        claims = verified.claims() if claims is None else claims.copy()
+        validated = new_token(ValidatedAccessToken)
+        set_client_id(validated, verified.client_id)
+        set_scopes(validated, verified.scopes)
+        set_claims(validated, claims)
+        if self.required_scopes or self.audience is not None or self.token_check is not None:
+            self._check_more(validated, verified)
+        return validated
+
     def remembered(self, token: str) -> VerifiedToken | None:
         """``token`` as it was verified before, if its key is still in the pool's key set.
 
@@ -154,7 +203,7 @@ class CognitoAccessTokenValidator:
         verified = self._memory.get(digest)
         if verified is None:
             return None
-        keys = verified.keys_now()
+        keys = verified.keys.get()
         if keys is not verified.key_set:
             if keys.get(verified.key.kid) is not verified.key:
                 return None
@@ -174,31 +223,38 @@ class CognitoAccessTokenValidator:
         if self.allowed_client_ids is not None and not self._is_allowed(verified.client_id):
             raise verified.refused(CLIENT_NOT_ALLOWED)
         token = token_from(verified.client_id, verified.scopes, verified.claims())
+        self._check_more(token, verified)
+        return token
+
+    def _check_more(self, token: ValidatedAccessToken, verified: VerifiedToken) -> None:
+        """The checks that few services ask for."""
         if self.audience is not None:
             self._check_audience(token, verified)
         if self.required_scopes and not has_scopes(token.scopes, self.required_scopes, self.scope_match):
             raise insufficient_scope(token.scopes, self.required_scopes, self.scope_match)
         if self.token_check is not None:
             self._run_token_check(self.token_check, token, verified)
-        return token
 
     def _verify_signature(self, unverified: UnverifiedToken) -> VerifiedToken:
         trusted = self._by_issuer.get(unverified.issuer)
         if trusted is None:
             raise refused(WRONG_ISSUER, unverified.kid)
-        key = self._key_for(unverified.kid, trusted)
+        key, key_set = self._key_for(unverified.kid, trusted)
         if not key.has_signed(unverified.signing_input, unverified.signature):
             raise refused(BAD_SIGNATURE, unverified.kid, trusted)
         self._headers.add(unverified)
-        return VerifiedToken(trusted, key, unverified, self.machine_tokens_only, self.leeway)
+        return VerifiedToken(trusted, key, key_set, unverified, self.machine_tokens_only, self.leeway)
 
-    def _key_for(self, kid: str, trusted: TrustedPool) -> VerificationKey:
-        """The key with this id, after at most one download for one that is not known."""
+    def _key_for(self, kid: str, trusted: TrustedPool) -> tuple[VerificationKey, KeySet]:
+        """The key with this id and its set, after at most one download for one that is not known."""
         started = self._monotonic()
         keys = trusted.keys.get()
-        key = keys.get(kid) or trusted.keys.renew(keys, since=started).get(kid)
+        key = keys.get(kid)
+        if key is None:
+            keys = trusted.keys.renew(keys, since=started)
+            key = keys.get(kid)
         if key is not None:
-            return key
+            return key, keys
         failure = trusted.keys.state.failure
         if failure is None:
             raise refused(UNKNOWN_KEY, kid, trusted)

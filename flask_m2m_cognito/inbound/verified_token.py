@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable
 from typing import Any
 
 from ..exceptions import Reason, TokenValidationError
@@ -42,19 +41,21 @@ class VerifiedToken:
     Attributes:
         trusted: the pool that it is from.
         key: the object that verified it: while it is in the key set, the signature need not be looked at.
-        key_set: the key set in which it was last seen.
+        keys: the pool's keys, kept fresh.
+        key_set: the key set in which ``key`` was last seen.
+        flat_claims: its claims, not to be changed, unless a list or an object is among them.
         valid_from, valid_until: when it may be used, the leeway taken in.
         flaw: the first check that its claims fail at any time and for anyone, if they do.
     """
 
     __slots__ = (
-        "_claims",
         "_payload",
         "client_id",
+        "flat_claims",
         "flaw",
         "key",
         "key_set",
-        "keys_now",
+        "keys",
         "scopes",
         "trusted",
         "used",
@@ -66,6 +67,7 @@ class VerifiedToken:
         self,
         trusted: TrustedPool,
         key: VerificationKey,
+        key_set: KeySet,
         unverified: UnverifiedToken,
         machines_only: bool,
         leeway: float,
@@ -74,8 +76,8 @@ class VerifiedToken:
         scope = claims.get("scope")
         self.trusted = trusted
         self.key = key
-        self.key_set: KeySet | None = None
-        self.keys_now: Callable[[], KeySet] = trusted.keys.get
+        self.key_set = key_set
+        self.keys = trusted.keys
         self.used = False
         # Flat claims are copied for each request; others are parsed anew, so that no request
         # can reach into another's.
@@ -83,7 +85,7 @@ class VerifiedToken:
         for value in claims.values():
             if type(value) is list or type(value) is dict:
                 is_flat = False
-        self._claims = claims if is_flat else None
+        self.flat_claims = claims if is_flat else None
         self._payload = None if is_flat else unverified.payload
         self.client_id: str = claims.get("client_id", "")
         self.scopes = _scopes_of(scope) if type(scope) is str else frozenset()
@@ -96,8 +98,8 @@ class VerifiedToken:
 
     def claims(self) -> dict[str, Any]:
         """Its claims, the caller's own."""
-        if self._claims is not None:
-            return self._claims.copy()
+        if self.flat_claims is not None:
+            return self.flat_claims.copy()
         parsed: dict[str, Any] = json.loads(self._payload or b"{}")
         return parsed
 

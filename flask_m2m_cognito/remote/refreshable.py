@@ -148,9 +148,10 @@ class Refreshable(Generic[T]):
         self._jitter = jitter
         self._start_thread = start_thread
         self._syncs: dict[int, _Sync] = {}
-        self._state: State[T] = State()  # replaced whole, under the lock; read without
+        #: What is held, and how the last fetch ended. Replaced whole, under the lock; read without.
+        self.state: State[T] = State()
         if last_resort is not None:
-            self._state = with_value(self._state, last_resort, self._now())
+            self.state = with_value(self.state, last_resort, self._now())
 
     def get(self) -> T:
         """The value, waiting only if none is usable.
@@ -158,7 +159,7 @@ class Refreshable(Generic[T]):
         Raises:
             what ``unavailable`` makes: none is usable, and none can be had now.
         """
-        state = self._state
+        state = self.state
         if self._wall() < state.fresh_wall and self._monotonic() < state.fresh_monotonic:
             return state.value  # type: ignore[return-value]
         return self._get_slowly()
@@ -173,7 +174,7 @@ class Refreshable(Generic[T]):
         if step is Step.WAIT or (step is Step.SERVE_AND_RENEW and not self._in_background):
             return None
         # Read before a fetch is begun, and not asked again: what is usable may end meanwhile.
-        state = self._state
+        state = self.state
         if step is Step.FAIL:
             raise self._unavailable_because(state.failure, self._now())
         self._follow(step)
@@ -204,33 +205,28 @@ class Refreshable(Generic[T]):
         """Have the next caller wait for a newer value than ``refused``, within the cooldown's bounds."""
         with self._sync().lock:
             if self._is_refused_value(refused) and self._may_replace():
-                self._state = replace(self._state, refused=True, fresh_wall=NEVER)
-
-    @property
-    def state(self) -> State[T]:
-        """What is held, and how the last fetch ended."""
-        return self._state
+                self.state = replace(self.state, refused=True, fresh_wall=NEVER)
 
     def phase(self) -> Phase:
         """How good what is held is now."""
-        return phase_of(self._state, self._now())
+        return phase_of(self.state, self._now())
 
     def renewable_in(self) -> float:
         """Seconds until :meth:`renew` may cause a fetch again."""
-        state, now = self._state, self._now()
+        state, now = self.state, self._now()
         rest = 0.0 if state.failure is None else state.failure.rest_until
         return max(0.0, max(rest, state.renewed_monotonic + self._cooldown) - now.monotonic)
 
     def vitals(self) -> dict[str, Any]:
         """How it does, as plain data from memory: see :func:`vitals_of`."""
-        return vitals_of(self._state, self._now())
+        return vitals_of(self.state, self._now())
 
     def _get_slowly(self) -> T:
         # Twice, because what was usable at the first look, or was waited for, may have ended since.
         for _ in range(2):
             step = self._step()
             self._follow(step)
-            state, now = self._state, self._now()
+            state, now = self.state, self._now()
             if phase_of(state, now) is not Phase.GONE:
                 return state.value  # type: ignore[return-value]
             if step is Step.FAIL or (step is Step.WAIT and state.failure is not None):
@@ -263,7 +259,7 @@ class Refreshable(Generic[T]):
         return self._step() in (Step.WAIT, Step.SERVE_AND_RENEW)
 
     def _step(self) -> Step:
-        state, now = self._state, self._now()
+        state, now = self.state, self._now()
         phase = phase_of(state, now)
         if phase is Phase.GONE and self._last_resort is not None:
             state = self._fall_back(self._last_resort, now)
@@ -280,12 +276,12 @@ class Refreshable(Generic[T]):
 
     def _fall_back(self, last_resort: Fetched[T], now: Moment) -> State[T]:
         with self._sync().lock:
-            if phase_of(self._state, now) is Phase.GONE:
-                self._state = with_value(self._state, last_resort, now)
-            return self._state
+            if phase_of(self.state, now) is Phase.GONE:
+                self.state = with_value(self.state, last_resort, now)
+            return self.state
 
     def _is_refused_value(self, refused: T, since: float = float("inf")) -> bool:
-        state = self._state
+        state = self.state
         return (
             state.fetched is not None
             and state.fetched_monotonic < since
@@ -293,7 +289,7 @@ class Refreshable(Generic[T]):
         )
 
     def _may_replace(self) -> bool:
-        state, now = self._state, self._now()
+        state, now = self.state, self._now()
         return (
             now.monotonic >= state.renewed_monotonic + self._cooldown
             and now.monotonic >= state.fetched_monotonic + self._min_age
@@ -316,16 +312,16 @@ class Refreshable(Generic[T]):
             if not may_lead():
                 return None, False
             now = self._now()
-            if renewal or self._state.refused:
-                self._state = replace(self._state, renewed_monotonic=now.monotonic)
+            if renewal or self.state.refused:
+                self.state = replace(self.state, renewed_monotonic=now.monotonic)
             sync.flight = _Flight(
-                Deadline(self._deadline, self._monotonic), now.monotonic, renewal or self._state.refused
+                Deadline(self._deadline, self._monotonic), now.monotonic, renewal or self.state.refused
             )
             return sync.flight, True
 
     def _fly(self, flight: _Flight, behind: bool = False) -> None:
         """Fetch, on a thread that can be left when it outlives the deadline."""
-        ask = Ask(flight.deadline, self._state.fetched, flight.refused)
+        ask = Ask(flight.deadline, self.state.fetched, flight.refused)
         fetch = self._around(self._fetch, behind and self._in_background)
         if not self._in_background:
             self._run(flight, fetch, ask)
@@ -375,31 +371,31 @@ class Refreshable(Generic[T]):
     def _take(
         self, flight: _Flight, fetched: Fetched[T], is_late: bool
     ) -> Refreshed[T] | RefreshFailed | None:
-        now, before = self._now(), self._state
+        now, before = self._now(), self.state
         if fetched.usable_until <= now.wall:
             error = ValueError("what was fetched has already ended")
             return None if is_late else self._note_failure(flight, error)
         if not self._is_newer(fetched, now, is_late):
             # A slow old answer never replaces a newer one.
             return None
-        self._state = with_value(before, fetched, now)
+        self.state = with_value(before, fetched, now)
         if fetched.failure is not None:
             return self._note_failure(flight, fetched.failure)
-        self._state = replace(self._state, failure=None)
+        self.state = replace(self.state, failure=None)
         return Refreshed(fetched, before.failure is not None, now.monotonic - flight.started)
 
     def _is_newer(self, fetched: Fetched[T], now: Moment, is_late: bool) -> bool:
-        held = self._state.fetched
-        if held is None or phase_of(self._state, now) is Phase.GONE:
+        held = self.state.fetched
+        if held is None or phase_of(self.state, now) is Phase.GONE:
             return True
         # The wall clock may have been set back since, so that the monotonic one tells; or forward, so
         # that another host's value looks too old: refused here, it would be asked for at each get.
-        if fetched_monotonic(fetched, now) >= self._state.fetched_monotonic:
+        if fetched_monotonic(fetched, now) >= self.state.fetched_monotonic:
             return not (is_late and fetched.failure)
         return not is_late and fetched.fetched_at > held.fetched_at
 
     def _note_failure(self, flight: _Flight, error: Exception) -> RefreshFailed:
-        now, before = self._now(), self._state
+        now, before = self._now(), self.state
         count = before.failure.count + 1 if before.failure else 1
         rest = _LASTING_REST if self._is_lasting(error) else rest_after(count, self._jitter())
         wish = getattr(error, "retry_after", None) or 0.0
@@ -410,8 +406,8 @@ class Refreshable(Generic[T]):
             rest_until_if_gone=now.monotonic + max(rest, min(wish, _LONGEST_WISH_IF_GONE)),
             failed_at=now.wall,
         )
-        self._state = replace(before, failure=failure)
-        has_value = phase_of(self._state, now) is not Phase.GONE
+        self.state = replace(before, failure=failure)
+        has_value = phase_of(self.state, now) is not Phase.GONE
         until = failure.rest_until if has_value else failure.rest_until_if_gone
         return RefreshFailed(
             error=error,

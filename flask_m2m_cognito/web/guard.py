@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from flask import Flask, Request, Response, after_this_request, current_app, g, request
+from flask.globals import app_ctx
 from werkzeug.local import LocalProxy
 
 from ..exceptions import ConfigurationError, KeysUnavailableError, Reason, TokenValidationError
@@ -66,56 +67,28 @@ class Guard:
         owner: HasPrincipalLoader | None = None,
     ) -> None:
         self._validator = validator
+        self.recall = validator.recall
         self._wording = wording
-        self._on_accepted = on_accepted
-        self._listeners = listeners
+        self.on_accepted = on_accepted
+        self.listeners = listeners
         self._on_rejected = on_rejected
-        self._owner = owner or _NoPrincipal()
-        self._environ_key = "HTTP_" + header_name.upper().replace("-", "_")
+        self.owner = owner or _NoPrincipal()
+        self.environ_key = "HTTP_" + header_name.upper().replace("-", "_")
 
-    def admit(self, demand: Demand) -> None:
-        """Put the request's token on ``flask.g``, if it is what ``demand`` wants.
-
-        Raises:
-            Problem: it is not, or there is none.
-        """
-        # The environ is in no variable here: error trackers send those of each frame.
-        request, context = _request(), _context_globals()
-        refusal = None
-        try:
-            token = self._validator.check(self._verified(request.environ))
-            if not (demand.is_plain and demand.scopes <= token.scopes):
-                _hold(token, demand, request.environ["REQUEST_METHOD"])
-        except (TokenValidationError, KeysUnavailableError) as error:
-            # An application context that is pushed around several requests keeps its g.
-            context.m2m_token = context.m2m_claims = context.m2m_principal = None
-            if demand.is_optional and error.reason == "missing_token":
-                return
-            refusal = self._refusal(error.with_traceback(None), request.environ)
-        if refusal is not None:
-            raise refusal from refusal.error
-        # Not attribute by attribute: Flask's g sets each in Python, at a tenth of the guard's cost.
-        context.__dict__.update(m2m_token=token, m2m_claims=token.claims)
-        if self._listeners:
-            self._on_accepted(token)
-        if self._owner.loader is not None:
-            context.m2m_principal = _principal(self._owner.loader, token, request)
+    def validated(self, request: Request) -> ValidatedAccessToken:
+        """The request's token, checked from the beginning."""
+        # In two, as a callable of the application may raise in the checks: then no frame has the token.
+        return self._validator.check(self._verified(request.environ))
 
     def _verified(self, environ: dict[str, Any]) -> VerifiedToken:
-        value = environ.get(self._environ_key)
-        if value is not None and value.startswith(_PREFIX) and len(value) <= MAX_HEADER:
-            # A token that is remembered was taken apart strictly when it was new.
-            known = self._validator.remembered(value[7:])
-            if known is not None:
-                return known
+        value = environ.get(self.environ_key)
         token = bearer_token([] if value is None else [value])
         if token is None:
             raise TokenValidationError("This request has no access token.", reason="missing_token")
         return self._validator.verify(token)
 
-    def _refusal(
-        self, error: TokenValidationError | KeysUnavailableError, environ: dict[str, Any]
-    ) -> Problem:
+    def refusal(self, error: TokenValidationError | KeysUnavailableError, environ: dict[str, Any]) -> Problem:
+        """The answer to a request whose token is not good, when it was told of."""
         problem = problem_from(error, self._wording)
         # Frameworks with a handler for every HTTPException make an answer of their own.
         after_this_request(functools.partial(_with_headers_of, problem))
@@ -182,39 +155,74 @@ def guarded(view: View, demand: Demand) -> View:
 
         @functools.wraps(view)
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
-            current_guard().admit(demand)
+            admit(demand)
             return await view(*args, **kwargs)
 
     else:
 
         @functools.wraps(view)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            current_guard().admit(demand)
+            admit(demand)
             return view(*args, **kwargs)
 
     setattr(wrapper, ATTRIBUTE, (demand, *demands_of(view)))
     return cast("View", wrapper)
 
 
-def current_guard() -> Guard:
-    """The guard of the application that handles this request.
+def admit(demand: Demand) -> None:
+    """Put the current request's token on ``flask.g``, if it is what ``demand`` wants.
+
+    All that a request pays is in here and in :meth:`CognitoAccessTokenValidator.recall`: inside a
+    request each call of a function costs a few times what it costs in a loop.
 
     Raises:
-        RuntimeError: it has none.
+        Problem: it is not, or there is none.
+        RuntimeError: the application has no guard.
     """
-    app: Flask = _application()
-    parts = app.extensions.get(EXTENSION)
+    # Each attribute read through a proxy resolves it anew, at 1.1 us against 0.13 for once.
+    context, request = _app_context(), _request()
+    parts = context.app.extensions.get(EXTENSION)
+    guard: Guard | None = None if parts is None else parts.guard
+    if guard is None:
+        raise _no_guard(context.app, parts)
+    known = refusal = value = None
+    try:
+        value = request.environ.get(guard.environ_key)
+        if value is not None and value.startswith(_PREFIX) and len(value) <= MAX_HEADER:
+            # A token that is remembered was taken apart strictly when it was new.
+            known = guard.recall(value[7:])
+        value = None
+        token = guard.validated(request) if known is None else known
+        if not (demand.is_plain and demand.scopes <= token.scopes):
+            _hold(token, demand, request.environ["REQUEST_METHOD"])
+    except (TokenValidationError, KeysUnavailableError) as error:
+        value = None  # as error trackers send what is in each frame
+        # An application context that is pushed around several requests keeps its g.
+        context.g.m2m_token = context.g.m2m_claims = context.g.m2m_principal = None
+        if demand.is_optional and error.reason == "missing_token":
+            return
+        refusal = guard.refusal(error.with_traceback(None), request.environ)
+    if refusal is not None:
+        raise refusal from refusal.error
+    # Not attribute by attribute, each of which Flask's g sets in Python.
+    held = context.g.__dict__
+    held["m2m_token"] = token
+    held["m2m_claims"] = token.claims
+    if guard.listeners:
+        guard.on_accepted(token)
+    if guard.owner.loader is not None:
+        context.g.m2m_principal = _principal(guard.owner.loader, token, request)
+
+
+def _no_guard(app: Flask, parts: object) -> RuntimeError:
     if parts is None:
-        raise RuntimeError(
+        return RuntimeError(
             f"A view of {app.name!r} is guarded, but CognitoM2M was not initialised with this application: "
             "call m2m.init_app(app)."
         )
-    guard: Guard | None = parts.guard
-    if guard is None:
-        raise RuntimeError(
-            f"A view of {app.name!r} is guarded, but no user pool is trusted: set COGNITO_M2M_USER_POOL_ID."
-        )
-    return guard
+    return RuntimeError(
+        f"A view of {app.name!r} is guarded, but no user pool is trusted: set COGNITO_M2M_USER_POOL_ID."
+    )
 
 
 def _current_token() -> Any:
@@ -227,10 +235,8 @@ current_token = cast("ValidatedAccessToken", LocalProxy(_current_token))
 """The access token of the current request; false where there is none."""
 
 
-# Each attribute read through a proxy resolves it anew, at 1.1 us against 0.13 for once.
 _request = cast("Any", request)._get_current_object
-_context_globals = cast("Any", g)._get_current_object
-_application = cast("Any", current_app)._get_current_object
+_app_context = cast("Any", app_ctx)._get_current_object
 
 
 def _with_headers_of(problem: Problem, response: Response) -> Response:
@@ -243,7 +249,7 @@ def _with_headers_of(problem: Problem, response: Response) -> Response:
 def _principal(loader: PrincipalLoader, token: ValidatedAccessToken, request: Request) -> Any:
     """What ``loader`` makes of the token, asked once a request although several guards may hold."""
     if _PRINCIPAL not in request.environ:
-        request.environ[_PRINCIPAL] = _application().ensure_sync(loader)(token)
+        request.environ[_PRINCIPAL] = current_app.ensure_sync(loader)(token)
     return request.environ[_PRINCIPAL]
 
 

@@ -9,7 +9,7 @@ from flask import Blueprint, Flask, current_app, request
 
 from ..exceptions import ConfigurationError
 from .demand import PUBLIC, ByMethod, Demand, demand_from
-from .guard import current_guard
+from .guard import admit
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -32,7 +32,7 @@ class Protection:
     def before_request(self) -> None:
         """Let the current request in, or raise the answer that refuses it."""
         if not self._is_exempt():
-            current_guard().admit(self.demand)
+            admit(self.demand)
 
     def exempts(self, endpoint: str, view: Callable[..., Any] | None) -> bool:
         """Whether everybody reaches this endpoint."""

@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from flask_m2m_cognito.inbound.key_set import VerificationKey
+from flask_m2m_cognito.inbound.key_set import KeySet, VerificationKey
 from flask_m2m_cognito.inbound.key_source import TrustedPool, trusted_pool_from
 from flask_m2m_cognito.inbound.unverified_token import UnverifiedToken
 from flask_m2m_cognito.inbound.user_pool import user_pool_from
@@ -114,7 +114,7 @@ def _entry(trusted: TrustedPool, key: VerificationKey, number: int) -> VerifiedT
         "jti": f"{number:036d}",
     }  # fmt: skip
     unverified = UnverifiedToken("kid", "https://issuer.example", claims, b"", b"", b"", b"")
-    return VerifiedToken(trusted, key, unverified, machines_only=True, leeway=0)
+    return VerifiedToken(trusted, key, KeySet({}), unverified, machines_only=True, leeway=0)
 
 
 def _resident() -> int:
