@@ -26,12 +26,21 @@ def parse_object(text: bytes, most_values: int = MOST_VALUES) -> dict[str, Any]:
     if text.count(b",") + text.count(b"[") + text.count(b"{") > most_values:
         raise ValueError("says too much")
     try:
-        value = _DECODER.decode(text.decode("utf-8"))
+        value = _value_in(text.decode("utf-8"))
     except RecursionError:
         raise ValueError("nests too deep") from None
     if not isinstance(value, dict):
         raise ValueError("is not an object")
     return value
+
+
+def _value_in(text: str) -> Any:
+    # Without the decoder's search for white space around, which is a fifth of its time.
+    if text[:1] == "{" and text[-1:] == "}":
+        value, end = _DECODER.raw_decode(text)
+        if end == len(text):
+            return value
+    return _DECODER.decode(text)
 
 
 def decode_base64url(text: bytes) -> bytes:

@@ -145,10 +145,11 @@ class CognitoAccessTokenValidator:
         if not isinstance(token, str):
             token = token.decode("ascii", "replace") if isinstance(token, bytes) else ""
         digest = self._memory.digest(token)
-        verified = self._remembered(digest)
-        if verified is None:
-            verified = self._verify_signature(take_apart(token, self._headers))
-            self._memory.put(digest, verified)
+        known = self._find(digest)
+        if known is not None and self._is_still_verified(known):
+            return known
+        verified = self._verify_signature(take_apart(token, self._headers))
+        self._memory.put(digest, verified)
         return verified
 
     def recall(self, token: str) -> ValidatedAccessToken | None:
@@ -197,19 +198,17 @@ class CognitoAccessTokenValidator:
         Raises:
             KeysUnavailableError: no key set is usable any more.
         """
-        return self._remembered(self._memory.digest(token))
+        known = self._find(self._memory.digest(token))
+        return known if known is not None and self._is_still_verified(known) else None
 
-    def _remembered(self, digest: bytes) -> VerifiedToken | None:
-        verified = self._memory.get(digest)
-        if verified is None:
-            return None
-        keys = verified.keys.get()
-        if keys is not verified.key_set:
-            if keys.get(verified.key.kid) is not verified.key:
-                return None
-            verified.key_set = keys
-        verified.used = True
-        return verified
+    def _is_still_verified(self, known: VerifiedToken) -> bool:
+        keys = known.keys.get()
+        if keys is not known.key_set:
+            if keys.get(known.key.kid) is not known.key:
+                return False
+            known.key_set = keys
+        known.used = True
+        return True
 
     def check(self, verified: VerifiedToken) -> ValidatedAccessToken:
         """The claims of a verified token, if they are what is wanted, now.

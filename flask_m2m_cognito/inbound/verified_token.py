@@ -80,18 +80,16 @@ class VerifiedToken:
         self.keys = trusted.keys
         self.used = False
         # Flat claims are copied for each request; others are parsed anew, so that no request
-        # can reach into another's.
-        is_flat = True
-        for value in claims.values():
-            if type(value) is list or type(value) is dict:
-                is_flat = False
+        # can reach into another's. A bracket in a text makes them others too.
+        payload = unverified.payload
+        is_flat = payload.rfind(b"{") <= 0 and b"[" not in payload
         self.flat_claims = claims if is_flat else None
-        self._payload = None if is_flat else unverified.payload
+        self._payload = None if is_flat else payload
         self.client_id: str = claims.get("client_id", "")
         self.scopes = _scopes_of(scope) if type(scope) is str else frozenset()
         self.flaw = _flaw_in(claims, machines_only)
         self.valid_from = self.valid_until = -math.inf
-        if self.flaw not in _FLAWS_BEFORE_TIMES:
+        if self.flaw is None or self.flaw not in _FLAWS_BEFORE_TIMES:
             self.valid_until = claims["exp"] + leeway
             if "nbf" in claims:
                 self.valid_from = claims["nbf"] - leeway

@@ -55,7 +55,7 @@ class VerifiedTokens(Generic[E]):
         """Remember ``entry``, forgetting an older one that nobody used since room was last needed."""
         if self._size <= 0:
             return
-        with self._lock:
+        with self._lock.of_this_process():
             while len(self._entries) >= self._size and digest not in self._entries:
                 oldest, candidate = self._entries.popitem(last=False)
                 if candidate.used:

@@ -19,12 +19,13 @@ class ProcessLock:
         self._locks: dict[int, threading.Lock] = {}
 
     def __enter__(self) -> None:
-        self._of_this_process().acquire()
+        self.of_this_process().acquire()
 
     def __exit__(self, *error: object) -> None:
-        self._of_this_process().release()
+        self.of_this_process().release()
 
-    def _of_this_process(self) -> threading.Lock:
+    def of_this_process(self) -> threading.Lock:
+        """The lock itself, for where a call more is too much."""
         pid = os.getpid()
         # setdefault is atomic.
         return self._locks.get(pid) or self._locks.setdefault(pid, threading.Lock())
