@@ -169,7 +169,7 @@ class CognitoM2M:
             except RuntimeError:
                 parts = None
             if parts is not None and parts.owner is self and parts.sources.default is not None:
-                return parts.sources.default()
+                return parts.sources.default.token()
         return self._here().sources.source(scopes, client).token()
 
     async def token_async(self, scopes: Scopes = None, *, client: ClientName = None) -> str:

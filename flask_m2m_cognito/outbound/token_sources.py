@@ -58,8 +58,8 @@ class TokenSources:
         self._most = most
         self._sources: OrderedDict[tuple[ClientName, frozenset[str]], TokenSource] = OrderedDict()
         self._as_asked: dict[tuple[ClientName, Scopes], TokenSource] = {}
-        #: The default client's token for its own scopes, once it was asked for.
-        self.default: Callable[[], str] | None = None
+        #: The default client's source for its own scopes, once it was asked for.
+        self.default: TokenSource | None = None
         self._lock = ProcessLock()  # for writing
 
     def source(self, scopes: Scopes = None, client: ClientName = None) -> TokenSource:
@@ -116,5 +116,5 @@ class TokenSources:
             if len(self._as_asked) < 4 * self._most:
                 self._as_asked[(client, asked)] = source
             if client is None and asked is None:
-                self.default = source.token
+                self.default = source
         return source

@@ -41,6 +41,7 @@ from .freshness import (
     with_value,
 )
 from .transport import Deadline
+from .turnstile import Turnstile
 
 __all__ = [
     "Ask",
@@ -82,7 +83,7 @@ class _Flight:
         self.deadline = deadline
         self.started = started
         self.refused = refused
-        self.done = threading.Event()
+        self.done = Turnstile()
 
 
 class _Sync:
@@ -222,6 +223,9 @@ class Refreshable(Generic[T]):
         return vitals_of(self.state, self._now())
 
     def _get_slowly(self) -> T:
+        flight = self._sync().flight
+        if flight is not None and self.state.fetched is None:
+            return self._of_first(flight)
         # Twice, because what was usable at the first look, or was waited for, may have ended since.
         for _ in range(2):
             step = self._step()
@@ -232,6 +236,14 @@ class Refreshable(Generic[T]):
             if step is Step.FAIL or (step is Step.WAIT and state.failure is not None):
                 break
         raise self._unavailable_because(state.failure, now)
+
+    def _of_first(self, flight: _Flight) -> T:
+        """What the first fetch gives. In a crowd it has its turn the sooner, the sooner others wait."""
+        self._wait_for(flight)
+        state, now = self.state, self._now()
+        if phase_of(state, now) is Phase.GONE:
+            raise self._unavailable_because(state.failure, now)
+        return state.value  # type: ignore[return-value]
 
     def _follow(self, step: Step) -> None:
         if step not in (Step.WAIT, Step.SERVE_AND_RENEW):
@@ -335,7 +347,7 @@ class Refreshable(Generic[T]):
             self._wait_for(flight)
 
     def _wait_for(self, flight: _Flight) -> None:
-        if not flight.done.wait(flight.deadline.left()):
+        if not flight.done.passed(flight.deadline.left()):
             self._give_up(flight)
 
     def _run(self, flight: _Flight, fetch: Fetch[T], ask: Ask[T]) -> None:
@@ -366,7 +378,7 @@ class Refreshable(Generic[T]):
             if event is not None:
                 self._observer(event)
         finally:
-            flight.done.set()
+            flight.done.open()
 
     def _take(
         self, flight: _Flight, fetched: Fetched[T], is_late: bool
