@@ -25,9 +25,10 @@ class Events:
         self._app = app
         self._rejections = RejectionLog(monotonic)
 
-    def token_accepted(self, token: ValidatedAccessToken) -> None:
+    def token_accepted(self, token: ValidatedAccessToken, is_remembered: bool) -> None:
         """A guard let a request in."""
-        signals.send(signals.token_accepted, self._app, token=token)
+        check = "memory" if is_remembered else "signature"
+        signals.send(signals.token_accepted, self._app, token=token, check=check)
 
     def token_rejected(self, rejection: Rejection) -> None:
         """A guard refused a request."""

@@ -5,8 +5,10 @@ Nothing here is imported unless you import it, and an application that is not in
 ==================================  ==========  ======================================================
 metric                              kind        attributes
 ==================================  ==========  ======================================================
-``cognito_m2m.requests``            counter     ``cognito_m2m.outcome``; if it was refused ``error.type``
-                                                (the reason) and ``http.response.status_code``
+``cognito_m2m.requests``            counter     ``cognito_m2m.outcome``; if it was let in
+                                                ``cognito_m2m.check`` (``memory``, ``signature``); if it was
+                                                refused ``error.type`` (the reason) and
+                                                ``http.response.status_code``
 ``cognito_m2m.refresh.duration``    histogram   ``cognito_m2m.value`` (``keys``, ``token``), and of which
                                     (s)         pool or client; ``cognito_m2m.source`` or ``error.type``
 ``cognito_m2m.token_requests``      observed    ``cognito_m2m.client``; Cognito bills each of them
@@ -120,8 +122,8 @@ class _Instrumentation:
         ):
             signal.connect(receiver, sender=app)
 
-    def _on_accepted(self, sender: object, token: ValidatedAccessToken) -> None:
-        self._requests.add(1, _ACCEPTED)
+    def _on_accepted(self, sender: object, token: ValidatedAccessToken, check: str) -> None:
+        self._requests.add(1, {"cognito_m2m.outcome": "accepted", "cognito_m2m.check": check})
 
     def _on_rejected(self, sender: object, reason: str, status: int, **more: Any) -> None:
         self._requests.add(
@@ -224,7 +226,6 @@ class _Health:
         return health
 
 
-_ACCEPTED = {"cognito_m2m.outcome": "accepted"}
 _PORTS = {"http": 80, "https": 443}
 
 

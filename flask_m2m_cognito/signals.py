@@ -6,7 +6,7 @@ that raises is logged and harms nobody.
 =======================  ============================================================================
 signal                   arguments
 =======================  ============================================================================
-``token_accepted``       ``token``: a :class:`ValidatedAccessToken`
+``token_accepted``       ``token``: a :class:`ValidatedAccessToken`; ``check`` (``"memory"``, ``"signature"``)
 ``token_rejected``       ``reason``, ``status``, ``kid``, ``path``
 ``keys_refreshed``       ``pool_id``, ``source`` (``"network"``, ``"store"``), ``seconds``, ``recovered``
 ``keys_failed``          ``pool_id``, ``error``, ``count`` in a row, ``retry_in``, ``seconds``, ``has_value``

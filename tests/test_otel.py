@@ -15,7 +15,7 @@ from flask import Flask
 
 from flask_m2m_cognito import CognitoM2M, TokenUnavailableError
 from flask_m2m_cognito.otel import instrument
-from flask_m2m_cognito.testing import LocalUserPool
+from flask_m2m_cognito.testing import LocalUserPool, MovedClock
 from tests.telemetry import Telemetry, ask, instrumented
 
 
@@ -55,12 +55,29 @@ class TestRequests:
             for of, value in counts
             if of["cognito_m2m.outcome"] == "rejected"
         }
-        assert ({"cognito_m2m.outcome": "accepted"}, 2) in counts
+        accepted = {
+            of["cognito_m2m.check"]: value for of, value in counts if of["cognito_m2m.outcome"] == "accepted"
+        }
+        assert accepted == {"signature": 1, "memory": 1}
         assert refused == {
             ("missing_token", 401): 2,
             ("insufficient_scope", 403): 1,
             ("malformed", 401): 1,
             ("expired", 401): 1,
+        }
+
+    def test_a_token_that_is_known_is_from_memory_also_when_the_keys_are_being_renewed(
+        self, pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry
+    ) -> None:
+        with MovedClock() as clock:
+            app, token = instrumented(pool, m2m, telemetry), pool.token("items/read", expires_in=86400)
+            assert ask(app, token) == 200
+            pool.fail("jwks", status=500)
+            clock.move(2 * 3600)
+            assert ask(app, token) == 200
+        assert {of["cognito_m2m.check"]: value for of, value in telemetry.counts("cognito_m2m.requests")} == {
+            "signature": 1,
+            "memory": 1,
         }
 
     def test_another_application_is_not_counted(

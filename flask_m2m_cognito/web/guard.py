@@ -51,7 +51,8 @@ class Guard:
         validator: checks tokens.
         wording: the application's part of answers.
         header_name: the header that holds the token.
-        on_accepted, on_rejected: are told of each request; the first only while there are ``listeners``.
+        on_accepted, on_rejected: are told of each request; the first only while there are ``listeners``,
+            and whether the token's signature had been verified before.
         owner: has the loader that turns a token into the application's own object, or ``None``.
     """
 
@@ -61,7 +62,7 @@ class Guard:
         wording: Wording,
         header_name: str = "Authorization",
         *,
-        on_accepted: Callable[[ValidatedAccessToken], None] = lambda token: None,
+        on_accepted: Callable[[ValidatedAccessToken, bool], None] = lambda token, is_remembered: None,
         listeners: Collection[Any] = (),
         on_rejected: Callable[[Rejection], None] = lambda rejection: None,
         owner: HasPrincipalLoader | None = None,
@@ -75,10 +76,12 @@ class Guard:
         self.owner = owner or _NoPrincipal()
         self.environ_key = "HTTP_" + header_name.upper().replace("-", "_")
 
-    def validated(self, request: Request) -> ValidatedAccessToken:
-        """The request's token, checked from the beginning."""
+    def validated(self, request: Request) -> tuple[ValidatedAccessToken, bool]:
+        """The request's token, checked from the beginning, and whether its signature was known to be good."""
         # In two, as a callable of the application may raise in the checks: then no frame has the token.
-        return self._validator.check(self._verified(request.environ))
+        verified = self._verified(request.environ)
+        is_remembered = verified.used
+        return self._validator.check(verified), is_remembered
 
     def _verified(self, environ: dict[str, Any]) -> VerifiedToken:
         value = environ.get(self.environ_key)
@@ -192,7 +195,7 @@ def admit(demand: Demand) -> None:
             # A token that is remembered was taken apart strictly when it was new.
             known = guard.recall(value[7:])
         value = None
-        token = guard.validated(request) if known is None else known
+        token, is_remembered = guard.validated(request) if known is None else (known, True)
         if not (demand.is_plain and demand.scopes <= token.scopes):
             _hold(token, demand, request.environ["REQUEST_METHOD"])
     except (TokenValidationError, KeysUnavailableError) as error:
@@ -209,7 +212,7 @@ def admit(demand: Demand) -> None:
     held["m2m_token"] = token
     held["m2m_claims"] = token.claims
     if guard.listeners:
-        guard.on_accepted(token)
+        guard.on_accepted(token, is_remembered)
     if guard.owner.loader is not None:
         context.g.m2m_principal = _principal(guard.owner.loader, token, request)
 
