@@ -23,20 +23,35 @@ class Protection:
     Attributes:
         demand: what its token must be.
         public: endpoints that everybody reaches, beside the views that are marked ``public``.
+        blueprint: whose they are, if they are not an application's.
     """
 
-    def __init__(self, demand: Demand, public: frozenset[str]) -> None:
+    def __init__(self, demand: Demand, public: frozenset[str], blueprint: Blueprint | None = None) -> None:
         self.demand = demand
         self.public = public
+        self.blueprint = blueprint
 
     def before_request(self) -> None:
         """Let the current request in, or raise the answer that refuses it."""
         if not self._is_exempt():
             admit(self.demand)
 
-    def exempts(self, endpoint: str, view: Callable[..., Any] | None) -> bool:
-        """Whether everybody reaches this endpoint."""
-        return endpoint in self.public or getattr(view, PUBLIC, False) is True
+    def exempts(self, endpoint: str, app: Flask) -> bool:
+        """Whether everybody reaches this endpoint of ``app``."""
+        if getattr(app.view_functions.get(endpoint), PUBLIC, False) is True:
+            return True
+        return bool(self.public) and (endpoint in self.public or self._is_local_name(endpoint, app))
+
+    def _is_local_name(self, endpoint: str, app: Flask) -> bool:
+        """Whether it is public by its name in the blueprint, which may be nested or renamed."""
+        if self.blueprint is None:
+            return False
+        names = endpoint.split(".")
+        return any(
+            app.blueprints.get(".".join(names[:length])) is self.blueprint
+            and ".".join(names[length:]) in self.public
+            for length in range(1, len(names))
+        )
 
     def _is_exempt(self) -> bool:
         rule, endpoint = request.url_rule, request.endpoint
@@ -46,7 +61,7 @@ class Protection:
         if request.method == "OPTIONS" and getattr(rule, "provide_automatic_options", False):
             # Flask answers it without the view; browsers ask without a token (CORS preflight).
             return True
-        return self.exempts(endpoint, current_app.view_functions.get(endpoint))
+        return self.exempts(endpoint, current_app)
 
 
 def protect(
@@ -74,7 +89,9 @@ def protect(
     if not isinstance(scaffold, (Flask, Blueprint)):
         raise ConfigurationError(f"protect guards a Flask application or a Blueprint, not {scaffold!r}.")
     protection = Protection(
-        demand_from(scopes, match, clients, by_method), _public_endpoints(scaffold, public)
+        demand_from(scopes, match, clients, by_method),
+        _public_endpoints(scaffold, public),
+        scaffold if isinstance(scaffold, Blueprint) else None,
     )
     scaffold.before_request(protection.before_request)
     if not hasattr(scaffold, PROTECTIONS):

@@ -65,7 +65,7 @@ def _routes_of(app: Flask, rule: Rule) -> Iterator[RouteDemand]:
         is_automatic = method == "OPTIONS" and bool(getattr(rule, "provide_automatic_options", False))
         demands: tuple[Demand, ...] = ()
         if not is_automatic:
-            outer = (each.demand for each in protections if not each.exempts(rule.endpoint, view))
+            outer = (each.demand for each in protections if not each.exempts(rule.endpoint, app))
             demands = (*outer, *_own_demands(view, method))
         yield RouteDemand(rule.rule, rule.endpoint, method, demands, is_automatic)
 

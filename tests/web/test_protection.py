@@ -12,6 +12,7 @@ from flask.views import MethodView
 
 from flask_m2m_cognito import CognitoM2M, ConfigurationError, ValidatedAccessToken, current_token
 from flask_m2m_cognito.testing import LocalUserPool
+from flask_m2m_cognito.web.route_demands import route_demands
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +163,23 @@ def test_methods_that_are_not_in_the_map_are_refused_for_the_whole_blueprint(
     assert [answer.status_code for answer in answers] == [200, 200, 403]
     assert answers[2].json is not None
     assert answers[2].json["reason"] == "method_not_allowed"
+
+
+def test_public_endpoints_of_a_blueprint_are_so_wherever_it_is_registered(
+    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
+) -> None:
+    parent, child = Blueprint("parent", __name__), Blueprint("child", __name__, url_prefix="/c")
+    m2m.protect(child, "child/use", public=["open"])
+    add_view(child, "/open")
+    add_view(child, "/closed")
+    parent.register_blueprint(child)
+    app.register_blueprint(parent, url_prefix="/p")
+    app.register_blueprint(child, name="renamed", url_prefix="/r")
+    client = app.test_client()
+    assert [client.get(f"{path}/open").status_code for path in ("/p/c", "/r")] == [200, 200]
+    assert [client.get(f"{path}/closed").status_code for path in ("/p/c", "/r")] == [401, 401]
+    left_open = {route.rule for route in route_demands(app) if route.is_open and route.method == "GET"}
+    assert left_open == {"/p/c/open", "/r/open", "/static/<path:filename>"}
 
 
 @pytest.mark.parametrize(
