@@ -6,10 +6,11 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from flask import Flask, Response, current_app, jsonify
 
+from ..exceptions import ConfigurationError
 from .demand import Demand
 from .protection import public
 from .route_demands import RouteDemand, demanded_scopes, route_demands
@@ -74,7 +75,9 @@ def serve_metadata(
         response.headers["Cache-Control"] = "public, max-age=3600"
         return response
 
-    app.add_url_rule(metadata_path(resource), endpoint="cognito_m2m_metadata", view_func=document)
+    # A server hands on the path without percent signs.
+    path = unquote(metadata_path(resource))
+    app.add_url_rule(path, endpoint="cognito_m2m_metadata", view_func=document)
 
 
 def with_security(
@@ -87,7 +90,11 @@ def with_security(
         app: the application that it describes.
         token_url: of the token endpoint, if it is known: else the scheme is plain ``http`` ``bearer``.
         of_every_token: what the settings demand, on top of the operation's own.
+
+    Raises:
+        ConfigurationError: it is none.
     """
+    _check_version(document)
     described: dict[str, Any] = _copy_of(document)
     needed: set[str] = set()
     for route in route_demands(app):
@@ -96,9 +103,26 @@ def with_security(
             alternatives = _alternatives_of(route, of_every_token)
             operation["security"] = _requirements(route, alternatives if token_url else {frozenset()})
             needed = needed.union(*alternatives)
-    schemes = described.setdefault("components", {}).setdefault("securitySchemes", {})
-    schemes[SCHEME] = _scheme(token_url, needed)
+    components = _member(described, "components")
+    _member(components, "securitySchemes")[SCHEME] = _scheme(token_url, needed)
     return described
+
+
+def _check_version(document: object) -> None:
+    if isinstance(document, Mapping) and "swagger" not in document:
+        return
+    given = type(document).__name__
+    if isinstance(document, Mapping):
+        given = f"Swagger {document['swagger']}, where security has another form"
+    raise ConfigurationError(f"openapi() takes an OpenAPI 3 document as a dictionary, not {given}.")
+
+
+def _member(of: dict[str, Any], name: str) -> dict[str, Any]:
+    """A dictionary in a dictionary, made if it is not there: YAML reads one without members as ``None``."""
+    if of.get(name) is None:
+        of[name] = {}
+    member: dict[str, Any] = of[name]
+    return member
 
 
 def _copy_of(value: Any) -> Any:
@@ -111,8 +135,10 @@ def _copy_of(value: Any) -> Any:
 
 def _operation(document: Mapping[str, Any], route: RouteDemand) -> dict[str, Any] | None:
     path = _CONVERTER.sub(r"{\1}", route.rule)
-    operation = document.get("paths", {}).get(path, {}).get(route.method.lower())
-    return operation if isinstance(operation, dict) else None
+    found: Any = document
+    for name in ("paths", path, route.method.lower()):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else None
 
 
 def _requirements(route: RouteDemand, alternatives: Iterable[frozenset[str]]) -> list[dict[str, list[str]]]:

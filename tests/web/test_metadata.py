@@ -51,7 +51,10 @@ class TestAddress:
     def test_well_known_part_stands_between_host_and_path(self, resource: str, url: str) -> None:
         assert metadata_url(resource) == url
 
-    @pytest.mark.parametrize("resource", [f"{RESOURCE}/v1/stock", f"{RESOURCE}/stock/", f"{RESOURCE}/?b=c"])
+    @pytest.mark.parametrize(
+        "resource",
+        [f"{RESOURCE}/v1/stock", f"{RESOURCE}/stock/", f"{RESOURCE}/?b=c", f"{RESOURCE}/caf%C3%A9/a%20b"],
+    )
     def test_document_is_served_at_the_address_that_challenges_name(
         self, make_app: MakeApp, resource: str
     ) -> None:

@@ -13,7 +13,7 @@ from flask import Blueprint, Flask
 from flask.views import MethodView
 from openapi_spec_validator import validate
 
-from flask_m2m_cognito import CognitoM2M
+from flask_m2m_cognito import CognitoM2M, ConfigurationError
 from flask_m2m_cognito.testing import LocalUserPool
 
 # What these frameworks import warns of what the framework will have to change.
@@ -339,6 +339,27 @@ def test_made_twice_it_is_the_same(m2m: CognitoM2M, settings: dict[str, Any]) ->
 def test_application_of_another_is_refused(m2m: CognitoM2M) -> None:
     with pytest.raises(RuntimeError):
         m2m.openapi({"paths": {}}, Flask("other"))
+
+
+@pytest.mark.parametrize(
+    "document",
+    [{"swagger": "2.0", "paths": {"/a": {"get": OK}}}, [], None],
+    ids=["Swagger 2", "a list", "nothing"],
+)
+def test_what_is_no_openapi_3_document_is_refused(
+    m2m: CognitoM2M, settings: dict[str, Any], document: Any
+) -> None:
+    app = started(Flask("shop"), m2m, settings)
+    with pytest.raises(ConfigurationError, match="OpenAPI 3"):
+        m2m.openapi(document, app)
+
+
+def test_empty_parts_of_a_document_are_none(m2m: CognitoM2M, settings: dict[str, Any]) -> None:
+    app = started(Flask("shop"), m2m, settings)
+    app.get("/a")(m2m.require_scopes("a/read")(view))
+    document = m2m.openapi({"openapi": "3.1.0", "paths": {"/a": None}, "components": None}, app)
+    assert list(document["components"]["securitySchemes"]) == [SCHEME]
+    assert m2m.openapi({"openapi": "3.1.0", "paths": None}, app)["paths"] is None
 
 
 def test_spec_processor_of_apiflask_may_make_it(m2m: CognitoM2M, settings: dict[str, Any]) -> None:
