@@ -42,7 +42,7 @@ from .web.cache_backend import (
 from .web.demand import Demand
 from .web.guard import Guard, HasPrincipalLoader
 from .web.metadata import metadata_url, serve_metadata
-from .web.problems import TokenUnavailableProblem, Wording
+from .web.problems import Wording, token_unavailable
 
 if TYPE_CHECKING:
     import requests
@@ -311,7 +311,7 @@ class _Assembly:
                 refresh_deadline=mine.refresh_deadline,
                 scopes_missing=mine.scopes_missing,
             ),
-            unavailable=functools.partial(TokenUnavailableProblem, wording=self._wording),
+            unavailable=functools.partial(token_unavailable, wording=self._wording),
             store=self._store,
             in_background=self._settings.renew == "background",
             observer=self._events.of_token(name, mine.client_id, text),

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from flask import Response, after_this_request, has_request_context
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, ServiceUnavailable, Unauthorized
 from werkzeug.http import quote_header_value
 
@@ -122,6 +123,13 @@ class Problem(HTTPException):
             headers.append(("Retry-After", str(whole_seconds(self.retry_after))))
         return headers
 
+    def complete(self, response: Response) -> Response:
+        """Put them on the answer to this, which a framework's handler may have made without."""
+        if response.status_code == self.code:
+            for name, value in self.answer_headers():
+                response.headers.setdefault(name, value)
+        return response
+
 
 class BadRequestProblem(Problem, BadRequest):
     """400."""
@@ -168,6 +176,14 @@ class TokenUnavailableProblem(TokenUnavailableError, UnavailableProblem):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.args[0]!r})"
+
+
+def token_unavailable(message: str, *, wording: Wording, **said: Any) -> TokenUnavailableProblem:
+    """What is raised where there is no token; in a request its headers are on whatever answer is made."""
+    problem = TokenUnavailableProblem(message, wording=wording, **said)
+    if has_request_context():
+        after_this_request(problem.complete)
+    return problem
 
 
 def problem_from(error: TokenValidationError | KeysUnavailableError, wording: Wording) -> Problem:

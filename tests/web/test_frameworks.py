@@ -145,3 +145,12 @@ def test_an_outage_is_503_with_retry_after(app: Flask, pool: LocalUserPool) -> N
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) >= 1
     assert "WWW-Authenticate" not in answer.headers
+
+
+def test_a_token_that_is_not_to_be_had_is_503_with_retry_after(app: Flask, pool: LocalUserPool) -> None:
+    app.add_url_rule("/calls", "calls", lambda: {"token": app.extensions["cognito_m2m"].token("stock/read")})
+    with pool.fail("token", status=500):
+        answer = app.test_client().get("/calls")
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert answer.headers["Cache-Control"] == "no-store"
