@@ -43,7 +43,7 @@ def serve(app: Flask | None, *, as_json: bool, port: int, path: str | None) -> i
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     with pool:
-        _announce(pool, as_json)
+        _announce(pool, _token_url(app, pool), as_json)
         while not stopped.wait(1.0):
             # Windows wakes nobody who waits for ever.
             pass
@@ -74,9 +74,26 @@ def _clients_of(clients: Iterable[ClientSettings]) -> list[LocalClient]:
 
 
 def _secrets_of(client: ClientSettings) -> tuple[str, ...]:
-    secret = client.client_secret
-    given = secret() if callable(secret) else secret
-    return (given,) if isinstance(given, str) else tuple(given)
+    """Its secrets. Why they can't be read is not quoted: who knows what stands in there."""
+    secret, problem = client.client_secret, "it is no text"
+    try:
+        given = secret() if callable(secret) else secret
+        secrets = (given,) if isinstance(given, str) else tuple(given)
+        if secrets and all(isinstance(each, str) and each for each in secrets):
+            return secrets
+    except Exception as error:
+        problem = type(error).__name__
+    raise click.ClickException(
+        f"The secret of client {client.client_id!r} can't be read from the application's settings "
+        f"({problem}). Give the pool's clients in a file, with --config."
+    )
+
+
+def _token_url(app: Flask | None, pool: LocalUserPool) -> str:
+    """Where the application's client asks: at the token endpoint, or at the user pools API."""
+    parts = None if app is None else app.extensions.get(EXTENSION)
+    clients = () if parts is None else tuple(parts.settings.clients.values())
+    return pool.api_url if clients and clients[0].client_token_api else pool.token_url
 
 
 def _from_file(path: str, port: int) -> LocalUserPool:
@@ -140,12 +157,12 @@ def _parse_toml(text: str) -> Any:
     raise click.ClickException("TOML is read by Python 3.11 and later: give the same as a .json file.")
 
 
-def _announce(pool: LocalUserPool, as_json: bool) -> None:
+def _announce(pool: LocalUserPool, token_url: str, as_json: bool) -> None:
     """Where it is, and what an application must be told. No secret: the settings and the file have those."""
     settings = {
         "COGNITO_M2M_USER_POOL_ID": pool.pool_id,
         "COGNITO_M2M_ISSUER": pool.issuer,
-        "COGNITO_M2M_TOKEN_URL": pool.token_url,
+        "COGNITO_M2M_TOKEN_URL": token_url,
     }
     clients = [client.client_id for client in pool.clients]
     if as_json:

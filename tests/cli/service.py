@@ -65,6 +65,20 @@ def create_checking_app() -> Flask:
     return configured("checking", COGNITO_M2M_TOKEN_CHECK=lambda token: token.claims.get("version") != 2)
 
 
+def create_app_without_its_secret() -> Flask:
+    """One whose secret is in a place that this machine can't reach."""
+
+    def secret() -> str:
+        raise RuntimeError("no credentials for top-secret")
+
+    return configured("elsewhere", COGNITO_M2M_CLIENT_SECRET=secret)
+
+
+def create_app_with_a_number_as_secret() -> Flask:
+    """One whose callable gives no text."""
+    return configured("numbered", COGNITO_M2M_CLIENT_SECRET=lambda: 7)
+
+
 def create_own_cache_app() -> Flask:
     """One that made its cache itself, with Flask-Caching's default serializer."""
     from flask_caching import Cache

@@ -116,6 +116,25 @@ def test_clients_of_the_application(flask: Flask, pool: LocalUserPool, port: int
     assert said["clients"] == ["shop-client", "billing"]
 
 
+def test_application_that_asks_get_client_token_is_told_its_address(flask: Flask, port: int) -> None:
+    options = ("local-pool", "--json", "--port", str(port))
+    with flask.running(*options, app="service:create_app", CLIENT_TOKEN_API=True, TOKEN_URL=None) as process:
+        settings = announced(process)["settings"]
+        said = {key.removeprefix("COGNITO_M2M_"): value for key, value in settings.items()}
+        token = flask("token", "--json", may_say_token=True, CLIENT_TOKEN_API=True, JWKS_URL=None, **said)
+    assert said["TOKEN_URL"] == f"http://127.0.0.1:{port}/"
+    assert token.status == 0
+
+
+@pytest.mark.parametrize("app", ["create_app_without_its_secret", "create_app_with_a_number_as_secret"])
+def test_secret_that_can_not_be_read_is_said_without_a_traceback(flask: Flask, port: int, app: str) -> None:
+    ended = flask("local-pool", "--port", str(port), app=f"service:{app}")
+    assert ended.status == 1
+    assert "shop-client" in ended.err
+    assert "--config" in ended.err
+    assert "top-secret" not in ended.err
+
+
 def test_without_an_application_or_a_file(flask: Flask, port: int) -> None:
     with flask.running("local-pool", "--port", str(port), app=None) as process:
         assert process.stdout is not None
