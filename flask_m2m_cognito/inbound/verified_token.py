@@ -43,13 +43,14 @@ class VerifiedToken:
         key: the object that verified it: while it is in the key set, the signature need not be looked at.
         keys: the pool's keys, kept fresh.
         key_set: the key set in which ``key`` was last seen.
-        flat_claims: its claims, not to be changed, unless a list or an object is among them.
+        flat_claims: its claims, not to be changed, if it came again and they have neither lists nor objects.
         valid_from, valid_until: when it may be used, the leeway taken in.
         flaw: the first check that its claims fail at any time and for anyone, if they do.
     """
 
     __slots__ = (
         "_payload",
+        "_unshared",
         "client_id",
         "flat_claims",
         "flaw",
@@ -79,12 +80,9 @@ class VerifiedToken:
         self.key_set = key_set
         self.keys = trusted.keys
         self.used = False
-        # Flat claims are copied for each request; others are parsed anew, so that no request
-        # can reach into another's. A bracket in a text makes them others too.
-        payload = unverified.payload
-        is_flat = payload.rfind(b"{") <= 0 and b"[" not in payload
-        self.flat_claims = claims if is_flat else None
-        self._payload = None if is_flat else payload
+        self.flat_claims: dict[str, Any] | None = None
+        self._payload = unverified.payload
+        self._unshared = claims
         self.client_id: str = claims.get("client_id", "")
         self.scopes = _scopes_of(scope) if type(scope) is str else frozenset()
         self.flaw = _flaw_in(claims, machines_only)
@@ -95,10 +93,27 @@ class VerifiedToken:
                 self.valid_from = claims["nbf"] - leeway
 
     def claims(self) -> dict[str, Any]:
-        """Its claims, the caller's own."""
+        """Its claims, the caller's own.
+
+        Who asks first gets those that were read. Only a token that comes again is worth more memory
+        than its text: its claims are kept, and copied for each request. Those in which there is a
+        list or an object (or a bracket in a text) are read anew each time, so that no request can
+        reach into another's.
+        """
         if self.flat_claims is not None:
             return self.flat_claims.copy()
-        parsed: dict[str, Any] = json.loads(self._payload or b"{}")
+        try:
+            unshared = self._unshared
+            del self._unshared  # which one of several threads succeeds in
+        except AttributeError:
+            return self._read_anew()
+        return unshared
+
+    def _read_anew(self) -> dict[str, Any]:
+        parsed: dict[str, Any] = json.loads(self._payload)
+        if self._payload.rfind(b"{") <= 0 and b"[" not in self._payload:
+            self.flat_claims = parsed
+            return parsed.copy()
         return parsed
 
     def flaw_at(self, now: float) -> Flaw:

@@ -16,6 +16,7 @@ from flask_m2m_cognito.inbound.user_pool import UserPool
 from flask_m2m_cognito.remote.refreshable import start_daemon
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.inbound.trusted import Clocks, at_once, trusted, validator_of
+from tests.remote.moved import together
 
 LONG = 10**6  # seconds: tokens outlive all keys here
 COOLDOWN, FRESH_FOR, USABLE_FOR = 10, 3600, 86400
@@ -344,17 +345,24 @@ class TestMemory:
     ) -> None:
         validator = validator_of(pool)
         token = pool.token(**claims)
-        first = validator.validate(token).claims
-        before = repr(first)
-        for value in first.values():
-            if isinstance(value, dict):
-                value["a"].append("changed")
-                value["more"] = True
-        first["scope"] = "admin/all"
-        first.pop("exp")
-        again = validator.validate(token)
-        assert repr(again.claims) == before
-        assert "admin/all" not in again.scopes
+        before = repr(validator_of(pool).validate(token).claims)
+        for check in (validator.validate, validator.validate, validator.recall, validator.recall) * 2:
+            checked = check(token)
+            assert checked is not None
+            assert repr(checked.claims) == before
+            assert "admin/all" not in checked.scopes
+            spoil(checked.claims)
+
+    @pytest.mark.parametrize("claims", [pytest.param({}, id="flat"), pytest.param({"a": [1]}, id="nested")])
+    def test_claims_of_requests_at_one_moment_are_each_one_s_own(
+        self, pool: LocalUserPool, claims: dict[str, Any]
+    ) -> None:
+        validator = validator_of(pool)
+        for _ in range(20):
+            token = pool.token(**claims)
+            outcomes = together(8, lambda token=token: validator.validate(token).claims)
+            assert len({id(each) for each in outcomes}) == 8
+            assert all(each == outcomes[0] for each in outcomes)
 
     def test_no_more_tokens_are_remembered_than_was_said(self, pool: LocalUserPool) -> None:
         validator = validator_of(pool, verified_tokens=3)
@@ -477,6 +485,16 @@ class TestManyAddresses:
         validator = validator_of(replicated, clocks=clocks)
         assert answer_to(validator, pool.token(iss="https://replica.example.com/x")) == "good"
         assert pool.count() == 3
+
+
+def spoil(claims: dict[str, Any]) -> None:
+    """Change all that can be changed."""
+    for value in claims.values():
+        if isinstance(value, dict):
+            value["a"].append("changed")
+            value["more"] = True
+    claims["scope"] = "admin/all"
+    claims.pop("exp")
 
 
 def texts_within(start: object) -> set[bytes]:
