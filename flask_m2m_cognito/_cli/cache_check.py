@@ -20,6 +20,11 @@ _DOWN = (
     "Is it running, and is its address right (CACHE_REDIS_URL, CACHE_MEMCACHED_SERVERS, CACHE_DIR)? The "
     "service works without it, and then each process asks Cognito for itself."
 )
+_NOT_MADE = (
+    "Is CACHE_TYPE one of Flask-Caching's, letter by letter (such as 'RedisCache'), and is what it needs "
+    "installed (`pip install redis`)? The service works without it, and then each process asks "
+    "Cognito for itself."
+)
 _KEEPS_NOTHING = "Give it room, or another CACHE_TYPE."
 _SEAL = (
     "Make a key once with `python -c 'import secrets; print(secrets.token_urlsafe(32))'`, and give the "
@@ -38,7 +43,7 @@ def cache_findings(parts: AppM2M) -> list[Finding]:
     try:
         backend, read = parts._backend.call(lambda backend: _tried(backend, name, text))
     except StoreDown as problem:
-        return [_down(str(problem))]
+        return [_down(str(problem), is_made=parts._backend.kind is not None)]
     if not shares_with_others(backend):
         said = f"Each process keeps its own keys and tokens ({type(backend).__name__})."
         return [warning("cache", f"The cache is not shared. {said}", _SHARE)]
@@ -58,9 +63,11 @@ def _tried(backend: Any, name: str, text: str) -> tuple[Any, Any]:
     return backend, read
 
 
-def _down(problem: str) -> Finding:
+def _down(problem: str, is_made: bool) -> Finding:
     if problem == "there is none":
         return warning("cache", "The cache was not initialised with this application.", _NONE_MADE)
+    if not is_made:
+        return failed("cache", f"The cache could not be made ({problem}).", _NOT_MADE)
     return failed("cache", f"The cache does not work ({problem}).", _DOWN)
 
 

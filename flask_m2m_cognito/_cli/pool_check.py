@@ -19,6 +19,10 @@ _COPY_POOL_ID = (
     "COGNITO_M2M_USER_POOL_ID. It looks like us-west-2_AbCdEfGhI; what stands before the _ is its region."
 )
 _TROUBLE = "That is Cognito's trouble and not yours: try again, and look at https://health.aws.amazon.com."
+_NO_ANSWER = (
+    "Try again. If it stays so it is Cognito's trouble (look at https://health.aws.amazon.com), or a proxy "
+    "or firewall in this machine's network holds the answer back."
+)
 _NOT_COGNITO = (
     "Something else answers in Cognito's place: a proxy's page, or a wrong COGNITO_M2M_JWKS_URL or "
     "COGNITO_M2M_ISSUER. Open the address in a browser on this machine."
@@ -53,7 +57,7 @@ def _at(url: str, pool: UserPool, network: Network) -> list[Finding]:
 def _keys_finding(url: str, pool: UserPool, network: Network) -> Finding:
     answer = got(network, url)
     if isinstance(answer, str):
-        return failed("keys", f"No keys of {pool.pool_id}: {answer}.", _NOT_COGNITO)
+        return failed("keys", f"No keys of {pool.pool_id}: {answer}.", _NO_ANSWER)
     if answer.status in (400, 404):
         where = f"in the region {pool.region}" if pool.region else "there"
         return failed(

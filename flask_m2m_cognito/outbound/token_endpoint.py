@@ -215,16 +215,20 @@ class _AnswerReader:
         try:
             payload = json.loads(self._answer.body)
         except (ValueError, RecursionError):
-            raise self._error("Token response was not valid JSON.") from None
+            # A proxy's page, or a redirect, says more by its status.
+            is_error = self._answer.status >= 300
+            raise self._error(
+                self._failed_text({}) if is_error else "Token response was not valid JSON."
+            ) from None
         if not isinstance(payload, dict):
             raise self._error("Token response JSON was not an object.")
         return payload
 
     def _failed_text(self, payload: dict[str, Any]) -> str:
-        code = self._error_code(payload)
-        return f"Token endpoint returned an error response: {self._answer.status}" + (
-            f" {code}" if code else ""
-        )
+        status, code = self._answer.status, self._error_code(payload)
+        if 300 <= status < 400:
+            return f"Token endpoint returned a redirect, which is not followed: {status}"
+        return f"Token endpoint returned an error response: {status}" + (f" {code}" if code else "")
 
     def _access_token(self, payload: dict[str, Any]) -> str:
         token = payload.get("access_token")

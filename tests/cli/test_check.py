@@ -120,16 +120,17 @@ class TestUnreachableHost:
     ("fault", "words"),
     [
         ({"status": 503}, ("503", "Cognito's trouble")),
+        ({"hang": True}, ("no answer in time", "Cognito's trouble", "network")),
         ({"garbage": True}, ("not with Cognito's keys",)),
         ({"body": {"keys": []}}, ("not with Cognito's keys",)),
     ],
-    ids=["an outage", "another page", "no keys"],
+    ids=["an outage", "no answer", "another page", "no keys"],
 )
 def test_keys_that_can_not_be_used(
     flask: Flask, pool: LocalUserPool, fault: dict[str, Any], words: tuple[str, ...]
 ) -> None:
     with pool.fail("jwks", **fault):
-        ended = flask("check")
+        ended = flask("check", TIMEOUT=[1, 1])
     assert ended.status == 1
     assert ended.finding("failed", "keys", *words)
 
@@ -178,9 +179,18 @@ def test_fewer_scopes_than_asked_for_is_a_warning(flask: Flask, pool: LocalUserP
         ({"status": 400, "body": {"error": "unauthorized_client"}}, ("'Client credentials'",)),
         ({"status": 429, "body": {"__type": "TooManyRequestsException"}}, ("more token requests",)),
         ({"status": 404}, ("404", "Branding, Domain")),
+        ({"status": 302, "body": b""}, ("302", "redirect", "Branding, Domain")),
+        ({"status": 502, "body": b"<html>"}, ("502", "Branding, Domain")),
         ({"garbage": True}, ("not valid JSON", "Branding, Domain")),
     ],
-    ids=["no client credentials", "too many", "no such domain", "another page"],
+    ids=[
+        "no client credentials",
+        "too many",
+        "no such domain",
+        "a redirect",
+        "a proxy's page",
+        "another page",
+    ],
 )
 def test_token_requests_that_fail(
     flask: Flask, pool: LocalUserPool, fault: dict[str, Any], words: tuple[str, ...]
@@ -225,6 +235,12 @@ class TestCache:
         ended = flask("check", CACHE_TYPE="RedisCache", CACHE_REDIS_URL="redis://127.0.0.1:1/0", **SEALED)
         assert ended.status == 1
         assert ended.finding("failed", "cache", "CACHE_REDIS_URL")
+
+    @pytest.mark.parametrize("kind", ["RediesCache", "no_such_package.Cache"])
+    def test_one_that_can_not_be_made(self, flask: Flask, kind: str) -> None:
+        ended = flask("check", CACHE_TYPE=kind, **SEALED)
+        assert ended.status == 1
+        assert ended.finding("failed", "cache", "could not be made", "CACHE_TYPE", "pip install redis")
 
     def test_pickle(self, flask: Flask, tmp_path: Path) -> None:
         ended = flask("check", app="service:create_own_cache_app", **shared(tmp_path), **SEALED)
