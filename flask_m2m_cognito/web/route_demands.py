@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import Blueprint, Flask
+from flask.views import MethodView
 from werkzeug.routing import Rule
 
 from .demand import Demand, demands_of
 from .protection import Protection, protections_of
+
+_WITH_METHOD_DECORATORS = ("flask_restful", "flask_restx")
+"""Packages whose classes run what stands in their ``method_decorators``."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +90,11 @@ def _own_demands(view: Callable[..., Any] | None, method: str) -> tuple[Demand, 
         return ()
     own = demands_of(view)
     view_class = getattr(view, "view_class", None)
-    if view_class is None:
+    if not isinstance(view_class, type):
         return own
-    handler = _handler(view_class, method)
-    parts = (*_method_decorators(view_class, method), view_class.dispatch_request, handler)
+    parts = [*_method_decorators(view_class, method), getattr(view_class, "dispatch_request", None)]
+    if issubclass(view_class, MethodView):
+        parts.append(_handler(view_class, method))
     return (*own, *(demand for part in parts if part is not None for demand in demands_of(part)))
 
 
@@ -99,7 +104,9 @@ def _handler(view_class: Any, method: str) -> Callable[..., Any] | None:
 
 
 def _method_decorators(view_class: Any, method: str) -> tuple[Any, ...]:
-    """Those of Flask-RESTful and Flask-RESTX: a list, or a list for each method."""
+    """Those of Flask-RESTful and Flask-RESTX: a list, or a list for each method. Flask itself has none."""
+    if not any(base.__module__.startswith(_WITH_METHOD_DECORATORS) for base in view_class.__mro__):
+        return ()
     decorators = getattr(view_class, "method_decorators", ())
     if isinstance(decorators, Mapping):
         decorators = decorators.get(method.lower(), ())

@@ -54,6 +54,26 @@ class OtherMethod(MethodView):
         return ""
 
 
+class MethodDecorators(MethodView):
+    """As in Flask-RESTful, but Flask does not look at it."""
+
+    method_decorators = [guard]  # noqa: RUF012
+
+    def get(self) -> str:
+        return ""
+
+
+class NoMethod(View):
+    """A plain view, which answers by itself."""
+
+    def dispatch_request(self) -> str:
+        return ""
+
+    @guard
+    def get(self) -> str:
+        return ""
+
+
 @pytest.mark.parametrize(
     ("view_class", "scopes"),
     [(DispatchRequest, READ), (Method, READ), (Decorators, READ), (OtherMethod, frozenset())],
@@ -63,6 +83,13 @@ def test_a_class_demands_what_stands_before_its_method(
     view_class: type[View], scopes: frozenset[str]
 ) -> None:
     assert scopes_of_get(add(Flask("shop"), view_class)) == scopes
+
+
+@pytest.mark.parametrize("view_class", [MethodDecorators, NoMethod])
+def test_what_flask_does_not_run_demands_nothing(view_class: type[View]) -> None:
+    app = add(Flask("shop"), view_class)
+    assert app.test_client().get("/a").status_code == 200
+    assert scopes_of_get(app) == frozenset()
 
 
 @pytest.mark.filterwarnings("ignore")
