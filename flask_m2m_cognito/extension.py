@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flask import Flask, current_app
 
+from .exceptions import ConfigurationError
 from .web.guard import EXTENSION, PrincipalLoader, optional_token, require_scopes
 from .web.protection import protect, public
 
@@ -125,7 +126,12 @@ class CognitoM2M:
 
         Called once a request with the :class:`ValidatedAccessToken`, after every check; what it gives
         is on ``g.m2m_principal``. It may refuse the request by ``abort(403)``.
+
+        Raises:
+            ConfigurationError: it can't be called.
         """
+        if not callable(loader):
+            raise ConfigurationError(f"principal_loader decorates a function of the token, not {loader!r}.")
         self.loader = loader
         return loader
 

@@ -264,6 +264,11 @@ def test_a_principal_loader_may_refuse(
     assert app.test_client().get("/a", headers=bearer()).status_code == 403
 
 
+def test_a_principal_loader_that_is_no_function_is_an_error_at_once(m2m: CognitoM2M) -> None:
+    with pytest.raises(ConfigurationError, match="principal_loader"):
+        m2m.principal_loader("tenant")  # type: ignore[arg-type]
+
+
 def test_an_async_principal_loader_is_awaited(
     app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
 ) -> None:
