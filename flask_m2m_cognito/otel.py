@@ -42,6 +42,7 @@ Source of the names that are not ours: OpenTelemetry's semantic conventions 1.27
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -96,22 +97,9 @@ class _Instrumentation:
     """The receivers of one application's signals. No provider, which outlives it, holds any of it."""
 
     def __init__(self, app: Any, meter_provider: MeterProvider | None) -> None:
-        from opentelemetry import metrics
-
-        meter = metrics.get_meter(_NAME, meter_provider=meter_provider)
-        self._requests = meter.create_counter(
-            "cognito_m2m.requests", "{request}", "Requests that the guards let in or refused."
-        )
-        self._durations = meter.create_histogram(
-            "cognito_m2m.refresh.duration", "s", "How long it took to get newer keys or a newer token."
-        )
-        health = _Health(app)
-        meter.create_observable_counter(
-            "cognito_m2m.token_requests", [health.token_requests], "{request}", "Tokens bought of Cognito."
-        )
-        meter.create_observable_gauge(
-            "cognito_m2m.age", [health.ages], "s", "The age of the keys and tokens that are held."
-        )
+        instruments = _instruments_of(meter_provider)
+        instruments.observe(app)
+        self._requests, self._durations = instruments.requests, instruments.durations
         for signal, receiver in (
             (signals.token_accepted, self._on_accepted),
             (signals.token_rejected, self._on_rejected),
@@ -195,35 +183,87 @@ def _entered(span: Span, context: Context, outcome: Callable[[Any], Attributes])
     return end
 
 
-class _Health:
-    """What is observed when metrics are collected, from memory; it does not keep the application."""
+class _Instruments:
+    """What one provider has for all applications of the process: of a second instrument of the same name the
+    SDK would ask nothing. It keeps no application, and what is observed comes from memory."""
 
-    def __init__(self, app: Any) -> None:
-        self._app = weakref.ref(app)
+    def __init__(self, meter_provider: MeterProvider) -> None:
+        from opentelemetry import metrics
 
-    def token_requests(self, options: CallbackOptions) -> Iterator[Observation]:
+        meter = metrics.get_meter(_NAME, meter_provider=meter_provider)
+        self.requests = meter.create_counter(
+            "cognito_m2m.requests", "{request}", "Requests that the guards let in or refused."
+        )
+        self.durations = meter.create_histogram(
+            "cognito_m2m.refresh.duration", "s", "How long it took to get newer keys or a newer token."
+        )
+        meter.create_observable_counter(
+            "cognito_m2m.token_requests", [self._token_requests], "{request}", "Tokens bought of Cognito."
+        )
+        meter.create_observable_gauge(
+            "cognito_m2m.age", [self._ages], "s", "The age of the keys and tokens that are held."
+        )
+        self._apps: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def observe(self, app: Any) -> None:
+        with _lock:
+            self._apps.add(app)
+
+    def _token_requests(self, options: CallbackOptions) -> Iterator[Observation]:
         from opentelemetry.metrics import Observation
 
-        for client, count in self._now().get("token_requests", {}).items():
-            yield Observation(count["total"], {"cognito_m2m.client": client})
+        totals: dict[str, int] = {}
+        for health in self._health():
+            for client, count in health["token_requests"].items():
+                totals[client] = totals.get(client, 0) + count["total"]
+        for client, total in totals.items():
+            yield Observation(total, {"cognito_m2m.client": client})
 
-    def ages(self, options: CallbackOptions) -> Iterator[Observation]:
+    def _ages(self, options: CallbackOptions) -> Iterator[Observation]:
+        """Of what several applications hold, the age of the oldest."""
         from opentelemetry.metrics import Observation
 
-        health = self._now()
-        for pool_id, row in health.get("pools", {}).items():
-            if row["age"] is not None:
-                yield Observation(row["age"], {"cognito_m2m.value": "keys", "cognito_m2m.pool_id": pool_id})
-        for row in health.get("tokens", ()):
-            if row["age"] is not None:
-                of = {f"cognito_m2m.{name}": row[name] for name in ("client", "client_id", "scopes")}
-                yield Observation(row["age"], {"cognito_m2m.value": "token", **of})
+        oldest: dict[tuple[tuple[str, str], ...], float] = {}
+        for health in self._health():
+            for of, age in _ages_in(health):
+                key = tuple(_ours(of).items())
+                oldest[key] = max(age, oldest.get(key, age))
+        for key, age in oldest.items():
+            yield Observation(age, dict(key))
 
-    def _now(self) -> dict[str, Any]:
-        app = self._app()
-        parts = None if app is None else app.extensions.get("cognito_m2m")
-        health: dict[str, Any] = {} if parts is None else parts.health()
-        return health
+    def _health(self) -> Iterator[dict[str, Any]]:
+        with _lock:
+            apps = list(self._apps)
+        for app in apps:
+            parts = app.extensions.get("cognito_m2m")
+            if parts is not None:
+                yield parts.health()
+
+
+_lock = threading.Lock()
+_by_provider: weakref.WeakKeyDictionary[MeterProvider, _Instruments] = weakref.WeakKeyDictionary()
+
+
+def _instruments_of(meter_provider: MeterProvider | None) -> _Instruments:
+    from opentelemetry import metrics
+
+    provider = metrics.get_meter_provider() if meter_provider is None else meter_provider
+    with _lock:
+        instruments = _by_provider.get(provider)
+        if instruments is None:
+            instruments = _by_provider[provider] = _Instruments(provider)
+    return instruments
+
+
+def _ages_in(health: Mapping[str, Any]) -> Iterator[tuple[dict[str, str], float]]:
+    """Of what an age is, and the age."""
+    for pool_id, row in health["pools"].items():
+        if row["age"] is not None:
+            yield {"value": "keys", "pool_id": pool_id}, row["age"]
+    for row in health["tokens"]:
+        if row["age"] is not None:
+            of = {name: row[name] for name in ("client", "client_id", "scopes")}
+            yield {"value": "token", **of}, row["age"]
 
 
 _PORTS = {"http": 80, "https": 443}

@@ -179,6 +179,24 @@ class TestObserved:
         assert 0 <= keys_age < 60
         assert 0 <= token_age < 60
 
+    def test_several_applications_of_one_process_are_counted_together(
+        self, pool: LocalUserPool, telemetry: Telemetry, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with MovedClock() as clock:
+            apps = [instrumented(pool, CognitoM2M(), telemetry) for _ in range(2)]
+            for app in apps:
+                app.extensions["cognito_m2m"].token()
+                clock.move(10)
+        apps[1].extensions["cognito_m2m"].token(client="billing")
+        counts = telemetry.counts("cognito_m2m.token_requests")
+        assert sorted((of["cognito_m2m.client"], count) for of, count in counts) == [
+            ("billing", 1),
+            ("default", 2),
+        ]
+        ages = {of["cognito_m2m.client"]: age for of, age in telemetry.counts("cognito_m2m.age")}
+        assert ages["default"] > 15  # that of the older one
+        assert "created already" not in caplog.text
+
     def test_application_that_is_not_initialised_yet_is_no_error(self, telemetry: Telemetry) -> None:
         telemetry.instrument(Flask("later"))
         assert telemetry.counts("cognito_m2m.token_requests") == []
