@@ -112,7 +112,7 @@ class InsufficientScopeError(TokenValidationError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Keyword-only arguments do not survive the default pickling (Celery, multiprocessing).
-        return _rebuilt_insufficient_scope, (str(self), self.token_scopes, self.required_scopes)
+        return _rebuilt, (type(self), self.args), self.__dict__
 
 
 class KeysUnavailableError(M2MCognitoError):
@@ -173,10 +173,8 @@ class TokenUnavailableError(CognitoTokenRequestError):
     reason: Reason = "token_unavailable"
 
 
-def _rebuilt_insufficient_scope(
-    message: str, token_scopes: frozenset[str], required_scopes: frozenset[str]
-) -> InsufficientScopeError:
-    return InsufficientScopeError(message, token_scopes=token_scopes, required_scopes=required_scopes)
+def _rebuilt(kind: type[InsufficientScopeError], arguments: tuple[Any, ...]) -> InsufficientScopeError:
+    return kind.__new__(kind, *arguments)
 
 
 __all__: Sequence[str] = [

@@ -30,6 +30,16 @@ REQUEST_FAILED = {
     "retry_after": 3.0,
 }
 
+class OfAnApplication(InsufficientScopeError):
+    """A subclass, with more to say."""
+
+
+def refused_by_an_application() -> OfAnApplication:
+    error = OfAnApplication("text", token_scopes=frozenset(), required_scopes=frozenset("a"))
+    error.kid = "a"
+    return error
+
+
 ERRORS = [
     pytest.param(M2MCognitoError("text"), {}, id="M2MCognitoError"),
     pytest.param(ConfigurationError("text"), {"problems": ("text",)}, id="ConfigurationError"),
@@ -42,6 +52,9 @@ ERRORS = [
         InsufficientScopeError("text", token_scopes=frozenset("a"), required_scopes=frozenset("ab")),
         {"reason": "insufficient_scope", "token_scopes": {"a"}, "required_scopes": {"a", "b"}},
         id="InsufficientScopeError",
+    ),
+    pytest.param(
+        refused_by_an_application(), {"kid": "a", "required_scopes": {"a"}}, id="a subclass of an application"
     ),
     pytest.param(
         KeysUnavailableError("text", retry_after=2.5),

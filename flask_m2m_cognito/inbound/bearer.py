@@ -14,7 +14,7 @@ _SCHEME = re.compile(r",[ \t]*bearer(?![^ \t,])")
 _TOKEN68 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/"
 
 
-def bearer_token(values: Sequence[str]) -> str | None:
+def bearer_token(values: Sequence[str], header: str = "Authorization") -> str | None:
     """The token in a request's ``Authorization`` headers, or ``None`` if it has none.
 
     >>> bearer_token(["Bearer abc.def.ghi"])
@@ -23,7 +23,8 @@ def bearer_token(values: Sequence[str]) -> str | None:
     True
 
     Args:
-        values: every ``Authorization`` header as received, in order.
+        values: every such header as received, in order.
+        header: its name, for errors.
 
     Raises:
         TokenValidationError: two headers, an empty token, characters that no token has, or more
@@ -35,21 +36,21 @@ def bearer_token(values: Sequence[str]) -> str | None:
     if not values:
         return None
     if len(values) > 1:
-        raise _bad_header("More than one Authorization header.")
+        raise _bad_header(f"More than one {header} header.")
     value = values[0]
     if len(value) > MAX_HEADER:
-        raise _bad_header(f"The Authorization header has more than {MAX_HEADER} bytes.")
+        raise _bad_header(f"The {header} header has more than {MAX_HEADER} bytes.")
     scheme, _, rest = value.partition(" ")
     if scheme.lower() != "bearer":
         # Servers join repeated headers with a comma, so that a second one may hide behind a first.
         if _holds_bearer(value):
-            raise _bad_header("The Authorization header holds more than one scheme.")
+            raise _bad_header(f"The {header} header holds more than one scheme.")
         return None
     token = rest.strip(" ")
     if not token:
-        raise _bad_header("The Authorization header has no token after Bearer.")
+        raise _bad_header(f"The {header} header has no token after Bearer.")
     if not _is_token68(token):
-        raise _bad_header("The Authorization header has characters that no Bearer token has.")
+        raise _bad_header(f"The {header} header has characters that no Bearer token has.")
     return token
 
 

@@ -74,6 +74,7 @@ class Guard:
         self.listeners = listeners
         self._on_rejected = on_rejected
         self.owner = owner or _NoPrincipal()
+        self._header_name = header_name
         self.environ_key = "HTTP_" + header_name.upper().replace("-", "_")
 
     def validated(self, request: Request) -> tuple[ValidatedAccessToken, bool]:
@@ -85,7 +86,7 @@ class Guard:
 
     def _verified(self, environ: dict[str, Any]) -> VerifiedToken:
         value = environ.get(self.environ_key)
-        token = bearer_token([] if value is None else [value])
+        token = bearer_token([] if value is None else [value], self._header_name)
         if token is None:
             raise TokenValidationError("This request has no access token.", reason="missing_token")
         return self._validator.verify(token)

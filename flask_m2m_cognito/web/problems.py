@@ -42,7 +42,7 @@ _INVALID_TOKEN = Row(401, "Invalid access token", "invalid_token")
 
 ANSWERS: dict[str, Row] = {
     "missing_token": Row(401, "Access token required"),
-    "bad_header": Row(400, "Malformed Authorization header", "invalid_request"),
+    "bad_header": Row(400, "Malformed access token header", "invalid_request"),
     "malformed": _INVALID_TOKEN,
     "wrong_algorithm": _INVALID_TOKEN,
     "wrong_issuer": _INVALID_TOKEN,

@@ -19,7 +19,8 @@ from flask_m2m_cognito.inbound.user_pool import user_pool_from
 from tests.attacks.forging import b64, by_rsa, good_header
 from tests.attacks.stage import OUR_KID, Scene, Service, bearer
 
-ROUNDS = 80
+ROUNDS = 240
+"""So many that a moment in which others use the machine's caches is only a part of them."""
 
 
 def _token(scene: Scene, payload: bytes, header: bytes | None = None) -> str:
@@ -101,7 +102,12 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.thread_time() - began
 
 
-def _medians(rounds: int, calls: dict[str, Callable[[int], object]]) -> dict[str, list[float]]:
+def _undisturbed(times: list[float]) -> float:
+    """The first quartile: what others do on the machine only ever lengthens."""
+    return statistics.quantiles(times, n=4)[0]
+
+
+def _times(rounds: int, calls: dict[str, Callable[[int], object]]) -> dict[str, list[float]]:
     """The times of each call, taken in turns, so that all meet the same machine."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for each in range(rounds):
@@ -128,7 +134,7 @@ def test_the_cost_of_a_bad_header_against_a_good_tokens(
     ]
     bad = {name: make(scene) for name, make in makers.items()}
 
-    times = _medians(
+    times = _times(
         ROUNDS,
         {
             "good": lambda each: _check(validator, good[each]),
@@ -136,8 +142,8 @@ def test_the_cost_of_a_bad_header_against_a_good_tokens(
         },
     )
 
-    usual = statistics.median(times.pop("good"))
-    ratios = {name: statistics.median(each) / usual for name, each in times.items()}
+    usual = _undisturbed(times.pop("good"))
+    ratios = {name: _undisturbed(each) / usual for name, each in times.items()}
     for name, ratio in ratios.items():
         print(f"{ratio:.2f} of a good token, {usual * 1e6:.0f} us: {name}")
     assert max(ratios.values()) < bound, sorted(ratios.items(), key=lambda item: -item[1])[:5]
@@ -161,7 +167,7 @@ def test_the_time_of_a_refusal_does_not_tell_which_key_is_known(scene: Scene, st
     }
     requests = scene.requests
 
-    times = _medians(
+    times = _times(
         150, {name: lambda _, header=header: steady.ask(header) for name, header in headers.items()}
     )
 

@@ -478,3 +478,6 @@ class TestHeader:
             )
         ]
         assert answers == [200, 200, 401]
+        bad = client.get("/a", headers={"X-Service-Authorization": "Bearer"})
+        assert bad.status_code == 400
+        assert "The X-Service-Authorization header" in bad.json["detail"]
