@@ -21,9 +21,9 @@ _DOWN = (
     "service works without it, and then each process asks Cognito for itself."
 )
 _NOT_MADE = (
-    "Is CACHE_TYPE one of Flask-Caching's, letter by letter (such as 'RedisCache'), and is what it needs "
-    "installed (`pip install redis`)? The service works without it, and then each process asks "
-    "Cognito for itself."
+    "Is CACHE_TYPE one of Flask-Caching's, letter by letter (such as 'RedisCache'), is what it needs "
+    "installed (`pip install redis`), and is its place right (CACHE_REDIS_URL, CACHE_DIR)? The service works "
+    "without it, and then each process asks Cognito for itself."
 )
 _KEEPS_NOTHING = "Give it room, or another CACHE_TYPE."
 _SEAL = (

@@ -236,11 +236,13 @@ class TestCache:
         assert ended.status == 1
         assert ended.finding("failed", "cache", "CACHE_REDIS_URL")
 
-    @pytest.mark.parametrize("kind", ["RediesCache", "no_such_package.Cache"])
+    @pytest.mark.parametrize("kind", ["RediesCache", "no_such_package.Cache", "FileSystemCache"])
     def test_one_that_can_not_be_made(self, flask: Flask, kind: str) -> None:
-        ended = flask("check", CACHE_TYPE=kind, **SEALED)
+        ended = flask("check", CACHE_TYPE=kind, CACHE_DIR=f"{__file__}/none", **SEALED)
         assert ended.status == 1
-        assert ended.finding("failed", "cache", "could not be made", "CACHE_TYPE", "pip install redis")
+        assert ended.finding(
+            "failed", "cache", "could not be made", "CACHE_TYPE", "pip install redis", "CACHE_DIR"
+        )
 
     def test_pickle(self, flask: Flask, tmp_path: Path) -> None:
         ended = flask("check", app="service:create_own_cache_app", **shared(tmp_path), **SEALED)
