@@ -81,6 +81,11 @@ class BoundedBackend:
         backend = self._circuit.backend
         return None if backend is None else type(backend).__name__
 
+    @property
+    def is_in_process(self) -> bool:
+        """Whether each process has a backend of its own."""
+        return self.kind == "SimpleCache"
+
     def prepare(self) -> None:
         """Build the backend now, on this thread. If that fails, the first call says so."""
         with contextlib.suppress(Exception):

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import time
 import uuid
 from collections.abc import Callable
@@ -235,12 +236,19 @@ class SealedStore:
         return current is None or current.get("holder") == holder
 
     def _adding(self, key: str, name: str, holder: str, seconds: float) -> Callable[[Any], object]:
-        text = self._close(name, "lease", {"holder": holder, "until": self._wall() + seconds})
+        lease = {"holder": holder, "until": self._wall() + seconds, "pid": os.getpid()}
+        text = self._close(name, "lease", lease)
         # One more, as files and Memcached count from the whole second before: the lease itself says its end.
         return lambda backend: exclusive_add(backend, key, text, _whole(seconds) + 1)
 
     def _is_dead(self, key: str, lease: dict[str, Any], seconds: float) -> bool:
-        """By its own deadline, or by ours: we have seen it for longer than a lease lasts."""
+        """By its own deadline, or by ours: we have seen it for longer than a lease lasts.
+
+        Or with its process: a child that was forked during a refresh has a copy of what was cached
+        in the process, and the parent's lease in it, which nobody will give back.
+        """
+        if self._backend.is_in_process and lease.get("pid") != os.getpid():
+            return True
         holder, until = str(lease.get("holder")), lease.get("until")
         now = self._monotonic()
         seen_holder, since = self._seen_leases.get(key, ("", now))

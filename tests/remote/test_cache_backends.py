@@ -20,7 +20,7 @@ from flask_m2m_cognito.remote.sealed_store import Entry, Lease, Seal, SealedStor
 from flask_m2m_cognito.remote.sharing import shared
 from flask_m2m_cognito.web.cache_backend import backend_finder, text_serializer
 from tests.remote.moved import LONG, TEXT_CODEC, Clocks, Source, Threads, Unavailable, together
-from tests.remote.processes import in_children, needs_fork
+from tests.remote.processes import in_a_child, in_children, needs_fork
 from tests.services import Service
 
 Processes = Callable[[], SealedStore]
@@ -287,3 +287,20 @@ def test_a_process_that_stopped_while_it_had_the_files_costs_others_a_bounded_ti
     lease = process().take_lease(NAME, A_WHILE)
     assert lease is not None
     assert lease.key is not None
+
+
+@needs_fork
+@over("memory with our JSON")
+def test_a_forked_child_does_not_wait_for_its_parents_lease_in_a_cache_of_its_own(process: Processes) -> None:
+    store = process()
+    assert store.take_lease(NAME, A_WHILE) is not None
+    assert in_a_child(lambda: "leads" if store.take_lease(NAME, A_WHILE) else "waits") == "leads"
+    assert process().take_lease(NAME, A_WHILE) is None
+
+
+@needs_fork
+@over("Redis with our JSON", "files with our JSON")
+def test_a_forked_child_waits_for_its_parents_lease_in_a_cache_that_they_share(process: Processes) -> None:
+    store = process()
+    assert store.take_lease(NAME, A_WHILE) is not None
+    assert in_a_child(lambda: "leads" if store.take_lease(NAME, A_WHILE) else "waits") == "waits"
