@@ -30,6 +30,7 @@ class Need:
     Attributes:
         where: whose guard it is: ``application``, ``blueprint …`` or ``view``.
         scopes: ``None`` if it refuses the method whatever the token.
+        is_behind_cache: it stands below Flask-Caching's ``cached``.
     """
 
     where: str
@@ -37,6 +38,12 @@ class Need:
     match: ScopeMatch
     clients: frozenset[str] | None
     is_optional: bool
+    is_behind_cache: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a request without a token gets past it."""
+        return self.is_optional or self.is_behind_cache
 
     def __str__(self) -> str:
         if self.scopes is None:
@@ -46,7 +53,12 @@ class Need:
             parts.append(f"from {listed(self.clients, 'or')}")
         if self.is_optional:
             parts.append("or none")
-        return " ".join(parts)
+        wants = " ".join(parts)
+        return (
+            f"{wants}, but what `cached` above it has kept goes to everybody"
+            if self.is_behind_cache
+            else wants
+        )
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -56,6 +68,7 @@ class Need:
             "match": self.match,
             "clients": None if self.clients is None else sorted(self.clients),
             "optional": self.is_optional,
+            "behind_cache": self.is_behind_cache,
         }
 
 
@@ -71,7 +84,7 @@ class Route:
     @property
     def is_open(self) -> bool:
         """Whether a request without a token gets through."""
-        return all(need.is_optional for need in self.needs)
+        return all(need.is_open for need in self.needs)
 
     def __str__(self) -> str:
         return f"{','.join(self.methods)} {self.rule}"
@@ -121,7 +134,14 @@ def _shown(methods: list[str]) -> list[str]:
 
 def _need(app: Flask, route: RouteDemand, demand: Demand) -> Need:
     scopes = demand.scopes_for(route.method)
-    return Need(_where(app, route.endpoint, demand), scopes, demand.match, demand.clients, demand.is_optional)
+    return Need(
+        _where(app, route.endpoint, demand),
+        scopes,
+        demand.match,
+        demand.clients,
+        demand.is_optional,
+        is_behind_cache=any(demand is each for each in route.behind_cache),
+    )
 
 
 def _where(app: Flask, endpoint: str, demand: Demand) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,8 @@ class RouteDemand:
         method: such as ``GET``.
         demands: all of them hold; none is an open route.
         is_automatic: an OPTIONS answer that Flask gives without the view.
+        behind_cache: those of the demands that stand below Flask-Caching's ``cached`` or ``memoize``, which
+            gives what it has kept to everybody.
     """
 
     rule: str
@@ -34,6 +36,7 @@ class RouteDemand:
     method: str
     demands: tuple[Demand, ...]
     is_automatic: bool = False
+    behind_cache: tuple[Demand, ...] = ()
 
     @property
     def is_open(self) -> bool:
@@ -67,11 +70,18 @@ def _routes_of(app: Flask, rule: Rule) -> Iterator[RouteDemand]:
     protections = list(_protections(app, rule.endpoint))
     for method in sorted(rule.methods or ()):
         is_automatic = method == "OPTIONS" and bool(getattr(rule, "provide_automatic_options", False))
-        demands: tuple[Demand, ...] = ()
-        if not is_automatic:
-            outer = (each.demand for each in protections if not each.exempts(rule.endpoint, app))
-            demands = (*outer, *_own_demands(view, method))
-        yield RouteDemand(rule.rule, rule.endpoint, method, demands, is_automatic)
+        if is_automatic:
+            yield RouteDemand(rule.rule, rule.endpoint, method, (), is_automatic)
+            continue
+        outer = (each.demand for each in protections if not each.exempts(rule.endpoint, app))
+        parts = _parts_of(view, method)
+        yield RouteDemand(
+            rule.rule,
+            rule.endpoint,
+            method,
+            (*outer, *_demands_of(parts)),
+            behind_cache=tuple(_demands_behind_a_cache(parts)),
+        )
 
 
 def _protections(app: Flask, endpoint: str) -> Iterator[Protection]:
@@ -84,18 +94,28 @@ def _protections(app: Flask, endpoint: str) -> Iterator[Protection]:
             yield from protections_of(blueprint)
 
 
-def _own_demands(view: Callable[..., Any] | None, method: str) -> tuple[Demand, ...]:
-    """A view function's, and those of what its class puts before the method that answers."""
-    if view is None:
-        return ()
-    own = demands_of(view)
+def _parts_of(view: Callable[..., Any] | None, method: str) -> list[Callable[..., Any]]:
+    """A view function, then what its class puts before the method that answers, and that."""
+    parts = [view]
     view_class = getattr(view, "view_class", None)
-    if not isinstance(view_class, type):
-        return own
-    parts = [*_method_decorators(view_class, method), getattr(view_class, "dispatch_request", None)]
-    if issubclass(view_class, MethodView):
-        parts.append(_handler(view_class, method))
-    return (*own, *(demand for part in parts if part is not None for demand in demands_of(part)))
+    if isinstance(view_class, type):
+        parts += [*_method_decorators(view_class, method), getattr(view_class, "dispatch_request", None)]
+        if issubclass(view_class, MethodView):
+            parts.append(_handler(view_class, method))
+    return [part for part in parts if part is not None]
+
+
+def _demands_of(parts: Iterable[Callable[..., Any]]) -> Iterator[Demand]:
+    return (demand for part in parts for demand in demands_of(part))
+
+
+def _demands_behind_a_cache(parts: list[Callable[..., Any]]) -> Iterator[Demand]:
+    """Those of what Flask-Caching's decorators call, and of all that comes after."""
+    for position, part in enumerate(parts):
+        cached = getattr(part, "uncached", None)
+        if cached is not None:
+            yield from _demands_of([cached, *parts[position + 1 :]])
+            return
 
 
 def _handler(view_class: Any, method: str) -> Callable[..., Any] | None:

@@ -85,8 +85,11 @@ def create_own_cache_app() -> Flask:
 
     app = Flask("own-cache")
     app.config.from_prefixed_env()
-    Cache(app)
+    cache = Cache(app)
     m2m.init_app(app)
+    guard = m2m.require_scopes("shop/use")
+    app.add_url_rule("/above", "above", cache.cached()(guard(lambda: "")))
+    app.add_url_rule("/below", "below", guard(cache.cached()(lambda: "")))
     return app
 
 

@@ -44,6 +44,7 @@ def test_json_says_the_same(flask: Flask) -> None:
         "match": "all",
         "clients": None,
         "optional": False,
+        "behind_cache": False,
     }
     assert found["DELETE", "/stock"]["needs"][0]["refused"]
 
@@ -56,6 +57,16 @@ def test_protected_application(flask: Flask) -> None:
         "/cli/<path:filename>": True,
     }
     assert found["GET", "/secret"]["needs"][0]["where"] == "application"
+
+
+def test_guard_below_a_cache_leaves_its_route_open(flask: Flask) -> None:
+    ended = flask("routes", "--fail-open", app="service:create_own_cache_app", CACHE_TYPE="SimpleCache")
+    assert ended.status == 1
+    assert ended.line(
+        "/above", "OPEN: shop/use, but what `cached` above it has kept goes to everybody (view)"
+    )
+    assert ended.line("/below", "shop/use (view)")
+    assert "below" not in ended.err
 
 
 def test_fail_open_names_what_is_open(flask: Flask) -> None:

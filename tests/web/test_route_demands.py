@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.views import MethodView, View
+from flask_caching import Cache
 
 from flask_m2m_cognito import require_scopes
 from flask_m2m_cognito.web.route_demands import route_demands
 
 READ = frozenset({"shop/read"})
 guard = require_scopes("shop/read")
+cache = Cache()
 
 
 def scopes_of_get(app: Flask) -> frozenset[str]:
@@ -90,6 +92,48 @@ def test_what_flask_does_not_run_demands_nothing(view_class: type[View]) -> None
     app = add(Flask("shop"), view_class)
     assert app.test_client().get("/a").status_code == 200
     assert scopes_of_get(app) == frozenset()
+
+
+class CachedMethod(MethodView):
+    @cache.cached()
+    @guard
+    def get(self) -> str:
+        return ""
+
+
+class CachedClass(MethodView):
+    decorators = [cache.cached()]  # noqa: RUF012
+
+    @guard
+    def get(self) -> str:
+        return ""
+
+
+class CachedBelow(MethodView):
+    decorators = [cache.cached(), guard]  # noqa: RUF012
+
+    def get(self) -> str:
+        return ""
+
+
+@pytest.mark.parametrize(
+    ("view", "is_behind"),
+    [
+        (cache.cached()(guard(lambda: "")), True),
+        (cache.memoize()(guard(lambda: "")), True),
+        (guard(cache.cached()(lambda: "")), False),
+        (CachedMethod.as_view("a"), True),
+        (CachedClass.as_view("a"), True),
+        (CachedBelow.as_view("a"), False),
+    ],
+    ids=["above", "memoize above", "below", "above a method", "above a class", "below the class's guard"],
+)
+def test_guard_that_a_cache_answers_before_is_told_of(view: Any, is_behind: bool) -> None:
+    app = Flask("shop")
+    app.add_url_rule("/a", view_func=view)
+    (route,) = [route for route in route_demands(app) if route.rule == "/a" and route.method == "GET"]
+    assert route.scopes == READ
+    assert route.behind_cache == (route.demands if is_behind else ())
 
 
 @pytest.mark.filterwarnings("ignore")
