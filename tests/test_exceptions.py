@@ -30,6 +30,7 @@ REQUEST_FAILED = {
     "retry_after": 3.0,
 }
 
+
 class OfAnApplication(InsufficientScopeError):
     """A subclass, with more to say."""
 

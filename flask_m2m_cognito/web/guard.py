@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from flask import Flask, Request, Response, after_this_request, current_app, g, request
+from flask import Flask, Request, after_this_request, current_app, g, request
 from flask.globals import app_ctx
 from werkzeug.local import LocalProxy
 
@@ -95,7 +95,7 @@ class Guard:
         """The answer to a request whose token is not good, when it was told of."""
         problem = problem_from(error, self._wording)
         # Frameworks with a handler for every HTTPException make an answer of their own.
-        after_this_request(functools.partial(_with_headers_of, problem))
+        after_this_request(problem.complete)
         self._on_rejected(
             Rejection(
                 reason=error.reason,
@@ -144,6 +144,8 @@ def optional_token(view: View) -> View:
 
     Without a token ``g.m2m_token`` is ``None`` and ``current_token`` is false.
     """
+    if not callable(view):
+        raise ConfigurationError(f"optional_token decorates a view function, not {view!r}.")
     return guarded(view, Demand(is_optional=True))
 
 
@@ -159,7 +161,8 @@ def guarded(view: View, demand: Demand) -> View:
 
         @functools.wraps(view)
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
-            admit(demand)
+            admit(demand, loads=False)
+            await _load_principal()
             return await view(*args, **kwargs)
 
     else:
@@ -173,11 +176,14 @@ def guarded(view: View, demand: Demand) -> View:
     return cast("View", wrapper)
 
 
-def admit(demand: Demand) -> None:
+def admit(demand: Demand, loads: bool = True) -> None:
     """Put the current request's token on ``flask.g``, if it is what ``demand`` wants.
 
     All that a request pays is in here and in :meth:`CognitoAccessTokenValidator.recall`: inside a
     request each call of a function costs a few times what it costs in a loop.
+
+    Args:
+        loads: whether the application's own object is put there as well; else that is the caller's.
 
     Raises:
         Problem: it is not, or there is none.
@@ -214,7 +220,7 @@ def admit(demand: Demand) -> None:
     held["m2m_claims"] = token.claims
     if guard.listeners:
         guard.on_accepted(token, is_remembered)
-    if guard.owner.loader is not None:
+    if loads and guard.owner.loader is not None:
         context.g.m2m_principal = _principal(guard.owner.loader, token, request)
 
 
@@ -243,18 +249,23 @@ _request = cast("Any", request)._get_current_object
 _app_context = cast("Any", app_ctx)._get_current_object
 
 
-def _with_headers_of(problem: Problem, response: Response) -> Response:
-    if response.status_code == problem.code:
-        for name, value in problem.answer_headers():
-            response.headers.setdefault(name, value)
-    return response
-
-
 def _principal(loader: PrincipalLoader, token: ValidatedAccessToken, request: Request) -> Any:
     """What ``loader`` makes of the token, asked once a request although several guards may hold."""
     if _PRINCIPAL not in request.environ:
         request.environ[_PRINCIPAL] = current_app.ensure_sync(loader)(token)
     return request.environ[_PRINCIPAL]
+
+
+async def _load_principal() -> None:
+    """What :func:`admit` does with the loader, in a coroutine: there the loader is awaited."""
+    context, request = _app_context(), _request()
+    token, loader = context.g.m2m_token, context.app.extensions[EXTENSION].guard.owner.loader
+    if token is None or loader is None:
+        return
+    if _PRINCIPAL not in request.environ:
+        principal = loader(token)
+        request.environ[_PRINCIPAL] = await principal if inspect.isawaitable(principal) else principal
+    context.g.m2m_principal = request.environ[_PRINCIPAL]
 
 
 def _hold(token: ValidatedAccessToken, demand: Demand, method: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -282,3 +283,46 @@ def test_an_async_principal_loader_is_awaited(
         return str(g.m2m_principal)
 
     assert app.test_client().get("/a", headers=bearer()).text == "row"
+
+
+@pytest.mark.parametrize("is_protected", [False, True], ids=["guarded", "protected and guarded"])
+@pytest.mark.parametrize("is_async", [False, True], ids=["a function", "a coroutine function"])
+def test_a_principal_loader_serves_an_async_view_once(
+    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]], is_async: bool, is_protected: bool
+) -> None:
+    calls: list[str] = []
+
+    def tenant(token: ValidatedAccessToken) -> str:
+        calls.append(token.client_id)
+        return "row"
+
+    async def tenant_later(token: ValidatedAccessToken) -> str:
+        await asyncio.sleep(0)
+        return tenant(token)
+
+    m2m.principal_loader(tenant_later if is_async else tenant)
+    if is_protected:
+        m2m.protect(app)
+
+    @app.get("/a")
+    @m2m.require_scopes()
+    async def view() -> ResponseReturnValue:
+        await asyncio.sleep(0)
+        return str(g.m2m_principal)
+
+    @app.get("/b")
+    @m2m.optional_token
+    async def anybody() -> ResponseReturnValue:
+        return str(g.m2m_principal)
+
+    client = app.test_client()
+    assert client.get("/a", headers=bearer()).text == "row"
+    assert len(calls) == 1
+    assert client.get("/b").status_code == (401 if is_protected else 200)
+    assert client.get("/b", headers=bearer()).text == "row"
+    assert len(calls) == 2
+
+
+def test_optional_token_without_a_view_is_an_error_at_once(m2m: CognitoM2M) -> None:
+    with pytest.raises(ConfigurationError, match="optional_token"):
+        m2m.optional_token("orders/read")  # type: ignore[type-var]
