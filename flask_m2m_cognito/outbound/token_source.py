@@ -18,6 +18,7 @@ from ..remote.sharing import Codec, shared
 from ..remote.transport import import_http
 from ..scopes import join_scopes, parse_scopes
 from ..strict_json import decode_base64url, parse_object
+from .one_per_loop import OnePerLoop
 from .token_endpoint import CognitoM2MClient, TokenResponse
 
 DEFAULT_LIFETIME = 300.0
@@ -103,15 +104,11 @@ class TokenSource:
         )
         #: The fresh access token. Raises TokenUnavailableError if there is none and none can be had.
         self.token: Callable[[], str] = self.refreshable.get
+        self._waits = OnePerLoop()
 
     async def token_async(self) -> str:
         """As :attr:`token`, for a coroutine: what must be waited for is waited for on a thread."""
-        token = self.refreshable.get_at_once()
-        if token is not None:
-            return token
-        import asyncio  # which whoever runs a coroutine has imported, and others are not to pay for
-
-        return await asyncio.to_thread(self.token)
+        return await self._waits.get(self.refreshable.get_at_once, self.token)
 
     def renew(self, refused: str) -> str:
         """A newer token than ``refused``, if one may be had now; else what there is.

@@ -128,6 +128,37 @@ class TestSource:
         assert set(while_the_loop_goes_on(pool, ask_often)) == {source.token()}
         assert pool.count("token") == 1
 
+    def test_coroutines_of_a_loop_take_one_thread_and_each_has_its_error(
+        self, pool: LocalUserPool, clock: Clock, threads: Threads
+    ) -> None:
+        source = source_of(pool, clock, threads)
+
+        async def failures() -> list[BaseException | str]:
+            return await asyncio.gather(*(source.token_async() for _ in range(50)), return_exceptions=True)
+
+        with pool.fail("token", status=500):
+            errors, used = on_a_loop(failures)
+        assert {type(error) for error in errors} == {TokenUnavailableError}
+        assert len({id(error) for error in errors}) == 50
+        assert used == 1
+
+    def test_a_coroutine_that_is_cancelled_does_not_take_the_token_from_others(
+        self, pool: LocalUserPool, clock: Clock
+    ) -> None:
+        source = real_source_of(pool, clock)
+
+        async def ask() -> list[BaseException | str]:
+            asking = [asyncio.create_task(source.token_async()) for _ in range(6)]
+            await asyncio.sleep(0)
+            for each in asking[:3]:
+                each.cancel()
+            return await asyncio.gather(*asking, return_exceptions=True)
+
+        outcomes = while_the_loop_goes_on(pool, ask)
+        assert [type(each) for each in outcomes[:3]] == [asyncio.CancelledError] * 3
+        assert set(outcomes[3:]) == {source.token()}
+        assert pool.count("token") == 1
+
     @pytest.mark.parametrize("in_background", [True, False], ids=["in background", "inline"])
     def test_fresh_token_takes_no_thread(
         self, pool: LocalUserPool, clock: Clock, threads: Threads, in_background: bool
