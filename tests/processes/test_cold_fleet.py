@@ -43,13 +43,14 @@ def test_a_cold_fleet_on_redis_downloads_keys_and_buys_a_token_once(
     assert (pool.count("jwks"), pool.count("token")) == (1, 1)
 
 
+@pytest.mark.parametrize("workers", [4, 16])
 @pytest.mark.parametrize("options", WORKER_CLASSES.values(), ids=WORKER_CLASSES)
 def test_a_cold_fleet_on_memcached_downloads_keys_and_buys_a_token_once(
-    pool: LocalUserPool, memcached_server: Service, options: list[str]
+    pool: LocalUserPool, memcached_server: Service, options: list[str], workers: int
 ) -> None:
-    with gunicorn(settings(pool, memcached(memcached_server)), ["-w", "4", *options]) as fleet:
+    with gunicorn(settings(pool, memcached(memcached_server)), ["-w", str(workers), *options]) as fleet:
         replies = fleet.get_at_once("/work", pool.token("inventory/read"), CALLERS)
-        assert_all_served(replies, 4, fleet.log)
+        assert_all_served(replies, workers, fleet.log)
     assert (pool.count("jwks"), pool.count("token")) == (1, 1)
 
 
