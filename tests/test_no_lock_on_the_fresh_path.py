@@ -1,0 +1,94 @@
+"""A steady request takes no lock that requests share: it is served while others hold all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask, g
+
+from flask_m2m_cognito import CognitoM2M
+from flask_m2m_cognito.remote.process_lock import ProcessLock
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.faults.stage import LONG
+
+
+@pytest.fixture
+def app() -> Iterator[tuple[Flask, dict[str, str]]]:
+    m2m, app = CognitoM2M(), Flask("steady")
+    with LocalUserPool() as pool:
+        app.config.update(pool.config(ALLOWED_CLIENT_IDS="*", SCOPES=["stock/read"]))
+        m2m.init_app(app)
+
+        @app.get("/items")
+        @m2m.require_scopes("items/read")
+        def items() -> dict[str, Any]:
+            return {"caller": g.m2m_token.client_id, "sends": bool(m2m.token())}
+
+        yield app, {"Authorization": f"Bearer {pool.token('items/read')}"}
+
+
+@contextlib.contextmanager
+def held_by_another(locks: list[Any]) -> Iterator[None]:
+    """Each of ``locks`` is a thread's that waits until the end of the block."""
+    are_held, may_end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with contextlib.ExitStack() as stack:
+            for lock in locks:
+                stack.enter_context(lock)
+            are_held.set()
+            may_end.wait(LONG)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        assert are_held.wait(LONG)
+        yield
+    finally:
+        may_end.set()
+        thread.join(LONG)
+
+
+def locks_of(app: Flask) -> list[Any]:
+    """Every lock that is reached from the application's parts."""
+    parts, found, seen = [app.extensions["cognito_m2m"]], [], set()
+    while parts:
+        part = parts.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, ProcessLock):
+            found.append(part.of_this_process())
+        elif isinstance(part, (type(threading.Lock()), type(threading.RLock()))):
+            found.append(part)
+        elif isinstance(part, (dict, list, tuple)):
+            parts += part.values() if isinstance(part, dict) else part
+        elif type(part).__module__.startswith("flask_m2m_cognito"):
+            parts += vars(part).values() if hasattr(part, "__dict__") else ()
+            names = [name for kind in type(part).__mro__ for name in getattr(kind, "__slots__", ())]
+            parts += [getattr(part, name, None) for name in names]
+        elif callable(part):
+            parts += [getattr(part, "__self__", None)]
+    return found
+
+
+def test_a_steady_request_is_served_while_all_locks_are_held(app: tuple[Flask, dict[str, str]]) -> None:
+    service, headers = app
+    outcomes: list[Any] = []
+
+    def ask() -> None:
+        outcomes.append(service.test_client().get("/items", headers=headers).json)
+
+    ask()
+    locks = locks_of(service)
+    assert len(locks) >= 5
+    asking = threading.Thread(target=ask, daemon=True)
+    with held_by_another(locks):
+        asking.start()
+        asking.join(5.0)
+        assert not asking.is_alive()
+    assert outcomes == [{"caller": "local-client", "sends": True}] * 2
