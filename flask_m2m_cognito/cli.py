@@ -84,6 +84,8 @@ def scopes_command(context: click.Context, as_json: bool, form: str, diff: str |
     """
     from ._cli import application, scopes_export
 
+    if as_json and form != "text":
+        raise click.UsageError(f"Give --json or --format {form}, not both.", context)
     app = application.loaded_app(context)
     context.exit(scopes_export.show_scopes(app, as_json=as_json, form=form, diff=diff))
 

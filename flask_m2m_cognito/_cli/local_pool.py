@@ -114,11 +114,17 @@ def _client(path: str, client_id: str, row: object) -> LocalClient:
     if not isinstance(row, Mapping):
         raise click.ClickException(f"{path}: clients.{client_id} is a table with secret and scopes.")
     _check_known(f"{path}: clients.{client_id}", row, _CLIENT_KEYS)
+    if "secret" in row and "secrets" in row:
+        raise click.ClickException(f"{path}: clients.{client_id} has secret or secrets, not both.")
     secrets = row.get("secrets") or [row.get("secret")]
     if not isinstance(secrets, list) or not all(isinstance(each, str) and each for each in secrets):
         raise click.ClickException(f"{path}: clients.{client_id} needs a secret, a text that is not empty.")
     scopes = row.get("scopes")
-    if scopes is not None and not isinstance(scopes, (str, list)):
+    if not (
+        scopes is None
+        or isinstance(scopes, str)
+        or (isinstance(scopes, list) and all(isinstance(each, str) for each in scopes))
+    ):
         raise click.ClickException(f"{path}: clients.{client_id}.scopes is a list of texts.")
     wanted = DEFAULT_SCOPES if scopes is None else requested_scopes(scopes)
     return LocalClient(client_id, tuple(secrets), wanted, any_scope=scopes is None)

@@ -173,6 +173,8 @@ def test_port_that_is_taken(flask: Flask, pool: LocalUserPool) -> None:
         ('{"clients": {"billing": {"scopes": []}}}', "clients.billing needs a secret"),
         ('{"clients": {"billing": {"secret": "s", "scope": "a"}}}', "scope is not known"),
         ('{"clients": {"bil:ling": {"secret": "s"}}}', "without a colon"),
+        ('{"clients": {"billing": {"secret": "s", "secrets": ["t"]}}}', "secret or secrets, not both"),
+        ('{"clients": {"billing": {"secret": "s", "scopes": [1]}}}', "scopes is a list of texts"),
         ('{"pool_id": "nowhere"}', "pool_id must be"),
         ('{"token_lifetime": "1h"}', "token_lifetime"),
         ("[]", "give an object"),

@@ -43,6 +43,12 @@ def test_json(flask: Flask) -> None:
     assert content["demanded_by"]["stock/write"] == ["PUT /stock"]
 
 
+def test_json_of_another_form_is_an_error(flask: Flask) -> None:
+    ended = flask("scopes", "--json", "--format", "terraform")
+    assert ended.status == 2
+    assert "not both" in ended.err
+
+
 def test_aws_cli_commands_have_every_scope(flask: Flask) -> None:
     out = flask("scopes", "--format", "aws-cli").out.replace("\\\n", "")
     assert scopes_of_commands(out) == DEMANDED
