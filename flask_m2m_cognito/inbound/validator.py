@@ -174,8 +174,8 @@ class CognitoAccessTokenValidator:
         allowed = self.allowed_client_ids
         if not (
             keys.value is verified.key_set
-            and now < keys.fresh_wall
-            and self._monotonic() < keys.fresh_monotonic
+            and now < keys.ready_wall
+            and self._monotonic() < keys.ready_monotonic
             and verified.valid_from <= now < verified.valid_until
             and verified.flaw is None
             and (allowed is None or (allowed.__class__ is frozenset and verified.client_id in allowed))

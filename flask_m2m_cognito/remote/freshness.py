@@ -107,9 +107,16 @@ class Failure:
 
 @dataclass(frozen=True)
 class State(Generic[T]):
-    """All that threads share, replaced whole. The flat fields are what the fast path reads."""
+    """All that threads share, replaced whole. The flat fields are what the fast path reads.
+
+    Attributes:
+        ready_wall, ready_monotonic: until then ``value`` is handed out, and there is nothing else to do:
+            it is fresh, or it is usable and its source rests.
+    """
 
     value: T | None = field(default=None, repr=False)
+    ready_wall: float = NEVER
+    ready_monotonic: float = NEVER
     fresh_wall: float = NEVER
     fresh_monotonic: float = NEVER
     usable_wall: float = NEVER
@@ -204,11 +211,25 @@ def with_value(state: State[T], fetched: Fetched[T], now: Moment) -> State[T]:
         value=fetched.value,
         fetched=fetched,
         refused=False,
+        ready_wall=fetched.fresh_until,
+        ready_monotonic=fetched.fresh_until + shift,
         fresh_wall=fetched.fresh_until,
         usable_wall=fetched.usable_until,
         fresh_monotonic=fetched.fresh_until + shift,
         usable_monotonic=fetched.usable_until + shift,
         fetched_monotonic=fetched_monotonic(fetched, now),
+    )
+
+
+def with_failure(state: State[T], failure: Failure, now: Moment) -> State[T]:
+    """``state`` after a fetch that failed. What is usable is handed out while its source rests."""
+    state = replace(state, failure=failure)
+    if phase_of(state, now) is not Phase.USABLE:
+        return state
+    return replace(
+        state,
+        ready_wall=state.usable_wall,
+        ready_monotonic=min(failure.rest_until, state.usable_monotonic),
     )
 
 

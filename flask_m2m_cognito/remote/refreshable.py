@@ -38,6 +38,7 @@ from .freshness import (
     phase_of,
     rest_after,
     vitals_of,
+    with_failure,
     with_value,
 )
 from .transport import Deadline
@@ -161,7 +162,7 @@ class Refreshable(Generic[T]):
             what ``unavailable`` makes: none is usable, and none can be had now.
         """
         state = self.state
-        if self._wall() < state.fresh_wall and self._monotonic() < state.fresh_monotonic:
+        if self._wall() < state.ready_wall and self._monotonic() < state.ready_monotonic:
             return state.value  # type: ignore[return-value]
         return self._get_slowly()
 
@@ -206,7 +207,7 @@ class Refreshable(Generic[T]):
         """Have the next caller wait for a newer value than ``refused``, within the cooldown's bounds."""
         with self._sync().lock:
             if self._is_refused_value(refused) and self._may_replace():
-                self.state = replace(self.state, refused=True, fresh_wall=NEVER)
+                self.state = replace(self.state, refused=True, fresh_wall=NEVER, ready_wall=NEVER)
 
     def phase(self) -> Phase:
         """How good what is held is now."""
@@ -418,7 +419,7 @@ class Refreshable(Generic[T]):
             rest_until_if_gone=now.monotonic + max(rest, min(wish, _LONGEST_WISH_IF_GONE)),
             failed_at=now.wall,
         )
-        self.state = replace(before, failure=failure)
+        self.state = with_failure(before, failure, now)
         has_value = phase_of(self.state, now) is not Phase.GONE
         until = failure.rest_until if has_value else failure.rest_until_if_gone
         return RefreshFailed(

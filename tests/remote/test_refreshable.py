@@ -26,7 +26,9 @@ from flask_m2m_cognito.remote.refreshable import (
 )
 from tests.remote.conftest import Build
 from tests.remote.moved import (
+    FRESH_FOR,
     LONG,
+    USABLE_FOR,
     Clocks,
     LaterThreads,
     Source,
@@ -170,6 +172,51 @@ class TestThreads:
         # The lock belongs to a process id: who does not ask for that, takes no lock.
         monkeypatch.setattr(os, "getpid", lambda: pytest.fail("a lock was taken"))
         assert refreshable.get() == "v1"
+
+    def test_a_usable_value_costs_no_lock_while_its_source_rests_and_is_renewed_when_it_has(
+        self, build: Build, source: Source, clocks: Clocks
+    ) -> None:
+        refreshable = build(start_thread=at_once, jitter=lambda: 0.0)
+        refreshable.get()
+        clocks.advance(FRESH_FOR)
+        source.error = SourceDown()
+        for rest in (1.0, 2.0):
+            assert refreshable.get() == "v1"
+            failed = source.asked
+            clocks.advance(rest - 0.01)
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(os, "getpid", lambda: pytest.fail("a lock was taken"))
+                assert refreshable.get() == "v1"
+            assert source.asked == failed
+            clocks.advance(0.01)
+        source.error = None
+        assert refreshable.get() == f"v{source.asked}" != "v1"
+
+    @pytest.mark.parametrize("clock", ["wall_now", "monotonic_now"])
+    def test_a_usable_value_ends_in_the_rest_of_its_source_by_either_clock(
+        self, build: Build, source: Source, clocks: Clocks, clock: str
+    ) -> None:
+        refreshable = build(start_thread=at_once)
+        refreshable.get()
+        clocks.advance(USABLE_FOR - 0.1)
+        source.error = SourceDown(retry_after=3600)
+        assert refreshable.get() == "v1"
+        setattr(clocks, clock, getattr(clocks, clock) + 0.2)
+        with pytest.raises(Unavailable):
+            refreshable.get()
+
+    def test_a_value_that_is_forgotten_in_the_rest_of_its_source_is_replaced_after_it(
+        self, build: Build, source: Source, clocks: Clocks
+    ) -> None:
+        refreshable = build(start_thread=at_once, cooldown=0.0, jitter=lambda: 0.0)
+        refreshable.get()
+        clocks.advance(FRESH_FOR)
+        source.error = SourceDown()
+        assert refreshable.get() == "v1"
+        source.error = None
+        clocks.advance(1.0)
+        refreshable.forget("v1")
+        assert refreshable.get() == f"v{source.asked}" != "v1"
 
     def test_a_fresh_value_costs_one_read_of_each_clock(self, build: Build, clocks: Clocks) -> None:
         reads: list[str] = []
