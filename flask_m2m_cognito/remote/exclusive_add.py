@@ -51,6 +51,7 @@ def _locked(folder: str) -> Iterator[bool]:
     try:
         yield _lock(descriptor)
     finally:
+        _unlock(descriptor)
         os.close(descriptor)
 
 
@@ -70,3 +71,11 @@ def _lock(descriptor: int) -> bool:
             return True  # some network file systems have no locks: as good as it gets
         else:
             return True
+
+
+def _unlock(descriptor: int) -> None:
+    """Not by closing it alone: a child that was forked meanwhile has it open too, and with it the lock."""
+    import fcntl
+
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -15,6 +15,7 @@ from flask import Flask
 from flask_caching import Cache
 
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
+from flask_m2m_cognito.remote.exclusive_add import exclusive_add
 from flask_m2m_cognito.remote.refreshable import Refreshable, start_daemon
 from flask_m2m_cognito.remote.sealed_store import Entry, Lease, Seal, SealedStore
 from flask_m2m_cognito.remote.sharing import shared
@@ -287,6 +288,36 @@ def test_a_process_that_stopped_while_it_had_the_files_costs_others_a_bounded_ti
     lease = process().take_lease(NAME, A_WHILE)
     assert lease is not None
     assert lease.key is not None
+
+
+@needs_fork
+@over("files with our JSON")
+def test_a_child_that_is_forked_while_the_files_are_locked_does_not_keep_them_locked(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, writing = os.pipe()
+    children: list[int] = []
+    delete = backend.delete
+
+    def delete_while_another_thread_forks(key: str) -> Any:
+        pid = os.fork()
+        if pid == 0:
+            os.close(writing)
+            os.read(reading, 1)  # lives until the test has ended
+            os._exit(0)
+        children.append(pid)
+        return delete(key)
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(backend, "delete", delete_while_another_thread_forks)
+            assert exclusive_add(backend, "one", "text", 60)
+        assert exclusive_add(backend, "another", "text", 60)
+    finally:
+        os.close(writing)
+        for child in children:
+            os.waitpid(child, 0)
+        os.close(reading)
 
 
 @needs_fork
