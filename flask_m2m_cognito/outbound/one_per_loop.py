@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
@@ -12,13 +13,13 @@ T = TypeVar("T")
 
 
 class OnePerLoop:
-    """Has one coroutine of each event loop wait on a thread, and the others for that one.
+    """Has the coroutines of each event loop wait on one thread for all of them.
 
     A loop has few threads for all that it runs beside itself, such as looking up addresses.
     """
 
     def __init__(self) -> None:
-        self._under_way: dict[asyncio.AbstractEventLoop, asyncio.Future[None]] = {}
+        self._under_way: dict[asyncio.AbstractEventLoop, asyncio.Future[Any]] = {}
 
     async def get(self, at_once: Callable[[], T | None], waiting: Callable[[], T]) -> T:
         """What ``at_once`` gives, else what ``waiting`` gives on a thread.
@@ -32,17 +33,33 @@ class OnePerLoop:
         while (value := at_once()) is None:
             under_way = self._under_way.get(loop)
             if under_way is None:
-                return await self._on_a_thread(loop, waiting)
-            # Not the future itself, which ends with the first coroutine that is cancelled.
+                return await self._led(loop, waiting)
+            # Not the future itself, which would end with the first coroutine that is cancelled.
             await asyncio.wait({under_way})
         return value
 
-    async def _on_a_thread(self, loop: asyncio.AbstractEventLoop, waiting: Callable[[], T]) -> T:
+    async def _led(self, loop: asyncio.AbstractEventLoop, waiting: Callable[[], T]) -> T:
         import asyncio
 
-        self._under_way[loop] = done = loop.create_future()
+        # Nor is it to end with this one: its thread would go on, and another coroutine would take one more.
+        begun = self._begun(loop, waiting)
+        await asyncio.wait({begun})
         try:
-            return await asyncio.to_thread(waiting)
+            return begun.result()
         finally:
-            del self._under_way[loop]
-            done.set_result(None)
+            del begun  # which holds an error whose traceback holds this frame
+
+    def _begun(self, loop: asyncio.AbstractEventLoop, waiting: Callable[[], T]) -> asyncio.Future[T]:
+        begun = loop.run_in_executor(None, contextvars.copy_context().run, waiting)
+        for each in list(self._under_way):
+            if each.is_closed():  # before its thread had ended
+                self._under_way.pop(each, None)
+        self._under_way[loop] = begun
+
+        def end(ended: asyncio.Future[T]) -> None:
+            self._under_way.pop(loop, None)
+            if not ended.cancelled():
+                ended.exception()  # where all who waited were cancelled nobody else asks for it
+
+        begun.add_done_callback(end)
+        return begun

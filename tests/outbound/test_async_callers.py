@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -13,6 +16,7 @@ from flask import Flask
 
 from flask_m2m_cognito import CognitoM2M, ConfigurationError, TokenUnavailableError
 from flask_m2m_cognito.outbound.bearer_auth import bearer_auth
+from flask_m2m_cognito.outbound.one_per_loop import OnePerLoop
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
 from flask_m2m_cognito.outbound.token_source import TokenSource
 from flask_m2m_cognito.testing import LocalUserPool
@@ -158,6 +162,55 @@ class TestSource:
         assert [type(each) for each in outcomes[:3]] == [asyncio.CancelledError] * 3
         assert set(outcomes[3:]) == {source.token()}
         assert pool.count("token") == 1
+
+    def test_coroutines_that_give_up_one_after_the_other_take_one_thread(
+        self, pool: LocalUserPool, clock: Clock
+    ) -> None:
+        source = real_source_of(pool, clock)
+
+        async def give_up() -> None:
+            for _ in range(6):
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(source.token_async(), 0.01)
+            pool.recover("token")
+
+        with pool.delay("token", 60):
+            assert on_a_loop(give_up) == (None, 1)
+        assert pool.count("token") == 1
+
+    def test_nobody_is_told_of_an_error_that_nobody_waits_for_any_more(
+        self, pool: LocalUserPool, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        source = real_source_of(pool, clock)
+
+        async def give_up() -> None:
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(source.token_async(), 0.01)
+
+        with pool.delay("token", 0.3), pool.fail("token", status=400):
+            on_a_loop(give_up)
+        gc.collect()
+        assert [record for record in caplog.records if record.name == "asyncio"] == []
+
+    def test_a_loop_that_is_closed_while_its_thread_waits_is_not_kept(self) -> None:
+        waits, go_on = OnePerLoop(), threading.Event()
+
+        async def give_up() -> None:
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(waits.get(lambda: None, lambda: go_on.wait(30)), 0.01)
+
+        loop = asyncio.new_event_loop()
+        executor = ThreadPoolExecutor(1)
+        loop.set_default_executor(executor)
+        loop.run_until_complete(give_up())
+        loop.close()
+        closed = weakref.ref(loop)
+        del loop
+        assert asyncio.run(waits.get(lambda: None, lambda: "another")) == "another"
+        go_on.set()
+        executor.shutdown()
+        gc.collect()
+        assert closed() is None
 
     @pytest.mark.parametrize("in_background", [True, False], ids=["in background", "inline"])
     def test_fresh_token_takes_no_thread(
