@@ -212,6 +212,9 @@ def admit(demand: Demand, loads: bool = True) -> None:
         if demand.is_optional and error.reason == "missing_token":
             return
         refusal = guard.refusal(error.with_traceback(None), request.environ)
+    except BaseException:
+        value = None  # the application's check may be ended by one that is no Exception, such as a timeout
+        raise
     if refusal is not None:
         raise refusal from refusal.error
     # Not attribute by attribute, each of which Flask's g sets in Python.

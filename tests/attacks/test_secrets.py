@@ -192,6 +192,29 @@ def test_a_bug_of_the_application_shows_no_token(place: str, times: int, scene: 
         assert_hidden(secrets_of(header), seen_by_a_tracker(error))
 
 
+class _Ended(BaseException):
+    """As gevent's Timeout: no Exception."""
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["a new token", "a remembered token"])
+def test_a_request_that_is_ended_during_the_applications_check_shows_no_token(
+    times: int, scene: Scene
+) -> None:
+    checked: list[object] = []
+
+    def check(token: object) -> None:
+        checked.append(token)
+        if len(checked) == times:
+            raise _Ended
+
+    service, header = Service(scene, TOKEN_CHECK=check), good(scene)
+    for _ in range(times - 1):
+        service.ask(header)
+    with pytest.raises(_Ended) as caught:
+        service.ask(header)
+    assert_hidden(secrets_of(header), "\n".join(_locals_of_ours(caught.value)))
+
+
 def test_a_receiver_that_raises_is_logged_without_the_token(
     scene: Scene, steady: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
