@@ -31,7 +31,8 @@ EXTENSION = "cognito_m2m"
 """The key of ``app.extensions`` under which an application's parts are."""
 
 _PREFIX = "Bearer "
-_PRINCIPAL = "flask_m2m_cognito.principal"
+_PRINCIPAL = "_flask_m2m_cognito_principal"
+"""Where a request has it. Not in its environ, which may be handed on to an application of another loader."""
 
 
 class HasPrincipalLoader(Protocol):
@@ -254,9 +255,10 @@ _app_context = cast("Any", app_ctx)._get_current_object
 
 def _principal(loader: PrincipalLoader, token: ValidatedAccessToken, request: Request) -> Any:
     """What ``loader`` makes of the token, asked once a request although several guards may hold."""
-    if _PRINCIPAL not in request.environ:
-        request.environ[_PRINCIPAL] = current_app.ensure_sync(loader)(token)
-    return request.environ[_PRINCIPAL]
+    held = request.__dict__
+    if _PRINCIPAL not in held:
+        held[_PRINCIPAL] = current_app.ensure_sync(loader)(token)
+    return held[_PRINCIPAL]
 
 
 async def _load_principal() -> None:
@@ -265,10 +267,11 @@ async def _load_principal() -> None:
     token, loader = context.g.m2m_token, context.app.extensions[EXTENSION].guard.owner.loader
     if token is None or loader is None:
         return
-    if _PRINCIPAL not in request.environ:
+    held = request.__dict__
+    if _PRINCIPAL not in held:
         principal = loader(token)
-        request.environ[_PRINCIPAL] = await principal if inspect.isawaitable(principal) else principal
-    context.g.m2m_principal = request.environ[_PRINCIPAL]
+        held[_PRINCIPAL] = await principal if inspect.isawaitable(principal) else principal
+    context.g.m2m_principal = held[_PRINCIPAL]
 
 
 def _hold(token: ValidatedAccessToken, demand: Demand, method: str) -> None:

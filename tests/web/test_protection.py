@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 import pytest
-from flask import Blueprint, Flask, abort, g
+from flask import Blueprint, Flask, Response, abort, g, request
 from flask.testing import FlaskClient
 from flask.typing import ResponseReturnValue
 from flask.views import MethodView
@@ -252,6 +252,32 @@ def test_the_principal_is_loaded_once_a_request_although_two_guards_hold(
     assert client.get("/a", headers=bearer("shop/use")).text == "tenant of local-client"
     assert client.get("/a", headers=bearer("shop/use")).text == "tenant of local-client"
     assert len(loaded) == 2
+
+
+def test_an_application_that_is_handed_anothers_request_loads_a_principal_of_its_own(
+    pool: LocalUserPool,
+) -> None:
+    def service(name: str) -> tuple[Flask, CognitoM2M]:
+        app, m2m = Flask(name), CognitoM2M()
+        app.config.update(pool.config(ALLOWED_CLIENT_IDS="*"))
+        m2m.init_app(app)
+        m2m.principal_loader(lambda token: f"{name}'s")
+        return app, m2m
+
+    (outer, outer_m2m), (inner, inner_m2m) = service("outer"), service("inner")
+
+    @inner.get("/")
+    @inner_m2m.require_scopes()
+    def principal() -> str:
+        return str(g.m2m_principal)
+
+    @outer.get("/")
+    @outer_m2m.require_scopes()
+    def hand_on() -> Response:
+        return Response.from_app(inner.wsgi_app, request.environ)
+
+    headers = {"Authorization": f"Bearer {pool.token()}"}
+    assert outer.test_client().get("/", headers=headers).text == "inner's"
 
 
 def test_a_principal_loader_may_refuse(
