@@ -255,10 +255,9 @@ _app_context = cast("Any", app_ctx)._get_current_object
 
 def _principal(loader: PrincipalLoader, token: ValidatedAccessToken, request: Request) -> Any:
     """What ``loader`` makes of the token, asked once a request although several guards may hold."""
-    held = request.__dict__
-    if _PRINCIPAL not in held:
-        held[_PRINCIPAL] = current_app.ensure_sync(loader)(token)
-    return held[_PRINCIPAL]
+    if not hasattr(request, _PRINCIPAL):
+        setattr(request, _PRINCIPAL, current_app.ensure_sync(loader)(token))
+    return getattr(request, _PRINCIPAL)
 
 
 async def _load_principal() -> None:
@@ -267,11 +266,10 @@ async def _load_principal() -> None:
     token, loader = context.g.m2m_token, context.app.extensions[EXTENSION].guard.owner.loader
     if token is None or loader is None:
         return
-    held = request.__dict__
-    if _PRINCIPAL not in held:
+    if not hasattr(request, _PRINCIPAL):
         principal = loader(token)
-        held[_PRINCIPAL] = await principal if inspect.isawaitable(principal) else principal
-    context.g.m2m_principal = held[_PRINCIPAL]
+        setattr(request, _PRINCIPAL, await principal if inspect.isawaitable(principal) else principal)
+    context.g.m2m_principal = getattr(request, _PRINCIPAL)
 
 
 def _hold(token: ValidatedAccessToken, demand: Demand, method: str) -> None:
