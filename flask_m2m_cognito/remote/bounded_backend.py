@@ -64,7 +64,7 @@ class BoundedBackend:
         start_thread: Callable[[Callable[[], None]], None] = start_daemon,
     ) -> None:
         self._build = build
-        self._timeout = timeout
+        self.timeout = timeout
         self._on_change = on_change
         self._monotonic = monotonic
         self._start_thread = start_thread
@@ -151,7 +151,7 @@ class BoundedBackend:
             self._start_thread(run)
         except (RuntimeError, OSError):
             run()
-        seconds = self._timeout if circuit.has_answered else max(self._timeout, FIRST_CALL_TIMEOUT)
+        seconds = self.timeout if circuit.has_answered else max(self.timeout, FIRST_CALL_TIMEOUT)
         if not done.wait(seconds):
             with circuit.lock:
                 circuit.left_behind = (*circuit.left_behind, done)

@@ -8,23 +8,23 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-_LOCK_WAIT = 0.15
-"""Seconds, of the 0.25 that one call of a store may take by default; another holds it for less than 0.01."""
-
 _PAUSE = 0.001
 
 
-def exclusive_add(backend: Any, key: str, text: str, seconds: int) -> bool:
+def exclusive_add(backend: Any, key: str, text: str, seconds: int, patience: float) -> bool:
     """Put ``text`` under ``key`` for ``seconds`` unless something is there; whether it was put.
 
     Redis and Memcached decide that by themselves. ``FileSystemCache`` does not, nor does it look at
     the age of what is in the way: there a lock of the cache's directory keeps others out meanwhile.
     The operating system takes the lock back from a process that dies.
+
+    Args:
+        patience: seconds to wait for that lock; another holds it for less than 0.01.
     """
     folder = _folder_of(backend)
     if folder is None:
         return bool(backend.add(key, text, seconds))
-    with _locked(folder) as is_ours:
+    with _locked(folder, patience) as is_ours:
         if not is_ours:
             return False
         if backend.get(key) is None:
@@ -40,7 +40,7 @@ def _folder_of(backend: Any) -> str | None:
 
 
 @contextlib.contextmanager
-def _locked(folder: str) -> Iterator[bool]:
+def _locked(folder: str, patience: float) -> Iterator[bool]:
     """Hold ``folder`` itself, so that no file of ours is in the cache. ``False`` while others hold it."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
@@ -49,17 +49,17 @@ def _locked(folder: str) -> Iterator[bool]:
         yield True
         return
     try:
-        yield _lock(descriptor)
+        yield _lock(descriptor, patience)
     finally:
         _unlock(descriptor)
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> bool:
+def _lock(descriptor: int, patience: float) -> bool:
     """Asks again and again, since a wait in the system would hold up the greenlet that has the lock."""
     import fcntl
 
-    give_up_at = time.monotonic() + _LOCK_WAIT
+    give_up_at = time.monotonic() + patience
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

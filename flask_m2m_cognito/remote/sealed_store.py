@@ -32,6 +32,9 @@ _logger = logging.getLogger("flask_m2m_cognito.store")
 _MAX_TEXT = 256 * 1024
 _MOST_ROUNDS = 6
 _LONGEST = 30 * 86400.0
+_LOCK_WAIT = 0.15
+_LOCK_PART = 0.6
+"""For the lock of a cache's files: seconds, and at most this part of what one call may take."""
 
 
 class BrokenSeal(Exception):
@@ -239,7 +242,8 @@ class SealedStore:
         lease = {"holder": holder, "until": self._wall() + seconds, "pid": os.getpid()}
         text = self._close(name, "lease", lease)
         # One more, as files and Memcached count from the whole second before: the lease itself says its end.
-        return lambda backend: exclusive_add(backend, key, text, _whole(seconds) + 1)
+        patience = min(_LOCK_WAIT, self._backend.timeout * _LOCK_PART)
+        return lambda backend: exclusive_add(backend, key, text, _whole(seconds) + 1, patience)
 
     def _is_dead(self, key: str, lease: dict[str, Any], seconds: float) -> bool:
         """By its own deadline, or by ours: we have seen it for longer than a lease lasts.

@@ -292,6 +292,21 @@ def test_a_process_that_stopped_while_it_had_the_files_costs_others_a_bounded_ti
 
 @needs_fork
 @over("files with our JSON")
+def test_files_that_another_locks_are_no_store_that_is_down_whatever_its_calls_may_take(backend: Any) -> None:
+    import fcntl
+
+    bounded = BoundedBackend(lambda: backend, timeout=0.1)
+    store = SealedStore(bounded, Seal(KEY))
+    store.save(NAME, "keys", Entry("v1", 0.0, 1.0, A_WHILE))
+    folder = os.open(backend._path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    store.take_lease(NAME, A_WHILE)
+    os.close(folder)
+    assert store.works
+
+
+@needs_fork
+@over("files with our JSON")
 def test_a_child_that_is_forked_while_the_files_are_locked_does_not_keep_them_locked(
     backend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,8 +326,8 @@ def test_a_child_that_is_forked_while_the_files_are_locked_does_not_keep_them_lo
     try:
         with monkeypatch.context() as patch:
             patch.setattr(backend, "delete", delete_while_another_thread_forks)
-            assert exclusive_add(backend, "one", "text", 60)
-        assert exclusive_add(backend, "another", "text", 60)
+            assert exclusive_add(backend, "one", "text", 60, patience=0.15)
+        assert exclusive_add(backend, "another", "text", 60, patience=0.15)
     finally:
         os.close(writing)
         for child in children:
