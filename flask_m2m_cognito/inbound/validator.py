@@ -107,6 +107,7 @@ class CognitoAccessTokenValidator:
         self._memory: VerifiedTokens[VerifiedToken] = VerifiedTokens(verified_tokens)
         self._new_digest = self._memory.new_digest
         self._find = self._memory.get
+        self._longest = 0
         self._headers = VerifiedHeaders()
         self._by_issuer = {issuer: trusted for trusted in self.pools for issuer in trusted.pool.issuers}
         self._wall = wall
@@ -144,12 +145,13 @@ class CognitoAccessTokenValidator:
         """
         if not isinstance(token, str):
             token = token.decode("ascii", "replace") if isinstance(token, bytes) else ""
-        digest = self._memory.digest(token)
+        digest = self._digest(token)
         known = self._find(digest)
         if known is not None and self._is_still_verified(known):
             return known
         verified = self._verify_signature(take_apart(token, self._headers))
-        self._memory.put(digest, verified)
+        self._memory.put(digest or self._memory.digest(token), verified)
+        self._longest = max(self._longest, len(token))
         return verified
 
     def recall(self, token: str) -> ValidatedAccessToken | None:
@@ -164,6 +166,8 @@ class CognitoAccessTokenValidator:
         Raises:
             TokenValidationError: as :meth:`validate`.
         """
+        if len(token) > self._longest:
+            return None
         digest = self._new_digest()
         digest.update(token.encode("utf-8", "surrogatepass"))
         del token  # as error trackers send what is in each frame
@@ -198,8 +202,12 @@ class CognitoAccessTokenValidator:
         Raises:
             KeysUnavailableError: no key set is usable any more.
         """
-        known = self._find(self._memory.digest(token))
+        known = self._find(self._digest(token))
         return known if known is not None and self._is_still_verified(known) else None
+
+    def _digest(self, token: str) -> bytes:
+        # What is longer than all that were verified is none of them: it takes the longer to digest.
+        return self._memory.digest(token) if len(token) <= self._longest else b""
 
     def _is_still_verified(self, known: VerifiedToken) -> bool:
         keys = known.keys.get()

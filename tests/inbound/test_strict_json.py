@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import itertools
+import re
 
 import pytest
 
@@ -16,6 +19,8 @@ from flask_m2m_cognito.strict_json import decode_base64url, parse_object
         pytest.param(b' {"a": [1, {"b": null}]} ', {"a": [1, {"b": None}]}, id="nested"),
         pytest.param('{"é": "ü"}'.encode(), {"é": "ü"}, id="UTF-8"),
         pytest.param(b'{"a": {"b": 1}, "b": 1}', {"a": {"b": 1}, "b": 1}, id="same name at two depths"),
+        pytest.param(b'{"a": -' + b"1" * 40 + b"}", {"a": -int("1" * 40)}, id="number of 40 digits"),
+        pytest.param(b'{"a": "' + b"1" * 41 + b'", "b": 7}', {"a": "1" * 41, "b": 7}, id="text of 41 digits"),
     ],
 )
 def test_an_object_is_read(text: bytes, value: object) -> None:
@@ -45,6 +50,8 @@ def test_an_object_is_read(text: bytes, value: object) -> None:
         pytest.param(b'{"a": "\xff"}', id="not UTF-8"),
         pytest.param(b'{"a": "\x00"}', id="NUL in a string"),
         pytest.param(b'{"a": ' + b"1" * 5000 + b"}", id="more digits than Python reads"),
+        pytest.param(b'{"a": ' + b"1" * 41 + b"}", id="number of 41 digits"),
+        pytest.param(b'{"a": [-' + b"1" * 41 + b"]}", id="number of 41 digits, below 0 and in an array"),
         pytest.param(b'{"a":' * 100_000 + b"1" + b"}" * 100_000, id="too deep in objects"),
         pytest.param(b'{"a":' + b"[" * 100_000, id="too deep in arrays, without an end"),
     ],
@@ -96,3 +103,22 @@ def test_canonical_base64url_is_decoded(text: bytes, content: bytes) -> None:
 def test_base64url_in_another_form_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         decode_base64url(text)
+
+
+def test_base64url_is_read_as_by_the_standard_library_where_it_is_canonical() -> None:
+    """Every text of up to five of these characters, of which four are none of base64url."""
+
+    def expected(text: bytes) -> bytes | None:
+        if not re.fullmatch(rb"[A-Za-z0-9_-]*", text) or len(text) % 4 == 1:
+            return None
+        value = base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4))
+        return value if base64.urlsafe_b64encode(value).rstrip(b"=") == text else None
+
+    def read(text: bytes) -> bytes | None:
+        try:
+            return decode_base64url(text)
+        except ValueError:
+            return None
+
+    texts = (bytes(each) for length in range(6) for each in itertools.product(b"Agw-_+=!", repeat=length))
+    assert [text for text in texts if read(text) != expected(text)] == []
