@@ -26,6 +26,7 @@ from .outbound.token_source import TokenPolicy, TokenSource
 from .outbound.token_sources import ClientName, Scopes, TokenSources
 from .remote.bounded_backend import BoundedBackend
 from .remote.clock_offset import ClockOffset
+from .remote.reports import report
 from .remote.sealed_store import Seal, SealedStore
 from .remote.transport import Answer, Transport
 from .scopes import join_scopes
@@ -135,7 +136,6 @@ class AppM2M:
         """Ask for the keys and for ``tokens`` now."""
         sources = [self._warmed(each) for each in ([tokens] if isinstance(tokens, str) else tokens)]
         asks = [*(trusted.keys.get for trusted in self._pools()), *(source.token for source in sources)]
-        self._backend.prepare()
         failures = ask_all(asks, timeout)
         if failures and required:
             raise failures[0]
@@ -330,7 +330,8 @@ class _Assembly:
         def on_found(backend: Any) -> None:
             # In a request, so only to the log: where warnings are errors, the cache would have failed.
             if not was_told and settings.cache_key is None and shares_with_others(backend):
-                _logger.warning(_no_key_text(settings), extra={"event": "configuration"})
+                text = _no_key_text(settings)
+                report(lambda: _logger.warning(text, extra={"event": "configuration"}))
             if backend is not known:
                 _log_if_it_unpickles(backend)
 
@@ -382,7 +383,8 @@ _PICKLE_ALWAYS = "It can't do otherwise: let nobody else write to it."
 def _log_if_it_unpickles(backend: Any) -> None:
     if unpickles(backend):
         advice = _PICKLE_ADVICE if hasattr(backend, "serializer") else _PICKLE_ALWAYS
-        _logger.warning(_PICKLE, type(backend).__name__, advice, extra={"event": "cache-unpickles"})
+        kind, extra = type(backend).__name__, {"event": "cache-unpickles"}
+        report(lambda: _logger.warning(_PICKLE, kind, advice, extra=extra))
 
 
 def _no_key_text(settings: Settings) -> str:

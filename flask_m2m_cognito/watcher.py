@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from .remote.freshness import Around, Ask, Fetch, Fetched, T
+from .remote.reports import report
 from .remote.transport import Answer, OnCall
 
 EXTENSION = "cognito_m2m_watcher"
@@ -84,8 +85,9 @@ def _told(tell: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
     """What ``tell`` gives for what comes next, which may raise as little as this may."""
     try:
         following = tell(*arguments)
-    except Exception:
-        _logger.exception("What watches remote calls raised.", extra={"event": "watcher-failed"})
+    except Exception as error:
+        log = functools.partial(_logger.error, exc_info=error, extra={"event": "watcher-failed"})
+        report(functools.partial(log, "What watches remote calls raised."))
         return _nobody
     return functools.partial(_told, following)
 

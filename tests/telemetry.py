@@ -11,6 +11,7 @@ from flask import Flask
 from flask_m2m_cognito import CognitoM2M
 from flask_m2m_cognito.otel import instrument
 from flask_m2m_cognito.testing import LocalUserPool
+from tests.settling import settle
 
 pytest.importorskip("opentelemetry.sdk")
 
@@ -36,6 +37,7 @@ class Telemetry:
         self._exporter = InMemorySpanExporter()
         self.tracers = TracerProvider(shutdown_on_exit=False)
         self.tracers.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self.apps: list[Flask] = []
         #: Of the service, which makes spans of its own.
         self.tracer = self.tracers.get_tracer("a service")
 
@@ -43,6 +45,7 @@ class Telemetry:
         instrument(app, meter_provider=self.meters, tracer_provider=self.tracers)
 
     def points(self, name: str) -> list[Any]:
+        settle()
         collected = self._reader.get_metrics_data()
         return [
             point
@@ -59,6 +62,7 @@ class Telemetry:
     @property
     def spans(self) -> list[Any]:
         """Those that have ended, in that order."""
+        settle(within=1.0)  # a refresh that hangs has none
         return list(self._exporter.get_finished_spans())
 
     @property
@@ -73,6 +77,7 @@ class Telemetry:
 
     def clear(self) -> None:
         """Forget the spans so far."""
+        settle()
         self._exporter.clear()
 
     def wait_for(self, count: int) -> None:
@@ -95,6 +100,7 @@ def instrumented(pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry, **s
     app.config.update(pool.config("orders", **said))
     m2m.init_app(app)
     telemetry.instrument(app)
+    telemetry.apps.append(app)  # an application that nobody keeps is collected
     app.get("/items")(m2m.require_scopes("items/read")(lambda: "reached"))
     return app
 

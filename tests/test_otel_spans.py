@@ -15,6 +15,7 @@ from flask import Flask
 
 from flask_m2m_cognito import CognitoM2M, CognitoTokenRequestError, TokenUnavailableError
 from flask_m2m_cognito.testing import LocalUserPool, MovedClock
+from tests.settling import settle
 from tests.telemetry import Telemetry, ask, instrumented
 
 pytest.importorskip("opentelemetry.sdk")
@@ -159,18 +160,19 @@ class TestCalls:
         (call,) = telemetry.calls
         assert (call.attributes["error.type"], call.status.status_code) == ("timeout", StatusCode.ERROR)
 
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
     def test_one_whose_thread_is_made_to_end_has_ended(
         self, pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def interrupted(*_: Any, **__: Any) -> Any:
-            raise KeyboardInterrupt
+            raise SystemExit
 
-        instrumented(pool, m2m, telemetry, RENEW="inline")
+        instrumented(pool, m2m, telemetry)
         monkeypatch.setattr(socket, "getaddrinfo", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(TokenUnavailableError):
             m2m.token()
         monkeypatch.undo()
-        assert [span.attributes["error.type"] for span in telemetry.spans] == ["KeyboardInterrupt"] * 2
+        assert [span.attributes["error.type"] for span in telemetry.spans] == ["SystemExit"] * 2
         assert trace.get_current_span() is trace.INVALID_SPAN
 
     def test_url_has_neither_a_query_nor_a_password(
@@ -384,6 +386,7 @@ class TestInstrumentation:
         telemetry.tracers.add_span_processor(processor)
         with caplog.at_level(logging.ERROR, "flask_m2m_cognito"):
             assert m2m.token()
+        settle()
         told = [vars(record)["event"] for record in caplog.records]
         assert told == ["watcher-failed", "watcher-failed"]
         assert trace.get_current_span() is trace.INVALID_SPAN

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 from ..remote.refreshable import Ask, Fetch, Fetched
-from ..remote.sharing import Codec
 from ..remote.transport import Answer, Transport
 from ..strict_json import decode_base64url, parse_object
 
@@ -118,16 +117,15 @@ def parse_key_set(document: object, known: KeySet | None = None) -> KeySet:
 def key_set_fetch(
     transport: Transport,
     urls: Sequence[str],
+    fetched_from: Callable[[KeySet, float], Fetched[KeySet]],
     *,
-    fresh_for: float = 3600.0,
-    usable_for: float = 86400.0,
     wall: Callable[[], float] = time.time,
     on_answer: Callable[[Answer], None] = lambda answer: None,
 ) -> Fetch[KeySet]:
     """A fetch of the first usable key set that ``urls`` give.
 
     Args:
-        fresh_for, usable_for: seconds.
+        fetched_from: says how long a set serves that was asked for at a moment.
         on_answer: is shown each answer, for its ``Date``.
     """
 
@@ -149,7 +147,7 @@ def key_set_fetch(
         last = transport.get(urls, ask.deadline, is_final)
         if not found:
             raise NoUsableKeys(problem, last.retry_after(wall()))
-        return Fetched(found[0], asked_at + fresh_for, asked_at + usable_for, asked_at)
+        return fetched_from(found[0], asked_at)
 
     return fetch
 
@@ -224,11 +222,3 @@ def _rs256_check(public_key: Any) -> Callable[[bytes, bytes], bool]:
         return True
 
     return has_signed
-
-
-def _decoded(payload: object, known: KeySet | None) -> KeySet:
-    return parse_key_set(payload, known)
-
-
-KEY_SET_CODEC: Codec[KeySet] = Codec("keys", KeySet.to_document, _decoded)
-"""How a key set is kept in the store."""

@@ -9,10 +9,10 @@ from typing import Any
 
 from ..exceptions import KeysUnavailableError
 from ..remote.refreshable import Fetched, Refreshable
-from ..remote.sealed_store import SealedStore, import_seal
-from ..remote.sharing import shared
+from ..remote.sealed_store import Entry, SealedStore, import_seal
+from ..remote.sharing import Codec, shared
 from ..remote.transport import Transport, import_http
-from .key_set import KEY_SET_CODEC, KeySet, key_set_fetch
+from .key_set import KeySet, key_set_fetch, parse_key_set
 from .user_pool import UserPool
 
 _FOREVER = float("inf")
@@ -26,6 +26,10 @@ class KeyTimes:
     usable_for: float = 86400.0
     unknown_key_cooldown: float = 10.0
     refresh_deadline: float = 10.0
+
+    def fetched_from(self, keys: KeySet, fetched_at: float) -> Fetched[KeySet]:
+        """``keys`` and how long they serve; a moment in seconds since the epoch."""
+        return Fetched(keys, fetched_at + self.fresh_for, fetched_at + self.usable_for, fetched_at)
 
 
 @dataclass(frozen=True)
@@ -59,13 +63,12 @@ def trusted_pool_from(
     fetch = key_set_fetch(
         transport or Transport(),
         pool.jwks_urls,
-        fresh_for=times.fresh_for,
-        usable_for=times.usable_for,
+        times.fetched_from,
         wall=wall,
         on_answer=on_answer,
     )
     if store is not None:
-        fetch = shared(fetch, store, "keys of " + " ".join(pool.jwks_urls), KEY_SET_CODEC, wall=wall)
+        fetch = shared(fetch, store, "keys of " + " ".join(pool.jwks_urls), _codec(times), wall=wall)
     keys: Refreshable[KeySet] = Refreshable(
         fetch,
         unavailable=_unavailable,
@@ -77,6 +80,15 @@ def trusted_pool_from(
         **refreshing,
     )
     return TrustedPool(pool, keys)
+
+
+def _codec(times: KeyTimes) -> Codec[KeySet]:
+    """How a key set is kept in the store."""
+
+    def decode(entry: Entry, held: KeySet | None) -> Fetched[KeySet]:
+        return times.fetched_from(parse_key_set(entry.payload, held), entry.fetched_at)
+
+    return Codec("keys", KeySet.to_document, decode)
 
 
 def _import_all() -> None:

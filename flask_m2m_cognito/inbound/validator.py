@@ -37,6 +37,11 @@ from .verified_tokens import VerifiedTokens
 
 AllowedClients = Collection[str] | Callable[[str], bool] | None
 
+_UNKNOWN_KEY_PATIENCE = 1.0
+"""The age of a running download, in seconds, until which a request with an unknown ``kid`` waits for it.
+
+Anybody can send one, and each that waits holds a worker thread."""
+
 _logger = logging.getLogger("flask_m2m_cognito.auth")
 
 
@@ -258,7 +263,9 @@ class CognitoAccessTokenValidator:
         keys = trusted.keys.get()
         key = keys.get(kid)
         if key is None:
-            keys = trusted.keys.renew(keys, since=started)
+            keys = trusted.keys.renew_for(
+                lambda keys: keys.get(kid) is not None, since=started, patience=_UNKNOWN_KEY_PATIENCE
+            )
             key = keys.get(kid)
         if key is not None:
             return key, keys

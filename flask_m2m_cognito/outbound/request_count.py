@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections import deque
 from collections.abc import Callable
 
 from ..remote.process_lock import ProcessLock
+from ..remote.reports import report
 from ..remote.transport import Answer
 
 MANY_AN_HOUR = 10
@@ -58,19 +60,22 @@ class RequestCount:
             if warns:
                 self._warned_at = now
         if warns:
-            _logger.warning(
-                "Client %s asked for %d tokens within an hour from this process, %d since it began: "
-                "Cognito bills each of them.",
-                self._client_id,
-                recent,
-                self._total,
-                extra={
-                    "event": "many-token-requests",
-                    "client_id": self._client_id,
-                    "last_hour": recent,
-                    "total": self._total,
-                },
-            )
+            report(functools.partial(self._warn, recent, self._total))
+
+    def _warn(self, recent: int, total: int) -> None:
+        _logger.warning(
+            "Client %s asked for %d tokens within an hour from this process, %d since it began: "
+            "Cognito bills each of them.",
+            self._client_id,
+            recent,
+            total,
+            extra={
+                "event": "many-token-requests",
+                "client_id": self._client_id,
+                "last_hour": recent,
+                "total": total,
+            },
+        )
 
     def _recent_at(self, now: float) -> int:
         while self._recent and self._recent[0] <= now - _HOUR:

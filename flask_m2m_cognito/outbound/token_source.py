@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from ..exceptions import CognitoTokenRequestError, TokenUnavailableError
 from ..remote.refreshable import Ask, Fetch, Fetched, Refreshable
-from ..remote.sealed_store import SealedStore, import_seal
+from ..remote.reports import report
+from ..remote.sealed_store import Entry, SealedStore, import_seal
 from ..remote.sharing import Codec, shared
 from ..remote.transport import import_http
 from ..scopes import join_scopes, parse_scopes
@@ -89,7 +90,8 @@ class TokenSource:
         self._jitter = jitter
         fetch: Fetch[str] = self._fetch
         if store is not None:
-            fetch = shared(fetch, store, identity_of(client, self.scopes), TOKEN_CODEC, wall=wall)
+            codec = Codec("token", str, self._decoded)
+            fetch = shared(fetch, store, identity_of(client, self.scopes), codec, wall=wall)
         self.refreshable: Refreshable[str] = Refreshable(
             fetch,
             unavailable=functools.partial(_unavailable, unavailable),
@@ -131,42 +133,50 @@ class TokenSource:
         if response.token_type is not None and response.token_type.lower() != "bearer":
             raise CognitoTokenRequestError("The token endpoint gave a token that is not a Bearer token.")
         claims = _claims_of(response.access_token)
-        self._look_for_missing_scopes(response, claims)
-        return self._fetched(response, claims, asked_at)
-
-    def _fetched(self, response: TokenResponse, claims: Mapping[str, Any], asked_at: float) -> Fetched[str]:
+        self._check_scopes(claims.get("scope", response.raw.get("scope")))
         lifetime = _lifetime(response, claims, asked_at)
         if lifetime <= 0:
             raise CognitoTokenRequestError(
-                f"The token endpoint gave a token that has already ended, {-lifetime:.0f} s ago by our clock."
+                f"The token endpoint returned a token that expired {-lifetime:.0f} s ago, by our clock."
             )
+        return self._fetched(response.access_token, asked_at, lifetime)
+
+    def _decoded(self, entry: Entry, held: str | None) -> Fetched[str]:
+        """What another process was given, if this one would have taken it from the endpoint too."""
+        token = entry.payload
+        if not isinstance(token, str) or not token.isascii() or not token.isprintable() or " " in token:
+            raise ValueError("not a token")
+        if entry.expires_at is None:
+            raise ValueError("an entry without its end")
+        self._check_scopes(_claims_of(token).get("scope"))
+        return self._fetched(token, entry.fetched_at, entry.expires_at - entry.fetched_at)
+
+    def _fetched(self, token: str, fetched_at: float, lifetime: float) -> Fetched[str]:
         usable_for = lifetime - min(self._policy.margin, _LONGEST_MARGIN * lifetime)
         # Drawn anew for each, so that a fleet that started together does not renew together.
         fresh_for = lifetime * self._policy.fresh_fraction * (0.93 + 0.14 * self._jitter())
         return Fetched(
-            response.access_token,
-            fresh_until=asked_at + min(fresh_for, usable_for),
-            usable_until=asked_at + usable_for,
-            fetched_at=asked_at,
+            token,
+            fresh_until=fetched_at + min(fresh_for, usable_for),
+            usable_until=fetched_at + usable_for,
+            fetched_at=fetched_at,
+            expires_at=fetched_at + lifetime,
         )
 
-    def _look_for_missing_scopes(self, response: TokenResponse, claims: Mapping[str, Any]) -> None:
-        """Cognito may grant less than was asked for, and does not say so."""
-        granted = claims.get("scope", response.raw.get("scope"))
+    def _check_scopes(self, granted: object) -> None:
+        """Warn, or raise, when scopes are missing: Cognito may grant fewer than were requested, silently."""
         missing = set(self.scopes) - parse_scopes(granted) if isinstance(granted, str) else set()
         if not missing:
             return
         text = f"Client {self.client.client_id} was not granted: {join_scopes(missing)}."
         if self._policy.scopes_missing == "raise":
             raise CognitoTokenRequestError(text, error_code="invalid_scope", error_description=text)
-        _logger.warning(
-            text,
-            extra={
-                "event": "scopes-missing",
-                "client_id": self.client.client_id,
-                "scopes": join_scopes(missing),
-            },
-        )
+        extra = {
+            "event": "scopes-missing",
+            "client_id": self.client.client_id,
+            "scopes": join_scopes(missing),
+        }
+        report(lambda: _logger.warning(text, extra=extra))
 
 
 def identity_of(client: CognitoM2MClient, scopes: Sequence[str]) -> str:
@@ -217,13 +227,3 @@ def _unavailable(
         request_id=said.request_id,
         retry_after=retry_in,
     )
-
-
-def _decoded(payload: object, held: str | None) -> str:
-    if not isinstance(payload, str) or not payload.isascii() or not payload.isprintable() or " " in payload:
-        raise ValueError("not a token")
-    return payload
-
-
-TOKEN_CODEC: Codec[str] = Codec("token", str, _decoded)
-"""How a token is kept in the store."""

@@ -1,25 +1,33 @@
 """A cachelib backend that may be slow, down or hung, at a bounded cost to its callers.
 
-A plain Flask-Caching Redis that accepts and says nothing holds one ``get`` for 59 s, so each call
-runs on a thread that can be left. A backend that fails is left alone for 30 s, doubling to 5 min.
+Some clients connect when they are built (a Redis cluster), and a plain Flask-Caching Redis that accepts a
+connection and never answers holds one ``get`` for 59 s. So building and each call run on a thread that can be
+left behind. A backend that fails is left alone for 30 s, doubling to 5 min.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from .refreshable import start_daemon
+from .reports import held_reports, report, send_reports
 
 R = TypeVar("R")
 
 FIRST_CALL_TIMEOUT = 2.0
-"""Seconds for the first call, which connects: with 0.25 s half of a fleet's cold starts gave up."""
+"""Seconds for building the backend and its first call together.
+
+With 0.25 s half of a fleet's cold starts gave up."""
+
+LONGEST_CALL = 300.0
+"""Seconds after which a call that never returned no longer keeps others from being tried."""
 
 _REST = 30.0
 _MAX_REST = 300.0
@@ -29,28 +37,37 @@ class StoreDown(Exception):
     """The backend did not do what was asked, or is not asked for now."""
 
 
+@dataclass(frozen=True)
+class _LeftBehind:
+    """A call that was given up, and may still hang."""
+
+    call: Future[Any]
+    at: float
+
+
 @dataclass
 class _Circuit:
     """What one process knows of the backend; a forked child begins anew."""
 
     pid: int = field(default_factory=os.getpid)
     lock: threading.Lock = field(default_factory=threading.Lock)
-    backend: Any = None
-    is_built: bool = False
+    building: Future[Any] | None = None  # guarded by lock
+    backend: Any = None  # once it was built
     has_answered: bool = False
     failures: int = 0  # guarded by lock
     open_until: float = float("-inf")  # guarded by lock
-    left_behind: tuple[threading.Event, ...] = ()  # calls that may still hang; guarded by lock
+    left_behind: tuple[_LeftBehind, ...] = ()  # guarded by lock
 
 
 class BoundedBackend:
     """Calls a backend for at most ``timeout`` seconds each.
 
     Args:
-        build: gives the cachelib backend, or ``None`` for no store. Called at first use, and its
-            time is not counted.
-        timeout: seconds that one call may take; the first, which connects, may take 2 s.
-        on_change: is told ``(works, error)`` when the backend goes down and when it is back.
+        build: returns the cachelib backend, or ``None`` for no store. Called at first use, on the thread of
+            the first call and under no lock.
+        timeout: seconds that one call may take; building and the first call together may take 2 s.
+        on_change: called with ``(works, error)`` when the backend goes down and when it is back, see
+            :func:`report`.
         monotonic, start_thread: the clock in seconds, and threads.
     """
 
@@ -86,13 +103,8 @@ class BoundedBackend:
         """Whether each process has a backend of its own."""
         return self.kind == "SimpleCache"
 
-    def prepare(self) -> None:
-        """Build the backend now, on this thread. If that fails, the first call says so."""
-        with contextlib.suppress(Exception):
-            self._backend(self._circuit_of_this_process())
-
     def call(self, operation: Callable[[Any], R]) -> R:
-        """What ``operation`` gives for the backend.
+        """What ``operation`` returns for the backend.
 
         Raises:
             StoreDown: there is no backend, it failed, it took too long, or it is being left alone.
@@ -100,8 +112,7 @@ class BoundedBackend:
         circuit = self._circuit_of_this_process()
         failures = self._failures_before_a_call(circuit)
         try:
-            backend = self._backend(circuit)
-            outcome = None if backend is None else self._bounded(circuit, lambda: operation(backend))
+            outcome = self._call_bounded(circuit, operation)
         except Exception as error:
             self._note_failure(circuit, error, failures)
             raise StoreDown(type(error).__name__) from None
@@ -117,49 +128,73 @@ class BoundedBackend:
 
     def _failures_before_a_call(self, circuit: _Circuit) -> int:
         with circuit.lock:
-            circuit.left_behind = tuple(call for call in circuit.left_behind if not call.is_set())
+            now = self._monotonic()
+            hanging = [left for left in circuit.left_behind if not left.call.done()]
+            circuit.left_behind = tuple(left for left in hanging if now < left.at + LONGEST_CALL)
+            if hanging and not circuit.left_behind and circuit.backend is None:
+                circuit.building = None  # it never returned: build another one
             # While a call that was left still hangs no other begins: each would cost a thread.
-            if self._monotonic() < circuit.open_until or circuit.left_behind:
+            if now < circuit.open_until or circuit.left_behind:
                 raise StoreDown("left alone for now")
             if circuit.failures:
                 # This call finds out whether it is back; the others do without meanwhile.
-                circuit.open_until = self._monotonic() + _REST
+                circuit.open_until = now + _REST
             return circuit.failures
 
-    def _backend(self, circuit: _Circuit) -> Any:
-        if not circuit.is_built:
-            with circuit.lock:
-                if not circuit.is_built:
-                    circuit.backend = self._build()
-                    circuit.is_built = True
-        return circuit.backend
-
-    def _bounded(self, circuit: _Circuit, operation: Callable[[], R]) -> tuple[R]:
-        outcome: list[R] = []
-        failure: list[Exception] = []
-        done = threading.Event()
+    def _call_bounded(self, circuit: _Circuit, operation: Callable[[Any], R]) -> tuple[R] | None:
+        call: Future[tuple[R] | None] = Future()
 
         def run() -> None:
-            try:
-                outcome.append(operation())
-            except Exception as error:
-                failure.append(error)
-            finally:
-                done.set()
+            with held_reports() as reports:
+                try:
+                    backend = self._backend(circuit)
+                    call.set_result(None if backend is None else (operation(backend),))
+                except Exception as error:
+                    call.set_exception(error)
+                except BaseException:
+                    call.set_exception(RuntimeError("the call was aborted"))
+                    raise
+            send_reports(reports)
 
         try:
             self._start_thread(run)
         except (RuntimeError, OSError):
             run()
         seconds = self.timeout if circuit.has_answered else max(self.timeout, FIRST_CALL_TIMEOUT)
-        if not done.wait(seconds):
+        try:
+            outcome = call.result(seconds)
+        except FutureTimeout:
+            if call.done():
+                raise  # it was the operation's own
             with circuit.lock:
-                circuit.left_behind = (*circuit.left_behind, done)
-            raise TimeoutError(f"no answer within {seconds:g} s")
-        if failure:
-            raise failure[0]
-        circuit.has_answered = True
-        return (outcome[0],)
+                circuit.left_behind = (*circuit.left_behind, _LeftBehind(call, self._monotonic()))
+            raise TimeoutError(f"no answer within {seconds:g} s") from None
+        circuit.has_answered = circuit.backend is not None
+        return outcome
+
+    def _backend(self, circuit: _Circuit) -> Any:
+        """The backend, built by the first thread that asks; the others wait for it."""
+        with circuit.lock:
+            building, builds = circuit.building, circuit.building is None
+            if building is None:
+                building = circuit.building = Future()
+        if builds:
+            self._build_into(building, circuit)
+        return building.result()
+
+    def _build_into(self, building: Future[Any], circuit: _Circuit) -> None:
+        try:
+            backend = self._build()
+        except BaseException as error:
+            with circuit.lock:
+                if circuit.building is building:
+                    circuit.building = None  # the next call tries again
+            building.set_exception(error)
+            raise
+        with circuit.lock:
+            if circuit.building is building:
+                circuit.backend = backend
+        building.set_result(backend)
 
     def _note_failure(self, circuit: _Circuit, error: Exception, failures_before: int) -> None:
         with circuit.lock:
@@ -170,7 +205,7 @@ class BoundedBackend:
             rest = min(_MAX_REST, _REST * 2.0 ** min(circuit.failures - 1, 4))
             circuit.open_until = self._monotonic() + rest
         if is_first:
-            self._on_change(False, error)
+            report(lambda: self._on_change(False, error))
 
     def _note_success(self, circuit: _Circuit) -> None:
         if circuit.failures == 0:
@@ -179,4 +214,4 @@ class BoundedBackend:
             was_down, circuit.failures = circuit.failures > 0, 0
             circuit.open_until = float("-inf")
         if was_down:
-            self._on_change(True, None)
+            report(lambda: self._on_change(True, None))

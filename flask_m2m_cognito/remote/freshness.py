@@ -39,6 +39,7 @@ class Fetched(Generic[T]):
         fetched_at: when its source gave it.
         source: ``"network"``, ``"store"`` or ``"pinned"``.
         failure: why there is no newer one, if this is only what was left.
+        expires_at: when the value itself expires, whatever the settings are; ``None``: it does not.
     """
 
     value: T = field(repr=False)
@@ -47,6 +48,12 @@ class Fetched(Generic[T]):
     fetched_at: float
     source: str = "network"
     failure: Exception | None = None
+    expires_at: float | None = None
+
+
+def accept_any(value: object) -> bool:
+    """Any value will do."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -56,12 +63,13 @@ class Ask(Generic[T]):
     Attributes:
         deadline: by when it must have ended.
         held: what the process has now.
-        refused: somebody did not accept ``held``, so the same again is no help.
+        is_enough: whether a value is what is asked for: not the rejected one, or a set with the missing key.
+            A value that is not ends no fetch before the source itself was asked.
     """
 
     deadline: Deadline
     held: Fetched[T] | None = None
-    refused: bool = False
+    is_enough: Callable[[T], bool] = accept_any
 
 
 Fetch = Callable[[Ask[T]], Fetched[T]]

@@ -8,6 +8,7 @@ callers wait for the one fetch under way. What to do is decided by :func:`phase_
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import threading
@@ -32,6 +33,7 @@ from .freshness import (
     State,
     Step,
     T,
+    accept_any,
     fetched_monotonic,
     just_that,
     next_step,
@@ -41,6 +43,7 @@ from .freshness import (
     with_failure,
     with_value,
 )
+from .reports import Report, held_reports, send_reports
 from .transport import Deadline
 from .turnstile import Turnstile
 
@@ -64,6 +67,8 @@ __all__ = [
 _LASTING_REST = 60.0
 _LONGEST_WISH = 3600.0
 _LONGEST_WISH_IF_GONE = 60.0
+_SHORT_RETRY = 1.0
+"""Seconds after which a caller may ask again that did not wait for a fetch under way."""
 
 
 def start_daemon(run: Callable[[], None]) -> None:
@@ -75,26 +80,26 @@ def start_daemon(run: Callable[[], None]) -> None:
     threading.Thread(target=run, name="cognito-m2m-refresh", daemon=True).start()
 
 
-class _Flight:
+class _Attempt(Generic[T]):
     """One fetch under way in this process."""
 
-    __slots__ = ("deadline", "done", "refused", "started")
+    __slots__ = ("deadline", "done", "is_enough", "started")
 
-    def __init__(self, deadline: Deadline, started: float, refused: bool) -> None:
+    def __init__(self, deadline: Deadline, started: float, is_enough: Callable[[T], bool]) -> None:
         self.deadline = deadline
         self.started = started
-        self.refused = refused
+        self.is_enough = is_enough
         self.done = Turnstile()
 
 
-class _Sync:
-    """A process's lock and its flight; a forked child makes its own."""
+class _Sync(Generic[T]):
+    """A process's lock and its attempt; a forked child makes its own."""
 
-    __slots__ = ("flight", "lock")
+    __slots__ = ("attempt", "lock")
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.flight: _Flight | None = None  # guarded by lock
+        self.attempt: _Attempt[T] | None = None  # guarded by lock
 
 
 class Refreshable(Generic[T]):
@@ -109,8 +114,8 @@ class Refreshable(Generic[T]):
         is_lasting: whether an error won't mend by itself, so that it rests 60 s.
         last_resort: serves at once, and whenever nothing else can be had.
         prepare: is called before callers wait for a fetch, outside its deadline: imports what it needs.
-        in_background: ``False`` where a process is frozen between requests: callers fetch.
-        observer: is told how each fetch ended, outside locks.
+        in_background: ``False`` where a process is frozen between requests: callers wait for a renewal.
+        observer: is called with how each fetch ended, under no lock, after every waiter was released.
         around: gives what is called in the fetch's stead, each time: see :class:`Around`.
         wall, monotonic, jitter, start_thread: clocks in seconds, chance in 0..1, threads.
     """
@@ -127,7 +132,7 @@ class Refreshable(Generic[T]):
         last_resort: Fetched[T] | None = None,
         prepare: Callable[[], None] = lambda: None,
         in_background: bool = True,
-        observer: Observer = lambda event: None,
+        observer: Observer | None = None,
         around: Around = just_that,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -149,7 +154,7 @@ class Refreshable(Generic[T]):
         self._monotonic = monotonic
         self._jitter = jitter
         self._start_thread = start_thread
-        self._syncs: dict[int, _Sync] = {}
+        self._syncs: dict[int, _Sync[T]] = {}
         #: What is held, and how the last fetch ended. Replaced whole, under the lock; read without.
         self.state: State[T] = State()
         if last_resort is not None:
@@ -182,31 +187,51 @@ class Refreshable(Generic[T]):
         self._follow(step)
         return state.value
 
-    def renew(self, refused: T, *, since: float = float("inf")) -> T:
-        """A value other than ``refused``, if one can be had; else what there is.
+    def renew(self, refused: T) -> T:
+        """A value other than ``refused``, if one can be had; else what there is: see :meth:`renew_for`."""
+        return self.renew_for(lambda value: value is not refused and value != refused)
 
-        At once when what is held is another one, or was fetched after ``since`` (on the monotonic
+    def renew_for(
+        self,
+        is_enough: Callable[[T], bool],
+        *,
+        since: float = float("inf"),
+        patience: float = float("inf"),
+    ) -> T:
+        """A value that ``is_enough``, if one can be had; else what there is.
+
+        At once when what is held is enough, or came from the source after ``since`` (on the monotonic
         clock), or while the source rests or the cooldown lasts; else after one fetch, led or joined.
 
+        Args:
+            is_enough: called under a lock, so it must return at once.
+            since: what was fetched after this moment is the source's verdict.
+            patience: the age in seconds, of the fetch under way, up to which a caller waits for it.
+
         Raises:
-            what ``unavailable`` makes: none is usable, and none can be had now.
+            what ``unavailable`` makes: none is usable, and none can be had now; or the fetch under way
+                outlasts ``patience``.
         """
-        # Twice, because a fetch that began before the refusal may end with the refused value.
+        # Twice, because a fetch that began before this call may end without what is asked for.
         for _ in range(2):
-            if not self._is_refused_value(refused, since):
+            if self._is_enough(is_enough, since):
                 break
-            flight, leads = self._board(
-                lambda: self._is_refused_value(refused, since), self._may_replace, True
+            attempt, leads = self._join_or_begin(
+                lambda: not self._is_enough(is_enough, since), self._may_replace, is_enough
             )
-            if flight is None:
+            if attempt is None:
                 break
-            self._fly(flight) if leads else self._wait_for(flight)
+            if leads:
+                self._start(attempt)
+            if not self._wait_for(attempt, attempt.started + patience):
+                raise self._unavailable(RefreshTimeout("a fetch is still under way"), _SHORT_RETRY)
         return self.get()
 
     def forget(self, refused: T) -> None:
         """Have the next caller wait for a newer value than ``refused``, within the cooldown's bounds."""
         with self._sync().lock:
-            if self._is_refused_value(refused) and self._may_replace():
+            is_held = self.state.fetched is not None and self.state.value == refused
+            if is_held and self._may_replace():
                 self.state = replace(self.state, refused=True, fresh_wall=NEVER, ready_wall=NEVER)
 
     def phase(self) -> Phase:
@@ -224,9 +249,9 @@ class Refreshable(Generic[T]):
         return vitals_of(self.state, self._now())
 
     def _get_slowly(self) -> T:
-        flight = self._sync().flight
-        if flight is not None and self.state.fetched is None:
-            return self._of_first(flight)
+        attempt = self._sync().attempt
+        if attempt is not None and self.state.fetched is None:
+            return self._get_first(attempt)
         # Twice, because what was usable at the first look, or was waited for, may have ended since.
         for _ in range(2):
             step = self._step()
@@ -238,9 +263,9 @@ class Refreshable(Generic[T]):
                 break
         raise self._unavailable_because(state.failure, now)
 
-    def _of_first(self, flight: _Flight) -> T:
+    def _get_first(self, attempt: _Attempt[T]) -> T:
         """What the first fetch gives. In a crowd it has its turn the sooner, the sooner others wait."""
-        self._wait_for(flight)
+        self._wait_for(attempt)
         state, now = self.state, self._now()
         if phase_of(state, now) is Phase.GONE:
             raise self._unavailable_because(state.failure, now)
@@ -252,11 +277,14 @@ class Refreshable(Generic[T]):
         if step is Step.WAIT:
             # At the cold start of a fleet its imports take longer than its fetch.
             self._prepare()
-        flight, leads = self._board(self._needs_fetch, self._needs_fetch)
-        if flight is not None and leads:
-            self._fly(flight, behind=step is Step.SERVE_AND_RENEW)
-        elif flight is not None and step is Step.WAIT:
-            self._wait_for(flight)
+        attempt, leads = self._join_or_begin(self._needs_fetch, self._needs_fetch)
+        if attempt is None:
+            return
+        is_behind = step is Step.SERVE_AND_RENEW and (self._in_background or not leads)
+        if leads:
+            self._start(attempt, is_behind)
+        if not is_behind:
+            self._wait_for(attempt)
 
     def _unavailable_because(self, failure: Failure | None, now: Moment) -> Exception:
         cause: Exception = RefreshTimeout("nothing was fetched in time")
@@ -293,13 +321,14 @@ class Refreshable(Generic[T]):
                 self.state = with_value(self.state, last_resort, now)
             return self.state
 
-    def _is_refused_value(self, refused: T, since: float = float("inf")) -> bool:
+    def _is_enough(self, is_enough: Callable[[T], bool], since: float) -> bool:
         state = self.state
-        return (
-            state.fetched is not None
-            and state.fetched_monotonic < since
-            and (state.value is refused or state.value == refused)
-        )
+        if state.fetched is None:
+            return True  # for get, which tells
+        if is_enough(state.value):  # type: ignore[arg-type]
+            return True
+        # What another process fetched may be older than its entry says, by the difference of two clocks.
+        return state.fetched.source == "network" and state.fetched_monotonic >= since
 
     def _may_replace(self) -> bool:
         state, now = self.state, self._now()
@@ -309,93 +338,111 @@ class Refreshable(Generic[T]):
             and not self._is_resting(state, phase_of(state, now), now)
         )
 
-    def _board(
-        self, is_wanted: Callable[[], bool], may_lead: Callable[[], bool], renewal: bool = False
-    ) -> tuple[_Flight | None, bool]:
-        """The flight under way, or a new one that the caller must fly; ``None`` if there is to be none."""
+    def _join_or_begin(
+        self,
+        is_wanted: Callable[[], bool],
+        may_lead: Callable[[], bool],
+        is_enough: Callable[[T], bool] | None = None,
+    ) -> tuple[_Attempt[T] | None, bool]:
+        """The attempt under way, or a new one that the caller must start; ``None`` if there is to be none."""
         sync = self._sync()
-        flight = sync.flight  # which another thread may land meanwhile
-        if flight is not None and flight.deadline.passed:
-            self._give_up(flight)
+        attempt = sync.attempt  # which another thread may finish meanwhile
+        if attempt is not None and attempt.deadline.passed:
+            self._give_up(attempt)
         with sync.lock:
             if not is_wanted():
                 return None, False
-            if sync.flight is not None:
-                return sync.flight, False
+            if sync.attempt is not None:
+                return sync.attempt, False
             if not may_lead():
                 return None, False
-            now = self._now()
-            if renewal or self.state.refused:
+            now, held = self._now(), self.state.value
+            if is_enough is None and self.state.refused:
+                is_enough = lambda value: value != held  # noqa: E731
+            if is_enough is not None:
                 self.state = replace(self.state, renewed_monotonic=now.monotonic)
-            sync.flight = _Flight(
-                Deadline(self._deadline, self._monotonic), now.monotonic, renewal or self.state.refused
+            sync.attempt = _Attempt(
+                Deadline(self._deadline, self._monotonic), now.monotonic, is_enough or accept_any
             )
-            return sync.flight, True
+            return sync.attempt, True
 
-    def _fly(self, flight: _Flight, behind: bool = False) -> None:
-        """Fetch, on a thread that can be left when it outlives the deadline."""
-        ask = Ask(flight.deadline, self.state.fetched, flight.refused)
-        fetch = self._around(self._fetch, behind and self._in_background)
-        if not self._in_background:
-            self._run(flight, fetch, ask)
-            return
+    def _start(self, attempt: _Attempt[T], is_behind: bool = False) -> None:
+        """Fetch, on a thread that is left behind when it outlives the deadline."""
+        ask = Ask(attempt.deadline, self.state.fetched, attempt.is_enough)
+        fetch = self._around(self._fetch, is_behind)
+        self._run_on_thread(lambda: self._run(attempt, fetch, ask))
+
+    def _run_on_thread(self, run: Callable[[], None]) -> None:
         try:
-            self._start_thread(lambda: self._run(flight, fetch, ask))
+            self._start_thread(run)
         except (RuntimeError, OSError):
             # No thread can be had, at shutdown or at a limit: then this one must do.
-            self._run(flight, fetch, ask)
-        if not behind:
-            self._wait_for(flight)
+            run()
 
-    def _wait_for(self, flight: _Flight) -> None:
-        if not flight.done.passed(flight.deadline.left()):
-            self._give_up(flight)
+    def _wait_for(self, attempt: _Attempt[T], until: float = float("inf")) -> bool:
+        """Whether the attempt ended, or was given up at its deadline, before the moment ``until``."""
+        left = attempt.deadline.left()
+        if until < float("inf"):
+            patience = max(0.0, until - self._monotonic())
+            if patience < left:
+                return attempt.done.passed(patience)
+        if not attempt.done.passed(left):
+            self._give_up(attempt)
+        return True
 
-    def _run(self, flight: _Flight, fetch: Fetch[T], ask: Ask[T]) -> None:
+    def _run(self, attempt: _Attempt[T], fetch: Fetch[T], ask: Ask[T]) -> None:
+        outcome: Fetched[T] | Exception = RefreshTimeout("the fetch was aborted")
+        reports: list[Report] = []
         try:
-            outcome: Fetched[T] | Exception = fetch(ask)
+            with held_reports() as reports:
+                outcome = fetch(ask)
         except Exception as error:
             outcome = error
-        except BaseException:
-            self._land(flight, RefreshTimeout("the fetch was aborted"))
-            raise
-        self._land(flight, outcome)
+        finally:
+            reports += self._finish(attempt, outcome)
+            send_reports(reports)
 
-    def _give_up(self, flight: _Flight) -> None:
-        self._land(flight, RefreshTimeout(f"no answer within {flight.deadline.seconds:g} s"))
+    def _give_up(self, attempt: _Attempt[T]) -> None:
+        reports = self._finish(attempt, RefreshTimeout(f"no answer within {attempt.deadline.seconds:g} s"))
+        if reports:
+            # On a thread of their own: this one is a caller's.
+            self._run_on_thread(lambda: send_reports(reports))
 
-    def _land(self, flight: _Flight, outcome: Fetched[T] | Exception) -> None:
+    def _finish(self, attempt: _Attempt[T], outcome: Fetched[T] | Exception) -> list[Report]:
+        """Take what an attempt gave and release who waits for it. Returns what is to be reported then."""
         sync = self._sync()
         event: Refreshed[T] | RefreshFailed | None = None
         with sync.lock:
-            is_late = sync.flight is not flight
+            is_late = sync.attempt is not attempt
             if not is_late:
-                sync.flight = None
+                sync.attempt = None
             if isinstance(outcome, Fetched):
-                event = self._take(flight, outcome, is_late)
+                event = self._take(attempt, outcome, is_late)
             elif not is_late:
-                event = self._note_failure(flight, outcome)
-        try:
-            if event is not None:
-                self._observer(event)
-        finally:
-            flight.done.open()
+                event = self._note_failure(attempt, outcome)
+        attempt.done.open()
+        if event is None or self._observer is None:
+            return []
+        return [functools.partial(self._observer, event)]
 
     def _take(
-        self, flight: _Flight, fetched: Fetched[T], is_late: bool
+        self, attempt: _Attempt[T], fetched: Fetched[T], is_late: bool
     ) -> Refreshed[T] | RefreshFailed | None:
         now, before = self._now(), self.state
         if fetched.usable_until <= now.wall:
             error = ValueError("what was fetched has already ended")
-            return None if is_late else self._note_failure(flight, error)
+            return None if is_late else self._note_failure(attempt, error)
         if not self._is_newer(fetched, now, is_late):
             # A slow old answer never replaces a newer one.
             return None
         self.state = with_value(before, fetched, now)
         if fetched.failure is not None:
-            return self._note_failure(flight, fetched.failure)
+            return self._note_failure(attempt, fetched.failure)
         self.state = replace(self.state, failure=None)
-        return Refreshed(fetched, before.failure is not None, now.monotonic - flight.started)
+        if fetched.source == "store":
+            # Another process asked the source. The cooldown bounds what this one asks.
+            self.state = replace(self.state, renewed_monotonic=NEVER)
+        return Refreshed(fetched, before.failure is not None, now.monotonic - attempt.started)
 
     def _is_newer(self, fetched: Fetched[T], now: Moment, is_late: bool) -> bool:
         held = self.state.fetched
@@ -407,7 +454,7 @@ class Refreshable(Generic[T]):
             return not (is_late and fetched.failure)
         return not is_late and fetched.fetched_at > held.fetched_at
 
-    def _note_failure(self, flight: _Flight, error: Exception) -> RefreshFailed:
+    def _note_failure(self, attempt: _Attempt[T], error: Exception) -> RefreshFailed:
         now, before = self._now(), self.state
         count = before.failure.count + 1 if before.failure else 1
         rest = _LASTING_REST if self._is_lasting(error) else rest_after(count, self._jitter())
@@ -427,14 +474,14 @@ class Refreshable(Generic[T]):
             count=count,
             retry_in=until - now.monotonic,
             has_value=has_value,
-            seconds=now.monotonic - flight.started,
+            seconds=now.monotonic - attempt.started,
             source=before.fetched.source if has_value and before.fetched else None,
         )
 
     def _now(self) -> Moment:
         return Moment(self._wall(), self._monotonic())
 
-    def _sync(self) -> _Sync:
+    def _sync(self) -> _Sync[T]:
         # A lock that another thread held at a fork stays locked in the child, where that thread is
         # not. Fork hooks alone do not run under uWSGI. setdefault is atomic.
         pid = os.getpid()

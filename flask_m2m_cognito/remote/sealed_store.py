@@ -16,17 +16,21 @@ import os
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from .bounded_backend import BoundedBackend, StoreDown
 from .exclusive_add import exclusive_add
+from .reports import report
 
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
 
-FORMAT = "v1"
+FORMAT = "v2"
 """Part of every name in the cache: another version of the library does not meet these entries."""
+
+MOST_AHEAD = 60.0
+"""Seconds by which an entry may seem to come from the future: clocks of one fleet differ by that at most."""
 
 _logger = logging.getLogger("flask_m2m_cognito.store")
 _MAX_TEXT = 256 * 1024
@@ -83,6 +87,9 @@ class Seal:
         from cryptography.fernet import InvalidToken
 
         try:
+            # Fernet decodes base64 leniently: what stands behind the padding would not count.
+            if base64.urlsafe_b64encode(base64.urlsafe_b64decode(text)) != text.encode("ascii"):
+                raise ValueError
             content = json.loads(self._cipher.decrypt(text.encode("ascii")))
         except (InvalidToken, ValueError, TypeError):
             raise BrokenSeal("does not open with this key") from None
@@ -113,18 +120,23 @@ def import_seal() -> None:
 
 @dataclass(frozen=True)
 class Entry:
-    """What one process fetched, for the others. Ages in seconds, so that skewed clocks do little harm.
+    """What one process fetched, for the others. Holds facts, and nothing of the writer's settings.
 
     Attributes:
         payload: plain JSON.
-        fetched_at: wall clock of the process that fetched it.
-        fresh_for, usable_for: seconds from then on.
+        fetched_at: when, in seconds since the epoch, by the clock of the process that fetched it.
+        expires_at: when the value itself expires, by the same clock; ``None``: it does not.
     """
 
     payload: Any = field(repr=False)
     fetched_at: float
-    fresh_for: float
-    usable_for: float
+    expires_at: float | None = None
+
+    def not_after(self, now: float) -> Entry:
+        """This entry, dated ``now`` if it is from a clock ahead, and expiring as much earlier."""
+        ahead = max(0.0, self.fetched_at - now)
+        expires_at = None if self.expires_at is None else self.expires_at - ahead
+        return replace(self, fetched_at=self.fetched_at - ahead, expires_at=expires_at)
 
 
 @dataclass(frozen=True)
@@ -167,31 +179,33 @@ class SealedStore:
     # -- entries -----------------------------------------------------------------------------
 
     def load(self, name: str, kind: str) -> Entry | None:
-        """The entry under ``name``, or ``None`` if there is none, it does not open, or the store is down."""
+        """The entry under ``name``; ``None`` without a usable one.
+
+        That is also one that does not open or is dated more than a minute ahead, and while the store is down.
+        """
         key = self._key(kind, name)
         content = self._load_content(key, name, kind)
         if content is None:
             return None
-        try:
-            return Entry(
-                content["payload"],
-                float(content["fetched_at"]),
-                float(content["fresh_for"]),
-                float(content["usable_for"]),
-            )
-        except (KeyError, TypeError, ValueError):
+        entry = _entry_in(content)
+        if entry is None:
             self._complain(key, "lacks what an entry has")
             return None
+        ahead = entry.fetched_at - self._wall()
+        if ahead > MOST_AHEAD:
+            self._complain(key, f"is dated {ahead:.0f} s in the future: a clock is wrong")
+            return None
+        return entry
 
     def save(self, name: str, kind: str, entry: Entry) -> None:
-        """Put ``entry`` under ``name`` for as long as it is usable."""
+        """Put ``entry`` under ``name`` until it expires: how long it counts is each reader's decision."""
         content = {
             "payload": entry.payload,
             "fetched_at": entry.fetched_at,
-            "fresh_for": entry.fresh_for,
-            "usable_for": entry.usable_for,
+            "expires_at": entry.expires_at,
         }
-        self._save_content(self._key(kind, name), name, kind, content, entry.usable_for)
+        seconds = _LONGEST if entry.expires_at is None else entry.expires_at - entry.fetched_at
+        self._save_content(self._key(kind, name), name, kind, content, seconds)
 
     # -- leases ------------------------------------------------------------------------------
 
@@ -301,12 +315,23 @@ class SealedStore:
         """Once for each entry, until it is replaced."""
         if key not in self._complained:
             self._complained = self._complained | {key}
-            _logger.warning(
-                "A cached entry %s %s: it is ignored and will be replaced.",
-                key,
-                problem,
-                extra={"event": "cache-entry-ignored", "key": key},
-            )
+            extra = {"event": "cache-entry-ignored", "key": key}
+            text = "A cached entry %s %s: it is ignored and will be replaced."
+            report(lambda: _logger.warning(text, key, problem, extra=extra))
+
+
+def _entry_in(content: dict[str, Any]) -> Entry | None:
+    fetched_at, expires_at = content.get("fetched_at"), content.get("expires_at")
+    if "payload" not in content or not _is_moment(fetched_at):
+        return None
+    if expires_at is not None and not _is_moment(expires_at):
+        return None
+    return Entry(content["payload"], fetched_at, expires_at)
+
+
+def _is_moment(value: object) -> TypeGuard[float]:
+    # So compared that NaN is none either.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**53
 
 
 def _short_digest(text: str) -> str:

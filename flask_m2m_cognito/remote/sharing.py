@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -31,12 +30,14 @@ class Codec(Generic[T]):
     Attributes:
         kind: what it is, so that one kind can't be passed off as another.
         encode: to plain JSON.
-        decode: back, given what the process holds; raises if it is not one.
+        decode: back, given what the process holds. How long the value serves is decided here, by the
+            settings of the process that reads. Raises if it is not one, or if this process would reject it
+            from the network too.
     """
 
     kind: str
     encode: Callable[[T], Any]
-    decode: Callable[[Any, T | None], T]
+    decode: Callable[[Entry, T | None], Fetched[T]]
 
 
 def shared(
@@ -50,7 +51,7 @@ def shared(
 ) -> Fetch[T]:
     """``fetch``, made by one process of all that share ``store``.
 
-    A fresh value in the store ends it, unless it is the refused one or not newer than what is
+    A fresh value in the store ends it, unless it is not what was asked for or not newer than what is
     held. Else this process takes the lease and fetches, or watches until another has. If the
     fetch fails, a value that is still usable in the store is better than none.
     """
@@ -109,33 +110,20 @@ class _Sharing(Generic[T]):
         return found if found is not None and self.wall() < found.fresh_until else None
 
     def _usable_in_store(self, ask: Ask[T]) -> Fetched[T] | None:
-        """What the store has, if it is any better than what is held."""
+        """What the store has, if it is newer than what is held, and what was asked for."""
         entry = self.store.load(self.name, self.codec.kind)
         if entry is None:
             return None
         now = self.wall()
-        # A clock that runs ahead must not keep a value alive for longer than it lives.
-        fetched_at = min(entry.fetched_at, now)
-        usable_until = fetched_at + entry.usable_for
-        if not (math.isfinite(usable_until) and now < usable_until):
+        entry = entry.not_after(now)
+        if ask.held is not None and entry.fetched_at <= ask.held.fetched_at:
             return None
-        if ask.held is not None and fetched_at <= ask.held.fetched_at:
-            return None
-        value = self._decoded(entry, ask)
-        if value is None or (ask.refused and ask.held is not None and value == ask.held.value):
-            return None
-        return Fetched(value, fetched_at + entry.fresh_for, usable_until, fetched_at, "store")
-
-    def _decoded(self, entry: Entry, ask: Ask[T]) -> T | None:
         try:
-            return self.codec.decode(entry.payload, ask.held.value if ask.held else None)
+            found = self.codec.decode(entry, ask.held.value if ask.held else None)
         except Exception:
             return None
+        is_of_use = now < found.usable_until and ask.is_enough(found.value)
+        return replace(found, source="store") if is_of_use else None
 
     def _entry_from(self, fetched: Fetched[T]) -> Entry:
-        return Entry(
-            payload=self.codec.encode(fetched.value),
-            fetched_at=fetched.fetched_at,
-            fresh_for=fetched.fresh_until - fetched.fetched_at,
-            usable_for=fetched.usable_until - fetched.fetched_at,
-        )
+        return Entry(self.codec.encode(fetched.value), fetched.fetched_at, fetched.expires_at)

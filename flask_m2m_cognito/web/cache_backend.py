@@ -9,12 +9,19 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..remote.reports import report
+
 if TYPE_CHECKING:
     from flask import Flask
     from flask_caching import Cache
 
 _IN_PROCESS = frozenset({"SimpleCache", "NullCache", "simple", "null"})
 _PICKLE_MARK = b"\x80"
+
+_NOT_INITIALISED = (
+    "The Cache given to CognitoM2M(cache=…) was not initialised with the application %r, so nothing is "
+    "shared: call cache.init_app(app) before the first request."
+)
 
 _logger = logging.getLogger("flask_m2m_cognito.store")
 
@@ -38,12 +45,7 @@ def backend_finder(
             backend = _made(app)
             ours.append(backend)
         if backend is None:
-            _logger.warning(
-                "The Cache given to CognitoM2M(cache=…) was not initialised with the application %r, so "
-                "nothing is shared: call cache.init_app(app) before the first request.",
-                app.name,
-                extra={"event": "configuration"},
-            )
+            report(lambda: _logger.warning(_NOT_INITIALISED, app.name, extra={"event": "configuration"}))
             return None
         on_found(backend)
         return _for_many_threads(backend)

@@ -43,11 +43,12 @@ from flask_m2m_cognito.web.guard import Guard
 from flask_m2m_cognito.web.problems import TokenUnavailableProblem, Wording
 from tests.remote import moved
 from tests.remote.moved import LONG, together
+from tests.settling import refresh_threads as refresh_threads
+from tests.settling import settle
 
 SECRET_KEY = "a key of the tests' own, of more than sixteen bytes"
 SCOPE = "inventory/read"
 HOUR, DAY = 3600.0, 86400.0
-REFRESH_THREAD = "cognito-m2m-refresh"
 
 R = TypeVar("R")
 
@@ -85,11 +86,6 @@ def crowd(count: int, run: Callable[[], R]) -> list[R]:
     outcomes = together(count, run)
     assert not [outcome for outcome in outcomes if isinstance(outcome, Exception)]
     return cast("list[R]", outcomes)
-
-
-def refresh_threads() -> list[threading.Thread]:
-    """Those of the library that are alive."""
-    return [thread for thread in threading.enumerate() if thread.name == REFRESH_THREAD]
 
 
 def app_on(pool: LocalUserPool, **config: Any) -> tuple[Flask, CognitoM2M]:
@@ -317,13 +313,16 @@ class Records(logging.Handler):
 
     def events(self, level: int = logging.INFO) -> list[str]:
         """The ``event`` of each, in order."""
+        settle(within=1.0)
         return [str(vars(record).get("event")) for record in self.records if record.levelno >= level]
 
     def of(self, event: str) -> list[logging.LogRecord]:
+        settle(within=1.0)
         return [record for record in self.records if vars(record).get("event") == event]
 
     def text(self) -> str:
         """All that any handler could print of them."""
+        settle(within=1.0)
         return "\n".join(record.getMessage() + repr(vars(record)) for record in self.records)
 
 

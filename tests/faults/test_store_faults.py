@@ -103,10 +103,16 @@ def test_a_hung_cache_costs_callers_one_bounded_wait_and_one_thread(
         assert cache.calls == before + 1
         assert len(refresh_threads()) <= 1
         # It is left alone from now on: the next wait is for the network only.
-        clocks.advance(HOUR)
+        clocks.advance(60)
+        service.tokens.forget(service.tokens.token())
         assert service.get("/token").status_code == 200
         assert cache.calls == before + 1
-    assert pool.count("token") == 3
+        # And tried again later, with a thread more.
+        clocks.advance(HOUR)
+        assert service.get("/token").status_code == 200
+        assert cache.calls == before + 2
+        assert len(refresh_threads()) <= 2
+    assert pool.count("token") == 4
 
 
 def test_the_first_call_which_connects_may_take_two_seconds_and_no_more(

@@ -11,6 +11,7 @@ from flask_m2m_cognito import signals
 from flask_m2m_cognito.inbound.validated_access_token import ValidatedAccessToken
 from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.web.rejection_log import MOST_A_MINUTE, Rejection, RejectionLog
+from tests.settling import settle
 
 from .caches import RaisingCache
 from .stage import DAY, HOUR, Clocks, MovedService, Records, app_on, get, moved_service
@@ -19,10 +20,12 @@ Sent = list[tuple[str, Any, dict[str, Any]]]
 
 
 def names(sent: Sent) -> list[str]:
+    settle()
     return [name for name, _, _ in sent]
 
 
 def arguments_of(sent: Sent, name: str) -> list[dict[str, Any]]:
+    settle()
     return [arguments for each, _, arguments in sent if each == name]
 
 
@@ -115,6 +118,7 @@ def test_a_receiver_that_raises_is_logged_and_harms_nobody(
         clocks.advance(60)
         cache.misbehaves = True
         assert service.get("/relay", pool.token()).status_code == 200
+        settle()
     assert {"raises", "works"} == set(called)
     failed = records.of("receiver-failed")
     assert len(failed) == called.count("raises")

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from flask_m2m_cognito.inbound.key_set import (
-    KEY_SET_CODEC,
     KeySet,
     NoUsableKeys,
     VerificationKey,
     key_set_fetch,
     parse_key_set,
 )
+from flask_m2m_cognito.inbound.key_source import KeyTimes
 from flask_m2m_cognito.remote.refreshable import Ask, Fetched
 from flask_m2m_cognito.remote.transport import Deadline, Transport, TransportError
 from flask_m2m_cognito.testing import LocalUserPool
@@ -166,7 +166,7 @@ class TestKeyObjects:
 
     def test_a_set_comes_back_from_the_store_as_it_went_in(self) -> None:
         keys = parse_key_set({"keys": [jwk("a"), jwk("b", bits=3072)]})
-        back = KEY_SET_CODEC.decode(json.loads(json.dumps(KEY_SET_CODEC.encode(keys))), keys)
+        back = parse_key_set(json.loads(json.dumps(keys.to_document())), keys)
         assert back == keys
         assert back.get("a") is keys.get("a")
 
@@ -208,7 +208,8 @@ def fetch() -> Ask_:
     """Fetches from these addresses, once."""
 
     def fetch_from(*urls: str, held: Fetched[KeySet] | None = None) -> Fetched[KeySet]:
-        fetch = key_set_fetch(Transport(), urls, fresh_for=60, usable_for=600, wall=lambda: NOW)
+        times = KeyTimes(fresh_for=60, usable_for=600)
+        fetch = key_set_fetch(Transport(), urls, times.fetched_from, wall=lambda: NOW)
         return fetch(Ask(Deadline(5.0), held))
 
     return fetch_from

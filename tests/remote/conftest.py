@@ -11,8 +11,8 @@ from cachelib import SimpleCache
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
 from flask_m2m_cognito.remote.refreshable import Refreshable
 from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
-from flask_m2m_cognito.remote.sharing import shared
-from tests.remote.moved import COOLDOWN, DEADLINE, TEXT_CODEC, Clocks, Source, Unavailable, at_once
+from flask_m2m_cognito.remote.sharing import Codec, shared
+from tests.remote.moved import COOLDOWN, DEADLINE, Clocks, Source, Unavailable, at_once
 
 Build = Callable[..., Refreshable[str]]
 
@@ -34,9 +34,8 @@ def build(request: pytest.FixtureRequest, clocks: Clocks, source: Source) -> Bui
     def built(**arguments: Any) -> Refreshable[str]:
         fetch = arguments.pop("fetch", source)
         if request.param != "alone":
-            fetch = shared(
-                fetch, _store(clocks), "the value", TEXT_CODEC, wall=clocks.wall, pause=clocks.advance
-            )
+            codec = Codec("text", str, lambda entry, held: source.fetched(entry.payload, entry.fetched_at))
+            fetch = shared(fetch, _store(clocks), "the value", codec, wall=clocks.wall, pause=clocks.advance)
         return Refreshable(
             fetch,
             **{

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from flask_m2m_cognito.remote.refreshable import Ask, Fetched, Refreshable
+from flask_m2m_cognito.remote.sealed_store import Entry
 from flask_m2m_cognito.remote.sharing import Codec
 
 LONG = 30.0
@@ -75,7 +76,8 @@ class Source:
 
     def __call__(self, ask: Ask[str]) -> Fetched[str]:
         self.asks.append(ask)
-        fetched, error, gate = self._fetched(f"v{self.asked}"), self.error, self._gate
+        fetched = self.fetched(self.repeats or f"v{self.asked}", self._clocks.wall())
+        error, gate = self.error, self._gate
         self.entered.release()
         if gate is not None:
             assert gate.wait(LONG)
@@ -99,18 +101,21 @@ class Source:
     def wait_until_asked(self) -> None:
         assert self.entered.acquire(timeout=LONG)
 
-    def _fetched(self, value: str) -> Fetched[str]:
-        now = self._clocks.wall()
-        return Fetched(self.repeats or value, now + self.fresh_for, now + self.usable_for, now)
+    def fetched(self, value: str, at: float) -> Fetched[str]:
+        """``value`` as it was fetched at a moment."""
+        return Fetched(value, at + self.fresh_for, at + self.usable_for, at)
 
 
-def _text(payload: object, held: str | None) -> str:
-    if not isinstance(payload, str):
-        raise ValueError("not a text")
-    return payload
+def text_codec(fresh_for: float = FRESH_FOR, usable_for: float = USABLE_FOR) -> Codec[str]:
+    """Texts, which serve for so long by the settings of who reads them."""
 
+    def decode(entry: Entry, held: str | None) -> Fetched[str]:
+        if not isinstance(entry.payload, str):
+            raise ValueError("not a text")
+        at = entry.fetched_at
+        return Fetched(entry.payload, at + fresh_for, at + usable_for, at)
 
-TEXT_CODEC: Codec[str] = Codec("text", str, _text)
+    return Codec("text", str, decode)
 
 
 def at_once(run: Callable[[], None]) -> None:

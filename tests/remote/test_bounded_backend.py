@@ -12,7 +12,12 @@ from typing import Any
 
 import pytest
 
-from flask_m2m_cognito.remote.bounded_backend import FIRST_CALL_TIMEOUT, BoundedBackend, StoreDown
+from flask_m2m_cognito.remote.bounded_backend import (
+    FIRST_CALL_TIMEOUT,
+    LONGEST_CALL,
+    BoundedBackend,
+    StoreDown,
+)
 from tests.remote.moved import LONG, Clocks, at_once, no_thread, threads, together
 from tests.remote.processes import in_a_child, needs_fork
 
@@ -164,24 +169,6 @@ class TestCalls:
         with threads() as started, pytest.raises(StoreDown):
             bound(start_thread=started).call(abort)
 
-    def test_a_backend_may_be_built_before_the_first_call(self, bound: Bound) -> None:
-        bounded = bound()
-        assert bounded.kind is None
-        bounded.prepare()
-        assert bounded.kind == "Backend"
-
-    def test_one_that_cannot_be_built_beforehand_is_no_error_before_the_first_call(
-        self, bound: Bound, changes: list[tuple[bool, str]]
-    ) -> None:
-        def build() -> Backend:
-            raise ConnectionError
-
-        bounded = bound(build=build)
-        bounded.prepare()
-        assert (bounded.kind, bounded.works, changes) == (None, True, [])
-        fails(bounded)
-        assert changes == [(False, "ConnectionError")]
-
 
 class TestCircuit:
     def test_after_a_failure_the_backend_is_left_alone_for_thirty_seconds(
@@ -326,31 +313,89 @@ class TestHanging:
             fails(bound(start_thread=started))
             assert FIRST_CALL_TIMEOUT <= time.monotonic() - began < 2 * FIRST_CALL_TIMEOUT
 
-    def test_the_time_of_building_is_not_counted(self, bound: Bound, backend: Backend) -> None:
+    def test_building_and_first_call_share_two_seconds(
+        self, bound: Bound, backend: Backend, clocks: Clocks, changes: list[tuple[bool, str]]
+    ) -> None:
         go_on = threading.Event()
 
         def build() -> Backend:
             assert go_on.wait(LONG)
             return backend
 
+        with threads() as started:
+            bounded = bound(build=build, start_thread=started)
+            began = time.monotonic()
+            fails(bounded)
+            assert FIRST_CALL_TIMEOUT <= time.monotonic() - began < 2 * FIRST_CALL_TIMEOUT
+            fails(bounded)
+            assert time.monotonic() - began < 2 * FIRST_CALL_TIMEOUT
+            assert changes == [(False, "TimeoutError")]
+            go_on.set()
+            started.join()
+            clocks.advance(30)
+            assert get(bounded) == "the value of k"
+            assert (len(started.threads), changes[1:]) == (2, [(True, "NoneType")])
+
+    def test_calls_during_building_share_one_backend(self, bound: Bound, backend: Backend) -> None:
+        builds: list[Backend] = []
+        building, go_on = threading.Event(), threading.Event()
+
+        def build() -> Backend:
+            builds.append(backend)
+            building.set()
+            assert go_on.wait(LONG)
+            return backend
+
         with threads() as started, threads() as callers:
             bounded = bound(build=build, start_thread=started)
-            callers(lambda: get(bounded))
-            assert not go_on.wait(2 * SOON)
+            for _ in range(3):
+                callers(lambda: get(bounded))
+            assert building.wait(LONG)
+            assert bounded.works  # which is asked under no lock that building holds
             go_on.set()
-        assert callers.outcomes == ["the value of k"]
+        assert callers.outcomes == ["the value of k"] * 3
+        assert len(builds) == 1
 
-    def test_while_a_call_hangs_no_other_begins_however_long_it_takes(
+    def test_building_that_never_returns_is_tried_again(
+        self, bound: Bound, backend: Backend, clocks: Clocks
+    ) -> None:
+        never = threading.Event()
+        builds: list[int] = []
+
+        def build() -> Backend:
+            builds.append(1)
+            if len(builds) == 1:
+                assert never.wait(LONG)
+                return Backend()
+            return backend
+
+        with threads() as started:
+            bounded = bound(build=build, start_thread=started)
+            fails(bounded)
+            clocks.advance(LONGEST_CALL - 1)
+            fails(bounded)
+            assert len(builds) == 1
+            clocks.advance(1)
+            assert (get(bounded), backend.calls) == ("the value of k", 1)
+            never.set()
+            started.join()
+            assert (get(bounded), backend.calls) == ("the value of k", 2)
+
+    def test_call_that_never_returns_is_forgotten_later(
         self, bound: Bound, backend: Backend, clocks: Clocks
     ) -> None:
         with threads() as started:
             bounded = bound(start_thread=started)
             get(bounded)
             with hanging(backend):
+                fails(bounded)
                 for _ in range(5):
+                    clocks.advance(LONGEST_CALL / 5 - 1)
                     fails(bounded)
-                    clocks.advance(1000)
                 assert (backend.calls, len(started.threads)) == (2, 2)
+                backend.gate = None
+                clocks.advance(5)
+                assert get(bounded) == "the value of k"
 
     @pytest.mark.parametrize("ended", [0, 1], ids=["the first", "the second"])
     def test_when_one_of_two_calls_that_hang_has_ended_no_other_begins(
@@ -368,7 +413,7 @@ class TestHanging:
             assert [type(outcome) for outcome in callers.outcomes] == [StoreDown, StoreDown]
             gates[ended].set()
             started.threads[1 + ended].join(LONG)
-            clocks.advance(1000)
+            clocks.advance(60)
             fails(bounded)  # one still hangs
             gates[1 - ended].set()
             started.join()

@@ -24,6 +24,7 @@ from flask_m2m_cognito.remote.refreshable import (
     RefreshTimeout,
     start_daemon,
 )
+from flask_m2m_cognito.remote.reports import report
 from tests.remote.conftest import Build
 from tests.remote.moved import (
     FRESH_FOR,
@@ -232,21 +233,15 @@ class TestThreads:
     def test_a_value_that_was_replaced_before_the_lock_is_not_replaced_again(
         self, build: Build, source: Source
     ) -> None:
-        class Outrun(str):
-            """The held value at the first look; another one at the look under the lock."""
+        def is_enough_under_the_lock(value: str) -> bool:
+            looks.append(value)
+            return len(looks) > 1
 
-            __slots__ = ("__dict__",)
-            __hash__ = str.__hash__
-
-            def __eq__(self, other: object) -> bool:
-                looks.append(other)
-                return len(looks) == 1
-
-        looks: list[object] = []
+        looks: list[str] = []
         refreshable = build()
         refreshable.get()
-        assert refreshable.renew(Outrun("v1")) == "v1"
-        assert (len(looks), source.asked) == (2, 1)
+        assert refreshable.renew_for(is_enough_under_the_lock) == "v1"
+        assert source.asked == 1
 
     def test_a_fetch_that_is_aborted_lets_the_waiting_go_and_is_not_swallowed(
         self, build: Build, clocks: Clocks
@@ -305,34 +300,99 @@ class TestLateAnswers:
             assert refreshable.state.failure is None
 
 
+def _never(value: object) -> bool:
+    return False
+
+
 class TestSince:
-    """``renew(…, since)``: a value that was fetched since then answers for itself."""
+    """``renew_for(…, since)``: a value that was fetched since then answers for itself."""
 
     def test_a_cold_starts_download_answers_for_its_caller(
         self, build: Build, source: Source, clocks: Clocks
     ) -> None:
         refreshable = build()
         since = clocks.monotonic()
-        assert refreshable.renew(refreshable.get(), since=since) == "v1"
+        refreshable.get()
+        assert refreshable.renew_for(_never, since=since) == "v1"
         assert source.asked == 1
 
     def test_a_value_that_was_there_before_is_replaced(
         self, build: Build, source: Source, clocks: Clocks
     ) -> None:
         refreshable = build()
-        value = refreshable.get()
+        refreshable.get()
         clocks.advance(1)
-        assert refreshable.renew(value, since=clocks.monotonic()) == "v2"
+        assert refreshable.renew_for(_never, since=clocks.monotonic()) == "v2"
 
     def test_the_same_value_fetched_since_is_not_asked_for_twice(
         self, build: Build, source: Source, clocks: Clocks
     ) -> None:
         refreshable = build(cooldown=0)
-        value = refreshable.get()
+        refreshable.get()
         source.repeats = "v1"
         clocks.advance(1)
-        assert refreshable.renew(value, since=clocks.monotonic()) == "v1"
+        assert refreshable.renew_for(_never, since=clocks.monotonic()) == "v1"
         assert source.asked == 2
+
+    def test_value_of_another_process_is_no_verdict(self, build: Build, source: Source) -> None:
+        stored = []
+
+        def fetch(ask: Ask[str]) -> Fetched[str]:
+            fetched = source(ask)
+            stored.append(fetched.value)
+            return replace(fetched, source="store") if len(stored) == 1 else fetched
+
+        refreshable = build(fetch=fetch)
+        refreshable.get()
+        assert refreshable.renew_for(lambda value: value == "v9", since=0) == "v2"
+        assert refreshable.renew_for(lambda value: value == "v9", since=0) == "v2"
+        assert source.asked == 2
+
+
+class TestPatience:
+    """``renew_for(…, patience)``: callers wait for a fetch until it has that age, and no longer."""
+
+    def test_caller_leaves_a_fetch_that_outlasts_patience(self, build: Build, source: Source) -> None:
+        with threads() as started:
+            refreshable = build(start_thread=started, deadline=LONG)
+            refreshable.get()
+            gate = source.hang()
+            error = error_of(lambda: refreshable.renew_for(_never, patience=SOON))
+            assert isinstance(error.__cause__ or error.cause, RefreshTimeout)
+            assert error.retry_in == 1
+            assert refreshable.get() == "v1"
+            gate.set()
+            started.join()
+            assert refreshable.get() == "v2"
+
+    def test_old_fetch_is_not_waited_for_at_all(self, build: Build, source: Source, clocks: Clocks) -> None:
+        with threads() as started:
+            refreshable = build(start_thread=started, deadline=LONG)
+            refreshable.get()
+            gate = source.hang()
+            clocks.advance(FRESH_FOR)
+            assert refreshable.get() == "v1"  # and begins a renewal
+            source.wait_until_asked()
+            clocks.advance(5)
+            began = time.monotonic()
+            error_of(lambda: refreshable.renew_for(_never, patience=5))
+            assert time.monotonic() - began < 5
+            gate.set()
+
+    def test_fetch_that_ends_in_time_is_the_answer(self, build: Build, source: Source) -> None:
+        with threads() as started:
+            refreshable = build(start_thread=started, deadline=LONG)
+            refreshable.get()
+            assert refreshable.renew_for(lambda value: value == "v2", patience=LONG) == "v2"
+
+    def test_caller_without_a_value_waits_for_all_of_it(self, build: Build, source: Source) -> None:
+        gate = source.hang()
+        with threads() as started, threads() as callers:
+            refreshable = build(start_thread=started, deadline=LONG)
+            callers(lambda: refreshable.renew_for(_never, patience=0))
+            source.wait_until_asked()
+            gate.set()
+        assert callers.outcomes == ["v1"]
 
 
 class TestErrors:
@@ -471,7 +531,65 @@ class TestObserver:
         refreshable = build(observer=observe)
         assert refreshable.get() == "v1"
 
-    def test_one_that_raises_keeps_nobody_waiting(self, build: Build, source: Source) -> None:
+    def test_waiters_are_released_before_it_is_called(self, build: Build, clocks: Clocks) -> None:
+        go_on = threading.Event()
+
+        def observe(event: object) -> None:
+            assert go_on.wait(LONG)
+
+        with threads() as started:
+            refreshable = build(observer=observe, start_thread=started, deadline=LONG)
+            assert refreshable.get() == "v1"
+            clocks.advance(USABLE_FOR)
+            assert refreshable.get() == "v2"  # although the observer of the first still takes its time
+            go_on.set()
+
+    def test_it_may_ask_for_the_value_itself(self, build: Build, source: Source, clocks: Clocks) -> None:
+        seen: list[object] = []
+
+        def observe(event: Refreshed[str] | RefreshFailed) -> None:
+            if isinstance(event, RefreshFailed):
+                source.error = None
+                clocks.advance(10)
+                seen.append(refreshable.get())
+
+        source.error = SourceDown()
+        refreshable = build(observer=observe)
+        assert refreshable.get() == "v2"
+        assert seen == ["v2"]
+
+    def test_caller_that_gives_up_does_not_wait_for_it(self, build: Build, source: Source) -> None:
+        gate, go_on = source.hang(), threading.Event()
+        told: list[object] = []
+
+        def observe(event: object) -> None:
+            told.append(event)
+            assert go_on.wait(LONG)
+
+        with threads() as started:
+            refreshable = build(observer=observe, start_thread=started, deadline=SOON)
+            error_of(refreshable.get)
+            go_on.set()
+            gate.set()
+        assert [type(event) for event in told][:1] == [RefreshFailed]
+
+    def test_reports_of_a_fetch_come_before_its_end(self, build: Build, source: Source) -> None:
+        told: list[str] = []
+
+        def fetch(ask: Ask[str]) -> Fetched[str]:
+            report(lambda: told.append("report"))
+            assert told == []
+            return source(ask)
+
+        refreshable = build(fetch=fetch, observer=lambda event: told.append("end"))
+        refreshable.get()
+        assert told == ["report", "end"]
+        report(lambda: told.append("at once"))
+        assert told[2:] == ["at once"]
+
+    def test_one_that_raises_keeps_nobody_waiting(
+        self, build: Build, source: Source, caplog: pytest.LogCaptureFixture
+    ) -> None:
         def observe(event: object) -> None:
             raise ValueError("a mistake of the observer's")
 
@@ -480,7 +598,8 @@ class TestObserver:
             began = time.monotonic()
             assert refreshable.get() == "v1"
             assert time.monotonic() - began < LONG / 2
-        assert [str(outcome) for outcome in started.outcomes] == ["a mistake of the observer's"]
+        (record,) = caplog.records
+        assert (vars(record)["event"], record.levelname) == ("watcher-failed", "ERROR")
 
     def test_it_is_told_once_of_a_fetch_that_several_gave_up(self, build: Build, source: Source) -> None:
         events: list[object] = []
@@ -488,15 +607,15 @@ class TestObserver:
         with threads() as started:
             refreshable = build(observer=events.append, start_thread=started, deadline=SOON)
             together(4, refreshable.get)
-            assert len(events) == 1
             gate.set()
+        assert len(events) == 1 + 1  # and that the late answer came
 
 
 class TestWhatAFetchIsToldOf:
     def test_a_first_fetch_is_for_nothing_held(self, build: Build, source: Source) -> None:
         build().get()
         assert source.asks[0].held is None
-        assert not source.asks[0].refused
+        assert source.asks[0].is_enough("anything")
         assert source.asks[0].deadline.seconds == 10
 
     def test_a_refresh_by_age_holds_a_value_that_nobody_refused(
@@ -508,7 +627,7 @@ class TestWhatAFetchIsToldOf:
         refreshable.get()
         ask = source.asks[1]
         assert ask.held is not None
-        assert (ask.held.value, ask.refused) == ("v1", False)
+        assert (ask.held.value, ask.is_enough("v1")) == ("v1", True)
 
     @pytest.mark.parametrize("by", ["renew", "forget"])
     def test_a_renewal_holds_a_value_that_was_refused(self, build: Build, source: Source, by: str) -> None:
@@ -518,7 +637,7 @@ class TestWhatAFetchIsToldOf:
         refreshable.get()
         ask = source.asks[1]
         assert ask.held is not None
-        assert (ask.held.value, ask.refused) == ("v1", True)
+        assert (ask.held.value, ask.is_enough("v1"), ask.is_enough("v0")) == ("v1", False, True)
 
 
 class TestAnswersThatAreNotNew:

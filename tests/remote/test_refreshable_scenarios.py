@@ -38,6 +38,7 @@ class Stage:
             }
         )
         self.asked_before = 0
+        self._in_background = arguments.get("in_background", True)
         self._is_behind = False
         self._behind: list[Callable[[], None]] = []
         self._hanging = Threads()
@@ -59,7 +60,8 @@ class Stage:
         return self.source.asked - self.asked_before
 
     def get(self) -> str:
-        self._is_behind = self.refreshable.phase() is Phase.USABLE
+        is_usable = self.refreshable.phase() is Phase.USABLE
+        self._is_behind = is_usable and self._in_background
         try:
             return self.refreshable.get()
         finally:
@@ -88,7 +90,15 @@ class Stage:
         if not self.source.hangs:
             run()
             return
-        self._hanging(run)
+        entered = self.source.entered
+
+        def run_to_the_end() -> None:
+            try:
+                run()
+            finally:
+                entered.release()  # it may not have asked at all
+
+        self._hanging(run_to_the_end)
         self.source.wait_until_asked()
 
 
@@ -728,16 +738,14 @@ def test_scenario_with_a_least_age_of_five_seconds(
         ),
         scenario("a refused value is replaced", 0, renew("v1", "v2"), asked=1),
         scenario("a forgotten value is replaced", 0, forget("v1"), get("v2"), asked=1),
+        scenario("a fetch that hangs is given up at its deadline", EMPTY, hangs, get(Unavailable), asked=1),
+        scenario("while a renewal hangs what is usable serves", 100, hangs, get("v1"), get("v1"), asked=1),
     ],
 )
 def test_inline_scenario(
     build: Build, clocks: Clocks, source: Source, age: float | None, steps: Sequence[Step], expected: int
 ) -> None:
-    def start_none(run: Callable[[], None]) -> None:
-        raise AssertionError("inline means no thread")
-
-    stage = Stage(build, clocks, source, in_background=False, start_thread=start_none)
-    assert stage.play(age, steps) == expected
+    assert Stage(build, clocks, source, in_background=False).play(age, steps) == expected
 
 
 FOREVER = float("inf")

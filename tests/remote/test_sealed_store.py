@@ -26,7 +26,7 @@ from tests.remote.backends import (
 from tests.remote.moved import Clocks, at_once, together
 
 KEY = b"sixteen bytes or more"
-ENTRY = Entry("v1", fetched_at=1_750_000_000.0, fresh_for=100.0, usable_for=1000.0)
+ENTRY = Entry("v1", fetched_at=1_750_000_000.0, expires_at=1_750_001_000.0)
 
 Open = Callable[..., SealedStore]
 
@@ -116,9 +116,7 @@ class TestEntries:
     def test_what_was_not_saved_is_not_there(self, opened: Open, memory: Memory) -> None:
         assert opened(memory).load("name", "text") is None
 
-    def test_an_entry_is_kept_for_as_long_as_it_is_usable(
-        self, opened: Open, memory: Memory, clocks: Clocks
-    ) -> None:
+    def test_an_entry_is_kept_until_it_expires(self, opened: Open, memory: Memory, clocks: Clocks) -> None:
         opened(memory).save("name", "text", ENTRY)
         clocks.advance(999)
         assert opened(memory).load("name", "text") == ENTRY
@@ -127,7 +125,7 @@ class TestEntries:
 
     @pytest.mark.parametrize("seconds", [0.0, 0.2, -5.0], ids=str)
     def test_no_entry_is_kept_for_ever(self, opened: Open, memory: Memory, seconds: float) -> None:
-        opened(memory).save("name", "text", Entry("v1", 0, 0, seconds))
+        opened(memory).save("name", "text", Entry("v1", 0, seconds))
         ((_, until),) = memory.entries.values()
         assert until == memory.clocks.wall() + 1
 
@@ -136,14 +134,14 @@ class TestEntries:
     ) -> None:
         opened(memory).save("a name with spaces, https://and.a/url " * 20, "text", ENTRY)
         (key,) = memory.entries
-        assert key.startswith(f"cognito-m2m:v1:{Seal(KEY).fingerprint}:text:")
+        assert key.startswith(f"cognito-m2m:v2:{Seal(KEY).fingerprint}:text:")
         assert len(key) < 120
         assert " " not in key
 
     def test_what_is_kept_is_text_that_shows_neither_value_nor_name(
         self, opened: Open, memory: Memory
     ) -> None:
-        opened(memory).save("a-name", "text", Entry("very-secret", 0, 0, 1))
+        opened(memory).save("a-name", "text", Entry("very-secret", 0, 1))
         ((key, (text, _)),) = memory.entries.items()
         assert isinstance(text, str)
         assert not any(word in key + text for word in ("a-name", "very-secret"))

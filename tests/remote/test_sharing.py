@@ -24,7 +24,7 @@ from tests.remote.backends import (
     Memory,
     Raises,
 )
-from tests.remote.moved import DEADLINE, TEXT_CODEC, Clocks, Source, SourceDown, at_once
+from tests.remote.moved import DEADLINE, Clocks, Source, SourceDown, at_once, text_codec
 
 NAME = "the value"
 
@@ -33,7 +33,7 @@ class Process:
     """One process of a fleet."""
 
     def __init__(
-        self, backend: Any, clocks: Clocks, fetch: Fetch[str], codec: Codec[str] = TEXT_CODEC
+        self, backend: Any, clocks: Clocks, fetch: Fetch[str], codec: Codec[str] | None = None
     ) -> None:
         self.clocks = clocks
         self.pauses: list[float] = []
@@ -42,11 +42,15 @@ class Process:
         self.store = SealedStore(
             bounded, Seal(b"sixteen bytes or more"), wall=clocks.wall, monotonic=clocks.monotonic
         )
-        self._fetch = shared(fetch, self.store, NAME, codec, wall=clocks.wall, pause=self._pause)
+        self._fetch = shared(
+            fetch, self.store, NAME, codec or text_codec(), wall=clocks.wall, pause=self._pause
+        )
 
     def fetch(self, held: Fetched[str] | None = None, refused: bool = False, **more: Any) -> Fetched[str]:
         deadline = more.pop("deadline", None) or Deadline(DEADLINE, self.clocks.monotonic)
-        return self._fetch(Ask(deadline, held, refused))
+        if held is None or not refused:
+            return self._fetch(Ask(deadline, held))
+        return self._fetch(Ask(deadline, held, lambda value: value != held.value))
 
     def _pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -95,7 +99,7 @@ class TestWhatIsInTheStore:
         one, other = process(), process()
         held = one.fetch()
         clocks.advance(1)
-        other.store.save(NAME, "text", Entry("v1", clocks.wall(), 100, 1000))
+        other.store.save(NAME, "text", Entry("v1", clocks.wall()))
         assert one.fetch(held, refused=True).value == "v2"
 
     def test_another_value_than_the_refused_one_is_taken(
@@ -113,52 +117,111 @@ class TestWhatIsInTheStore:
     ) -> None:
         one = process()
         held = one.fetch()
-        older = Entry("older", clocks.wall() - 1, 1000, 1000)
+        older = Entry("older", clocks.wall() - 1)
         one.store.save(NAME, "text", older)
         assert one.fetch(held).value == "v2"
         assert source.asked == 2
 
-    def test_a_value_from_the_future_counts_as_fetched_now(self, process: Fleet, clocks: Clocks) -> None:
-        process().store.save(NAME, "text", Entry("ahead", clocks.wall() + 3600, 100, 1000))
+    @pytest.mark.parametrize("ahead", [1, 60])
+    def test_entry_of_a_clock_slightly_ahead_counts_as_new(
+        self, process: Fleet, clocks: Clocks, ahead: float
+    ) -> None:
+        process().store.save(NAME, "text", Entry("ahead", clocks.wall() + ahead))
         found = process().fetch()
         now = clocks.wall()
         assert (found.value, found.fetched_at) == ("ahead", now)
         assert (found.fresh_until, found.usable_until) == (now + 100, now + 1000)
 
-    @pytest.mark.parametrize("usable_for", [float("inf"), float("nan"), -1.0], ids=str)
-    def test_a_value_that_lives_for_ever_or_not_at_all_is_not_taken(
-        self, process: Fleet, clocks: Clocks, usable_for: float, memory: Memory
+    @pytest.mark.parametrize("ahead", [60.5, 3600, 30 * 86400])
+    def test_entry_from_the_future_is_ignored_and_replaced(
+        self, process: Fleet, clocks: Clocks, ahead: float, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        process().store.save(NAME, "text", Entry("ahead", clocks.wall() + ahead))
+        one = process()
+        held = one.fetch()
+        assert (held.value, process().fetch(held, refused=True).value) == ("v1", "v2")
+        assert [vars(record)["event"] for record in caplog.records] == ["cache-entry-ignored"]
+        assert process().fetch().value == "v2"
+
+    def test_expiry_moves_with_a_date_that_was_ahead(self, process: Fleet, clocks: Clocks) -> None:
+        seen: list[Entry] = []
+
+        def decode(entry: Entry, held: str | None) -> Fetched[str]:
+            seen.append(entry)
+            return text_codec().decode(entry, held)
+
+        now = clocks.wall()
+        one = process(codec=Codec("text", str, decode))
+        one.store.save(NAME, "text", Entry("ahead", now + 30, now + 330))
+        assert one.fetch().value == "ahead"
+        assert seen == [Entry("ahead", now, now + 300)]
+
+    @pytest.mark.parametrize(
+        "times",
+        [
+            {},
+            {"fetched_at": None},
+            {"fetched_at": "now"},
+            {"fetched_at": True},
+            {"fetched_at": float("nan")},
+            {"fetched_at": float("-inf")},
+            {"fetched_at": 10**400},
+            {"fetched_at": 1_750_000_000.0, "expires_at": float("inf")},
+            {"fetched_at": 1_750_000_000.0, "expires_at": "never"},
+        ],
+        ids=str,
+    )
+    def test_entry_with_odd_times_is_not_taken(
+        self, process: Fleet, times: dict[str, Any], memory: Memory, clocks: Clocks
     ) -> None:
         one = process()
-        one.store.save(NAME, "text", Entry("odd", clocks.wall(), 100, 1000))
-        memory.put("text", _sealed({"fetched_at": clocks.wall(), "fresh_for": 100, "usable_for": usable_for}))
+        one.store.save(NAME, "text", Entry("odd", clocks.wall()))
+        memory.put("text", _sealed(times))
         assert one.fetch().value == "v1"
+
+    def test_settings_of_the_reader_decide_how_long_it_counts(
+        self, process: Fleet, clocks: Clocks, source: Source
+    ) -> None:
+        process().fetch()
+        clocks.advance(50)
+        patient, strict = process(codec=text_codec(60, 70)), process(codec=text_codec(40, 45))
+        found = patient.fetch()
+        assert (found.value, found.usable_until) == ("v1", clocks.wall() + 20)
+        assert (strict.fetch().value, source.asked) == ("v2", 2)
+
+    def test_reader_with_longer_settings_takes_an_old_entry(
+        self, process: Fleet, clocks: Clocks, source: Source
+    ) -> None:
+        process().fetch()
+        clocks.advance(5000)
+        assert process(codec=text_codec(6000, 9000)).fetch().value == "v1"
+        assert source.asked == 1
 
     @pytest.mark.parametrize("payload", [None, 7, ["v1"], {"v": 1}], ids=str)
     def test_a_payload_that_is_no_such_value_means_a_fetch(
         self, process: Fleet, clocks: Clocks, payload: Any
     ) -> None:
         one = process()
-        one.store.save(NAME, "text", Entry(payload, clocks.wall(), 100, 1000))
+        one.store.save(NAME, "text", Entry(payload, clocks.wall()))
         assert one.fetch().value == "v1"
         assert process().fetch().value == "v1"
 
     def test_a_value_is_decoded_for_who_holds_one(self, process: Fleet, clocks: Clocks) -> None:
         seen: list[object] = []
 
-        def decode(payload: object, held: str | None) -> str:
+        def decode(entry: Entry, held: str | None) -> Fetched[str]:
             seen.append(held)
-            return str(payload)
+            return text_codec().decode(entry, held)
 
         one = process(codec=Codec("text", str, decode))
         held = one.fetch()
         clocks.advance(1)
-        one.store.save(NAME, "text", Entry("newer", clocks.wall(), 100, 1000))
+        one.store.save(NAME, "text", Entry("newer", clocks.wall()))
         assert one.fetch(held).value == "newer"
         assert seen == ["v1"]
 
 
-def _sealed(times: dict[str, float]) -> str:
+def _sealed(times: dict[str, Any]) -> str:
     return Seal(b"sixteen bytes or more").close({"name": NAME, "kind": "text", "payload": "odd", **times})
 
 
@@ -172,7 +235,7 @@ class TestWhoFetches:
         def fetch(ask: Ask[str]) -> Fetched[str]:
             # While the first fetches, the second asks; in its third pause the first saves its value.
             fetched = source(ask)
-            save = lambda: first.store.save(NAME, "text", Entry("v1", fetched.fetched_at, 100, 1000))  # noqa: E731
+            save = lambda: first.store.save(NAME, "text", Entry("v1", fetched.fetched_at))  # noqa: E731
             second.meanwhile = [lambda: None, lambda: None, save]
             found.append(second.fetch())
             return fetched
@@ -240,7 +303,7 @@ class TestWhoFetches:
         other, one = process(), process()
         memory.interludes = [
             lambda: None,  # one looks and finds nothing
-            lambda: other.store.save(NAME, "text", Entry("theirs", clocks.wall(), 100, 1000)),
+            lambda: other.store.save(NAME, "text", Entry("theirs", clocks.wall())),
         ]
         assert one.fetch().value == "theirs"
         assert source.asked == 0
@@ -322,7 +385,7 @@ class TestWhenTheFetchFails:
         one = process()
         held = one.fetch()
         clocks.advance(1)
-        one.store.save(NAME, "text", Entry("v1", clocks.wall(), 100, 1000))
+        one.store.save(NAME, "text", Entry("v1", clocks.wall()))
         source.error = SourceDown()
         with pytest.raises(SourceDown):
             one.fetch(held, refused=True)

@@ -1,0 +1,50 @@
+"""Reports of what happened during a refresh, held back until nobody waits for the refresh any more.
+
+Log handlers, receivers of signals and span processors belong to the application. They may take their time,
+or ask for the very value that is being refreshed, so none of them runs inside a refresh.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Report = Callable[[], object]
+
+_logger = logging.getLogger("flask_m2m_cognito")
+
+
+class _Held(threading.local):
+    reports: list[Report] | None = None
+
+
+_held = _Held()
+
+
+def report(send: Report) -> None:
+    """Call ``send``: at once, or after the refresh that this thread is in the middle of."""
+    if _held.reports is None:
+        send()
+    else:
+        _held.reports.append(send)
+
+
+@contextmanager
+def held_reports() -> Iterator[list[Report]]:
+    """Hold back the reports of this thread. Send them afterwards by :func:`send_reports`."""
+    outer, _held.reports = _held.reports, []
+    try:
+        yield _held.reports
+    finally:
+        _held.reports = outer
+
+
+def send_reports(reports: list[Report]) -> None:
+    """Call each report, also those after one that raises."""
+    for send in reports:
+        try:
+            send()
+        except Exception:
+            _logger.exception("An observer of refreshes raised.", extra={"event": "watcher-failed"})
