@@ -63,6 +63,40 @@ class HangingCache(WatchedCache):
         assert self._end.wait(LONG)
 
 
+class NeverReturning(SimpleCache):
+    """Never returns from one operation: its constructor, or the method of that name.
+
+    Args:
+        operation: ``"constructor"``, ``"get"``, ``"add"``, ``"set"`` or ``"delete"``.
+        never: is not set while the test lasts.
+    """
+
+    def __init__(self, operation: str, never: Any) -> None:
+        super().__init__()
+        self._operation, self._never = operation, never
+        self._pass("constructor")
+
+    def get(self, key: str) -> Any:
+        self._pass("get")
+        return super().get(key)
+
+    def set(self, key: str, value: Any, timeout: int | None = None) -> bool | None:
+        self._pass("set")
+        return super().set(key, value, timeout)
+
+    def add(self, key: str, value: Any, timeout: int | None = None) -> bool:
+        self._pass("add")
+        return super().add(key, value, timeout)
+
+    def delete(self, key: str) -> bool:
+        self._pass("delete")
+        return super().delete(key)
+
+    def _pass(self, operation: str) -> None:
+        if operation == self._operation:
+            assert self._never.wait(LONG)
+
+
 class LyingCache(WatchedCache):
     """Says what is not so.
 

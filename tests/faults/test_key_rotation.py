@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from cachelib import SimpleCache
 
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.remote.moved import together
@@ -35,6 +36,36 @@ def test_many_callers_with_a_new_kid_cause_one_download(service: MovedService, p
     answers = together(20, lambda: service.get("/items", token).status_code)
     assert answers == [200] * 20
     assert pool.count("jwks") == 2
+
+
+class TestSharedEntryWithoutTheKey:
+    """A process that holds set 0 meets an entry with set 1, when tokens are signed with the key of set 2."""
+
+    def two_processes(self, pool: LocalUserPool, clocks: Clocks) -> tuple[MovedService, MovedService]:
+        cache = SimpleCache()
+        one, other = (moved_service(pool, clocks, cache=cache) for _ in range(2))
+        assert one.get("/items", pool.token()).status_code == 200
+        clocks.advance(1)
+        pool.rotate_key(keep_old=True)
+        assert other.get("/items", pool.token()).status_code == 200
+        clocks.advance(1)
+        return one, other
+
+    def test_it_does_not_end_the_renewal(self, pool: LocalUserPool, clocks: Clocks) -> None:
+        one, _ = self.two_processes(pool, clocks)
+        pool.rotate_key(keep_old=True)
+        asked = pool.count("jwks")
+        assert one.get("/items", pool.token()).status_code == 200
+        assert pool.count("jwks") == asked + 1
+
+    def test_taking_it_leaves_the_cooldown_to_other_keys(self, pool: LocalUserPool, clocks: Clocks) -> None:
+        one, _ = self.two_processes(pool, clocks)
+        token_of_set_1, asked = pool.token(), pool.count("jwks")
+        assert one.get("/items", token_of_set_1).status_code == 200
+        assert pool.count("jwks") == asked, "its key came from the cache"
+        pool.rotate_key(keep_old=True)
+        assert one.get("/items", pool.token()).status_code == 200
+        assert pool.count("jwks") == asked + 1
 
 
 @pytest.mark.parametrize("learns", ["from another's new kid", "from the hourly refresh"])

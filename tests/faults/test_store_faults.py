@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import pathlib
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +20,7 @@ from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.services import Service
 
+from . import never_returning
 from .caches import HangingCache, LyingCache, RaisingCache, SwappingCache, WatchedCache
 from .stage import (
     HOUR,
@@ -86,6 +90,32 @@ def test_a_cache_that_turns_bad_fails_no_request_over_many_refreshes(
     # Twelve hours: a refresh in each of them, and never more for want of a cache.
     assert pool.count("jwks") <= 1 + 24
     assert pool.count("token") <= 1 + 24
+
+
+@pytest.mark.parametrize("operation", never_returning.OPERATIONS)
+def test_cache_that_never_returns_costs_a_cold_start_4_s(operation: str) -> None:
+    never_returning.check(operation)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("operation", never_returning.OPERATIONS)
+def test_cache_that_never_returns_costs_gevent_no_more(operation: str) -> None:
+    program = (
+        "from gevent import monkey; monkey.patch_all()\n"
+        "import os, sys\n"
+        "from tests.faults import never_returning\n"
+        "never_returning.check(sys.argv[1])\n"
+        "print('checked', flush=True)\n"
+        "os._exit(0)\n"  # not waiting for what never returns
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, operation],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=pathlib.Path(__file__).parents[2],
+    )
+    assert done.stdout == "checked\n", done.stderr
 
 
 def test_a_hung_cache_costs_callers_one_bounded_wait_and_one_thread(

@@ -1,0 +1,56 @@
+"""A guarded application over a cache of which one operation never returns, with all of its bounds asserted.
+
+Run by ``test_store_faults.py``: on the test's own threads, and as a program of its own on gevent's.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from flask_caching.backends.base import BaseCache
+
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.faults.caches import NeverReturning
+from tests.faults.stage import app_on, get
+
+OPERATIONS = ("constructor", "get", "add", "set", "delete")
+
+LONGEST_COLD_START = 4.0
+"""Seconds: 2 for building the cache and its first call, the others for a busy machine."""
+LONGEST_AFTERWARDS = 0.5
+
+
+def check(operation: str) -> None:
+    never = threading.Event()
+
+    class Cache(BaseCache, NeverReturning):
+        def __init__(self) -> None:
+            NeverReturning.__init__(self, operation, never)
+
+        @classmethod
+        def factory(cls, *_: object) -> Cache:
+            return cls()
+
+    globals()["Cache"] = Cache
+    try:
+        with LocalUserPool() as pool:
+            app, _ = app_on(pool, CACHE_TYPE=f"{__name__}.Cache")
+            client = app.test_client()
+            status, seconds = _timed(lambda: get(client, "/relay", pool.token()).status_code)
+            assert (status, seconds < LONGEST_COLD_START) == (200, True), (operation, status, seconds)
+            for _ in range(3):
+                status, seconds = _timed(lambda: get(client, "/relay", pool.token()).status_code)
+                assert (status, seconds < LONGEST_AFTERWARDS) == (200, True), (operation, status, seconds)
+            assert (pool.count("jwks"), pool.count("token")) == (1, 1), operation
+            other, other_m2m = app_on(pool, CACHE_TYPE=f"{__name__}.Cache")
+            _, seconds = _timed(lambda: len(other_m2m.for_app(other).warm_up(timeout=1.0)))
+            assert seconds < 1.0 + LONGEST_AFTERWARDS, (operation, seconds)
+    finally:
+        never.set()
+
+
+def _timed(run: Callable[[], int]) -> tuple[int, float]:
+    began = time.monotonic()
+    return run(), time.monotonic() - began
