@@ -73,7 +73,7 @@ class AppM2M:
     _validator: CognitoAccessTokenValidator | None = field(repr=False)
     _clients: Mapping[ClientName, CognitoM2MClient] = field(repr=False)
     _requests: Mapping[ClientName, RequestCount] = field(repr=False)
-    _backend: BoundedBackend = field(repr=False)
+    _store: SealedStore = field(repr=False)
     _clock: ClockOffset = field(repr=False)
 
     @property
@@ -128,7 +128,7 @@ class AppM2M:
 
     def health(self) -> dict[str, Any]:
         """The state of keys, tokens and cache, from memory."""
-        return health_of(self._pools(), self.sources.all(), self._requests, self._backend, self._clock)
+        return health_of(self._pools(), self.sources.all(), self._requests, self._store.backend, self._clock)
 
     def warm_up(
         self, tokens: Iterable[Scopes | Mapping[str, Any]] = (), timeout: float = 5.0, required: bool = False
@@ -187,10 +187,9 @@ class _Assembly:
             for name, each in settings.clients.items()
         }
         self._clients = {name: self._client(name, each) for name, each in settings.clients.items()}
-        self._backend = self._bounded_backend()
         # Workers forked after this share a random key; others keep to themselves.
         self._store = SealedStore(
-            self._backend,
+            self._bounded_backend(),
             Seal(settings.cache_key or os.urandom(32)),
             wall=self._clock.wall,
             monotonic=self._clock.monotonic,
@@ -218,7 +217,7 @@ class _Assembly:
             _validator=validator,
             _clients=self._clients,
             _requests=self._requests,
-            _backend=self._backend,
+            _store=self._store,
             _clock=self._offset,
         )
 

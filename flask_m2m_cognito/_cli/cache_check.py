@@ -41,9 +41,9 @@ def cache_findings(parts: AppM2M) -> list[Finding]:
     """What was found of the cache, by writing to it and reading back."""
     name, text = f"cognito-m2m:check:{uuid.uuid4().hex}", uuid.uuid4().hex
     try:
-        backend, read = parts._backend.call(lambda backend: _tried(backend, name, text))
+        backend, read = parts._store.backend.call(lambda backend: _tried(backend, name, text))
     except StoreDown as problem:
-        return [_down(str(problem), is_made=parts._backend.kind is not None)]
+        return [_down(str(problem), is_made=parts._store.backend.kind is not None)]
     if not shares_with_others(backend):
         said = f"Each process keeps its own keys and tokens ({type(backend).__name__})."
         return [warning("cache", f"The cache is not shared. {said}", _SHARE)]

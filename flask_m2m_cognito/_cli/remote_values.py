@@ -7,9 +7,11 @@ from typing import Any
 import click
 from flask import Flask
 
+from ..app_parts import AppM2M
 from ..exceptions import KeysUnavailableError, TokenUnavailableError
 from ..inbound.key_source import TrustedPool
 from ..scopes import join_scopes
+from ..web.cache_backend import IN_PROCESS
 from .application import echo_json, parts_of, pools_of, quiet
 from .words import duration, listed, quoted
 
@@ -39,18 +41,41 @@ def show_token(app: Flask, *, as_json: bool, scopes: str | None, client: str | N
 
 
 def refresh_keys(app: Flask, *, as_json: bool) -> int:
-    """Download each pool's keys now, for all that share the cache. 1 if one's can't be had."""
+    """Download each pool's keys now, for all that share the cache. 1 if that failed for one."""
+    parts = parts_of(app)
     with quiet():
-        rows = {trusted.pool.pool_id: _refreshed(trusted) for trusted in pools_of(parts_of(app))}
+        rows = {trusted.pool.pool_id: _refreshed(trusted, parts) for trusted in pools_of(parts)}
     if as_json:
-        echo_json({"pools": rows})
+        echo_json({"pools": rows, "seal": parts._store.seal.fingerprint})
     else:
         for pool_id, row in rows.items():
             click.echo(f"{pool_id}: {_sentence(row)}")
-    return int(any(row["error"] for row in rows.values()))
+        click.echo(f"seal: {parts._store.seal.fingerprint} (processes with the same one share)")
+    return int(any(row["error"] or row["not_shared"] for row in rows.values()))
 
 
-def _refreshed(trusted: TrustedPool) -> dict[str, Any]:
+def _refreshed(trusted: TrustedPool, parts: AppM2M) -> dict[str, Any]:
+    """A row of the output; ``not_shared`` says why no other process has these keys."""
+    row = _downloaded(trusted)
+    return {**row, "not_shared": None if row["error"] else _sharing_problem(trusted, parts)}
+
+
+def _sharing_problem(trusted: TrustedPool, parts: AppM2M) -> str | None:
+    backend, settings = parts._store.backend, parts.settings
+    entry, fetched = trusted.entry_in(parts._store), trusted.keys.state.fetched
+    if not backend.works:
+        return "the cache does not work"
+    if backend.kind is None or backend.kind in IN_PROCESS:
+        return "no cache is configured that other processes use"
+    if settings.cache_key is None:
+        problem = "is shorter than 16 bytes" if settings.cache_key_too_short else "is not set"
+        return f"COGNITO_M2M_CACHE_KEY (or SECRET_KEY) {problem}, so that nobody else can open the entry"
+    if entry is None or fetched is None or entry.fetched_at < fetched.fetched_at:
+        return f"the cache ({backend.kind}) does not keep the entry"
+    return None
+
+
+def _downloaded(trusted: TrustedPool) -> dict[str, Any]:
     keys = trusted.keys
     try:
         held = keys.get()
@@ -79,4 +104,7 @@ def _sentence(row: dict[str, Any]) -> str:
         return f"failed: {row['error']}.{kept} `flask m2m check` says what to do."
     age = f" (downloaded by another process {duration(row['age'])} ago)" if row["source"] == "store" else ""
     count = f"{len(row['kids'])} {'key' if len(row['kids']) == 1 else 'keys'}"
-    return f"{count}: {listed(map(quoted, row['kids']))}{age}."
+    shared = (
+        f" Not shared: {row['not_shared']}. `flask m2m check` says what to do." if row["not_shared"] else ""
+    )
+    return f"{count}: {listed(map(quoted, row['kids']))}{age}.{shared}"

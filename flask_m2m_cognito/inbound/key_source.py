@@ -15,6 +15,9 @@ from ..remote.transport import Transport, import_http
 from .key_set import KeySet, key_set_fetch, parse_key_set
 from .user_pool import UserPool
 
+KIND = "keys"
+"""What an entry with keys is called in the store."""
+
 _FOREVER = float("inf")
 
 
@@ -38,6 +41,14 @@ class TrustedPool:
 
     pool: UserPool
     keys: Refreshable[KeySet] = field(repr=False)
+
+    def entry_in(self, store: SealedStore) -> Entry | None:
+        """What ``store`` has of these keys."""
+        return store.load(_store_name(self.pool), KIND)
+
+
+def _store_name(pool: UserPool) -> str:
+    return "keys of " + " ".join(pool.jwks_urls)
 
 
 def trusted_pool_from(
@@ -68,7 +79,7 @@ def trusted_pool_from(
         on_answer=on_answer,
     )
     if store is not None:
-        fetch = shared(fetch, store, "keys of " + " ".join(pool.jwks_urls), _codec(times), wall=wall)
+        fetch = shared(fetch, store, _store_name(pool), _codec(times), wall=wall)
     keys: Refreshable[KeySet] = Refreshable(
         fetch,
         unavailable=_unavailable,
@@ -88,7 +99,7 @@ def _codec(times: KeyTimes) -> Codec[KeySet]:
     def decode(entry: Entry, held: KeySet | None) -> Fetched[KeySet]:
         return times.fetched_from(parse_key_set(entry.payload, held), entry.fetched_at)
 
-    return Codec("keys", KeySet.to_document, decode)
+    return Codec(KIND, KeySet.to_document, decode)
 
 
 def _import_all() -> None:

@@ -164,8 +164,8 @@ class SealedStore:
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._backend = backend
-        self._seal = seal
+        self.backend = backend
+        self.seal = seal
         self._wall = wall
         self._monotonic = monotonic
         self._complained: frozenset[str] = frozenset()  # replaced whole
@@ -174,7 +174,7 @@ class SealedStore:
     @property
     def works(self) -> bool:
         """Whether the backend did the last thing that it was asked."""
-        return self._backend.works
+        return self.backend.works
 
     # -- entries -----------------------------------------------------------------------------
 
@@ -221,7 +221,7 @@ class SealedStore:
         was_missing = False
         for _ in range(_MOST_ROUNDS):
             try:
-                if self._backend.call(self._adding(key, name, holder, seconds)):
+                if self.backend.call(self._adding(key, name, holder, seconds)):
                     lease = Lease(key, None if key == base else base)
                     return lease if self._is_holder(key, name, holder) else None
             except StoreDown:
@@ -256,7 +256,7 @@ class SealedStore:
         lease = {"holder": holder, "until": self._wall() + seconds, "pid": os.getpid()}
         text = self._close(name, "lease", lease)
         # One more, as files and Memcached count from the whole second before: the lease itself says its end.
-        patience = min(_LOCK_WAIT, self._backend.timeout * _LOCK_PART)
+        patience = min(_LOCK_WAIT, self.backend.timeout * _LOCK_PART)
         return lambda backend: exclusive_add(backend, key, text, _whole(seconds) + 1, patience)
 
     def _is_dead(self, key: str, lease: dict[str, Any], seconds: float) -> bool:
@@ -265,7 +265,7 @@ class SealedStore:
         Or with its process: a child that was forked during a refresh has a copy of what was cached
         in the process, and the parent's lease in it, which nobody will give back.
         """
-        if self._backend.is_in_process and lease.get("pid") != os.getpid():
+        if self.backend.is_in_process and lease.get("pid") != os.getpid():
             return True
         holder, until = str(lease.get("holder")), lease.get("until")
         now = self._monotonic()
@@ -278,25 +278,25 @@ class SealedStore:
 
     def _delete(self, key: str) -> None:
         with contextlib.suppress(StoreDown):
-            self._backend.call(lambda backend: backend.delete(key))
+            self.backend.call(lambda backend: backend.delete(key))
 
     # -- sealed content under a key ----------------------------------------------------------
 
     def _key(self, kind: str, name: str) -> str:
-        return f"cognito-m2m:{FORMAT}:{self._seal.fingerprint}:{kind}:{_short_digest(name)}"
+        return f"cognito-m2m:{FORMAT}:{self.seal.fingerprint}:{kind}:{_short_digest(name)}"
 
     def _close(self, name: str, kind: str, content: dict[str, Any]) -> str:
-        return self._seal.close({**content, "name": name, "kind": kind})
+        return self.seal.close({**content, "name": name, "kind": kind})
 
     def _load_content(self, key: str, name: str, kind: str) -> dict[str, Any] | None:
         try:
-            text = self._backend.call(lambda backend: backend.get(key))
+            text = self.backend.call(lambda backend: backend.get(key))
         except StoreDown:
             return None
         if text is None:
             return None
         try:
-            content = self._seal.open(text)
+            content = self.seal.open(text)
         except BrokenSeal as error:
             self._complain(key, str(error))
             return None
@@ -308,7 +308,7 @@ class SealedStore:
     def _save_content(self, key: str, name: str, kind: str, content: dict[str, Any], seconds: float) -> None:
         text = self._close(name, kind, content)
         with contextlib.suppress(StoreDown):
-            self._backend.call(lambda backend: backend.set(key, text, _whole(seconds)))
+            self.backend.call(lambda backend: backend.set(key, text, _whole(seconds)))
             self._complained = self._complained - {key}
 
     def _complain(self, key: str, problem: str) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from flask import Flask
     from flask_caching import Cache
 
-_IN_PROCESS = frozenset({"SimpleCache", "NullCache", "simple", "null"})
+IN_PROCESS = frozenset({"SimpleCache", "NullCache", "simple", "null"})
 _PICKLE_MARK = b"\x80"
 
 _NOT_INITIALISED = (
@@ -63,7 +63,7 @@ def existing_backend(app: Flask, cache: Cache | None) -> Any:
 
 def shares_with_others(backend: Any) -> bool:
     """Whether what is put into ``backend`` leaves this process."""
-    return type(backend).__name__ not in _IN_PROCESS
+    return type(backend).__name__ not in IN_PROCESS
 
 
 def unpickles(backend: Any) -> bool:
@@ -80,7 +80,7 @@ def is_in_process(app: Flask, cache: Cache | None) -> bool | None:
         return not shares_with_others(backend)
     if cache is not None or "CACHE_TYPE" not in app.config:
         return None
-    return str(app.config["CACHE_TYPE"]).rpartition(".")[2] in _IN_PROCESS
+    return str(app.config["CACHE_TYPE"]).rpartition(".")[2] in IN_PROCESS
 
 
 def _for_many_threads(backend: Any) -> Any:

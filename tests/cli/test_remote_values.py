@@ -9,6 +9,7 @@ from typing import Any
 import jwt
 import pytest
 
+from flask_m2m_cognito.remote.sealed_store import Seal
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.cli.flask_process import Flask
 
@@ -65,10 +66,11 @@ class TestToken:
 
 
 class TestRefreshKeys:
-    def test_says_which_there_are(self, flask: Flask, pool: LocalUserPool) -> None:
+    def test_says_which_there_are(self, flask: Flask, pool: LocalUserPool, shared: dict[str, Any]) -> None:
         kids = pool.kid, pool.rotate_key()
-        ended = flask("refresh-keys")
+        ended = flask("refresh-keys", **shared)
         assert ended.status == 0
+        assert ended.line("seal", Seal(shared["CACHE_KEY"].encode()).fingerprint)
         assert all(json.dumps(kid) in ended.line(pool.pool_id, "2 keys") for kid in kids)
 
     def test_asks_the_pool_although_the_cache_has_fresh_ones(
@@ -76,11 +78,37 @@ class TestRefreshKeys:
     ) -> None:
         assert flask("refresh-keys", **shared).status == 0
         pool.rotate_key(keep_old=False)
-        rows = flask("refresh-keys", "--json", **shared).json["pools"]
-        assert (rows[pool.pool_id]["kids"], rows[pool.pool_id]["source"]) == ([pool.kid], "network")
+        ended = flask("refresh-keys", "--json", **shared)
+        row = ended.json["pools"][pool.pool_id]
+        assert (row["kids"], row["source"], row["not_shared"]) == ([pool.kid], "network", None)
+        assert (ended.status, ended.json["seal"]) == (0, Seal(shared["CACHE_KEY"].encode()).fingerprint)
         # And whoever asks the cache has it now.
         with pool.offline():
             assert flask("explain", "--json", stdin=pool.token(), **shared).json["good"]
+
+    @pytest.mark.parametrize(
+        ("changed", "reason"),
+        [
+            pytest.param({"CACHE_TYPE": "SimpleCache"}, "no cache is configured", id="in the process"),
+            pytest.param({"CACHE_TYPE": "NullCache"}, "no cache is configured", id="none"),
+            pytest.param({"CACHE_KEY": None}, "CACHE_KEY (or SECRET_KEY) is not set", id="no key"),
+            pytest.param({"CACHE_KEY": "fifteen-letters"}, "shorter than 16 bytes", id="a short key"),
+            pytest.param(
+                {"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": "redis://127.0.0.1:1/0"},
+                "does not work",
+                id="nobody listens",
+            ),
+            pytest.param({"CACHE_TYPE": "NoSuchCache"}, "does not work", id="a cache that is none"),
+        ],
+    )
+    def test_keys_that_reach_no_other_process_are_a_failure(
+        self, flask: Flask, pool: LocalUserPool, shared: dict[str, Any], changed: dict[str, Any], reason: str
+    ) -> None:
+        ended = flask("refresh-keys", **{**shared, **changed})
+        assert ended.status == 1
+        assert ended.line(pool.pool_id, "1 key", "Not shared", reason)
+        as_json = flask("refresh-keys", "--json", **{**shared, **changed})
+        assert (as_json.status, reason in as_json.json["pools"][pool.pool_id]["not_shared"]) == (1, True)
 
     def test_pinned_keys_are_not_the_pools(self, flask: Flask, pool: LocalUserPool) -> None:
         pinned = pool.jwks()

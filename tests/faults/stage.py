@@ -230,7 +230,7 @@ def moved_service(
         sources=TokenSources({None: (SCOPE,)}, lambda name, scopes: tokens),
         _validator=validator,
         _requests={None: count},
-        _backend=backend,
+        _store=common["store"],
         _clock=offset,
     )
     app.extensions["cognito_m2m"] = parts

@@ -227,7 +227,7 @@ def test_forked_children_do_not_mix_up_their_answers_of_memcached(
     app, m2m = app_on(real_pool, **config)
     token = real_pool.token()
     assert get(app.test_client(), "/relay", token).status_code == 200
-    backend = m2m.for_app(app)._backend
+    backend = m2m.for_app(app)._store.backend
     go = multiprocessing.get_context("fork").Event()
 
     def wrong_answers(child: int) -> int:
@@ -261,7 +261,8 @@ def _get(key: str, cache: Any) -> object:
 
 
 OF_THE_CACHE = frozenset({"cachelib", "flask_caching"})
-"""And a client such as redis, with all that it imports. Imported where the cache is built: on a thread, for which warm_up waits no longer than its timeout."""
+"""As a client such as redis, imported where the cache is built: on a thread, for which warm_up waits no
+longer than its timeout."""
 
 LATE_IMPORTS = """
 import json, sys
