@@ -29,6 +29,7 @@ from flask_m2m_cognito.exceptions import REASONS
 from flask_m2m_cognito.settings import PREFIX, SETTINGS
 from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.web.problems import ANSWERS
+from tests.settling import settle
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -126,7 +127,7 @@ def names(
     monkeypatch.setenv("BILLING_SECRET", pool.client("billing").secret)
     monkeypatch.chdir(tmp_path)
     modules = dict(sys.modules)
-    yield {"__name__": "page", "pool": pool, "bearer": bearer}
+    yield {"__name__": "page", "pool": pool, "bearer": bearer, "settle": settle}
     for name in sys.modules.keys() - modules.keys():
         if getattr(sys.modules[name], "__file__", None) is None:
             del sys.modules[name]  # one that a page has made
