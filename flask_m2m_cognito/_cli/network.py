@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 import time
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 
 from ..regions import is_region
 from ..remote.transport import Answer, Deadline, Timeout, Transport, TransportError
+from ..urls import is_loopback_url
 from .finding import Finding, failed, ok
 
 _NO_ADDRESS = (
@@ -105,9 +107,10 @@ def _proxied(url: str) -> list[Finding]:
     from requests.utils import get_environ_proxies, select_proxy
 
     proxy = select_proxy(url, get_environ_proxies(url))
-    if not proxy:
+    if not proxy or is_loopback_url(url):
         return []
-    host = urlsplit(proxy if "//" in proxy else f"//{proxy}").hostname
+    # Not urlsplit, which raises on a password with a "[" in it, and reads one with a "/" as the host.
+    host = re.split(r"[:/?#]", proxy.rpartition("@")[2].rpartition("//")[2], maxsplit=1)[0]
     return [ok("dns", f"{Place.of(url).host} is asked through the proxy {host}.")]
 
 

@@ -12,9 +12,10 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies
 
 from ..exceptions import CognitoTokenRequestError, ConfigurationError
-from ..urls import is_safe_url
+from ..urls import is_loopback_url, is_safe_url
 
 # Two patterns and not one with ".*" between them, whose time grows with the square of the header.
 _BEARER = re.compile(r"\bBearer\b", re.IGNORECASE)
@@ -59,11 +60,22 @@ class BearerAuth:
     Args:
         tokens: where tokens come from.
         retry_401: whether a request is sent once more after a 401 ``invalid_token``.
+        is_sent_directly: tells of a loopback URL that its request goes past any proxy.
     """
 
-    def __init__(self, tokens: Tokens, retry_401: bool = True) -> None:
+    def __init__(
+        self,
+        tokens: Tokens,
+        retry_401: bool = True,
+        is_sent_directly: Callable[[str], bool] = lambda url: False,
+    ) -> None:
         self._tokens = tokens
         self._retry_401 = retry_401
+        self._is_sent_directly = is_sent_directly
+
+    def with_route(self, is_sent_directly: Callable[[str], bool]) -> BearerAuth:
+        """Return the same auth for ``requests`` sessions that choose the route themselves."""
+        return BearerAuth(self._tokens, self._retry_401, is_sent_directly)
 
     def __repr__(self) -> str:
         return "BearerAuth()"
@@ -79,11 +91,16 @@ class BearerAuth:
         """Put the token on a request of ``requests``.
 
         Raises:
-            ConfigurationError: the URL is neither https nor http to loopback.
+            ConfigurationError: the URL is neither https nor http to loopback, or it is a loopback URL
+                and the environment names a proxy for it.
             TokenUnavailableError: there is no token.
         """
-        check_destination(str(request.url))
-        if not hasattr(request, "register_hook"):
+        url = str(request.url)
+        is_of_requests = hasattr(request, "register_hook")
+        check_destination(url)
+        if not self._is_sent_directly(url):
+            check_route(url, _uses_proxy_in_requests if is_of_requests else _uses_proxy_in_httpx)
+        if not is_of_requests:
             # httpx's, made before httpx was imported: it takes this for a plain function.
             request.headers["Authorization"] = f"Bearer {self._tokens.token()}"
             return request
@@ -110,6 +127,36 @@ def check_destination(url: str) -> None:
             f"An access token is sent over https, or over http to loopback, not to "
             f"{parts.scheme}://{parts.hostname}: use an https URL."
         )
+
+
+def check_route(url: str, uses_proxy: Callable[[str], bool]) -> None:
+    """Raise if a request for loopback would leave this machine through a proxy of the environment.
+
+    The route of a session or client that is not ours cannot be chosen, and proxies that were set on
+    it cannot be seen from an ``auth=``.
+
+    Raises:
+        ConfigurationError: it would.
+    """
+    if is_loopback_url(url) and uses_proxy(url):
+        host = urlsplit(url).hostname
+        raise ConfigurationError(
+            f"The environment (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY) sends requests for {host} through a "
+            f"proxy, which would see the access token. Add {host} to NO_PROXY, or use m2m.session()."
+        )
+
+
+def _uses_proxy_in_requests(url: str) -> bool:
+    from requests.utils import get_environ_proxies, select_proxy
+
+    return bool(select_proxy(url, get_environ_proxies(url)))
+
+
+def _uses_proxy_in_httpx(url: str) -> bool:
+    """Read NO_PROXY more strictly than httpx, which has no public function for it: ``*`` or the very host."""
+    proxies, parts = getproxies(), urlsplit(url)
+    exempt = {each.strip().lower() for each in proxies.get("no", "").split(",")}
+    return bool(proxies.get(parts.scheme) or proxies.get("all")) and exempt.isdisjoint({"*", parts.hostname})
 
 
 def is_invalid_token(status: int, headers: Mapping[str, str]) -> bool:
@@ -203,7 +250,7 @@ def _httpx_auth_class() -> type[BearerAuth]:
         """A BearerAuth that httpx takes for one of its own."""
 
         def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-            check_destination(str(request.url))
+            _check_in_httpx(str(request.url))
             yield from self._flow_with(self._tokens.token(), request)
 
         def _flow_with(
@@ -237,7 +284,7 @@ def _httpx_auth_class() -> type[BearerAuth]:
             # What waits for the network waits on a thread, not on the loop.
             import asyncio
 
-            check_destination(str(request.url))
+            _check_in_httpx(str(request.url))
             flow = self._flow_with(await self._tokens.token_async(), request)
             outgoing: httpx.Request | None = next(flow)
             while outgoing is not None:
@@ -248,6 +295,11 @@ def _httpx_auth_class() -> type[BearerAuth]:
                 outgoing = await asyncio.to_thread(_sent, flow, response)
 
     return HttpxBearerAuth
+
+
+def _check_in_httpx(url: str) -> None:
+    check_destination(url)
+    check_route(url, _uses_proxy_in_httpx)
 
 
 def _sent(flow: Generator[Any, Any, None], response: Any) -> Any:

@@ -6,11 +6,13 @@ Imported when the first session is made, since ``requests`` takes longer to impo
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import requests
-from requests.adapters import HTTPAdapter
+from requests.adapters import BaseAdapter
 
+from ..remote.loopback_adapter import LoopbackAdapter
 from .bearer_auth import BearerAuth
 
 POOL_SIZE = 32
@@ -20,13 +22,20 @@ POOL_SIZE = 32
 def pooled_session(auth: BearerAuth) -> requests.Session:
     """A session that sends ``auth``'s token with each request. Closing it leaves the shared connections."""
     session = requests.Session()
-    session.auth = auth
+    adapters = session.adapters  # not the session, which would be a reference cycle
+    session.auth = auth.with_route(lambda url: _is_sent_directly(url, adapters))
     session.mount("https://", _shared_adapter)
     session.mount("http://", _shared_adapter)
     return session
 
 
-class _SharedAdapter(HTTPAdapter):
+def _is_sent_directly(url: str, adapters: Mapping[str, BaseAdapter]) -> bool:
+    """Whether the adapter for ``url`` is ours; the application may have mounted another one."""
+    prefix = next((each for each in adapters if url.lower().startswith(each.lower())), "")
+    return isinstance(adapters.get(prefix), LoopbackAdapter)
+
+
+class _SharedAdapter(LoopbackAdapter):
     """An adapter that outlives its sessions; after a fork it begins with connections of its own."""
 
     def __init__(self) -> None:

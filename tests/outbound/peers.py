@@ -10,7 +10,11 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
+
 REFUSED = 'Bearer realm="peer", error="invalid_token"'
+
+PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,15 @@ def refusal(challenge: str = REFUSED) -> Reply:
 def redirect(url: str, status: int = 307) -> Reply:
     """To another place."""
     return Reply(status, {"Location": url}, b"")
+
+
+def set_proxy(monkeypatch: pytest.MonkeyPatch, name: str, url: str, no_proxy: str = "") -> None:
+    """Have the environment name this proxy and no other."""
+    for each in PROXY_VARIABLES:
+        monkeypatch.delenv(each, raising=False)
+        monkeypatch.delenv(each.lower(), raising=False)
+    monkeypatch.setenv(name, url)
+    monkeypatch.setenv("NO_PROXY", no_proxy)
 
 
 class Peer:

@@ -20,7 +20,7 @@ from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
 from flask_m2m_cognito.outbound.token_source import TokenSource
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.outbound.clocks import Clock, refreshing
-from tests.outbound.peers import REFUSED, Peer, Received, Reply, redirect, refusal
+from tests.outbound.peers import REFUSED, Peer, Received, Reply, redirect, refusal, set_proxy
 
 
 @dataclass(frozen=True)
@@ -213,6 +213,44 @@ class TestEachRequest:
     ) -> None:
         assert driver.send(driver.auth(source), peer.url(host=host)).status == 200
         assert peer.tokens == [source.token()]
+
+
+LOOPBACK = ["http://127.9.9.9:1/", "http://LocalHost:1/", "http://[::1]:1/", "https://localhost:1/"]
+
+
+class TestProxyOfTheEnvironment:
+    @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+    def test_request_for_loopback_is_refused(
+        self, driver: Driver, source: TokenSource, pool: LocalUserPool, peer: Peer,
+        monkeypatch: pytest.MonkeyPatch, name: str,
+    ) -> None:  # fmt: skip
+        set_proxy(monkeypatch, name, "http://svc:hunter2@127.0.0.1:1")
+        with pytest.raises(ConfigurationError, match="NO_PROXY") as caught:
+            driver.send(driver.auth(source), peer.url())
+        assert "hunter2" not in str(caught.value)
+        assert (peer.received, pool.count()) == ([], 0)
+
+    @pytest.mark.parametrize("url", LOOPBACK)
+    def test_every_spelling_of_loopback_is_refused(
+        self, driver: Driver, source: TokenSource, monkeypatch: pytest.MonkeyPatch, url: str
+    ) -> None:
+        set_proxy(monkeypatch, "ALL_PROXY", "socks5://127.0.0.1:1")
+        with pytest.raises(ConfigurationError, match="NO_PROXY"):
+            driver.send(driver.auth(source), url)
+
+    @pytest.mark.parametrize("no_proxy", ["localhost, 127.0.0.1", "*"])
+    def test_host_in_no_proxy_gets_its_token(
+        self, driver: Driver, source: TokenSource, peer: Peer, monkeypatch: pytest.MonkeyPatch, no_proxy: str
+    ) -> None:
+        set_proxy(monkeypatch, "HTTP_PROXY", "http://127.0.0.1:1", no_proxy)
+        assert driver.send(driver.auth(source), peer.url()).status == 200
+        assert peer.tokens == [source.token()]
+
+    def test_proxy_for_another_scheme_does_not_matter(
+        self, driver: Driver, source: TokenSource, peer: Peer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        set_proxy(monkeypatch, "HTTPS_PROXY", "http://127.0.0.1:1")
+        assert driver.send(driver.auth(source), peer.url()).status == 200
 
 
 class TestRefusedToken:
@@ -538,6 +576,23 @@ class TestHttpxAlone:
         with httpx.Client(trust_env=False, auth=BearerAuth(source)) as client:
             assert client.get(peer.url()).status_code == 200
         assert peer.tokens == [source.token()]
+
+    def test_auth_made_before_httpx_was_imported_minds_proxies(
+        self, source: TokenSource, peer: Peer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        set_proxy(monkeypatch, "HTTP_PROXY", "http://127.0.0.1:1")
+        with httpx.Client(auth=BearerAuth(source)) as client, pytest.raises(ConfigurationError):
+            client.get(peer.url())
+        assert peer.received == []
+
+    def test_address_range_in_no_proxy_is_not_enough(
+        self, source: TokenSource, peer: Peer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # requests reads it as a range; httpx would send the request to the proxy.
+        set_proxy(monkeypatch, "HTTP_PROXY", "http://127.0.0.1:1", "127.0.0.0/8")
+        with pytest.raises(ConfigurationError):
+            Httpx().send(bearer_auth(source), peer.url())
+        assert Requests().send(bearer_auth(source), peer.url()).status == 200
 
     def test_auth_made_before_httpx_was_imported_sends_nothing_over_http(self, source: TokenSource) -> None:
         with (

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 import requests
+from requests.adapters import HTTPAdapter
 
+from flask_m2m_cognito.exceptions import ConfigurationError
 from flask_m2m_cognito.outbound.bearer_auth import BearerAuth
 from flask_m2m_cognito.outbound.pooled_session import pooled_session
 from tests.outbound.children import in_a_child
-from tests.outbound.peers import Peer, Reply
+from tests.outbound.peers import Peer, Reply, redirect, set_proxy
 
 
 class Tokens:
@@ -74,19 +76,72 @@ def test_making_one_opens_no_connection_and_makes_no_pool(peer: Peer) -> None:
     assert len(adapters) == 1
 
 
+def without_a_token(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+@pytest.fixture
+def proxy() -> Iterator[Peer]:
+    with Peer() as started:
+        yield started
+
+
+@pytest.mark.parametrize("set_by", ["HTTP_PROXY", "all_proxy", "session.proxies", "the call"])
+def test_request_for_loopback_goes_past_a_proxy(
+    peer: Peer, proxy: Peer, monkeypatch: pytest.MonkeyPatch, set_by: str
+) -> None:
+    made = session()
+    proxies = {"http": proxy.url(""), "all://127.0.0.1": proxy.url("")}
+    if set_by.lower().endswith("_proxy"):
+        set_proxy(monkeypatch, set_by, proxy.url(""))
+    elif set_by == "session.proxies":
+        made.proxies = proxies
+    assert made.get(peer.url(), timeout=5, proxies=proxies if set_by == "the call" else None).ok
+    assert (peer.tokens, proxy.received) == (["a-token"], [])
+
+
+def test_request_for_another_host_goes_through_the_proxy(
+    proxy: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_proxy(monkeypatch, "HTTP_PROXY", proxy.url(""))
+    session().get("http://stock.example.com/a", auth=without_a_token, timeout=5)
+    assert [request.path for request in proxy.received] == ["http://stock.example.com/a"]
+
+
+def test_redirect_to_loopback_goes_past_the_proxy(
+    peer: Peer, proxy: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_proxy(monkeypatch, "HTTP_PROXY", proxy.url("").replace("://", "://svc:hunter2@"))
+    proxy.answer = lambda request: redirect(peer.url())
+    reply = session().get("http://stock.example.com/", auth=without_a_token, timeout=5)
+    assert (reply.status_code, len(proxy.received), len(peer.received)) == (200, 1, 1)
+    assert "Proxy-Authorization" not in reply.request.headers
+
+
+def test_adapter_of_the_application_is_not_trusted_with_the_route(
+    peer: Peer, proxy: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_proxy(monkeypatch, "HTTP_PROXY", proxy.url(""))
+    made = session()
+    made.mount("http://127.", HTTPAdapter())
+    with pytest.raises(ConfigurationError, match="NO_PROXY"):
+        made.get(peer.url(), timeout=5)
+    assert proxy.received == []
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.parametrize("way", ["direct", "by a proxy"])
 def test_after_a_fork_a_child_opens_connections_of_its_own(peer: Peer, way: str) -> None:
     # Over a shared socket each would read the other's answers.
     made = session()
     made.trust_env = False
-    url = peer.url()
+    url, auth = peer.url(), None
     if way == "by a proxy":
         made.proxies = {"http": peer.url("")}
-        url = "http://localhost:1/"
-    made.get(url, timeout=5)
-    assert in_a_child(lambda: made.get(url, timeout=5).status_code == 200)
-    made.get(url, timeout=5)
+        url, auth = "http://stock.example.com/", without_a_token
+    made.get(url, auth=auth, timeout=5)
+    assert in_a_child(lambda: made.get(url, auth=auth, timeout=5).status_code == 200)
+    made.get(url, auth=auth, timeout=5)
     mine, childs, mine_again = (request.connection for request in peer.received)
     assert childs != mine
     assert mine_again == mine

@@ -31,6 +31,7 @@ from flask_m2m_cognito.remote.transport import (
     BasicCredentials,
     Deadline,
     Form,
+    Json,
     Transport,
     TransportError,
     first_answer,
@@ -49,7 +50,7 @@ SECRET = "a secret/with=what&forms+encode"
 
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
 
@@ -556,6 +557,29 @@ class TestRequests:
         assert request.headers["Authorization"] == f"Basic {SECRET}"
         assert request.headers["Content-Type"] == "application/x-www-form-urlencoded"
         assert request.form == {"client_secret": SECRET}
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+    @pytest.mark.parametrize("name", ["HTTP_PROXY", "all_proxy"])
+    @pytest.mark.parametrize("kind", ["get", "form", "json"])
+    def test_request_for_loopback_goes_past_a_proxy(
+        self, pool: LocalUserPool, monkeypatch: pytest.MonkeyPatch, kind: str, name: str, host: str
+    ) -> None:
+        monkeypatch.setenv(name, "http://127.0.0.1:1")  # nobody listens there
+        transport, deadline = Transport((LONG, LONG)), Deadline(LONG)
+        urls = [(pool.jwks_url if kind == "get" else pool.token_url).replace("127.0.0.1", host)]
+        if kind == "get":
+            answer = transport.get(urls, deadline, is_well)
+        elif kind == "form":
+            answer = transport.post_form(urls, Form({}), deadline, is_well)
+        else:
+            answer = transport.post_json(urls, Json({}, {}), deadline, is_well)
+        assert answer.headers["Date"]
+        assert pool.count() == 1
+
+    def test_request_for_another_host_goes_through_the_proxy(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with raw_server(says(HEAD + b"Content-Length: 2\r\n\r\n{}")) as proxy:
+            monkeypatch.setenv("HTTP_PROXY", proxy)
+            assert get("http://pool.example/keys").body == b"{}"
 
     def test_no_connection_is_kept(self, pool: LocalUserPool) -> None:
         # A warning of a socket that was left to the garbage collector would be an error here.
