@@ -51,6 +51,11 @@ class ClientSecret:
     def __repr__(self) -> str:
         return "ClientSecret()"
 
+    @property
+    def known(self) -> tuple[SecretText, ...]:
+        """Every secret that may have been sent."""
+        return self._known.secrets
+
     def try_with(self, request: Callable[[SecretText], R]) -> R:
         """What ``request`` gives with the first secret that Cognito takes.
 

@@ -55,11 +55,12 @@ def in_oauth_words(payload: Mapping[str, Any]) -> dict[str, Any]:
     result = payload.get("ClientAuthenticationResult")
     if isinstance(result, Mapping):
         return {name: result[theirs] for name, theirs in _MEMBERS.items() if theirs in result}
-    name = str(payload.get("__type") or "").rpartition("#")[2]
+    kind = payload.get("__type")
+    name = kind.rpartition("#")[2] if isinstance(kind, str) else ""
     if not name:
         return {}
     message = payload.get("message") or payload.get("Message")
     return {
         "error": _CODES.get(name, name),
-        "error_description": f"{name}: {message}" if message else name,
+        "error_description": f"{name}: {message}" if isinstance(message, str) else name,
     }

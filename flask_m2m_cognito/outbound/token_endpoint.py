@@ -9,12 +9,14 @@ import base64
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any, Literal
-from urllib.parse import quote_plus
+from urllib.parse import quote, quote_plus
 
 from ..exceptions import CognitoTokenRequestError
+from ..remote.redaction import Redaction
 from ..remote.transport import Answer, BasicCredentials, Deadline, Form, OnCall, Transport, TransportError
 from ..scopes import requested_scopes
 from .client_secret import ClientSecret, Secret, SecretText
@@ -23,11 +25,27 @@ from .client_token_api import client_token_request, in_oauth_words
 ClientAuth = Literal["post", "basic"]
 
 _TOKEN_CHARACTERS = re.compile(r"[\x21-\x7E]+")
-_TOKEN_MEMBER = re.compile(r'("(?:access|id|refresh)_?token"\s*:\s*")(?:[^"\\]|\\.?)*("|\Z)', re.IGNORECASE)
-_JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
 _NOT_IN_A_CODE = re.compile(r"[^\x20-\x7E]")  # RFC 6749, section 5.2
 _LONGEST_CODE = 100
-_STRUCK_OUT = "[hidden]"
+_LONGEST_REQUEST_ID = 200
+_REQUEST_ID_HEADERS = ("x-amzn-requestid", "x-amz-request-id")
+
+# RFC 6749, sections 4.1.2.1 and 5.2, and what AWS says when it throttles: they decide what happens next.
+_STANDARD_CODES = frozenset(
+    {
+        "invalid_request",
+        "invalid_client",
+        "invalid_grant",
+        "invalid_scope",
+        "unauthorized_client",
+        "unsupported_grant_type",
+        "unsupported_response_type",
+        "access_denied",
+        "server_error",
+        "temporarily_unavailable",
+        "TooManyRequestsException",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -126,14 +144,16 @@ class CognitoM2MClient:
     def _request(
         self, scopes: Sequence[str], secret: SecretText, timeout: tuple[float, float], deadline: Deadline
     ) -> TokenResponse:
+        redact = self._redaction(secret)
+        transport = Transport(timeout, on_call=self._on_call, redact=redact)
         try:
-            answer = self._answer(scopes, secret, Transport(timeout, on_call=self._on_call), deadline)
+            answer = self._answer(scopes, secret, transport, deadline)
         except TransportError as error:
             cause, text = error.cause, str(error)
         else:
             self._on_answer(answer)
             in_words = in_oauth_words if self.client_token_api else dict
-            return _AnswerReader(answer, self._spellings(secret), in_words).token_response()
+            return _AnswerReader(answer, redact, in_words).token_response()
         raise CognitoTokenRequestError(f"Token request failed: {text}") from cause
 
     def _answer(
@@ -165,11 +185,17 @@ class CognitoM2MClient:
         pair = f"{quote_plus(self.client_id)}:{quote_plus(secret.reveal())}"
         return base64.b64encode(pair.encode()).decode("ascii")
 
-    def _spellings(self, secret: SecretText) -> tuple[SecretText, ...]:
-        """The secret as it is and as it was sent: a proxy's page of error may quote the request."""
+    def _redaction(self, secret: SecretText) -> Redaction:
+        """Removes each secret as it is and as it was sent: a proxy's error page may quote any request."""
+        secrets = {secret, *self._secret.known}
+        return Redaction(spelling for each in secrets for spelling in self._spellings(each))
+
+    def _spellings(self, secret: SecretText) -> Iterator[str]:
         text = secret.reveal()
-        spellings = (text, quote_plus(text), json.dumps(text)[1:-1], self._pair(secret))
-        return tuple(SecretText(each) for each in spellings if text)
+        if text:
+            yield from (text, quote_plus(text), quote(text, safe=""), json.dumps(text)[1:-1], escape(text))
+            yield self._pair(secret)
+            yield base64.b64encode(f"{self.client_id}:{text}".encode()).decode("ascii")
 
 
 def _is_final(answer: Answer) -> bool:
@@ -182,11 +208,11 @@ class _AnswerReader:
     def __init__(
         self,
         answer: Answer,
-        secrets: Sequence[SecretText],
+        redact: Redaction,
         in_words: Callable[[Mapping[str, Any]], dict[str, Any]] = dict,
     ) -> None:
         self._answer = answer
-        self._secrets = secrets
+        self._redact = redact
         self._in_words = in_words  # from what the endpoint said to what RFC 6749 would have it say
 
     def token_response(self) -> TokenResponse:
@@ -207,7 +233,7 @@ class _AnswerReader:
         return TokenResponse(
             access_token=self._access_token(payload),
             expires_in=self._expires_in(payload),
-            token_type=None if payload.get("token_type") is None else str(payload["token_type"]),
+            token_type=self._text(payload.get("token_type")),
             raw=raw,
         )
 
@@ -249,32 +275,35 @@ class _AnswerReader:
 
     def _error(self, message: str, payload: Mapping[str, Any] | None = None) -> CognitoTokenRequestError:
         payload = payload or {}
-        description = payload.get("error_description")
-        headers = self._answer.headers
         return CognitoTokenRequestError(
             message,
             status_code=self._answer.status,
             error_code=self._error_code(payload),
-            error_description=self._struck_out(str(description)) if description else None,
-            response_body=self._struck_out(self._answer.text),
-            request_id=headers.get("x-amzn-requestid") or headers.get("x-amz-request-id"),
+            error_description=self._text(payload.get("error_description") or None),
+            response_body=self._redact(self._answer.text),
+            request_id=self._request_id(),
             retry_after=self._answer.retry_after(time.time()),
         )
 
-    def _struck_out(self, text: str) -> str:
-        text = _JWT.sub(_STRUCK_OUT, _TOKEN_MEMBER.sub(rf"\g<1>{_STRUCK_OUT}\g<2>", text))
-        for secret in self._secrets:
-            text = text.replace(secret.reveal(), _STRUCK_OUT)
-        return text
+    def _text(self, value: object) -> str | None:
+        return None if value is None else self._redact(str(value))
+
+    def _request_id(self) -> str | None:
+        found = (self._answer.headers.get(name) for name in _REQUEST_ID_HEADERS)
+        request_id = next((each for each in found if each), None)
+        return None if request_id is None else self._redact(request_id)[:_LONGEST_REQUEST_ID]
 
     def _error_code(self, payload: Mapping[str, Any]) -> str | None:
         """The OAuth 2.0 ``error``, or the ``__type`` with which AWS says that it is throttling."""
-        code = payload.get("error") or payload.get("__type")
-        if not code:
+        given = payload.get("error") or payload.get("__type")
+        if not given:
             return None
-        # It goes into texts of errors and into logs: it is to be one short line there.
-        shown = _NOT_IN_A_CODE.sub("?", str(code).rpartition("#")[2][:_LONGEST_CODE])
-        return self._struck_out(shown)
+        code = str(given).rpartition("#")[2]
+        if code in _STANDARD_CODES:
+            return code
+        # It goes into texts of errors and into logs: it is to be one short line there. A secret that was
+        # cut in two would not be found, so it is removed first.
+        return _NOT_IN_A_CODE.sub("?", self._redact(code)[:_LONGEST_CODE])
 
 
 def _is_whole(seconds: float) -> bool:

@@ -17,6 +17,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from .loopback_adapter import LoopbackAdapter
+from .redaction import proxy_urls
 from .transport import Deadline, TransportError
 
 
@@ -31,19 +32,25 @@ def bounded_session(deadline: Deadline, read_timeout: float) -> requests.Session
     return session
 
 
-def failure_from(error: Exception, place: str, seconds: float) -> TransportError:
+def failure_from(
+    error: Exception, place: str, seconds: float, redact: Callable[[str], str]
+) -> TransportError:
     """What ``error`` means, without the request, response and traceback that it holds."""
     is_timeout = _is_timeout(error)
-    reason = f"no answer in time, at most {seconds:.3g} s" if is_timeout else _root_text(error)
+    reason = f"no answer in time, at most {seconds:.3g} s" if is_timeout else _root_text(error, redact)
     return TransportError(
         f"{place}: {reason}",
         is_timeout=is_timeout,
         may_retry=not is_timeout and isinstance(error, _CONNECTION_ERRORS),
-        cause=_bare_copy(error),
+        cause=_bare_copy(error, reason),
     )
 
 
 _LONGEST_TEXT = 300
+_UNUSABLE_PROXY = (
+    "the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: check its URL "
+    "(a SOCKS proxy needs requests[socks])"
+)
 
 
 class _Bound(NamedTuple):
@@ -190,7 +197,7 @@ def _is_timeout(error: BaseException) -> bool:
     return any(isinstance(inner, BaseException) and _is_timeout(inner) for inner in error.args)
 
 
-def _root_text(error: BaseException) -> str:
+def _root_text(error: BaseException, redact: Callable[[str], str]) -> str:
     """The innermost operating system error, which says more in fewer words than what wraps it."""
     seen: BaseException | None = error
     root: BaseException = error
@@ -200,12 +207,16 @@ def _root_text(error: BaseException) -> str:
         if isinstance(seen, OSError) and not isinstance(seen, requests.RequestException):
             root = seen
         seen = seen.__cause__ or seen.__context__
-    # Of a server's line that is none it would quote all 64 KiB, into texts and logs.
-    return f"{type(root).__name__}: {root}"[:_LONGEST_TEXT]
+    text = str(root)
+    if isinstance(root, (ValueError, AssertionError)) and proxy_urls():
+        # What cannot be parsed is quoted, and our own URLs were checked.
+        text = _UNUSABLE_PROXY
+    # A malformed status line is quoted whole, up to 64 KiB. Redacted first: half a secret is not found.
+    return redact(f"{type(root).__name__}: {text}")[:_LONGEST_TEXT]
 
 
-def _bare_copy(error: Exception) -> Exception | None:
+def _bare_copy(error: Exception, text: str) -> Exception | None:
     if not isinstance(error, requests.RequestException):
         return None
     has_usual_init = type(error).__init__ is requests.RequestException.__init__
-    return (type(error) if has_usual_init else requests.RequestException)(str(error)[:_LONGEST_TEXT])
+    return (type(error) if has_usual_init else requests.RequestException)(text)

@@ -14,12 +14,15 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from .redaction import Redaction
+
 Timeout = tuple[float, float]
 """Seconds for connecting, and for each read."""
 
 MAX_BODY = 64 * 1024
 """Bytes of a body, decompressed. A key set has about 1 KiB, a token answer 2 KiB."""
 
+_LONGEST_DATE = 64
 _WORTH_A_RETRY = frozenset({502, 503, 504})
 
 
@@ -146,11 +149,17 @@ class Transport:
         timeout: seconds for connecting and for each read.
         max_body: bytes of a body that are read; more is an error.
         on_call: is told of each request, on the thread that makes it.
+        redact: removes the secrets of a request from the text of its failure.
     """
 
     def __init__(
-        self, timeout: Timeout = (3.05, 5.0), max_body: int = MAX_BODY, on_call: OnCall | None = None
+        self,
+        timeout: Timeout = (3.05, 5.0),
+        max_body: int = MAX_BODY,
+        on_call: OnCall | None = None,
+        redact: Redaction | None = None,
     ) -> None:
+        self._redact = redact or Redaction()
         self._timeout = timeout
         self._max_body = max_body
         self._on_call = on_call
@@ -230,7 +239,7 @@ class Transport:
                     return TransportError(f"{_place(url)} sent more than {self._max_body} bytes")
                 return Answer(url, response.status_code, response.headers, received)
         except Exception as error:
-            return failure_from(error, _place(url), seconds)
+            return failure_from(error, _place(url), seconds, self._redact)
 
     def _body(self, response: Any) -> bytes | None:
         body = bytearray()
@@ -306,6 +315,9 @@ def _place(url: str) -> str:
 
 
 def _http_date(text: str) -> float | None:
+    # An HTTP date has 29 characters; a number of 60,000 digits takes long to read on Python 3.10.
+    if len(text) > _LONGEST_DATE:
+        return None
     try:
         return parsedate_to_datetime(text).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):

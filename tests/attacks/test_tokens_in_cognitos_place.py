@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 import logging
 import socket
@@ -17,7 +18,11 @@ from flask import Flask
 
 from flask_m2m_cognito import CognitoM2M, CognitoM2MClient, CognitoTokenRequestError, TokenUnavailableError
 from flask_m2m_cognito.outbound.bearer_auth import is_invalid_token
+from flask_m2m_cognito.outbound.client_token_api import in_oauth_words
+from flask_m2m_cognito.outbound.token_endpoint import _AnswerReader
 from flask_m2m_cognito.outbound.token_source import TokenSource
+from flask_m2m_cognito.remote.redaction import Redaction
+from flask_m2m_cognito.remote.transport import MAX_BODY, Answer
 from flask_m2m_cognito.testing import LocalUserPool
 
 SECRET = "the-secret+of/the=client"
@@ -267,6 +272,105 @@ def test_an_error_code_is_one_short_line_in_texts_and_logs(
     assert all(_is_one_short_line(record.getMessage()) for record in caplog.records)
 
 
+@pytest.mark.parametrize("offset", range(60, 101, 10))
+@pytest.mark.parametrize("member", ["error", "__type"])
+def test_secret_is_removed_before_a_code_is_shortened(
+    member: str, offset: int, pool: LocalUserPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    quoted = "x" * offset + SECRET + " and " + "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
+    pool.answer("token", json.dumps({member: quoted}), status=403)
+    app, m2m = _caller(pool)
+    with pytest.raises(TokenUnavailableError) as raised:
+        m2m.for_app(app).token()
+
+    health = json.dumps(m2m.for_app(app).health())
+    for text in (str(raised.value), raised.value.error_code, raised.value.response_body, caplog.text, health):
+        assert SECRET[:4] not in str(text)
+        assert "eyJ" not in str(text)
+
+
+@pytest.mark.parametrize("code", ["invalid_client", "invalid_scope", "TooManyRequestsException"])
+def test_standard_code_stays_whole_beside_any_secret(code: str, pool: LocalUserPool) -> None:
+    pool.answer("token", {"error": code, "error_description": f"{code} is the secret"}, status=400)
+    with pytest.raises(CognitoTokenRequestError, match=code) as raised:
+        CognitoM2MClient(pool.token_url, "local-client", code).fetch_token("stock/read")
+
+    assert raised.value.error_code == code
+    assert raised.value.error_description == "[hidden] is the secret"
+
+
+def test_every_secret_of_a_rotation_is_removed(pool: LocalUserPool) -> None:
+    secrets = ["the-older<one>", SECRET]
+    pool.answer(
+        "token", {"error": "odd", "error_description": " ".join(map(html.escape, secrets))}, status=400
+    )
+    with pytest.raises(CognitoTokenRequestError) as raised:
+        CognitoM2MClient(pool.token_url, "local-client", secrets).fetch_token("stock/read")
+
+    assert raised.value.error_description == "[hidden] [hidden]"
+
+
+def test_request_id_and_token_type_may_quote_no_secret(pool: LocalUserPool) -> None:
+    pool.fail("token", status=500, headers={"x-amzn-requestid": f"of {SECRET}"})
+    with pytest.raises(CognitoTokenRequestError) as raised:
+        _client(pool).fetch_token("stock/read")
+    pool.answer("token", {"access_token": "a.b.c", "token_type": SECRET})
+
+    assert raised.value.request_id == "of [hidden]"
+    assert SECRET not in repr(_client(pool).fetch_token("stock/read"))
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        ("Bearer%20eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln", "Bearer%20[hidden]"),
+        ("éeyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2lné", "é[hidden]é"),
+        ("x.eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln/y", "x.[hidden]/y"),
+        ("eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0", "[hidden]"),
+        ("access_token=opaque&token_type=Bearer", "access_token=[hidden]&token_type=Bearer"),
+        ('{"access_token": ["opaque"]}', '{"access_token": ["[hidden]"]}'),
+        ("eyJ is how a token begins. See eyJ", "eyJ is how a token begins. See eyJ"),
+    ],
+)
+def test_token_is_removed_whatever_it_is_glued_to(body: str, shown: str, pool: LocalUserPool) -> None:
+    pool.answer("token", body, status=502)
+    with pytest.raises(CognitoTokenRequestError) as raised:
+        _client(pool).fetch_token("stock/read")
+
+    assert raised.value.response_body == shown
+
+
+@pytest.mark.parametrize(
+    "drop",
+    [
+        "eyJ",
+        "eyJ.",
+        "eyJ-",
+        "a.",
+        '"access_token"  ',
+        '"access_token":"\\',
+        "id_token=",
+        "[",
+        '{"a":',
+        "[1,",
+        "9",
+    ],
+)
+@pytest.mark.parametrize("member", [None, "error", "error_description", "__type"])
+def test_answer_of_64_kib_costs_at_most_50_ms(drop: str, member: str | None, pool: LocalUserPool) -> None:
+    """CWE-1333: it took 1.7 s, in which no other thread ran."""
+    text = (drop * 60_000)[:60_000]
+    body = text if member is None else json.dumps({member: text})[:MAX_BODY]
+    answer = Answer(pool.token_url, 400, {"Retry-After": text, "Date": f"Mon, {text}"}, body.encode())
+    redact = Redaction(["a-secret-of-a-usual-length"] * 6)
+    began = time.process_time()
+    with pytest.raises(CognitoTokenRequestError):
+        _AnswerReader(answer, redact, in_oauth_words).token_response()
+    answer.clock_offset(0)
+
+    assert time.process_time() - began < 0.05
+
+
 def test_a_page_of_error_that_quotes_the_request_is_kept_without_the_secret(pool: LocalUserPool) -> None:
     """CWE-209: a proxy's page may hold the form, and the answer a token."""
     quoted = f"<pre>client_secret=the-secret%2Bof%2Fthe%3Dclient {SECRET} eyJh.eyJi.c</pre>"
@@ -291,6 +395,7 @@ def test_100_megabytes_are_not_read(pool: LocalUserPool) -> None:
         pytest.param(b"X" * 60_000 + b"\r\n\r\n", id="a status line of 60 KB"),
         pytest.param(b"HTTP/1.1 \x1b[2J\r\n\r\n", id="a terminal's escapes for a status"),
         pytest.param(b"\r\n\r\n", id="an empty line"),
+        pytest.param(b"x" * 250 + SECRET.encode() * 2 + b"\r\n\r\n", id="the secret for a status line"),
         pytest.param(b"HTTP/1.1 999 " + b"x" * 50_000 + b"\r\n\r\n", id="a status that there is not"),
         pytest.param(b"HTTP/1.1 200 OK\r\nnonsense\x1b[2J\r\n\r\n", id="a header without a colon"),
         pytest.param(
@@ -309,8 +414,9 @@ def test_what_is_no_http_is_one_short_line(answer: bytes) -> None:
         with pytest.raises(CognitoTokenRequestError) as raised:
             CognitoM2MClient(url, "local-client", SECRET).fetch_token("stock/read", timeout=5.0)
 
-    assert _is_one_short_line(str(raised.value))
-    assert _is_one_short_line(str(raised.value.__cause__))
+    for text in (str(raised.value), str(raised.value.__cause__)):
+        assert _is_one_short_line(text)
+        assert SECRET[:10] not in text
 
 
 def _answer_twice(listening: socket.socket, answer: bytes) -> None:

@@ -672,6 +672,40 @@ class TestSecrets:
             assert error.cause.request is None
             assert error.cause.response is None
 
+    @pytest.mark.parametrize(
+        "proxy",
+        [
+            "http://svc:hunter2/pa#ss@proxy.invalid:3128",
+            "http://svc:Hunter2@pa@proxy.invalid:3128",
+            "http://svc:hunter2[@proxy.invalid:3128",
+            "http://svc:hunter2@proxy.invalid:31281111",
+            "http://svc:a#b@proxy.invalid:x",
+            "http://svc:hünter2€@proxy.invalid",
+            "svc:hunter2@proxy.invalid:x",
+            "socksx://svc:hunter2@proxy.invalid:1080",
+            "http://svc:%68unter2@127.0.0.1:1",
+            "http://hunter2@127.0.0.1:1",
+        ],
+    )
+    def test_no_error_holds_the_password_of_a_proxy(
+        self, monkeypatch: pytest.MonkeyPatch, proxy: str
+    ) -> None:
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+        with pytest.raises(TransportError) as caught:
+            get("http://pool.example/keys", seconds=5)
+        for text in (str(caught.value), str(caught.value.cause), repr(caught.value.cause)):
+            assert "unter2" not in text.lower()
+            assert "svc:a" not in text
+
+    def test_proxy_that_quotes_its_password_is_not_quoted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pair = "c3ZjOmh1bnRlcjI="  # svc:hunter2
+        with raw_server(says(f"hunter2 {pair} \r\n\r\n".encode())) as url:
+            monkeypatch.setenv("HTTP_PROXY", url.replace("://", "://svc:hunter2@"))
+            with pytest.raises(TransportError) as caught:
+                get("http://pool.example/keys")
+        assert "[hidden] [hidden]" in str(caught.value)
+        assert "hunter2" not in f"{caught.value} {caught.value.cause}"
+
     def test_an_error_names_its_address_without_a_user_or_query(self, pool: LocalUserPool) -> None:
         url = pool.jwks_url.replace("://", "://somebody:something@") + "?key=something"
         with pool.offline(), pytest.raises(TransportError) as caught:
