@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from ..exceptions import CognitoTokenRequestError
+from ..exceptions import CognitoTokenRequestError, ConfigurationError
 from ..remote.process_lock import ProcessLock
 
 Secret = str | Sequence[str] | Callable[[], str | Sequence[str]]
 R = TypeVar("R")
+
+_AWS_CODE = re.compile(r"[A-Za-z]{1,50}")
+_PACKAGE = os.path.dirname(os.path.dirname(__file__))
 
 
 class SecretText:
@@ -99,15 +104,13 @@ class ClientSecret:
             known = self._known
             if self._ask is None or known.answers != refused.answers:
                 return known
-            try:
-                self._known = _Known(_as_tuple(self._ask()), known.answers + 1)
-            except Exception as error:
-                if known.secrets:
-                    self._known = known._replace(answers=known.answers + 1)
-                raise CognitoTokenRequestError(
-                    f"The client secret could not be read: {type(error).__name__}."
-                ) from error
-            return self._known
+            answer = _answer_of(self._ask)
+            if not isinstance(answer, str):
+                self._known = _Known(answer, known.answers + 1)
+                return self._known
+            if known.secrets:
+                self._known = known._replace(answers=known.answers + 1)
+        raise CognitoTokenRequestError(f"The client secret could not be read: {answer}")
 
 
 class _Known(NamedTuple):
@@ -117,9 +120,63 @@ class _Known(NamedTuple):
     answers: int
 
 
-def _as_tuple(secret: object) -> tuple[SecretText, ...]:
+def _answer_of(ask: Callable[[], object]) -> tuple[SecretText, ...] | str:
+    """Return the secrets that the application's callable gives, or a sentence that says why there are none.
+
+    A sentence and not the exception: its attributes, its causes and the frames below it may hold the
+    secret, and error trackers send them all.
+    """
+    try:
+        answer = ask()
+        problem = _problem_of(answer)
+        return f"the callable must return {problem}." if problem else _as_tuple(answer)
+    except Exception as error:
+        return _description_of(error)
+
+
+def _description_of(error: Exception) -> str:
+    """Name an exception's type, an AWS error code, and where it was raised; quote nothing of its text."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    if frame is None:
+        return f"{type(error).__name__}."
+    path = frame.tb_frame.f_code.co_filename
+    if isinstance(error, ConfigurationError) and os.path.dirname(path).startswith(_PACKAGE):
+        return str(error)  # our own reader of CLIENT_SECRET_FILE, which quotes nothing of the file
+    place = "/".join(path.replace("\\", "/").split("/")[-2:])
+    code = _aws_code_of(error)
+    return f"{type(error).__name__}{f' ({code})' if code else ''} in {place}, line {frame.tb_lineno}."
+
+
+def _aws_code_of(error: Any) -> str | None:
+    """Return the code of a botocore ``ClientError``, such as ``AccessDeniedException``."""
+    try:
+        code = error.response["Error"]["Code"]
+    except Exception:
+        return None
+    return code if isinstance(code, str) and _AWS_CODE.fullmatch(code) else None
+
+
+def _problem_of(secret: object) -> str | None:
+    """Return what is wrong with the type of a secret, or ``None``. Quotes nothing of it."""
     if isinstance(secret, str):
-        secret = (secret,)
-    if isinstance(secret, Sequence) and all(isinstance(each, str) for each in secret):
-        return tuple(SecretText(each) for each in secret if each)
-    raise TypeError("a client secret is text, or a list of texts")
+        return None
+    if not isinstance(secret, Sequence) or isinstance(secret, (bytes, bytearray)):
+        return f"text or a list of texts, got {_kind_of(secret)}"
+    for each in secret:
+        if not isinstance(each, str):
+            return f"text or a list of texts, got a list with {_kind_of(each)}"
+    return None
+
+
+def _kind_of(value: object) -> str:
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[:1] in 'aeiou' else 'a'} {name}"
+
+
+def _as_tuple(secret: Any) -> tuple[SecretText, ...]:
+    problem = _problem_of(secret)
+    if problem:
+        raise TypeError(f"A client secret must be {problem}.")
+    return tuple(SecretText(each) for each in ([secret] if isinstance(secret, str) else secret) if each)

@@ -314,16 +314,50 @@ def test_what_a_request_without_an_answer_raises_holds_no_secret(
     assert_hidden([*SPELLINGS], seen_by_a_tracker(error))
 
 
-def test_what_a_secret_that_can_not_be_read_raises_holds_no_secret(pool: LocalUserPool) -> None:
-    def read() -> str:
-        held = SECRET
-        raise LookupError(f"the vault did not take {len(held)}")
+def _from_json(text: str) -> Any:
+    return json.loads(text)["client_secret"]
 
-    client = CognitoM2MClient(pool.token_url, "local-client", read)
-    error = _raised_by(lambda: client.fetch_token("stock/read"))
 
-    assert isinstance(error, CognitoTokenRequestError)
-    assert_hidden([*SPELLINGS], seen_by_a_tracker(error))
+def _chained(text: str) -> Any:
+    try:
+        return _from_json(text)
+    except ValueError as error:
+        error.response = {"Error": {"Code": text}}  # type: ignore[attr-defined]
+        raise
+
+
+def _lazy(text: str) -> Any:
+    class Texts(list[str]):
+        def __iter__(self) -> Iterator[str]:
+            raise LookupError(text)
+
+    return Texts([text])
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        pytest.param(lambda: _from_json(SECRET), id="no JSON"),
+        pytest.param(lambda: _from_json(json.dumps({"other": SECRET})), id="another name"),
+        pytest.param(lambda: _chained(SECRET), id="a chain, with an attribute"),
+        pytest.param(lambda: {"client_secret": SECRET}, id="gives a dict"),
+        pytest.param(lambda: [SECRET, SECRET.encode()], id="gives a list with bytes"),
+        pytest.param(lambda: _lazy(SECRET), id="gives a list that raises"),
+        pytest.param(lambda: (SECRET + "é").encode().decode("ascii"), id="no Unicode"),
+    ],
+)
+@pytest.mark.parametrize("asked", ["first", "again"])
+def test_what_a_secret_that_can_not_be_read_raises_holds_no_secret(
+    asked: str, read: Callable[[], Any], pool: LocalUserPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = ["wrong"] if asked == "again" else []
+    app, m2m = _caller(pool, CLIENT_SECRET=lambda: answers.pop() if answers else read())
+    error = _raised_by(lambda: m2m.for_app(app).token())
+
+    assert isinstance(error, TokenUnavailableError)
+    assert "could not be read" in str(error)
+    shown = [seen_by_a_tracker(error), caplog.text, json.dumps(m2m.for_app(app).health())]
+    assert_hidden([*SPELLINGS], "\n".join(shown))
 
 
 def test_what_token_raises_in_a_view_holds_no_secret(failing: LocalUserPool) -> None:

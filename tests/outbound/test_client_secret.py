@@ -7,10 +7,12 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flask_m2m_cognito._settings.objects import read_secret_file
 from flask_m2m_cognito.exceptions import CognitoTokenRequestError
 from flask_m2m_cognito.outbound.client_secret import ClientSecret, SecretText
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
@@ -149,9 +151,59 @@ class TestCallable:
         assert "secret-of-the-vault" not in str(error)
         assert cognito.sent == []
 
-    def test_error_of_a_callable_is_the_cause(self) -> None:
-        cause = ConnectionError("vault is down")
-        assert refusal_of(ClientSecret(Vault(cause)), Cognito("good").request).__cause__ is cause
+    def test_error_names_type_and_place_of_what_was_raised(self) -> None:
+        vault = Vault({"hunter2": 1})
+        error = refusal_of(ClientSecret(lambda: vault()["secret"]), Cognito("good").request)
+        line = self._line_of('ClientSecret(lambda: vault()["secret"])')
+        assert str(error).endswith(f": KeyError in outbound/test_client_secret.py, line {line}.")
+
+    @staticmethod
+    def _line_of(code: str) -> int:
+        lines = Path(__file__).read_text("utf-8").splitlines()
+        return next(number for number, line in enumerate(lines, 1) if code in line)
+
+    @pytest.mark.parametrize(
+        ("response", "shown"),
+        [
+            pytest.param({"Error": {"Code": "AccessDeniedException"}}, "ClientError (Acc", id="botocore's"),
+            pytest.param({"Error": {"Code": "hunter2 is not JSON"}}, "ClientError in", id="no plain word"),
+            pytest.param({"Error": {"Code": "H" * 51}}, "ClientError in", id="too long"),
+            pytest.param({"Error": "hunter2"}, "ClientError in", id="another shape"),
+            pytest.param(17, "ClientError in", id="of another library"),
+        ],
+    )
+    def test_error_names_the_code_of_aws(self, response: Any, shown: str) -> None:
+        class ClientError(Exception):
+            def __init__(self, response: Any) -> None:
+                super().__init__("hunter2")
+                self.response = response
+
+        error = refusal_of(ClientSecret(Vault(ClientError(response))), Cognito("good").request)
+        assert shown in str(error)
+        assert "hunter2" not in str(error)
+
+    @pytest.mark.parametrize(
+        ("answer", "shown"),
+        [
+            ({"client_secret": "hunter2"}, "got a dict."),
+            (b"hunter2", "got a bytes."),
+            (None, "got None."),
+            (["hunter2", 17], "got a list with an int."),
+            (("hunter2", None), "got a list with None."),
+        ],
+    )
+    def test_error_names_the_type_of_a_wrong_answer(self, answer: Any, shown: str) -> None:
+        error = refusal_of(ClientSecret(Vault(answer)), Cognito("good").request)
+        assert str(error).endswith(shown)
+        assert "hunter2" not in str(error)
+
+    def test_error_of_a_secret_file_says_what_is_wrong(self, tmp_path: Path) -> None:
+        file = tmp_path / "secret"
+        file.write_text("hunter2")
+        secret = read_secret_file(str(file))
+        file.unlink()
+        error = refusal_of(ClientSecret(secret), Cognito("good").request)
+        assert "No such file" in str(error)
 
     def test_after_a_failed_answer_it_is_asked_again_by_the_next_call(self) -> None:
         secret = ClientSecret(Vault(ConnectionError(), "good"))
