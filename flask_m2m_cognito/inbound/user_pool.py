@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..exceptions import ConfigurationError
-from ..regions import dns_suffixes_of, region_of
+from ..regions import dns_suffixes_of, is_region, region_of
+from ..urls import url_problem
+
+_POOL_ID = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ def user_pool_from(
         jwks_url: instead of ``<issuer>/.well-known/jwks.json``.
 
     Raises:
-        ConfigurationError: there is no pool id, or the region is neither given nor in it.
+        ConfigurationError: there is no pool id, the region is neither given nor in it, or one of them, or
+            an override, would lead to another host than Cognito's or over plain http.
 
     Source: Amazon Cognito Developer Guide, "Verifying JSON web tokens".
     """
@@ -61,21 +66,32 @@ def user_pool_from(
     if issuer is not None:
         issuers: tuple[str, ...] = (issuer,)
     elif region:
-        issuers = tuple(
-            f"https://{host}/{pool_id}"
-            for each in dict.fromkeys((region, *replica_regions))
-            for host in _hosts(each)
-        )
+        regions = dict.fromkeys((region, *replica_regions))
+        _check_parts(pool_id, regions)
+        issuers = tuple(f"https://{host}/{pool_id}" for each in regions for host in _hosts(each))
     else:
         raise ConfigurationError(
             f"The region of user pool {pool_id!r} is not in its id, which should look like "
             "'us-west-2_AbCdEfGhI': give the region."
         )
+    jwks_urls = tuple(f"{each.rstrip('/')}/.well-known/jwks.json" for each in issuers)
     if jwks_url is not None:
-        return UserPool(pool_id, region, issuers, (jwks_url,))
-    return UserPool(
-        pool_id, region, issuers, tuple(f"{each.rstrip('/')}/.well-known/jwks.json" for each in issuers)
-    )
+        jwks_urls = (jwks_url,)
+    problem = next(filter(None, map(url_problem, jwks_urls)), None)
+    if problem:
+        raise ConfigurationError(f"The address of the keys of {pool_id!r} cannot be used: {problem}.")
+    return UserPool(pool_id, region, issuers, jwks_urls)
+
+
+def _check_parts(pool_id: str, regions: Iterable[str]) -> None:
+    """Raise unless each is what it should be in the URLs that are made of them."""
+    for region in regions:
+        if not is_region(region):
+            raise ConfigurationError(f"{region!r} is not a region: it should look like 'us-west-2'.")
+    if _POOL_ID.fullmatch(pool_id) is None:
+        raise ConfigurationError(
+            f"{pool_id!r} is not a user pool id: it should look like 'us-west-2_AbCdEfGhI'."
+        )
 
 
 def _hosts(region: str) -> list[str]:

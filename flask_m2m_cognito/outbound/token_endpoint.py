@@ -15,10 +15,11 @@ from html import escape
 from typing import Any, Literal
 from urllib.parse import quote, quote_plus
 
-from ..exceptions import CognitoTokenRequestError
+from ..exceptions import CognitoTokenRequestError, ConfigurationError
 from ..remote.redaction import Redaction
 from ..remote.transport import Answer, BasicCredentials, Deadline, Form, OnCall, Transport, TransportError
 from ..scopes import requested_scopes
+from ..urls import url_problem
 from .client_secret import ClientSecret, Secret, SecretText
 from .client_token_api import client_token_request, in_oauth_words
 
@@ -81,6 +82,9 @@ class CognitoM2MClient:
             of: for a pool without a domain. ``client_auth`` has no meaning there.
         on_answer: is shown each answer, for its ``Date``.
         on_call: is told of each HTTP request, see ``Transport``.
+
+    Raises:
+        ConfigurationError: ``token_url`` is no URL that a secret may be sent to.
     """
 
     def __init__(
@@ -95,14 +99,31 @@ class CognitoM2MClient:
         on_answer: Callable[[Answer], None] = lambda answer: None,
         on_call: OnCall | None = None,
     ) -> None:
-        self.token_url = token_url
+        self._token_url: str | tuple[str, ...] = ()  # for the repr, if the one that is given raises
         self.client_id = client_id
         self.client_secret = client_secret
+        del client_secret  # error trackers send the locals of each frame
+        self.token_url = token_url
         self.client_auth = client_auth
         self.client_metadata = client_metadata
         self.client_token_api = client_token_api
         self._on_answer = on_answer
         self._on_call = on_call
+
+    @property
+    def token_url(self) -> str | Sequence[str]:
+        """The token endpoint, or several; may be replaced, and is checked each time."""
+        return self._token_url
+
+    @token_url.setter
+    def token_url(self, token_url: str | Sequence[str]) -> None:
+        # A copy: a list that changes later would not be checked.
+        checked = token_url if isinstance(token_url, str) else tuple(token_url)
+        problems = [url_problem(url) if isinstance(url, str) else "give text" for url in _as_urls(checked)]
+        if not problems or any(problems):
+            problem = next(filter(None, problems), "give at least one URL")
+            raise ConfigurationError(f"token_url cannot be used: {problem}.")
+        self._token_url = checked
 
     @property
     def client_secret(self) -> Secret:
@@ -159,7 +180,7 @@ class CognitoM2MClient:
     def _answer(
         self, scopes: Sequence[str], secret: SecretText, transport: Transport, deadline: Deadline
     ) -> Answer:
-        urls = (self.token_url,) if isinstance(self.token_url, str) else tuple(self.token_url)
+        urls = _as_urls(self._token_url)
         if self.client_token_api:
             document = client_token_request(self.client_id, secret, scopes, self.client_metadata)
             return transport.post_json(urls, document, deadline, _is_final)
@@ -196,6 +217,10 @@ class CognitoM2MClient:
             yield from (text, quote_plus(text), quote(text, safe=""), json.dumps(text)[1:-1], escape(text))
             yield self._pair(secret)
             yield base64.b64encode(f"{self.client_id}:{text}".encode()).decode("ascii")
+
+
+def _as_urls(token_url: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (token_url,) if isinstance(token_url, str) else token_url
 
 
 def _is_final(answer: Answer) -> bool:

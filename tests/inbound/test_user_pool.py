@@ -96,6 +96,40 @@ def test_a_validator_without_a_pool_that_can_be_asked_is_an_error(named: dict[st
 
 
 @pytest.mark.parametrize(
+    "named",
+    [
+        {"region": "evil.example/#", "user_pool_id": "us-east-1_AbCdEfGhI"},
+        {"region": "us-east-1.evil.example", "user_pool_id": "AbCdEfGhI"},
+        {"region": "us-east-1@evil.example", "user_pool_id": "AbCdEfGhI"},
+        {"region": "us-east-1", "user_pool_id": "../x"},
+        {"region": "us-east-1", "user_pool_id": ".."},
+        {"region": "us-east-1", "user_pool_id": "x/y"},
+        {"region": "us-east-1", "user_pool_id": "x?y#"},
+        {"region": "us-east-1", "user_pool_id": "x\ny"},
+    ],
+    ids=str,
+)
+def test_region_or_pool_id_that_leads_elsewhere_is_refused(named: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        CognitoAccessTokenValidator(**named)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        {"issuer": "http://idp.example.com/pool"},
+        {"jwks_url": "http://mirror.example.com/keys"},
+        {"jwks_url": "https://somebody@mirror.example.com/keys"},
+        {"replica_regions": ["evil.example/x?"]},
+    ],
+    ids=str,
+)
+def test_override_over_plain_http_or_elsewhere_is_refused(override: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        user_pool_from("us-west-2_AbCdEfGhI", **override)
+
+
+@pytest.mark.parametrize(
     ("pool_id", "region"),
     [
         ("us-west-2_AbCdEfGhI", "us-west-2"),

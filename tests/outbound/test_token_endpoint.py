@@ -12,7 +12,7 @@ from urllib.parse import quote_plus
 import pytest
 import requests
 
-from flask_m2m_cognito.exceptions import CognitoTokenRequestError
+from flask_m2m_cognito.exceptions import CognitoTokenRequestError, ConfigurationError
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient, TokenResponse
 from flask_m2m_cognito.remote.transport import Deadline
 from flask_m2m_cognito.testing import LocalClient, LocalUserPool
@@ -147,6 +147,48 @@ class TestWhatIsSent:
         first, second = client.fetch_token("inventory/read"), client.fetch_token("inventory/read")
         assert first.access_token != second.access_token
         assert pool.count("token") == 2
+
+
+UNSAFE_URLS = [
+    "http://auth.example.com/oauth2/token",
+    "HTTP://127.0.0.1.example.com/",
+    "http://localhost@auth.example.com/",
+    "https://somebody:hunter2@auth.example.com/",
+    "//auth.example.com/",
+    "ftp://localhost/",
+    "",
+]
+
+
+class TestUnsafeTokenUrl:
+    @pytest.mark.parametrize("is_api", [False, True])
+    @pytest.mark.parametrize(
+        "url", [*UNSAFE_URLS, ["https://a.example", UNSAFE_URLS[0]], [], [None]], ids=str
+    )
+    def test_is_refused_by_the_constructor(self, url: Any, is_api: bool) -> None:
+        with pytest.raises(ConfigurationError, match="token_url") as caught:
+            CognitoM2MClient(url, "billing", SECRET, client_token_api=is_api)
+        assert "hunter2" not in str(caught.value)
+        assert SECRET not in "".join(_locals_of(caught.value))
+
+    @pytest.mark.parametrize("url", [UNSAFE_URLS[0], [UNSAFE_URLS[0]]], ids=type)
+    def test_is_refused_when_it_is_assigned(self, pool: LocalUserPool, url: Any) -> None:
+        client = client_of(pool)
+        with pytest.raises(ConfigurationError):
+            client.token_url = url
+        assert client.token_url == pool.token_url
+
+    def test_is_not_added_to_a_list_that_was_given(self, pool: LocalUserPool) -> None:
+        urls = [pool.token_url]
+        client = CognitoM2MClient(urls, "billing", SECRET)
+        urls[0] = UNSAFE_URLS[0]
+        assert client.fetch_token("inventory/read").access_token
+
+    def test_safe_one_may_be_assigned(self, pool: LocalUserPool, other_pool: LocalUserPool) -> None:
+        client = client_of(pool)
+        client.token_url = [other_pool.token_url, pool.token_url]
+        client.fetch_token("inventory/read")
+        assert (pool.count(), other_pool.count()) == (0, 1)
 
 
 class TestSeveralTokenUrls:
