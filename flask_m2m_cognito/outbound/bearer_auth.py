@@ -7,7 +7,6 @@ a newer one. The token goes to the scheme, host and port that it was put on for,
 from __future__ import annotations
 
 import functools
-import re
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import Any, Protocol
@@ -16,10 +15,8 @@ from urllib.request import getproxies
 
 from ..exceptions import CognitoTokenRequestError, ConfigurationError
 from ..urls import is_loopback_url, is_safe_url
+from .challenges import parse_challenges
 
-# Two patterns and not one with ".*" between them, whose time grows with the square of the header.
-_BEARER = re.compile(r"\bBearer\b", re.IGNORECASE)
-_INVALID_TOKEN = re.compile(r'\berror\s*=\s*"?invalid_token(?![\w-])', re.IGNORECASE)
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
@@ -161,9 +158,12 @@ def _uses_proxy_in_httpx(url: str) -> bool:
 
 def is_invalid_token(status: int, headers: Mapping[str, str]) -> bool:
     """Whether an answer says that the token was not good (RFC 6750, section 3.1)."""
-    challenge = headers.get("WWW-Authenticate", "") if status == 401 else ""
-    scheme = _BEARER.search(challenge)
-    return scheme is not None and _INVALID_TOKEN.search(challenge, scheme.end()) is not None
+    if status != 401:
+        return False
+    return any(
+        challenge.scheme == "bearer" and challenge.parameters.get("error", "").lower() == "invalid_token"
+        for challenge in parse_challenges(headers.get("WWW-Authenticate", ""))
+    )
 
 
 def origin_of(url: str) -> tuple[str, str | None, int | None]:

@@ -435,6 +435,9 @@ def _answer_twice(listening: socket.socket, answer: bytes) -> None:
         pytest.param("Bearer error" + " " * 60_000, id="spaces"),
         pytest.param("Bearer " + "error " * 10_000, id="the parameter over and over"),
         pytest.param("Bearer " + "error=" * 10_000, id="the parameter and an equals sign over and over"),
+        pytest.param("a/ " * 20_000, id="the longest look ahead"),
+        pytest.param('a="\\' * 20_000, id="quotes and escapes without an end"),
+        pytest.param("a," * 30_000, id="as many schemes as fit"),
     ],
 )
 def test_a_challenge_of_64_kib_is_read_at_once(challenge: str) -> None:
@@ -442,4 +445,4 @@ def test_a_challenge_of_64_kib_is_read_at_once(challenge: str) -> None:
     began = time.process_time()
 
     assert not is_invalid_token(401, {"WWW-Authenticate": challenge})
-    assert time.process_time() - began < 0.5
+    assert time.process_time() - began < 0.05

@@ -1,0 +1,58 @@
+"""Read the challenges of a ``WWW-Authenticate`` header (RFC 9110, section 11.6.1). Pure, in linear time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+_LONGEST = 16 * 1024
+"""Characters that are read: a peer may send 64 KiB, which would take more than its share of time."""
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r'[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"?|([^ \t,";]+))', re.DOTALL)
+_TOKEN68 = re.compile(r"[ \t]+([A-Za-z0-9._~+/-]+=*)(?=[ \t]*(?:,|\Z))")
+_GARBAGE = re.compile(r'"(?:[^"\\]|\\.)*"?|[^ \t,"]+|[ \t,]+', re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
+
+class Challenge(NamedTuple):
+    """One challenge: the scheme and the names of parameters are in lower case."""
+
+    scheme: str
+    parameters: Mapping[str, str]
+    token68: str | None = None
+
+
+def parse_challenges(header: str) -> list[Challenge]:
+    """Return the challenges of a header, or of several that are joined with commas.
+
+    Malformed text is read as far as it can be: parameters may be separated by spaces, as API Gateway
+    does it, and a quoted string may lack its end. Of a parameter that is named twice the first counts.
+
+    >>> parse_challenges('Basic realm="a, \\\\"b\\\\"", Bearer error=invalid_token, Negotiate YWI=')[1:]
+    [Challenge(scheme='bearer', parameters={'error': 'invalid_token'}, token68=None), \
+Challenge(scheme='negotiate', parameters={}, token68='YWI=')]
+    """
+    text, position = header[:_LONGEST], 0
+    found: list[Challenge] = []
+    parameters: dict[str, str] = {}
+    while position < len(text):
+        name = _TOKEN.match(text, position)
+        if name is None:
+            garbage = _GARBAGE.match(text, position)
+            position = garbage.end() if garbage else len(text)
+            continue
+        position = name.end()
+        value = _VALUE.match(text, position)
+        if value is not None:
+            position = value.end()
+            given = value[2] if value[1] is None else _ESCAPED.sub(r"\1", value[1])
+            parameters.setdefault(name[0].lower(), given)
+            continue
+        parameters = {}
+        token68 = _TOKEN68.match(text, position)
+        if token68 is not None:
+            position = token68.end()
+        found.append(Challenge(name[0].lower(), parameters, token68[1] if token68 else None))
+    return found
