@@ -44,10 +44,11 @@ class _SharedAdapter(LoopbackAdapter):
 
     def send(self, *args: Any, **kwargs: Any) -> requests.Response:
         if self._pid != os.getpid():
-            # A socket shared with the parent would mix up both processes' answers.
-            self._pid = os.getpid()
-            self.init_poolmanager(POOL_SIZE, POOL_SIZE)
+            # A socket shared with the parent would mix up both processes' answers. The pid comes last: a
+            # thread that sees it must find the new pools. Threads that come at once make some more.
             self.proxy_manager = {}
+            self.init_poolmanager(POOL_SIZE, POOL_SIZE)
+            self._pid = os.getpid()
         return super().send(*args, **kwargs)
 
     def close(self) -> None:
