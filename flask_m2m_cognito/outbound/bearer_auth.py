@@ -166,10 +166,13 @@ def is_invalid_token(status: int, headers: Mapping[str, str]) -> bool:
     )
 
 
-def origin_of(url: str) -> tuple[str, str | None, int | None]:
-    """Scheme, host and port (RFC 6454)."""
-    parts = urlsplit(url)
-    return parts.scheme.lower(), parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme.lower())
+def origin_of(url: str) -> tuple[str, str | None, int | None] | None:
+    """Return scheme, host and port (RFC 6454), or ``None`` for a malformed URL, which has none."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme.lower(), parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme.lower())
+    except ValueError:
+        return None
 
 
 class _RequestHooks:
@@ -224,8 +227,11 @@ class _RequestHooks:
 
     def _keep_token_from_elsewhere(self, response: Any, request: Any) -> None:
         """requests drops the header for another host, but not from http to https of the same."""
-        target = response.headers.get("Location", "")
-        if origin_of(urljoin(request.url, target)) != self._origin:
+        try:
+            target = urljoin(request.url, response.headers.get("Location", ""))
+        except ValueError:
+            target = ""  # malformed: what follows it decides what to raise
+        if origin_of(target) != self._origin:
             request.headers.pop("Authorization", None)
 
     def _rewound(self) -> bool:

@@ -51,7 +51,7 @@ class Requests(Driver):
         with requests.Session() as session:
             session.trust_env = False
             response = session.request(method, url, data=body, auth=auth, timeout=5)
-        return Answer(response.status_code, response.content, [each.status_code for each in response.history])
+        return _answer_of(response)
 
 
 class RequestsWithoutHttpx(Requests):
@@ -83,8 +83,13 @@ class AsyncHttpx(Driver):
         return give()
 
 
-def _answer_of(response: httpx.Response) -> Answer:
-    return Answer(response.status_code, response.content, [each.status_code for each in response.history])
+def _answer_of(response: httpx.Response | requests.Response) -> Answer:
+    before = response.history
+    return Answer(
+        response.status_code,
+        response.content,
+        [each.status_code for each in before],
+    )
 
 
 def _as_httpx(auth: Any) -> httpx.Auth:
@@ -561,6 +566,35 @@ class TestRequestsAlone:
         with requests.get(peer.url(), auth=bearer_auth(source), stream=True, timeout=5) as response:
             assert (response.status_code, response.raw.read()) == (200, b"well")
 
+    @pytest.mark.parametrize(
+        "location",
+        [
+            "http://h:99999/",
+            "http://h:x/",
+            "http://[bad/",
+            "http://[::1]x/",
+            "//h:-1/",
+            "http://é:x/",
+            "http://:80",
+        ],
+    )
+    @pytest.mark.parametrize("tries", [1, 2])
+    def test_malformed_location_is_left_to_requests(
+        self, source: TokenSource, peer: Peer, old_token: str, location: str, tries: int
+    ) -> None:
+        there = redirect(location.encode().decode("latin-1"))
+        peer.answer = lambda request: refusal() if tries == 2 and request.token == old_token else there
+        for follows in (False, True):
+            with_auth = self._outcome(peer.url(), bearer_auth(source), follows)
+            assert with_auth == self._outcome(peer.url(), None, follows)
+
+    @staticmethod
+    def _outcome(url: str, auth: Any, follows: bool) -> object:
+        try:
+            return requests.get(url, auth=auth, allow_redirects=follows, timeout=5).status_code
+        except Exception as error:
+            return type(error)
+
     def test_second_try_goes_over_the_connection_of_the_first(
         self, source: TokenSource, peer: Peer, old_token: str
     ) -> None:
@@ -615,6 +649,19 @@ class TestHttpxAlone:
         pool.delay("token", 30)
         response, loop_was_free = asyncio.run(both())
         assert (response.status_code, loop_was_free) == (200, True)
+
+    @pytest.mark.parametrize("location", ["http://h:99999/", "http://[bad/", "http://é:x/", "//h:-1/"])
+    def test_malformed_location_is_left_to_httpx(
+        self, source: TokenSource, peer: Peer, location: str
+    ) -> None:
+        peer.answer = lambda request: redirect(location.encode().decode("latin-1"))
+        raised = []
+        for auth in (_as_httpx(bearer_auth(source)), None):
+            with httpx.Client(trust_env=False, follow_redirects=True) as client:
+                with pytest.raises(Exception) as caught:  # noqa: PT011
+                    client.get(peer.url(), auth=auth)
+                raised.append(caught.type)
+        assert raised[0] is raised[1]
 
     def test_event_hooks_see_both_tries(self, source: TokenSource, peer: Peer, old_token: str) -> None:
         seen: list[int] = []
