@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Protocol, cast
 from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies
 
 from ..exceptions import CognitoTokenRequestError, ConfigurationError
 from ..urls import is_loopback_url, is_safe_url
 from .challenges import parse_challenges
+
+MOST_READ = 64 * 1024
+"""Bytes of a 401 that are read before the request is sent again."""
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
@@ -211,8 +215,7 @@ class _RequestHooks:
 
     def _sent_again(self, response: Any, sending: dict[str, Any]) -> Any:
         # The connection is free for the second try once the first answer is read.
-        response.content  # noqa: B018
-        response.close()
+        _read_beginning(response)
         refused = response.request
         request = refused.copy()
         request.headers["Authorization"] = self.authorization
@@ -248,6 +251,43 @@ class _RequestHooks:
         return True
 
 
+class _Beginning:
+    """The first ``MOST_READ`` bytes of a body, in the place of ``response.raw`` of requests."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self.is_whole = False
+
+    def stream(self, size: int, decode_content: bool) -> Iterator[bytes]:
+        from urllib3.exceptions import HTTPError
+
+        left = MOST_READ
+        # A refusal that breaks off is a refusal, too.
+        with suppress(HTTPError, OSError):
+            for chunk in self._raw.stream(size, decode_content=decode_content):
+                left -= len(chunk)
+                if left < 0:
+                    return
+                yield chunk
+            self.is_whole = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+
+def _read_beginning(response: Any) -> None:
+    """Read a response of requests, as much as a refusal has to say; close its connection if there is more."""
+    raw = response.raw
+    beginning = _Beginning(raw)
+    if hasattr(raw, "stream"):
+        response.raw = beginning
+    response.content  # noqa: B018
+    response.raw = raw
+    if not beginning.is_whole:
+        raw.close()
+    response.close()
+
+
 @functools.lru_cache(maxsize=1)
 def _httpx_auth_class() -> type[BearerAuth]:
     import httpx
@@ -257,7 +297,13 @@ def _httpx_auth_class() -> type[BearerAuth]:
 
         def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
             _check_in_httpx(str(request.url))
-            yield from self._flow_with(self._tokens.token(), request)
+            flow = self._flow_with(self._tokens.token(), request)
+            outgoing: httpx.Request | None = next(flow)
+            while outgoing is not None:
+                response = yield outgoing
+                outgoing = _sent(flow, response)
+                if outgoing is not None and not response.is_stream_consumed:
+                    read_beginning(response)
 
         def _flow_with(
             self, token: str, request: httpx.Request
@@ -299,6 +345,30 @@ def _httpx_auth_class() -> type[BearerAuth]:
                     flow.close()
                     return
                 outgoing = await asyncio.to_thread(_sent, flow, response)
+                if outgoing is not None and not response.is_stream_consumed:
+                    await read_beginning_async(response)
+
+    # httpx reads all of a response before it sends the next request: these leave it less to read.
+
+    def read_beginning(response: httpx.Response) -> None:
+        chunks, body = cast("httpx.SyncByteStream", response.stream), bytearray()
+        with suppress(httpx.TransportError):
+            for chunk in chunks:
+                body += chunk
+                if len(body) > MOST_READ:
+                    break
+        chunks.close()
+        response.stream = httpx.ByteStream(bytes(body[:MOST_READ]))
+
+    async def read_beginning_async(response: httpx.Response) -> None:
+        chunks, body = cast("httpx.AsyncByteStream", response.stream), bytearray()
+        with suppress(httpx.TransportError):
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > MOST_READ:
+                    break
+        await chunks.aclose()
+        response.stream = httpx.ByteStream(bytes(body[:MOST_READ]))
 
     return HttpxBearerAuth
 

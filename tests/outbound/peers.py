@@ -40,6 +40,7 @@ class Reply:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b"well"
+    is_endless: bool = False
 
 
 def refusal(challenge: str = REFUSED) -> Reply:
@@ -153,10 +154,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.peer.received.append(received)
         reply = self.server.peer.answer(received)
         self.send_response(reply.status)
-        for name, value in {"Content-Length": str(len(reply.body)), **reply.headers}.items():
+        length = {} if reply.is_endless else {"Content-Length": str(len(reply.body))}
+        for name, value in {**length, **reply.headers}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(reply.body)
+        while reply.is_endless:
+            self.wfile.write(reply.body)
 
     do_POST = do_PUT = do_GET
 

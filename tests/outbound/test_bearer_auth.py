@@ -30,6 +30,7 @@ class Answer:
     status: int
     body: bytes
     statuses_before: list[int]
+    bytes_before: int
 
 
 class Driver:
@@ -89,6 +90,7 @@ def _answer_of(response: httpx.Response | requests.Response) -> Answer:
         response.status_code,
         response.content,
         [each.status_code for each in before],
+        sum(len(each.content) for each in before),
     )
 
 
@@ -372,6 +374,29 @@ class TestRefusedToken:
         assert [request.body for request in peer.received] == [b"an order"]
         assert driver.send(auth, peer.url(), "POST", driver.once(b"an ", b"order")).status == 200
 
+    def test_refusal_without_an_end_is_left_after_64_kib(
+        self, driver: Driver, source: TokenSource, peer: Peer, old_token: str
+    ) -> None:
+        endless = Reply(401, refusal().headers, b"x" * 4096, is_endless=True)
+        peer.answer = lambda request: endless if request.token == old_token else Reply()
+        answer = driver.send(driver.auth(source), peer.url())
+        assert (answer.status, answer.body, answer.statuses_before) == (200, b"well", [401])
+        assert 0 < answer.bytes_before <= 64 * 1024
+        assert len({request.connection for request in peer.received}) == 2
+
+    def test_refusal_that_breaks_off_is_a_refusal(
+        self, driver: Driver, source: TokenSource, peer: Peer, old_token: str
+    ) -> None:
+        cut_off = Reply(401, {**refusal().headers, "Content-Length": "9", "Connection": "close"}, b"half")
+        peer.answer = lambda request: cut_off if request.token == old_token else Reply()
+        assert driver.send(driver.auth(source), peer.url()).status == 200
+
+    def test_body_of_a_short_refusal_stays_readable(
+        self, driver: Driver, source: TokenSource, peer: Peer, old_token: str
+    ) -> None:
+        peer.refuses(old_token)
+        assert driver.send(driver.auth(source), peer.url()).bytes_before == len(b"well")
+
     def test_without_retry_401_it_is_not_sent_again_but_its_token_is_forgotten(
         self, driver: Driver, source: TokenSource, peer: Peer, old_token: str
     ) -> None:
@@ -566,6 +591,14 @@ class TestRequestsAlone:
         with requests.get(peer.url(), auth=bearer_auth(source), stream=True, timeout=5) as response:
             assert (response.status_code, response.raw.read()) == (200, b"well")
 
+    def test_stream_of_a_refusal_without_an_end_is_left(
+        self, source: TokenSource, peer: Peer, old_token: str
+    ) -> None:
+        endless = Reply(401, refusal().headers, b"x" * 4096, is_endless=True)
+        peer.answer = lambda request: endless if request.token == old_token else Reply()
+        with requests.get(peer.url(), auth=bearer_auth(source), stream=True, timeout=5) as response:
+            assert (response.status_code, response.raw.read()) == (200, b"well")
+
     @pytest.mark.parametrize(
         "location",
         [
@@ -649,6 +682,14 @@ class TestHttpxAlone:
         pool.delay("token", 30)
         response, loop_was_free = asyncio.run(both())
         assert (response.status_code, loop_was_free) == (200, True)
+
+    def test_second_try_goes_over_the_connection_of_the_first(
+        self, source: TokenSource, peer: Peer, old_token: str
+    ) -> None:
+        peer.refuses(old_token)
+        Httpx().send(bearer_auth(source), peer.url())
+        AsyncHttpx().send(bearer_auth(source), peer.url())
+        assert len({request.connection for request in peer.received}) == 2
 
     @pytest.mark.parametrize("location", ["http://h:99999/", "http://[bad/", "http://é:x/", "//h:-1/"])
     def test_malformed_location_is_left_to_httpx(
