@@ -704,6 +704,20 @@ class TestHttpxAlone:
                 raised.append(caught.type)
         assert raised[0] is raised[1]
 
+    def test_upgrade_to_https_of_the_same_host_keeps_the_token(self, source: TokenSource) -> None:
+        # httpx has no public hook before a redirect: this holds what the page on calling services says.
+        received: list[tuple[str, bool]] = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            received.append((request.url.scheme, "Authorization" in request.headers))
+            is_plain = request.url.scheme == "http"
+            location = {"Location": "https://localhost/"} if is_plain else {}
+            return httpx.Response(307 if is_plain else 200, headers=location)
+
+        with httpx.Client(transport=httpx.MockTransport(answer), follow_redirects=True) as client:
+            client.get("http://localhost/", auth=_as_httpx(bearer_auth(source)))
+        assert received == [("http", True), ("https", True)]
+
     def test_event_hooks_see_both_tries(self, source: TokenSource, peer: Peer, old_token: str) -> None:
         seen: list[int] = []
         peer.refuses(old_token)
