@@ -140,7 +140,7 @@ class CognitoTokenRequestError(M2MCognitoError):
         error_code: OAuth 2.0 ``error`` of the answer (RFC 6749, section 5.2), if it had one.
         error_description: OAuth 2.0 ``error_description`` of the answer, if it had one.
         response_body: the answer's text, with tokens and secrets struck out.
-        request_id: Cognito's ``x-amzn-requestid``, for AWS support.
+        request_id: Cognito's ``x-amz-cognito-request-id`` or ``x-amzn-requestid``, for AWS support.
         retry_after: seconds of the answer's ``Retry-After``, or until the next try.
     """
 

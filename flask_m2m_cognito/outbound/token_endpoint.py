@@ -29,7 +29,8 @@ _TOKEN_CHARACTERS = re.compile(r"[\x21-\x7E]+")
 _NOT_IN_A_CODE = re.compile(r"[^\x20-\x7E]")  # RFC 6749, section 5.2
 _LONGEST_CODE = 100
 _LONGEST_REQUEST_ID = 200
-_REQUEST_ID_HEADERS = ("x-amzn-requestid", "x-amz-request-id")
+# The API's, the token endpoint's, and that of other AWS services that may stand in front.
+_REQUEST_ID_HEADERS = ("x-amzn-requestid", "x-amz-cognito-request-id", "x-amz-request-id")
 
 # RFC 6749, sections 4.1.2.1 and 5.2, and what AWS says when it throttles: they decide what happens next.
 _STANDARD_CODES = frozenset(

@@ -190,7 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
             {
                 "Date": formatdate(self.server.clock(), usegmt=True),
                 "Content-Length": str(announced),
-                "x-amzn-requestid": str(uuid.uuid4()),
+                self._request_id_header(): str(uuid.uuid4()),
             },
             answer.headers,
         )
@@ -200,6 +200,11 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
+
+    def _request_id_header(self) -> str:
+        """Return the name that Cognito's token endpoint uses, or that of its API."""
+        is_token_endpoint = self.path.partition("?")[0] == "/oauth2/token"
+        return "x-amz-cognito-request-id" if is_token_endpoint else "x-amzn-RequestId"
 
     def _send_body(self, body: bytes, delivery: Delivery) -> None:
         drip = delivery.fault.drip

@@ -310,6 +310,11 @@ class TestAnswers:
         assert error.request_id == "7d3c"
         assert error.retry_after is None
 
+    def test_request_id_is_read_under_the_name_of_each_way(self, pool: LocalUserPool) -> None:
+        api = CognitoM2MClient(pool.url + "/", "billing", "wrong", client_token_api=True)
+        for client in (client_of(pool, secret="wrong"), api):
+            assert failure_of(client).request_id
+
     @pytest.mark.parametrize(
         ("status", "body", "code"),
         [

@@ -64,7 +64,8 @@ class TestTokenEndpoint:
         assert set(answer.json()) == {"access_token", "expires_in", "token_type"}
         assert (answer.json()["expires_in"], answer.json()["token_type"]) == (3600, "Bearer")
         assert "no-store" in answer.headers["Cache-Control"]
-        assert answer.headers["x-amzn-requestid"]
+        assert answer.headers["x-amz-cognito-request-id"]
+        assert "x-amzn-requestid" not in answer.headers
         assert answer.headers["Content-Type"] == "application/json;charset=UTF-8"
 
     def test_token_has_the_claims_and_header_of_cognitos_machine_tokens(
