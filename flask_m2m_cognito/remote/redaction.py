@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from urllib.parse import unquote
 from urllib.request import getproxies
 
 HIDDEN = "[hidden]"
 
 _NAME = r"(?:access|refresh|(?<![a-z])id)_?token"
-_TOKEN_MEMBER = re.compile(rf'("{_NAME}"\s*:\s*(?:\[\s*)?")(?:[^"\\]|\\.?)*("|\Z)', re.IGNORECASE)
-_TOKEN_FIELD = re.compile(rf"({_NAME}=)[^\s&\"'<>,;]+", re.IGNORECASE)
+_TOKEN_MEMBER = re.compile(rf'"{_NAME}"\s*:\s*(?:\[\s*)?"((?:[^"\\]|\\.?)*)', re.IGNORECASE)
+_TOKEN_FIELD = re.compile(rf"{_NAME}=([^\s&\"'<>,;]+)", re.IGNORECASE)
 # Whole runs, in which the first "eyJ" is looked for: a pattern that begins with it takes time that grows
 # with the square of "eyJeyJeyJ…" (1.7 s for 64 KiB).
 _RUN = re.compile(r"[A-Za-z0-9_.-]+")
 _NOT_A_WORD = re.compile(r"[^A-Za-z0-9]+")
 _SCHEME = re.compile(r"^(?:[A-Za-z][A-Za-z0-9+.-]*:)?//")
 _SHORTEST_FRAGMENT = 3
-_MARK = "\0"
 
 
 class Redaction:
@@ -41,19 +40,31 @@ class Redaction:
 
     def __call__(self, text: str) -> str:
         """Return ``text`` with ``[hidden]`` in the place of each secret."""
-        text = _TOKEN_MEMBER.sub(rf"\g<1>{HIDDEN}\g<2>", text)
-        text = _TOKEN_FIELD.sub(rf"\g<1>{HIDDEN}", text)
-        text = _RUN.sub(_without_jwt, text)
-        # Longer ones first, since one may hold another. A mark, so that none is found in "[hidden]".
-        text = text.replace(_MARK, "")
-        for secret in sorted(self._secrets | _proxy_secrets(), key=len, reverse=True):
-            text = text.replace(secret, _MARK)
-        return text.replace(_MARK, HIDDEN)
+        # All are looked for in the text as it is: each may be a part of another.
+        shown: list[str] = []
+        end = 0
+        for start, stop in sorted([*_token_spans(text), *_spans_of(self._secrets | _proxy_secrets(), text)]):
+            if start > end or not shown:
+                shown += [text[end:start], HIDDEN]
+            end = max(end, stop)
+        return "".join([*shown, text[end:]])
 
 
-def _without_jwt(run: re.Match[str]) -> str:
-    start = run[0].find("eyJ")
-    return run[0][:start] + HIDDEN if start >= 0 and "." in run[0][start:] else run[0]
+def _token_spans(text: str) -> Iterator[tuple[int, int]]:
+    for pattern in (_TOKEN_MEMBER, _TOKEN_FIELD):
+        yield from (found.span(1) for found in pattern.finditer(text))
+    for run in _RUN.finditer(text):
+        start = text.find("eyJ", *run.span())
+        if start >= 0 and "." in text[start : run.end()]:
+            yield start, run.end()
+
+
+def _spans_of(secrets: Iterable[str], text: str) -> Iterator[tuple[int, int]]:
+    for secret in secrets:
+        start = text.find(secret)
+        while start >= 0:
+            yield start, start + len(secret)
+            start = text.find(secret, start + len(secret))
 
 
 def proxy_urls() -> list[str]:

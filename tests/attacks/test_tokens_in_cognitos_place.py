@@ -310,6 +310,17 @@ def test_every_secret_of_a_rotation_is_removed(pool: LocalUserPool) -> None:
     assert raised.value.error_description == "[hidden] [hidden]"
 
 
+@pytest.mark.parametrize("secret", ["a.eyJz.b!c", "eyJzdWI", "token", "eyJz.c2ln&x"])
+def test_secret_and_token_may_overlap(secret: str, pool: LocalUserPool) -> None:
+    token = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln"
+    pool.answer("token", f'{secret} {token} {{"access_token": "opaque"}}', status=502)
+    with pytest.raises(CognitoTokenRequestError) as raised:
+        CognitoM2MClient(pool.token_url, "local-client", secret).fetch_token("stock/read")
+
+    shown = raised.value.response_body or ""
+    assert not [part for part in (secret, "!c", "&x", "c2ln", "Jh", "opaque") if part in shown]
+
+
 def test_request_id_and_token_type_may_quote_no_secret(pool: LocalUserPool) -> None:
     pool.fail("token", status=500, headers={"x-amzn-requestid": f"of {SECRET}"})
     with pytest.raises(CognitoTokenRequestError) as raised:
