@@ -175,11 +175,11 @@ class TestCalls:
         assert [span.attributes["error.type"] for span in telemetry.spans] == ["SystemExit"] * 2
         assert trace.get_current_span() is trace.INVALID_SPAN
 
-    def test_url_has_neither_a_query_nor_a_password(
+    def test_url_has_no_query(
         self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool, telemetry: Telemetry
     ) -> None:
         client = m2m.client()
-        client.token_url = pool.token_url.replace("127.", "someone:hidden@127.") + "?key=hidden"
+        client.token_url = f"{pool.token_url}?key=hidden"
         client.fetch_token("a/read")
         (call,) = telemetry.calls
         assert call.attributes["url.full"] == f"{pool.token_url}?REDACTED"
