@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from werkzeug.exceptions import HTTPException
+
 from . import signals
 from .clock import clock_for_new_apps
 from .events import Events
@@ -246,6 +248,7 @@ class _Assembly:
             wall=self._clock.wall,
             monotonic=self._clock.monotonic,
             pools=[self._trusted_pool(pool_id) for pool_id in settings.user_pool_ids],
+            answers=(HTTPException,),
         )
 
     def _trusted_pool(self, pool_id: str) -> TrustedPool:

@@ -81,7 +81,7 @@ _RECEIVING = (
     ),
     Setting(
         "TOKEN_CHECK", "callable", None, objects.read_callable,
-        "Called with the ValidatedAccessToken after all own checks; raises or returns False to refuse.",
+        "Called with the ValidatedAccessToken after every other check; only a true answer accepts the token.",
     ),
     Setting(
         "JWKS", "dict, JSON or path", None, objects.read_pinned_keys,

@@ -5,14 +5,15 @@ What verify finds is remembered, see ``verified_tokens``; check is what every re
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 from ..exceptions import ConfigurationError, KeysUnavailableError, TokenValidationError
 from ..scopes import ScopeMatch, check_match, has_scopes, insufficient_scope
 from .key_set import KeySet, VerificationKey
 from .key_source import TrustedPool, trusted_pool_from
+from .own_checks import OwnChecks
 from .unverified_token import UnverifiedToken, VerifiedHeaders, take_apart
 from .user_pool import user_pool_from
 from .validated_access_token import (
@@ -30,6 +31,7 @@ from .verified_token import (
     UNKNOWN_KEY,
     WRONG_AUDIENCE,
     WRONG_ISSUER,
+    Flaw,
     VerifiedToken,
     refused,
 )
@@ -41,8 +43,6 @@ _UNKNOWN_KEY_PATIENCE = 1.0
 """The age of a running download, in seconds, until which a request with an unknown ``kid`` waits for it.
 
 Anybody can send one, and each that waits holds a worker thread."""
-
-_logger = logging.getLogger("flask_m2m_cognito.auth")
 
 
 class CognitoAccessTokenValidator:
@@ -59,9 +59,11 @@ class CognitoAccessTokenValidator:
         audience: what ``aud`` must be or contain; ``None`` is not checked.
         leeway: seconds of clock skew on ``exp`` and ``nbf``.
         machine_tokens_only: refuse tokens of people.
-        token_check: is called with each token that passed; raises or returns ``False`` to refuse it.
+        token_check: is called with each token that passed every other check. The token is accepted only
+            if it returns a true value.
         verified_tokens: how many verified tokens are remembered; 0 is none.
         pools: instead of ``region`` and ``user_pool_id``: pools with their keys.
+        answers: exceptions of the application's checks that are an answer, not a failure to log.
         wall, monotonic: clocks in seconds.
 
     Raises:
@@ -82,6 +84,7 @@ class CognitoAccessTokenValidator:
         token_check: Callable[[ValidatedAccessToken], object] | None = None,
         verified_tokens: int = 4096,
         pools: Sequence[TrustedPool] = (),
+        answers: tuple[type[Exception], ...] = (),
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -109,6 +112,7 @@ class CognitoAccessTokenValidator:
         self.leeway = leeway
         self.machine_tokens_only = machine_tokens_only
         self.token_check = token_check
+        self._own_checks = OwnChecks(answers, monotonic)
         self._memory: VerifiedTokens[VerifiedToken] = VerifiedTokens(verified_tokens)
         self._new_digest = self._memory.new_digest
         self._find = self._memory.get
@@ -232,8 +236,7 @@ class CognitoAccessTokenValidator:
         now = self._wall()
         if verified.flaw is not None or not verified.valid_from <= now < verified.valid_until:
             raise verified.refused(verified.flaw_at(now))
-        if self.allowed_client_ids is not None and not self._is_allowed(verified.client_id):
-            raise verified.refused(CLIENT_NOT_ALLOWED)
+        self._check_client(verified)
         token = token_from(verified.client_id, verified.scopes, verified.claims())
         self._check_more(token, verified)
         return token
@@ -245,7 +248,7 @@ class CognitoAccessTokenValidator:
         if self.required_scopes and not has_scopes(token.scopes, self.required_scopes, self.scope_match):
             raise insufficient_scope(token.scopes, self.required_scopes, self.scope_match)
         if self.token_check is not None:
-            self._run_token_check(self.token_check, token, verified)
+            self._run("TOKEN_CHECK", self.token_check, token, verified, REJECTED)
 
     def _verify_signature(self, unverified: UnverifiedToken) -> VerifiedToken:
         trusted = self._by_issuer.get(unverified.issuer)
@@ -278,11 +281,12 @@ class CognitoAccessTokenValidator:
             retry_after=trusted.keys.renewable_in(),
         ) from failure.error
 
-    def _is_allowed(self, client_id: str) -> bool:
+    def _check_client(self, verified: VerifiedToken) -> None:
         allowed = self.allowed_client_ids
-        if allowed is None:
-            return True
-        return _is_yes(allowed(client_id)) if callable(allowed) else client_id in allowed
+        if callable(allowed):
+            self._run("ALLOWED_CLIENT_IDS", allowed, verified.client_id, verified, CLIENT_NOT_ALLOWED)
+        elif allowed is not None and verified.client_id not in allowed:
+            raise verified.refused(CLIENT_NOT_ALLOWED)
 
     def _check_audience(self, token: ValidatedAccessToken, verified: VerifiedToken) -> None:
         wanted = {self.audience} if isinstance(self.audience, str) else set(self.audience or ())
@@ -291,31 +295,19 @@ class CognitoAccessTokenValidator:
         if wanted.isdisjoint(each for each in said if isinstance(each, str)):
             raise verified.refused(WRONG_AUDIENCE)
 
-    def _run_token_check(
+    def _run(
         self,
-        token_check: Callable[[ValidatedAccessToken], object],
-        token: ValidatedAccessToken,
+        setting: str,
+        check: Callable[[Any], object],
+        subject: object,
         verified: VerifiedToken,
+        flaw: Flaw,
     ) -> None:
-        cause: Exception | None = None
-        try:
-            answer = token_check(token)
-            if answer is not False and not isinstance(answer, Awaitable):
-                return
-        except Exception as error:
-            cause = error
-            if not isinstance(error, TokenValidationError):
-                _logger.warning(
-                    "TOKEN_CHECK raised %s: the token is refused.",
-                    type(error).__name__,
-                    extra={"event": "token-check-raised", "error": type(error).__name__},
-                )
-        raise verified.refused(REJECTED) from cause
-
-
-def _is_yes(answer: object) -> bool:
-    # What an async callable returns is always true, and says nothing.
-    return bool(answer) and not isinstance(answer, Awaitable)
+        """Raise unless a check of the application's own accepts ``subject``."""
+        objection = self._own_checks.objection(setting, check, subject)
+        if objection is not None:
+            reason, message = flaw
+            raise verified.refused((reason, objection.text or message)) from objection.cause
 
 
 def _collection(name: str, given: Collection[str]) -> Collection[str]:

@@ -54,8 +54,9 @@ ANSWERS: dict[str, Row] = {
     "missing_client_id": _INVALID_TOKEN,
     "user_token": _INVALID_TOKEN,
     "wrong_audience": _INVALID_TOKEN,
-    "rejected_by_check": _INVALID_TOKEN,
     "invalid": _INVALID_TOKEN,
+    # The token is valid: 401 would make callers get a new one, which is rejected too.
+    "rejected_by_check": Row(403, "Rejected by this service"),
     "client_not_allowed": Row(403, "Client not allowed"),
     "method_not_allowed": Row(403, "Method not allowed for this token"),
     "insufficient_scope": Row(403, "Insufficient scope", "insufficient_scope"),

@@ -312,7 +312,7 @@ def test_a_check_of_the_application_that_fails_refuses(check: Any, scene: Scene)
 
     reply = service.ask(good(scene))
 
-    assert (reply.status, reply.reason, reply.ran) == (401, "rejected_by_check", False)
+    assert (reply.status, reply.reason, reply.ran) == (403, "rejected_by_check", False)
 
 
 def test_automatic_options_says_which_methods_there_are_and_runs_no_view(scene: Scene, shop: Shop) -> None:

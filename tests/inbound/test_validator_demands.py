@@ -4,17 +4,67 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
+import re
 from base64 import urlsafe_b64decode
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
-from flask_m2m_cognito import InsufficientScopeError, TokenValidationError, ValidatedAccessToken
+from flask_m2m_cognito import (
+    InsufficientScopeError,
+    KeysUnavailableError,
+    TokenValidationError,
+    ValidatedAccessToken,
+)
 from flask_m2m_cognito.inbound.key_source import trusted_pool_from
 from flask_m2m_cognito.inbound.user_pool import UserPool
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.inbound.trusted import NOW, Clocks, at_once, reason_of, trusted, validator_of
+
+
+class Promise:
+    """What an async function returns: true, and it says nothing yet."""
+
+    def __await__(self) -> Any:
+        return iter(())
+
+
+class Undecided:
+    """As an array of several elements: it has no truth."""
+
+    def __bool__(self) -> bool:
+        raise ValueError("the truth of an array is ambiguous")
+
+
+class FalseLikeNumpys:
+    """False, but not the ``False``."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+async def later() -> Any:
+    yield True
+
+
+NO_TRUE_ANSWERS = [
+    pytest.param(False, id="False"),
+    pytest.param(None, id="None"),
+    pytest.param(0, id="0"),
+    pytest.param("", id="empty text"),
+    pytest.param([], id="an empty list"),
+    pytest.param({}, id="an empty dict"),
+    pytest.param(re.match("acme", "local-client"), id="no match"),
+    pytest.param(FalseLikeNumpys(), id="numpy's False"),
+    pytest.param(Undecided(), id="an array of two"),
+    pytest.param(NotImplemented, id="NotImplemented"),
+    pytest.param(Promise(), id="an awaitable"),
+    pytest.param((each for each in "ab"), id="a generator"),
+    pytest.param(filter(None, "ab"), id="a filter"),
+    pytest.param(later(), id="an async generator"),
+]
 
 
 class TestDemands:
@@ -38,8 +88,6 @@ class TestDemands:
             pytest.param(["other", "local-client2", "LOCAL-CLIENT"], id="a list of others"),
             pytest.param([], id="an empty list"),
             pytest.param(lambda client_id: False, id="a callable that says no"),
-            pytest.param(lambda client_id: None, id="a callable that says nothing"),
-            pytest.param(lambda client_id: Promise(), id="a callable that is async: nobody awaits it"),
         ],
     )
     def test_another_client_may_not(self, pool: LocalUserPool, allowed: Any) -> None:
@@ -116,52 +164,96 @@ class TestDemands:
     @pytest.mark.parametrize(
         "answer",
         [
-            pytest.param(None, id="None"),
             pytest.param(True, id="True"),
-            pytest.param(0, id="0, which is not False"),
+            pytest.param(1, id="1"),
+            pytest.param(["billing"], id="a list with something in it"),
+            pytest.param(re.match("local", "local-client"), id="a match"),
         ],
     )
-    def test_a_token_check_that_does_not_refuse_lets_in(self, pool: LocalUserPool, answer: object) -> None:
+    def test_a_true_answer_of_a_token_check_lets_in(self, pool: LocalUserPool, answer: object) -> None:
         seen: list[ValidatedAccessToken] = []
-        validator = validator_of(pool, token_check=lambda token: seen.append(token) or answer)
-        assert [validator.validate(pool.token())] == seen
 
-    def test_a_token_check_that_says_false_refuses(self, pool: LocalUserPool) -> None:
-        assert (
-            reason_of(validator_of(pool, token_check=lambda token: False), pool.token())
-            == "rejected_by_check"
-        )
+        def check(token: ValidatedAccessToken) -> object:
+            seen.append(token)
+            return answer
+
+        assert [validator_of(pool, token_check=check).validate(pool.token())] == seen
+
+    @pytest.mark.parametrize("answer", NO_TRUE_ANSWERS)
+    def test_any_other_answer_of_an_own_check_rejects(self, pool: LocalUserPool, answer: object) -> None:
+        def check(subject: object) -> Any:
+            return answer
+
+        assert reason_of(validator_of(pool, token_check=check), pool.token()) == "rejected_by_check"
+        assert reason_of(validator_of(pool, allowed_client_ids=check), pool.token()) == "client_not_allowed"
 
     @pytest.mark.parametrize(
-        "error",
+        ("setting", "reason"),
+        [("token_check", "rejected_by_check"), ("allowed_client_ids", "client_not_allowed")],
+    )
+    @pytest.mark.parametrize(
+        ("error", "text"),
         [
-            pytest.param(KeyError("tenant"), id="any error"),
-            pytest.param(TokenValidationError("no", reason="expired"), id="one of ours"),
+            pytest.param(KeyError("tenant"), None, id="any error"),
+            pytest.param(KeysUnavailableError("keys"), None, id="another of ours"),
             pytest.param(
-                InsufficientScopeError("no", token_scopes=frozenset(), required_scopes=frozenset("a")),
-                id="one that would be a 403",
+                TokenValidationError("Not today.", reason="expired"), "Not today.", id="one of ours"
+            ),
+            pytest.param(TokenValidationError(), None, id="one of ours without a text"),
+            pytest.param(
+                InsufficientScopeError("Few.", token_scopes=frozenset(), required_scopes=frozenset("a")),
+                "Few.",
+                id="one of ours about scopes",
             ),
         ],
     )
-    def test_a_token_check_that_raises_refuses_and_its_error_is_the_cause(
-        self, pool: LocalUserPool, error: Exception
+    def test_an_own_check_that_raises_rejects(
+        self, pool: LocalUserPool, setting: str, reason: str, error: Exception, text: str | None
     ) -> None:
-        def check(token: ValidatedAccessToken) -> None:
+        def check(subject: object) -> bool:
             raise error
 
         with pytest.raises(TokenValidationError) as raised:
-            validator_of(pool, token_check=check).validate(pool.token())
-        assert raised.value.reason == "rejected_by_check"
-        assert type(raised.value) is TokenValidationError
+            validator_of(pool, **{setting: check}).validate(pool.token())
+        assert (type(raised.value), raised.value.reason) == (TokenValidationError, reason)
         assert raised.value.__cause__ is error
+        expected = text or "The access token's client is not allowed.|This service's own check rejected .*"
+        assert re.fullmatch(expected, str(raised.value))
 
-    def test_a_token_check_that_is_async_refuses_since_nobody_awaits_it(self, pool: LocalUserPool) -> None:
-        validator = validator_of(pool, token_check=lambda token: Promise())
-        assert reason_of(validator, pool.token()) == "rejected_by_check"
+    def test_an_own_check_that_raises_is_logged_ten_times_a_minute(
+        self, pool: LocalUserPool, clocks: Clocks, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def check(token: ValidatedAccessToken) -> bool:
+            return bool(token.claims["tenant"])
+
+        def records() -> list[logging.LogRecord]:
+            return [each for each in caplog.records if getattr(each, "setting", None) == "TOKEN_CHECK"]
+
+        validator, token = validator_of(pool, clocks=clocks, token_check=check), pool.token()
+        for _ in range(12):
+            reason_of(validator, token)
+        clocks.advance(59)
+        reason_of(validator, token)
+        assert len(records()) == 10
+        clocks.advance(1)
+        reason_of(validator, token)
+        assert len(records()) == 11
+        assert "in check" in caplog.text
+        assert "KeyError: 'tenant'" in caplog.text
+
+    @pytest.mark.parametrize("error", [TokenValidationError("No."), LookupError()])
+    def test_an_answer_that_an_own_check_raises_is_not_logged(
+        self, pool: LocalUserPool, caplog: pytest.LogCaptureFixture, error: Exception
+    ) -> None:
+        def check(token: ValidatedAccessToken) -> bool:
+            raise error
+
+        reason_of(validator_of(pool, token_check=check, answers=(LookupError,)), pool.token())
+        assert not caplog.records
 
     def test_a_token_check_runs_on_every_request(self, pool: LocalUserPool) -> None:
         seen: list[str] = []
-        validator = validator_of(pool, token_check=lambda token: seen.append(token.client_id))
+        validator = validator_of(pool, token_check=lambda token: seen.append(token.client_id) or True)
         token = pool.token()
         for _ in range(3):
             validator.validate(token)
@@ -170,13 +262,6 @@ class TestDemands:
     def test_a_match_that_is_neither_is_a_value_error(self, pool: LocalUserPool) -> None:
         with pytest.raises(ValueError, match="scope_match"):
             validator_of(pool, scope_match="some")
-
-
-class Promise:
-    """What an async function returns: true, and it says nothing yet."""
-
-    def __await__(self) -> Any:
-        return iter(())
 
 
 DEFECTS: dict[str, dict[str, Any]] = {

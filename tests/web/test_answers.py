@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, Response, abort
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Forbidden, HTTPException, ServiceUnavailable, Unauthorized
 from werkzeug.test import TestResponse
@@ -72,7 +72,7 @@ CASES = {
     "missing_client_id": refused_token(token_with(without="client_id")),
     "user_token": refused_token(LocalUserPool.user_token),
     "wrong_audience": refused_token(token_with(aud="elsewhere"), AUDIENCE="orders"),
-    "rejected_by_check": refused_token(LocalUserPool.token, TOKEN_CHECK=lambda token: False),
+    "rejected_by_check": Case(403, settings={"TOKEN_CHECK": lambda token: False}),
     "client_not_allowed": Case(403, settings={"ALLOWED_CLIENT_IDS": ["stranger"]}),
     "method_not_allowed": Case(403, demand={"by_method": {"POST": "a/write"}}),
     "insufficient_scope": Case(403, "insufficient_scope", token_with(scopes="other/read")),
@@ -345,3 +345,34 @@ class TestTokenUnavailableInAView:
         arrived = pickle.loads(pickle.dumps(error))
         assert (type(arrived), str(arrived)) == (type(error), str(error))
         assert (arrived.status_code, arrived.retry_after) == (503, error.retry_after)
+
+
+@pytest.mark.parametrize(
+    ("abort_with", "status"),
+    [
+        pytest.param((410, "gone for good"), 410, id="by code"),
+        pytest.param((Response("elsewhere", 307, {"Location": "/b"}),), 307, id="by response"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [("TOKEN_CHECK", "rejected_by_check"), ("ALLOWED_CLIENT_IDS", "client_not_allowed")],
+)
+def test_an_abort_in_an_own_check_is_the_answer(
+    make_app: MakeApp,
+    local_pool: LocalUserPool,
+    caplog: pytest.LogCaptureFixture,
+    setting: str,
+    reason: str,
+    abort_with: tuple[Any, ...],
+    status: int,
+) -> None:
+    caplog.set_level("INFO", "flask_m2m_cognito.auth")
+    app = make_app(**{setting: lambda subject: abort(*abort_with)})
+    app.get("/a")(require_scopes()(lambda: "in"))
+    token = local_pool.token()
+    answers = [app.test_client().get("/a", headers={"Authorization": f"Bearer {token}"}) for _ in "ab"]
+    assert [answer.status_code for answer in answers] == [status, status]
+    assert all("gone for good" in each.text or "Location" in each.headers for each in answers)
+    logged = [(vars(each).get("reason"), vars(each).get("status")) for each in caplog.records]
+    assert logged == [(reason, status)] * 2

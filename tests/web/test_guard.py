@@ -280,7 +280,7 @@ class TestDemands:
         self, make_app: MakeApp, local_pool: LocalUserPool
     ) -> None:
         seen: list[ValidatedAccessToken] = []
-        app = make_app(REQUIRED_SCOPES=["base"], TOKEN_CHECK=seen.append)
+        app = make_app(REQUIRED_SCOPES=["base"], TOKEN_CHECK=lambda token: seen.append(token) or True)
         app.route("/a")(require_scopes("extra")(caller))
         client = app.test_client()
         for scopes, checked in (("other", 0), ("base", 1), ("base extra", 2)):

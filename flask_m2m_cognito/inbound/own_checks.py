@@ -1,0 +1,91 @@
+"""Checks that an application supplies: ``TOKEN_CHECK`` and a callable ``ALLOWED_CLIENT_IDS``."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, NamedTuple
+
+from ..exceptions import TokenValidationError
+from ..remote.process_lock import ProcessLock
+
+MOST_LOGGED_A_MINUTE = 10
+
+_MINUTE = 60.0
+
+_logger = logging.getLogger("flask_m2m_cognito.auth")
+
+
+class Objection(NamedTuple):
+    """Why a check does not let a token in: a text of its own, if it has one, and what it raised."""
+
+    text: str = ""
+    cause: Exception | None = None
+
+
+class OwnChecks:
+    """Runs an application's own checks by one rule: a token is accepted only on a true answer.
+
+    Args:
+        answers: exceptions by which a check gives an answer of its own, such as werkzeug's ``HTTPException``.
+            They are no failure, so they are not logged.
+        monotonic: the clock, in seconds.
+    """
+
+    def __init__(self, answers: tuple[type[Exception], ...], monotonic: Callable[[], float]) -> None:
+        self._answers = answers
+        self._monotonic = monotonic
+        self._logged_at: defaultdict[str, deque[float]] = defaultdict(
+            lambda: deque(maxlen=MOST_LOGGED_A_MINUTE)
+        )  # guarded by lock
+        self._lock = ProcessLock()
+
+    def objection(self, setting: str, check: Callable[[Any], object], subject: object) -> Objection | None:
+        """Return why ``check`` does not accept ``subject``, or ``None`` if it does.
+
+        Args:
+            setting: the name of the check, for the log.
+        """
+        try:
+            return None if is_true_answer(check(subject)) else Objection()
+        except self._answers as answer:
+            return Objection(cause=answer)
+        except TokenValidationError as error:
+            return Objection(str(error), error)
+        except Exception as error:
+            if self._may_log(setting):
+                _logger.warning(
+                    "%s raised an unexpected exception (%s), so the token is rejected.",
+                    setting,
+                    type(error).__name__,
+                    exc_info=error,
+                    extra={
+                        "event": "token-check-raised",
+                        "setting": setting,
+                        "error": type(error).__name__,
+                    },
+                )
+            return Objection(cause=error)
+
+    def _may_log(self, setting: str) -> bool:
+        # Any caller with a valid token can make a check fail, as often as it likes.
+        with self._lock:
+            now, logged_at = self._monotonic(), self._logged_at[setting]
+            if len(logged_at) == MOST_LOGGED_A_MINUTE and now < logged_at[0] + _MINUTE:
+                return False
+            logged_at.append(now)
+            return True
+
+
+def is_true_answer(answer: object) -> bool:
+    """Return whether a check accepts: whether its answer is true, and is not still to be computed.
+
+    What an async function or a generator returns is always true, whatever it computes later.
+
+    Raises:
+        Exception: whatever the answer raises when it is asked for its truth.
+    """
+    if answer is NotImplemented or isinstance(answer, (Awaitable, Iterator, AsyncIterator)):
+        return False
+    return bool(answer)
