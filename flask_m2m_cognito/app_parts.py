@@ -262,7 +262,7 @@ class _Assembly:
                 unknown_key_cooldown=settings.unknown_key_cooldown,
                 refresh_deadline=settings.refresh_deadline,
             ),
-            pinned=_pinned_keys(settings),
+            pinned=_pinned_keys(settings, pool_id),
             store=self._store,
             on_answer=self._offset.look_at,
             in_background=settings.renew == "background",
@@ -361,14 +361,15 @@ def _wording(settings: Settings) -> Wording:
     return Wording(settings.realm, settings.problem_type_base, suffix)
 
 
-def _pinned_keys(settings: Settings) -> KeySet | None:
-    if settings.jwks is None:
+def _pinned_keys(settings: Settings, pool_id: str) -> KeySet | None:
+    if pool_id not in settings.jwks:
         return None
     try:
-        return parse_key_set(settings.jwks)
+        return parse_key_set(settings.jwks[pool_id])
     except NoUsableKeys as error:
         raise ConfigurationError(
-            f"COGNITO_M2M_JWKS: {error}; give the pool's jwks.json, with RSA keys of 2048 bits or more."
+            f"COGNITO_M2M_JWKS, for the user pool {pool_id}: {error}. "
+            "Use the pool's jwks.json, with RSA keys of 2048 bits or more."
         ) from None
 
 

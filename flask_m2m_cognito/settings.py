@@ -22,7 +22,7 @@ from ._settings.clients import API, ENDPOINTS, SECRETS, ClientSettings, clients_
 from ._settings.level import Level
 from ._settings.objects import ANY_CLIENT, SecretFile, read_cache_key
 from ._settings.table import BY_KEY, PREFIX, SETTINGS, Setting, nearest_known
-from ._settings.values import Wrong, is_unset, read_pool_id, shown
+from ._settings.values import Wrong, is_unset, one_or_all, read_pool_id, shown
 from .exceptions import ConfigurationError
 from .regions import region_of
 from .scopes import ScopeMatch
@@ -46,7 +46,7 @@ class Settings:
     any_client_said: bool
     machine_tokens_only: bool
     token_check: Callable[[Any], object] | None
-    jwks: Mapping[str, Any] | None = field(repr=False)
+    jwks: Mapping[str, Mapping[str, Any]] = field(repr=False)  # pinned keys, by pool id
     header_name: str
     required_scopes: frozenset[str]
     scope_match: ScopeMatch
@@ -92,6 +92,7 @@ def settings_from(
     top = Level({key: config[PREFIX + key] for key in BY_KEY if PREFIX + key in config}, problems)
     pool_ids = _pool_ids(top)
     region = _region(top, pool_ids)
+    pinned = _pinned_keys(top, pool_ids)
     clients = clients_of(top, region)
     _check_something_is_set(top)
     _check_between_keys(top)
@@ -109,7 +110,7 @@ def settings_from(
         any_client_said=allowed == ANY_CLIENT,
         machine_tokens_only=top["MACHINE_TOKENS_ONLY"],
         token_check=top["TOKEN_CHECK"],
-        jwks=top["JWKS"],
+        jwks=pinned,
         header_name=top["HEADER_NAME"],
         required_scopes=top["REQUIRED_SCOPES"],
         scope_match=top["SCOPE_MATCH"],
@@ -179,6 +180,25 @@ def _region(top: Level, pool_ids: tuple[str, ...]) -> str | None:
                 f"or set {top.label('REGION')}, or for an emulator {top.label('ISSUER')}",
             )
     return said or next(map(region_of, pool_ids), None)
+
+
+def _pinned_keys(top: Level, pool_ids: tuple[str, ...]) -> dict[str, Mapping[str, Any]]:
+    """The pinned keys of each pool that has any. A pool's keys must never verify another pool's tokens."""
+    pinned: Mapping[str | None, Mapping[str, Any]] = top["JWKS"] or {}
+    if top.any_wrong("USER_POOL_ID", "ISSUER"):
+        return {}
+    if None in pinned:
+        if len(pool_ids) > 1:
+            top.report(
+                "JWKS",
+                f"is one key set, but {top.label('USER_POOL_ID')} names {len(pool_ids)} pools: "
+                "give {pool_id: keys}, so that each pool's keys verify only its own tokens",
+            )
+        return dict.fromkeys(pool_ids, pinned[None])
+    unknown = [pool_id for pool_id in pinned if pool_id not in pool_ids]
+    if unknown:
+        top.report("JWKS", f"has keys for {shown(one_or_all(unknown))}, not in {top.label('USER_POOL_ID')}")
+    return {pool_id: pinned[pool_id] for pool_id in pool_ids if pool_id in pinned}
 
 
 def _check_between_keys(top: Level) -> None:

@@ -366,6 +366,17 @@ class TestOneDirection:
     def test_guarded_view_without_init_app_is_never_open(self, pool: LocalUserPool) -> None:
         assert status_of(app_of(None, pool), pool.token()) == 500
 
+    def test_pinned_keys_of_a_pool_serve_without_its_jwks(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+        app = app_of(m2m, pool, COGNITO_M2M_JWKS={pool.pool_id: pool.jwks()})
+        pool.offline()
+        assert status_of(app, pool.token("inventory/read")) == 200
+
+    def test_pinned_keys_of_no_use_are_an_error_that_names_the_pool(
+        self, m2m: CognitoM2M, pool: LocalUserPool
+    ) -> None:
+        with pytest.raises(ConfigurationError, match=f"JWKS.*{pool.pool_id}.*RSA keys"):
+            app_of(m2m, pool, COGNITO_M2M_JWKS={pool.pool_id: {"keys": [{"kty": "EC"}]}})
+
     def test_validator_is_the_part_underneath(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
         app_of(m2m, pool)
         assert isinstance(m2m.validator, CognitoAccessTokenValidator)

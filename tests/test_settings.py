@@ -60,6 +60,9 @@ def without(key: str) -> dict[str, Any]:
     return CLIENT if key in POOL else POOL if key in CLIENT else {**POOL, **CLIENT}
 
 
+PINNED = {"us-west-2_AbCdEfGhI": {"keys": [{"kid": "a"}]}}
+
+
 def allow(client_id: str) -> bool:
     return client_id == "a"
 
@@ -76,7 +79,7 @@ def test_a_receiver_needs_a_pool_alone() -> None:
         any_client_said=False,
         machine_tokens_only=True,
         token_check=None,
-        jwks=None,
+        jwks={},
         header_name="Authorization",
         required_scopes=frozenset(),
         scope_match="all",
@@ -156,8 +159,9 @@ GOOD: dict[str, tuple[str, Any, str, Any]] = {
     "true as yes": ("MACHINE_TOKENS_ONLY", "yes", "machine_tokens_only", True),
     "an empty flag": ("MACHINE_TOKENS_ONLY", "", "machine_tokens_only", True),
     "a token check": ("TOKEN_CHECK", print, "token_check", print),
-    "pinned keys as a dict": ("JWKS", {"keys": [{"kid": "a"}]}, "jwks", {"keys": [{"kid": "a"}]}),
-    "pinned keys as JSON": ("JWKS", ' {"keys": [{"kid": "a"}]}', "jwks", {"keys": [{"kid": "a"}]}),
+    "pinned keys as a dict": ("JWKS", {"keys": [{"kid": "a"}]}, "jwks", PINNED),
+    "pinned keys as JSON": ("JWKS", ' {"keys": [{"kid": "a"}]}', "jwks", PINNED),
+    "pinned keys by pool": ("JWKS", {"us-west-2_AbCdEfGhI": {"keys": [{"kid": "a"}]}}, "jwks", PINNED),
     "a header": ("HEADER_NAME", "X-Forwarded-Authorization", "header_name", "X-Forwarded-Authorization"),
     "required scopes as text": ("REQUIRED_SCOPES", "a/x  b/y", "required_scopes", {"a/x", "b/y"}),
     "a scope with a comma": ("REQUIRED_SCOPES", "a/x,y", "required_scopes", {"a/x,y"}),
@@ -254,6 +258,11 @@ BAD: dict[str, tuple[str, Any]] = {
     "a missing file of keys": ("JWKS", "/nowhere/jwks.json"),
     "a PEM for keys": ("JWKS", "-----BEGIN RSA PRIVATE KEY-----\nhunter2"),
     "a number for keys": ("JWKS", 1),
+    "no keys by pool": ("JWKS", {}),
+    "a key by its members": ("JWKS", {"n": "hunter2", "e": "AQAB"}),
+    "a pool without keys": ("JWKS", {"us-west-2_AbCdEfGhI": {"keys": []}}),
+    "a pool whose keys are nowhere": ("JWKS", {"us-west-2_AbCdEfGhI": "/nowhere/hunter2"}),
+    "keys by pool and one more": ("JWKS", {"keys": [], "us-west-2_AbCdEfGhI": {"keys": [{"kid": "a"}]}}),
     "a header with a colon": ("HEADER_NAME", "X-Auth:"),
     "a header with a newline": ("HEADER_NAME", "X\nY"),
     "a quote in a scope": ("REQUIRED_SCOPES", ['a"b']),
@@ -412,11 +421,33 @@ def test_a_secret_file_that_is_missing_is_found_at_once(path: str) -> None:
 def test_pinned_keys_come_from_a_file_too(tmp_path: Path) -> None:
     file = tmp_path / "jwks.json"
     file.write_text('{"keys": [{"kid": "a"}]}')
-    assert (
-        read({**POOL, "JWKS": str(file)}).jwks
-        == read({**POOL, "JWKS": file}).jwks
-        == {"keys": [{"kid": "a"}]}
-    )
+    assert read({**POOL, "JWKS": str(file)}).jwks == read({**POOL, "JWKS": file}).jwks == PINNED
+
+
+@pytest.mark.parametrize("as_given", [dict, json.dumps], ids=["dicts", "JSON"])
+def test_each_of_several_pools_has_its_own_pinned_keys(tmp_path: Path, as_given: Callable[..., Any]) -> None:
+    file = tmp_path / "jwks.json"
+    file.write_text('{"keys": [{"kid": "c"}]}')
+    keys = {"eu-west-1_b": {"keys": [{"kid": "b"}]}, "eu-west-1_c": str(file)}
+    pools = {"USER_POOL_ID": ["us-west-2_a", *keys]}
+    assert read({**pools, "JWKS": as_given(keys)}).jwks == {
+        "eu-west-1_b": {"keys": [{"kid": "b"}]},
+        "eu-west-1_c": {"keys": [{"kid": "c"}]},
+    }
+    as_text = {pool_id: as_given({"keys": [{"kid": "x"}]}) for pool_id in keys}
+    assert read({**pools, "JWKS": as_text}).jwks == {key: {"keys": [{"kid": "x"}]} for key in keys}
+
+
+def test_one_key_set_for_several_pools_is_an_error() -> None:
+    pools = {"USER_POOL_ID": ["us-west-2_a", "eu-west-1_b"]}
+    assert wrong_keys({**pools, "JWKS": {"keys": [{"kid": "a"}]}}) == ["JWKS"]
+    assert wrong_keys({**pools, "JWKS": '{"keys": [{"kid": "a"}]}'}) == ["JWKS"]
+
+
+def test_pinned_keys_of_an_unknown_pool_are_an_error() -> None:
+    keys = {"keys": [{"kid": "a"}]}
+    (problem,) = problems({**POOL, "JWKS": {"us-west-2_AbCdEfGhI": keys, "us-west-2_abcdefghi": keys}})
+    assert "'us-west-2_abcdefghi'" in problem
 
 
 @pytest.mark.parametrize("content", ["", "hunter2", '["hunter2"]', '{"keys": "hunter2"}', '"hunter2"'])
@@ -430,7 +461,7 @@ def test_pinned_keys_are_ones_own() -> None:
     said = {"keys": [{"kid": "a"}]}
     settings = read({**POOL, "JWKS": said})
     said["keys"].clear()
-    assert settings.jwks == {"keys": [{"kid": "a"}]}
+    assert settings.jwks == PINNED
 
 
 ENDPOINTS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {

@@ -65,7 +65,7 @@ def _findings_of(parts: AppM2M) -> list[Finding]:
     findings = _settings_findings(settings)
     if parts.guard is not None:
         for trusted in parts.validator.pools:
-            findings += pool_findings(trusted, network, is_pinned=settings.jwks is not None)
+            findings += pool_findings(trusted, network, is_pinned=trusted.pool.pool_id in settings.jwks)
     for client in settings.clients.values():
         findings += client_findings(parts, client, network)
     return [*findings, *_clock_findings(network.offset), *cache_findings(parts)]

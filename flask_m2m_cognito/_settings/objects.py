@@ -134,17 +134,39 @@ def read_texts_by_name(value: object) -> dict[str, str]:
     return {name: read_text(item) for name, item in found.items()}
 
 
-def read_pinned_keys(value: object) -> dict[str, Any]:
-    """A JWK set (RFC 7517, section 5): given as a dict, as JSON text, or as the path of a file."""
+def read_pinned_keys(value: object) -> dict[str | None, dict[str, Any]]:
+    """JWK sets (RFC 7517, section 5) by pool id. A single one, given without a pool id, is under ``None``.
+
+    Each is given as a dict, as JSON text, or as the path of a file.
+    """
+    found = _parsed_keys(value)
+    if not isinstance(found, Mapping) or not found or not found.keys().isdisjoint(_OF_KEYS):
+        return {None: _key_set(found, value)}
+    try:
+        return {pool_id: _key_set(_parsed_keys(keys), keys) for pool_id, keys in read_object(found).items()}
+    except Wrong as wrong:
+        # Not shown: members of a JWK that was put here by mistake would be taken for paths.
+        raise Wrong(None, f"for each pool id, {wrong.advice}") from None
+
+
+_OF_KEYS = ("keys", "kty")
+"""Members that a key set or a key has. No pool id is like them."""
+
+
+def _parsed_keys(value: object) -> object:
     is_json = isinstance(value, str) and value.lstrip().startswith("{")
-    is_path = isinstance(value, str | os.PathLike) and not is_json
-    keys = parsed_json(_text_of_file(value)) if is_path else value
-    keys = parsed_json(keys) if isinstance(keys, str) else keys
-    if not isinstance(keys, Mapping) or not isinstance(keys.get("keys"), list) or not keys["keys"]:
+    if isinstance(value, str | os.PathLike) and not is_json:
+        value = _text_of_file(value)
+    return parsed_json(value) if isinstance(value, str) else value
+
+
+def _key_set(found: object, given: object) -> dict[str, Any]:
+    if not isinstance(found, Mapping) or not isinstance(found.get("keys"), list) or not found["keys"]:
         # JSON text is not shown: a set pasted here may hold private keys.
+        is_json = isinstance(given, str) and given.lstrip().startswith("{")
         advice = "give a JWK set, an object with a list 'keys' that is not empty, or the path of such a file"
-        raise Wrong(None if is_json else value, advice)
-    return deepcopy(dict(keys))
+        raise Wrong(None if is_json else given, advice)
+    return deepcopy(dict(found))
 
 
 def _text_of_file(path: Any) -> str:

@@ -85,7 +85,8 @@ _RECEIVING = (
     ),
     Setting(
         "JWKS", "dict, JSON or path", None, objects.read_pinned_keys,
-        "Pinned keys, for a service without a way out, or as the last resort when the URL can't be had.",
+        "Pinned keys, for a service without a way out, or as the last resort when the URL can't be had. "
+        "With several pools, {pool_id: keys}.",
     ),
     Setting(
         "HEADER_NAME", "str", "Authorization", values.read_header_name,
