@@ -13,7 +13,10 @@ from .exceptions import ConfigurationError, InsufficientScopeError
 
 ScopeMatch = Literal["all", "any"]
 
-_SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")
+_SCOPE_TOKEN = re.compile(r"[\x21\x23-\x2B\x2D-\x5B\x5D-\x7E]+")
+
+SCOPE_FORM = "a scope is printable ASCII without space, comma, quote and backslash"
+"""What :func:`is_scope` checks, for errors."""
 
 
 def parse_scopes(text: str) -> frozenset[str]:
@@ -51,12 +54,20 @@ def join_scopes(scopes: Iterable[str]) -> str:
 
 
 def is_scope(text: object) -> bool:
-    """Whether ``text`` is one scope token: printable ASCII without space, ``"`` and ``\\``.
+    """Whether ``text`` is one scope token: printable ASCII without space, comma, ``"`` and ``\\``.
 
-    >>> [is_scope(text) for text in ("orders/read", "", "two words", 'a"b', "é")]
-    [True, False, False, False, False]
+    RFC 6749 allows a comma. No Cognito scope has one, so it is a list that was written with commas.
+
+    >>> [is_scope(text) for text in ("orders/read", "", "two words", "a,b", 'a"b', "é")]
+    [True, False, False, False, False, False]
     """
     return isinstance(text, str) and _SCOPE_TOKEN.fullmatch(text) is not None
+
+
+def check_scope(scope: object) -> None:
+    """Raise :class:`ConfigurationError`, a ``ValueError``, unless ``scope`` is one scope token."""
+    if not is_scope(scope):
+        raise ConfigurationError(f"Invalid scope {scope!r}: {SCOPE_FORM}.")
 
 
 def has_scopes(held: Collection[str], required: frozenset[str], match: ScopeMatch = "all") -> bool:

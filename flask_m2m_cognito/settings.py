@@ -5,8 +5,8 @@ Flask's ``from_prefixed_env``). From text, lists of ids, regions and URLs are sp
 scopes at white space only; dicts and lists may be JSON. A number where text is meant is text, but JSON can't
 give back how ``1e5`` was written: put quotes around it.
 
-``None`` counts as not said, and so does empty text, except for ``ALLOWED_CLIENT_IDS``, ``REQUIRED_SCOPES``
-and ``AUDIENCE``: there a variable that came out empty would take a check away, so it is an error.
+``None`` and blank text count as unset, except for ``ALLOWED_CLIENT_IDS``, ``REQUIRED_SCOPES`` and
+``AUDIENCE``: there an empty value of any kind would remove a check, so it is an error.
 """
 
 from __future__ import annotations

@@ -145,7 +145,6 @@ GOOD: dict[str, tuple[str, Any, str, Any]] = {
         ("us-east-1", "us-east-2"),
     ),
     "a JSON list left as text": ("REPLICA_REGIONS", '["us-east-1"]', "replica_regions", ("us-east-1",)),
-    "an empty JSON list left as text": ("REQUIRED_SCOPES", "[]", "required_scopes", frozenset()),
     "clients with commas": ("ALLOWED_CLIENT_IDS", "a,b", "allowed_client_ids", {"a", "b"}),
     "clients with spaces": ("ALLOWED_CLIENT_IDS", " a  b ", "allowed_client_ids", {"a", "b"}),
     "clients as a set": ("ALLOWED_CLIENT_IDS", {"a", "b"}, "allowed_client_ids", {"a", "b"}),
@@ -164,8 +163,6 @@ GOOD: dict[str, tuple[str, Any, str, Any]] = {
     "pinned keys by pool": ("JWKS", {"us-west-2_AbCdEfGhI": {"keys": [{"kid": "a"}]}}, "jwks", PINNED),
     "a header": ("HEADER_NAME", "X-Forwarded-Authorization", "header_name", "X-Forwarded-Authorization"),
     "required scopes as text": ("REQUIRED_SCOPES", "a/x  b/y", "required_scopes", {"a/x", "b/y"}),
-    "a scope with a comma": ("REQUIRED_SCOPES", "a/x,y", "required_scopes", {"a/x,y"}),
-    "no required scopes": ("REQUIRED_SCOPES", [], "required_scopes", frozenset()),
     "any scope": ("SCOPE_MATCH", "any", "scope_match", "any"),
     "an audience as text": ("AUDIENCE", "https://api.example.com", "audience", {"https://api.example.com"}),
     "an audience as a list": ("AUDIENCE", ["a", "b"], "audience", {"a", "b"}),
@@ -196,19 +193,45 @@ def test_what_is_said_is_what_is_read(key: str, said: Any, name: str, expected: 
     assert getattr(read({**POOL, key: said}), name) == expected
 
 
-@pytest.mark.parametrize("key", [setting.key for setting in SETTINGS])
-def test_none_counts_as_not_said(key: str) -> None:
-    assert read(without(key) | {key: None}) == read(without(key))
+CHECKS = ("ALLOWED_CLIENT_IDS", "REQUIRED_SCOPES", "AUDIENCE")
 
 
-@pytest.mark.parametrize("key", [setting.key for setting in SETTINGS if setting.empty_is_unset])
-def test_empty_text_counts_as_not_said(key: str) -> None:
-    assert read(without(key) | {key: " "}) == read(without(key))
+@pytest.mark.parametrize("empty", [None, " "])
+@pytest.mark.parametrize("key", [setting.key for setting in SETTINGS if setting.key not in CHECKS])
+def test_none_and_empty_text_count_as_not_said(key: str, empty: Any) -> None:
+    assert read(without(key) | {key: empty}) == read(without(key))
 
 
-@pytest.mark.parametrize("key", ["ALLOWED_CLIENT_IDS", "REQUIRED_SCOPES", "AUDIENCE"])
-def test_a_variable_that_came_out_empty_takes_no_check_away(key: str) -> None:
-    assert wrong_keys({**POOL, key: ""}) == [key]
+@pytest.mark.parametrize(
+    "empty",
+    [
+        *(None, "", " \t", [], (), {}, set(), frozenset(), [""], [" "], ["a", ""], [None]),
+        *("null", '""', "[]", " [ ] ", "{}", '" "', ",", " , ,"),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("key", CHECKS)
+def test_an_empty_value_removes_no_check(key: str, empty: Any) -> None:
+    assert wrong_keys({**POOL, key: empty}) == [key]
+
+
+@pytest.mark.parametrize("value", ["null", "", '""', "[]", "{}"])
+@pytest.mark.parametrize("key", CHECKS)
+def test_an_empty_variable_removes_no_check(monkeypatch: pytest.MonkeyPatch, key: str, value: str) -> None:
+    monkeypatch.setenv(f"FLASK_{PREFIX}{key}", value)
+    app = Flask("shop")
+    app.config.from_prefixed_env()
+    app.config.update({PREFIX + name: pool for name, pool in POOL.items()})
+    with pytest.raises(ConfigurationError, match=f"^{PREFIX}{key} "):
+        settings_from(app.config, app_name=app.name, environ={})
+
+
+@pytest.mark.parametrize("scopes", ["a/x,y", "a/x, b/y", ["a/x,b/y"], ["a/x", ","]], ids=repr)
+@pytest.mark.parametrize("key", ["SCOPES", "REQUIRED_SCOPES"])
+def test_a_comma_in_a_scope_is_an_error(key: str, scopes: Any) -> None:
+    (problem,) = problems({**POOL, **CLIENT, key: scopes})
+    assert problem.startswith(PREFIX + key)
+    assert "comma" in problem
 
 
 async def async_check(token: object) -> bool:
@@ -772,7 +795,6 @@ def test_settings_come_from_the_environment_through_flask(monkeypatch: pytest.Mo
         "REALM": "",
         "VERIFIED_TOKENS": "0",
         "JWKS": '{"keys": [{"kid": "a"}]}',
-        "AUDIENCE": "null",
     }
     for key, value in variables.items():
         monkeypatch.setenv(f"FLASK_{PREFIX}{key}", value)
@@ -781,7 +803,7 @@ def test_settings_come_from_the_environment_through_flask(monkeypatch: pytest.Mo
     settings = settings_from(app.config, app_name=app.name, environ={})
     assert settings.user_pool_ids == ("us-west-2_AbCdEfGhI",)
     assert (settings.leeway, settings.timeout, settings.verified_tokens) == (10, (1, 2.5), 0)
-    assert (settings.machine_tokens_only, settings.realm, settings.audience) == (False, "shop", frozenset())
+    assert (settings.machine_tokens_only, settings.realm) == (False, "shop")
     assert settings.allowed_client_ids == frozenset({"a", "b"})
     assert settings.required_scopes == {"a/x", "b/y"}
     assert settings.replica_regions == ("us-east-1",)

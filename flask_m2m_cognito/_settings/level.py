@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .table import BY_KEY, PREFIX, Setting
-from .values import Wrong, is_blank, is_unset, shown
+from .values import Wrong, is_empty, is_unset, shown
 
 NOT_SHOWN = "can't be used (the value is not shown)"
 
@@ -61,7 +61,12 @@ class Level:
 
     def _read(self, setting: Setting, value: object) -> Any:
         try:
-            return setting.read(value)
+            found = None if setting.is_check and is_empty(value) else setting.read(value)
+            if not (setting.is_check and is_empty(found)):
+                return found
+            self.report(
+                setting.key, "is empty, which would remove the check: name at least one, or remove it"
+            )
         except Wrong as wrong:
             hidden = setting.secret or wrong.culprit is None
             what = f"{wrong.verb} {shown(wrong.culprit)}" if not hidden else NOT_SHOWN
@@ -70,7 +75,7 @@ class Level:
 
 
 def _is_said(setting: Setting, value: object) -> bool:
-    return not is_unset(value) or (is_blank(value) and not setting.empty_is_unset)
+    return setting.is_check or not is_unset(value)
 
 
 def _client_label(name: object) -> str:

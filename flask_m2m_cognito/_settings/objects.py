@@ -56,8 +56,6 @@ def read_allowed_clients(value: object) -> frozenset[str] | Callable[[str], bool
     if callable(value):
         return read_callable(value)
     names = frozenset(read_names(value))
-    if not names:
-        raise Wrong(value, "nobody could call; name the clients, or say '*' for any client of the pool")
     if ANY_CLIENT in names and len(names) > 1:
         raise Wrong(value, "'*' stands alone: it lets any client of the pool in, whatever is named beside it")
     return ANY_CLIENT if ANY_CLIENT in names else names

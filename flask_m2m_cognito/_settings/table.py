@@ -29,7 +29,8 @@ class Setting:
         of_client: may also stand in an entry of ``CLIENTS``.
         inherited: a named client that does not say it takes the top level's.
         secret: its value is never shown.
-        empty_is_unset: ``""`` counts as not said. Not so where that would take a check away.
+        is_check: an empty value is an error, because it would remove a check. Elsewhere ``None`` and
+            blank text count as unset.
     """
 
     key: str
@@ -41,7 +42,7 @@ class Setting:
     of_client: bool = False
     inherited: bool = True
     secret: bool = False
-    empty_is_unset: bool = True
+    is_check: bool = False
 
 
 _HOUR, _DAY, _YEAR = 3600, 86_400, 31_536_000
@@ -73,7 +74,7 @@ _RECEIVING = (
     Setting(
         "ALLOWED_CLIENT_IDS", "str, list or callable", None, objects.read_allowed_clients,
         "The app clients that may call, or a callable (client_id) -> bool. '*' says aloud that any may.",
-        default_text="any, with a warning", empty_is_unset=False,
+        default_text="any, with a warning", is_check=True,
     ),
     Setting(
         "MACHINE_TOKENS_ONLY", "bool", True, values.read_flag,
@@ -95,7 +96,7 @@ _RECEIVING = (
     Setting(
         "REQUIRED_SCOPES", "str or list", frozenset(), values.read_required_scopes,
         "Demanded of every token, on top of the view's own. White space separates scopes in a text.",
-        empty_is_unset=False,
+        is_check=True,
     ),
     Setting(
         "SCOPE_MATCH", "'all' or 'any'", "all", values.one_of("all", "any"),
@@ -104,7 +105,7 @@ _RECEIVING = (
     Setting(
         "AUDIENCE", "str or list", frozenset(), values.read_named_set,
         "A token's aud must hold one of these.",
-        default_text="not checked", empty_is_unset=False,
+        default_text="not checked", is_check=True,
     ),
     Setting(
         "LEEWAY", "seconds, 0 to 600", 10.0, values.number(600, at_least=0),

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from ..regions import is_region
-from ..scopes import is_scope, requested_scopes
+from ..scopes import SCOPE_FORM, is_scope, requested_scopes
 from ..urls import url_problem
 
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
@@ -73,6 +73,14 @@ def is_unset(value: object) -> bool:
 def is_blank(value: object) -> bool:
     """Whether a raw value is text without a character, as an empty environment variable is."""
     return isinstance(value, str) and not value.strip()
+
+
+def is_empty(value: object) -> bool:
+    """Whether a raw value is ``None``, blank text, an empty collection, or one of these as JSON."""
+    if isinstance(value, str):
+        with suppress(ValueError, RecursionError):
+            value = json.loads(value)
+    return is_unset(value) or (isinstance(value, Collection) and not value)
 
 
 def read_text(value: object) -> str:
@@ -229,29 +237,22 @@ def list_of(read_item: Callable[[object], str]) -> Callable[[object], tuple[str,
 
 
 def read_named_set(value: object) -> frozenset[str]:
-    """At least one name: "no check" is said by leaving the setting out, never by an empty list or text."""
-    names = frozenset(read_names(value))
-    if not names:
-        raise Wrong(value, "name at least one, or leave the setting out")
-    return names
+    return frozenset(read_names(value))
 
 
 def read_scopes(value: object) -> tuple[str, ...]:
-    """Scopes in order, each once. White space alone separates them: a comma may be part of a scope."""
+    """Scopes in order, each once. Only whitespace separates them in a text."""
     if isinstance(value, str) and _json_list(value) is None:
         found = requested_scopes(value)
     else:
         found = read_names(value)
     wrong = [scope for scope in found if not is_scope(scope)]
     if wrong:
-        advice = "a scope is printable ASCII without space, quote and backslash (RFC 6749, section 3.3)"
-        raise Wrong(one_or_all(wrong), advice, verb="holds")
+        raise Wrong(one_or_all(wrong), SCOPE_FORM, verb="holds")
     return found
 
 
 def read_required_scopes(value: object) -> frozenset[str]:
-    if is_blank(value):
-        raise Wrong(value, "name at least one scope, or leave the setting out")
     return frozenset(read_scopes(value))
 
 

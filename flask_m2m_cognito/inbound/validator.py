@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from ..exceptions import ConfigurationError, KeysUnavailableError, TokenValidationError
-from ..scopes import ScopeMatch, check_match, has_scopes, insufficient_scope
+from ..scopes import ScopeMatch, check_match, check_scope, has_scopes, insufficient_scope
 from .key_set import KeySet, VerificationKey
 from .key_source import TrustedPool, trusted_pool_from
 from .own_checks import OwnChecks
@@ -67,7 +67,8 @@ class CognitoAccessTokenValidator:
         wall, monotonic: clocks in seconds.
 
     Raises:
-        ConfigurationError: ``scope_match`` is neither (a ``ValueError``), or no pool is given.
+        ConfigurationError: ``scope_match`` is neither (a ``ValueError``), no pool is given, or a required
+            scope is no scope.
     """
 
     def __init__(
@@ -107,6 +108,8 @@ class CognitoAccessTokenValidator:
             else frozenset(_collection("allowed_client_ids", allowed_client_ids))
         )
         self.required_scopes = frozenset(_collection("required_scopes", required_scopes))
+        for scope in self.required_scopes:
+            check_scope(scope)
         self.scope_match: ScopeMatch = scope_match
         self.audience = audience
         self.leeway = leeway

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..exceptions import ConfigurationError
 from ..remote.process_lock import ProcessLock
-from ..scopes import is_scope, requested_scopes
+from ..scopes import check_scope, requested_scopes
 from .token_source import TokenSource
 
 MOST_SOURCES = 256
@@ -100,10 +100,7 @@ class TokenSources:
         self.check_client(client)
         scopes = requested_scopes(asked or ()) or tuple(self._default_scopes[client])
         for scope in scopes:
-            if not is_scope(scope):
-                raise ConfigurationError(
-                    f"{scope!r} is not a scope: printable ASCII without space, quote and backslash."
-                )
+            check_scope(scope)
         key = (client, frozenset(scopes))
         with self._lock:
             source = self._sources.get(key)

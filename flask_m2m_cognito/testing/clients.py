@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..exceptions import ConfigurationError
-from ..scopes import is_scope, requested_scopes
+from ..scopes import SCOPE_FORM, is_scope, requested_scopes
 
 DEFAULT_CLIENT_ID = "local-client"
 DEFAULT_SCOPES = ("inventory/read", "inventory/write", "orders/read", "orders/write")
@@ -39,7 +39,7 @@ class LocalClient:
             raise ConfigurationError("secrets must be at least one text, and none of them empty.")
         for scope in self.scopes:
             if not is_scope(scope):
-                raise ConfigurationError(f"scopes are of RFC 6749, section 3.3, unlike {scope!r}.")
+                raise ConfigurationError(f"Invalid scope {scope!r}: {SCOPE_FORM}.")
 
     @property
     def secret(self) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..exceptions import ConfigurationError
-from ..scopes import ScopeMatch, check_match, is_scope
+from ..scopes import ScopeMatch, check_match, check_scope
 
 ATTRIBUTE = "__cognito_m2m_demands__"
 """Where a guarded view carries its demands, a tuple: all of them hold."""
@@ -85,10 +85,7 @@ def demands_of(view: Callable[..., Any]) -> tuple[Demand, ...]:
 def _checked(scope: object) -> str:
     if isinstance(scope, (list, tuple, set, frozenset)):
         raise ConfigurationError(f"Give scopes one by one, not as {scope!r}: require_scopes(*scopes).")
-    if not is_scope(scope):
-        raise ConfigurationError(
-            f"{scope!r} is not a scope: one text of printable ASCII without space, quote and backslash."
-        )
+    check_scope(scope)
     return str(scope)
 
 

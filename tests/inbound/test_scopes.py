@@ -70,6 +70,7 @@ def test_printable_ascii_is_a_scope(text: str) -> None:
     [
         pytest.param("", id="empty"),
         pytest.param("a b", id="space"),
+        pytest.param("a,b", id="comma"),
         pytest.param("a\n", id="line end"),
         pytest.param('a"b', id="quote"),
         pytest.param("a\\b", id="backslash"),

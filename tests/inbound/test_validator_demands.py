@@ -259,6 +259,11 @@ class TestDemands:
             validator.validate(token)
         assert seen == ["local-client"] * 3
 
+    @pytest.mark.parametrize("scope", ["a/read,a/write", "a b", ""])
+    def test_a_required_scope_that_is_none_is_a_value_error(self, pool: LocalUserPool, scope: str) -> None:
+        with pytest.raises(ValueError, match="comma"):
+            validator_of(pool, required_scopes=["a/read", scope])
+
     def test_a_match_that_is_neither_is_a_value_error(self, pool: LocalUserPool) -> None:
         with pytest.raises(ValueError, match="scope_match"):
             validator_of(pool, scope_match="some")

@@ -63,7 +63,7 @@ def test_client_without_scopes_asks_for_none(sources: TokenSources) -> None:
     assert sources.source(client="billing").scopes == ()
 
 
-@pytest.mark.parametrize("scope", ['a"b', "a\\b", "é", "a\x00"], ids=["quote", "backslash", "é", "null"])
+@pytest.mark.parametrize("scope", ['a"b', "a\\b", "é", "a\x00", "a,b"])
 def test_what_is_no_scope_is_an_error_and_makes_nothing(
     sources: TokenSources, workshop: Workshop, scope: str
 ) -> None:

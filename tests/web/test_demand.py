@@ -34,6 +34,8 @@ class TestMistakes:
             pytest.param(["a\tb"], {}, id="a tab"),
             pytest.param(['a"b'], {}, id="a quote"),
             pytest.param(["a\\b"], {}, id="a backslash"),
+            pytest.param(["a,b"], {}, id="a comma"),
+            pytest.param([], {"by_method": {"GET": ["a", "b,c"]}}, id="by_method with a comma in a scope"),
             pytest.param(["é"], {}, id="a letter that is not ASCII"),
             pytest.param([7], {}, id="a number"),
             pytest.param([None], {}, id="None"),
