@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import binascii
 import json
+import re
 from typing import Any, NoReturn
 
 MOST_VALUES = 4096
 """Commas and brackets in a text that is still read: what it says costs the reader more than its length."""
 
-_MANY_VALUES = 32
-_BETWEEN_VALUES = b",[{"
 _BASE64URL = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _LEFT_OUT = b"!"
 _TO_BASE64 = bytes(
@@ -19,23 +18,26 @@ _TO_BASE64 = bytes(
 )
 _LAST_CHARACTERS = {1: frozenset(b""), 2: frozenset(b"AQgw"), 3: frozenset(b"AEIMQUYcgkosw048")}
 _PADDING = {0: b"", 2: b"==", 3: b"="}
-_MOST_DIGITS = 40
-_TOO_LONG = b"0" * (_MOST_DIGITS + 1)
-_DIGITS_AS_0 = bytes(ord("0") if byte in b"0123456789" else ord(" ") for byte in range(256))
+_DIGITS_AT_ONCE = 600
+_MANY_DIGITS = re.compile(r"[0-9]{640}")
+"""So many digits are what ``int`` may refuse, by ``sys.set_int_max_str_digits``, and fewer are not."""
 
 
-def parse_object(text: bytes, most_values: int = MOST_VALUES) -> dict[str, Any]:
-    """The JSON object in ``text``, UTF-8.
+def parse_object(text: bytes, most_values: int | None = MOST_VALUES) -> dict[str, Any]:
+    """Return the JSON object in ``text``, UTF-8.
+
+    Args:
+        most_values: commas and brackets that ``text`` may have. ``None`` limits neither these nor the
+            digits of a number: for a text whose length is limited.
 
     Raises:
-        ValueError: it is not one, has a name twice (at any depth), ``NaN`` or ``Infinity``, a number
-            of more than 40 digits, more than ``most_values`` commas and brackets, or nests too deep.
+        ValueError: it is not one, has a name twice (at any depth), ``NaN`` or ``Infinity``, more than
+            ``most_values`` commas and brackets, or a number or nesting that Python does not read.
     """
-    values = text.count(b",") + text.count(b"[") + text.count(b"{")
-    if values > most_values:
+    if most_values is not None and values_in(text) > most_values:
         raise ValueError("says too much")
     try:
-        value = _value_in(text.decode("utf-8"), _decoder_for(text, values))
+        value = _value_in(text.decode("utf-8"), most_values is None)
     except RecursionError:
         raise ValueError("nests too deep") from None
     if not isinstance(value, dict):
@@ -44,18 +46,20 @@ def parse_object(text: bytes, most_values: int = MOST_VALUES) -> dict[str, Any]:
 
 
 def values_in(text: bytes) -> int:
-    """Commas and brackets in ``text``, in the same time however many there are."""
-    return len(text) - len(text.translate(None, _BETWEEN_VALUES))
+    """Return how many commas and opening brackets ``text`` has."""
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
-def _decoder_for(text: bytes, values: int) -> json.JSONDecoder:
-    # It calls us for each number: where there are many, a look at the whole text costs less.
-    if values > _MANY_VALUES and _TOO_LONG not in text.translate(_DIGITS_AS_0):
-        return _QUICK_DECODER
-    return _CAREFUL_DECODER
+def _value_in(text: str, any_digits: bool) -> Any:
+    try:
+        return _decoded(text, _DECODER)
+    except ValueError:
+        if not any_digits or _MANY_DIGITS.search(text) is None:
+            raise
+    return _decoded(text, _DECODER_OF_LONG_NUMBERS)
 
 
-def _value_in(text: str, decoder: json.JSONDecoder) -> Any:
+def _decoded(text: str, decoder: json.JSONDecoder) -> Any:
     # Without the decoder's search for white space around, which is a fifth of its time.
     if text[:1] == "{" and text[-1:] == "}":
         value, end = decoder.raw_decode(text)
@@ -88,18 +92,19 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _whole_number(digits: str) -> int:
-    # Reading many takes time that grows with their square.
-    if len(digits.lstrip("-")) > _MOST_DIGITS:
-        raise ValueError("has a number that is too long")
-    return int(digits)
+def _long_number(text: str) -> int:
+    digits, number = text.lstrip("-"), 0
+    for start in range(0, len(digits), _DIGITS_AT_ONCE):
+        part = digits[start : start + _DIGITS_AT_ONCE]
+        number = number * 10 ** len(part) + int(part)
+    return -number if text.startswith("-") else number
 
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"has {name}")
 
 
-_QUICK_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
-_CAREFUL_DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_constant=_no_constant, parse_int=_whole_number
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
+_DECODER_OF_LONG_NUMBERS = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_no_constant, parse_int=_long_number
 )

@@ -48,7 +48,7 @@ def seen_in(jwt: str) -> Seen | None:
     """What can be read of a token, by the validator's own rules; ``None`` if it has not even the form."""
     try:
         header, claims, _ = (decode_base64url(part) for part in jwt.encode("ascii").split(b"."))
-        return Seen(parse_object(header), parse_object(claims))
+        return Seen(parse_object(header), parse_object(claims, most_values=None))
     except ValueError:
         return None
 

@@ -55,7 +55,10 @@ def quoted(value: object) -> str:
     >>> quoted("a" + chr(27) + "[2J")
     '"a\\\\u001b[2J"'
     """
-    text = json.dumps(value, default=str)
+    try:
+        text = json.dumps(value, default=str)
+    except (ValueError, RecursionError):
+        return "a value that is too large to show"
     # JSON leaves DEL as it is.
     text = text.replace("\x7f", "\\u007f")
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from ..exceptions import Reason, TokenValidationError
 from ..strict_json import decode_base64url, parse_object, values_in
 
+_NO_JWT = "The access token is not a JSON Web Token."
 _LONGEST_KID = 256
-# More than tokens say (a person is in at most 100 groups), so that what a forger says is read at little cost.
 _MOST_IN_HEADER = 32
 _MOST_HEADERS = 64
-_MOST_IN_PAYLOAD = 256
-_BEGINNING = 2048
-"""Characters of base64url, a multiple of four, of payloads longer than most."""
+_MOST_BEFORE_KEYS = 64
+_LONGEST_BEFORE_KEYS = 2048
+"""Values and bytes of a payload that is read before its signature is verified.
+
+To read 8 KiB of the costliest JSON takes eight times what a whole token does. Only what a pool has signed is
+worth that.
+"""
 
 
 class UnverifiedToken:
@@ -21,8 +28,9 @@ class UnverifiedToken:
 
     Attributes:
         kid: which key is said to have signed it.
-        issuer: who is said to have issued it.
-        claims: what it says.
+        issuer: who is said to have issued it. Until the claims are read, a trusted issuer that the payload
+            names somewhere, or empty text.
+        claims: what it says; empty until they are read.
         payload: the JSON text of the claims.
         header_part: the header as it was sent.
         signing_input: the bytes that were signed.
@@ -34,20 +42,32 @@ class UnverifiedToken:
     def __init__(
         self,
         kid: str,
-        issuer: str,
-        claims: dict[str, Any],
         payload: bytes,
         header_part: bytes,
         signing_input: bytes,
         signature: bytes,
     ) -> None:
         self.kid = kid
-        self.issuer = issuer
-        self.claims = claims
+        self.issuer = ""
+        self.claims: dict[str, Any] = {}
         self.payload = payload
         self.header_part = header_part
         self.signing_input = signing_input
         self.signature = signature
+
+    def read_claims(self) -> None:
+        """Read claims and issuer, unless that is done.
+
+        Raises:
+            TokenValidationError: ``malformed``.
+        """
+        if self.claims:
+            return
+        self.claims = claims_in(self.payload)
+        issuer = self.claims.get("iss")
+        if not isinstance(issuer, str):
+            raise _refused("The access token has no issuer.", kid=self.kid)
+        self.issuer = issuer
 
     def __repr__(self) -> str:
         return f"UnverifiedToken(kid={self.kid!r}, issuer={self.issuer!r})"
@@ -76,11 +96,15 @@ class VerifiedHeaders:
             self._kids[verified.header_part] = verified.kid
 
 
-def take_apart(token: str, known: VerifiedHeaders | None = None) -> UnverifiedToken:
+def take_apart(
+    token: str, known: VerifiedHeaders | None = None, trusted: Mapping[str, object] | None = None
+) -> UnverifiedToken:
     """The parts of ``token``, if it has the shape of a Cognito access token.
 
     Args:
         known: headers that need not be read again.
+        trusted: the issuers that count, and whose each is. With these, the claims of a long token are left
+            unread: see :meth:`UnverifiedToken.read_claims`.
 
     Raises:
         TokenValidationError: ``malformed`` or ``wrong_algorithm``: it can't become good, whatever
@@ -88,37 +112,67 @@ def take_apart(token: str, known: VerifiedHeaders | None = None) -> UnverifiedTo
     """
     kid: str | None = None
     header: dict[str, Any] = {}
+    payload = b""
     try:
         text = token.encode("ascii")
         header_part, payload_part, signature_part = text.split(b".", 3)
         kid = known.kid_of(header_part) if known is not None else None
         if kid is None:
             header = parse_object(decode_base64url(header_part), _MOST_IN_HEADER)
-        payload = _decoded_payload(payload_part)
-        claims: dict[str, Any] | None = parse_object(payload, _MOST_IN_PAYLOAD)
+        payload = decode_base64url(payload_part)
         signature = decode_base64url(signature_part)
     except (ValueError, AttributeError):
-        claims = None
-    if claims is None:
+        payload = b""
+    if not payload:
         # Not raised above: what was caught holds the token, and would be the error's context.
-        raise _refused("The access token is not a JSON Web Token.")
+        raise _refused(_NO_JWT)
+    signing_input = text[: len(header_part) + 1 + len(payload_part)]
     if kid is None:
         kid = _kid_in(header)
-    issuer = claims.get("iss")
-    if not isinstance(issuer, str):
-        raise _refused("The access token has no issuer.", kid=kid)
-    signing_input = text[: len(header_part) + 1 + len(payload_part)]
-    return UnverifiedToken(kid, issuer, claims, payload, header_part, signing_input, signature)
+    unverified = UnverifiedToken(kid, payload, header_part, signing_input, signature)
+    if trusted is not None and _is_long(payload):
+        named = _trusted_issuers_in(payload, trusted)
+        if len({id(trusted[issuer]) for issuer in named}) < 2:
+            unverified.issuer = next(iter(named), "")
+            return unverified
+    unverified.read_claims()
+    return unverified
 
 
-def _decoded_payload(part: bytes) -> bytes:
-    if len(part) <= _BEGINNING:
-        return decode_base64url(part)
-    beginning = decode_base64url(part[:_BEGINNING])
-    # Then the rest, which takes as long again and more, need not be decoded.
-    if values_in(beginning) > _MOST_IN_PAYLOAD:
-        raise ValueError("says too much")
-    return beginning + decode_base64url(part[_BEGINNING:])
+def claims_in(payload: bytes) -> dict[str, Any]:
+    """The claims in the payload of a token.
+
+    Raises:
+        TokenValidationError: ``malformed``.
+    """
+    try:
+        return parse_object(payload, most_values=None)
+    except ValueError:
+        pass
+    # Not raised above: what was caught holds the payload.
+    raise _refused(_NO_JWT)
+
+
+def _is_long(payload: bytes) -> bool:
+    return len(payload) > _LONGEST_BEFORE_KEYS or values_in(payload) > _MOST_BEFORE_KEYS
+
+
+def _trusted_issuers_in(payload: bytes, trusted: Mapping[str, object]) -> set[str]:
+    """The trusted issuers that ``payload`` names at any depth: if it is a token of theirs, one is its own."""
+    issuers = tuple(trusted)
+    found = _pattern_of(issuers).finditer(payload)
+    return {issuers[match.lastindex - 1] for match in found if match.lastindex is not None}
+
+
+@functools.lru_cache(maxsize=8)
+def _pattern_of(issuers: tuple[str, ...]) -> re.Pattern[bytes]:
+    values = "|".join(f"({_in_json(issuer)})" for issuer in issuers)
+    return re.compile(rf'"{_in_json("iss")}"[ \t\n\r]*:[ \t\n\r]*"(?:{values})"'.encode())
+
+
+def _in_json(text: str) -> str:
+    """A pattern of ``text`` in each of the forms that JSON has for it."""
+    return "".join(rf"(?:\\?{re.escape(char)}|\\u(?i:{ord(char):04x}))" for char in text)
 
 
 def _kid_in(header: dict[str, Any]) -> str:

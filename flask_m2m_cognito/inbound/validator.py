@@ -161,7 +161,7 @@ class CognitoAccessTokenValidator:
         known = self._find(digest)
         if known is not None and self._is_still_verified(known):
             return known
-        verified = self._verify_signature(take_apart(token, self._headers))
+        verified = self._verify_signature(take_apart(token, self._headers, self._by_issuer))
         self._memory.put(digest or self._memory.digest(token), verified)
         self._longest = max(self._longest, len(token))
         return verified
@@ -260,6 +260,9 @@ class CognitoAccessTokenValidator:
         key, key_set = self._key_for(unverified.kid, trusted)
         if not key.has_signed(unverified.signing_input, unverified.signature):
             raise refused(BAD_SIGNATURE, unverified.kid, trusted)
+        unverified.read_claims()
+        if self._by_issuer.get(unverified.issuer) is not trusted:
+            raise refused(WRONG_ISSUER, unverified.kid)
         self._headers.add(unverified)
         return VerifiedToken(trusted, key, key_set, unverified, self.machine_tokens_only, self.leeway)
 

@@ -11,7 +11,7 @@ from ..exceptions import Reason, TokenValidationError
 from ..scopes import parse_scopes
 from .key_set import KeySet, VerificationKey
 from .key_source import TrustedPool
-from .unverified_token import UnverifiedToken
+from .unverified_token import UnverifiedToken, claims_in
 
 Flaw = tuple[Reason, str]
 """Why a token is refused, and the text that says so."""
@@ -110,7 +110,11 @@ class VerifiedToken:
         return unshared
 
     def _read_anew(self) -> dict[str, Any]:
-        parsed: dict[str, Any] = json.loads(self._payload)
+        try:
+            parsed: dict[str, Any] = json.loads(self._payload)
+        except (ValueError, RecursionError):
+            # A number of more digits than Python reads, or a stack that is deeper than the first time.
+            parsed = claims_in(self._payload)
         if self._payload.rfind(b"{") <= 0 and b"[" not in self._payload:
             self.flat_claims = parsed
             return parsed.copy()

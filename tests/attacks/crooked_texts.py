@@ -6,6 +6,7 @@ import json
 import zlib
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable
+from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -256,16 +257,8 @@ JSON = [
             ("an underscore", "1_000"), ("full-width digits", "\uff11"),
         )
     ),
-    _payload("with a number of 5000 digits", "CVE-2020-10735 (Python): quadratic time",
-             _with('"x":' + "9" * 5000)),
-    _payload("with a number of 41 digits", "RFC 8259, 6: interoperable numbers", _with('"x":' + "1" * 41)),
-    _payload("that nest 5000 lists", _DEEP, _with('"x":' + "[" * 5000)),
-    _payload("that nest 1800 lists to their end", _DEEP, _with('"x":' + "[" * 1800 + "]" * 1800)),
-    _payload("that nest 700 objects to their end", _DEEP, _with('"x":' + '{"":' * 700 + "1" + "}" * 700)),
-    _payload("that hold 1500 empty objects", "CWE-400", _with('"x":[' + ",".join(["{}"] * 1500) + "]")),
-    _payload("that hold 2000 numbers", "CWE-400", _with('"x":[' + ",".join(["1"] * 2000) + "]")),
-    _payload("that hold 500 names", "CWE-407",
-             _with(",".join(f'"n{number}":1' for number in range(500)))),
+    # Long claims are not read before the signature is verified.
+    replace(_payload("that nest 5000 lists", _DEEP, _with('"x":' + "[" * 5000)), needs_no_key=False),
     _payload("as a list", "RFC 7519, 7.2: an object; aws-jwt-verify", lambda text: f"[{text}]"),
     _payload("as text", "RFC 7519, 7.2", json.dumps),
     _payload("as null", "RFC 7519, 7.2", lambda text: "null"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Callable
@@ -46,6 +47,17 @@ def test_text_is_one_line_for_each_check(flask: Flask, pool: LocalUserPool) -> N
     assert len(ended.out.splitlines()) == len(STEPS) + 1
     assert ended.line("issuer", pool.issuer)
     assert ended.out.endswith("Good.\n")
+
+
+@pytest.mark.parametrize("aud", [json.dumps([1] * 2000), json.dumps(",[" * 2000), "1" + "0" * 4500])
+def test_long_claims_are_read_as_a_service_reads_them(pool: LocalUserPool, aud: str) -> None:
+    app = Application("shop")
+    app.config.update(pool.config(ALLOWED_CLIENT_IDS="*"))
+    CognitoM2M(app)
+    payload = base64.urlsafe_b64decode(pool.token(aud="AUD").split(".")[1] + "==")
+    token = pool.sign(payload.replace(b'"AUD"', aud.encode()))
+    ended = app.test_cli_runner().invoke(m2m, ["explain", "--json"], input=token)
+    assert json.loads(ended.stdout)["good"]
 
 
 def test_expired_says_when_and_how_the_clock_is(flask: Flask, pool: LocalUserPool) -> None:

@@ -19,7 +19,7 @@ from flask_m2m_cognito.strict_json import decode_base64url, parse_object
         pytest.param(b' {"a": [1, {"b": null}]} ', {"a": [1, {"b": None}]}, id="nested"),
         pytest.param('{"é": "ü"}'.encode(), {"é": "ü"}, id="UTF-8"),
         pytest.param(b'{"a": {"b": 1}, "b": 1}', {"a": {"b": 1}, "b": 1}, id="same name at two depths"),
-        pytest.param(b'{"a": -' + b"1" * 40 + b"}", {"a": -int("1" * 40)}, id="number of 40 digits"),
+        pytest.param(b'{"a": -' + b"1" * 4000 + b"}", {"a": -int("1" * 4000)}, id="number of 4000 digits"),
         pytest.param(b'{"a": "' + b"1" * 41 + b'", "b": 7}', {"a": "1" * 41, "b": 7}, id="text of 41 digits"),
     ],
 )
@@ -50,8 +50,6 @@ def test_an_object_is_read(text: bytes, value: object) -> None:
         pytest.param(b'{"a": "\xff"}', id="not UTF-8"),
         pytest.param(b'{"a": "\x00"}', id="NUL in a string"),
         pytest.param(b'{"a": ' + b"1" * 5000 + b"}", id="more digits than Python reads"),
-        pytest.param(b'{"a": ' + b"1" * 41 + b"}", id="number of 41 digits"),
-        pytest.param(b'{"a": [-' + b"1" * 41 + b"]}", id="number of 41 digits, below 0 and in an array"),
         pytest.param(b'{"a":' * 100_000 + b"1" + b"}" * 100_000, id="too deep in objects"),
         pytest.param(b'{"a":' + b"[" * 100_000, id="too deep in arrays, without an end"),
     ],

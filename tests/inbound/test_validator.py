@@ -76,6 +76,22 @@ def with_raw(name: str, text: str) -> Make:
     return make
 
 
+def with_raw_issuer(text: str, escaped: Callable[[str], str] = str) -> Make:
+    """A good token in which iss is written so, with OURS for the right one."""
+    return lambda pool: with_raw("iss", text.replace("OURS", f'"{escaped(pool.issuer)}"'))(pool)
+
+
+def with_payload(pool: LocalUserPool) -> bytes:
+    """The JSON of a good token's claims."""
+    payload = with_raw("y", "1")(pool).split(".")[1]
+    return urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+
+
+def filled(opening: str, unit: str, closing: str, size: int = 5000) -> str:
+    """JSON of about ``size`` bytes, which with a signature of 256 is what fits into a header."""
+    return opening + ",".join([unit] * (size // (len(unit) + 1))) + closing
+
+
 def with_issuer(change: Callable[[str], Any]) -> Make:
     return lambda pool: pool.token(iss=change(pool.issuer))
 
@@ -132,8 +148,12 @@ NEEDS_NO_KEY = [
     pytest.param(with_raw("x", '{"a":1,"a":2}'), "malformed", id="claims with a name twice, deeper"),
     pytest.param(with_raw("exp", "NaN"), "malformed", id="exp NaN"),
     pytest.param(with_raw("exp", "Infinity"), "malformed", id="exp Infinity"),
-    pytest.param(with_raw("exp", "9" * 5000), "malformed", id="exp of 5000 digits"),
-    pytest.param(with_raw("x", "[" * 5000 + "]" * 5000), "malformed", id="claims that nest too deep"),
+    pytest.param(with_raw("iss", filled("[", "1", "]")), "wrong_issuer", id="iss that is a long list"),
+    pytest.param(
+        with_raw("iss", '"https://issuer.example.com","x":' + filled("[", "1", "]")),
+        "wrong_issuer",
+        id="another iss in long claims",
+    ),
     pytest.param(with_header(kid=None), "malformed", id="no kid"),
     pytest.param(with_header(kid=""), "malformed", id="empty kid"),
     pytest.param(with_header(kid=7), "malformed", id="kid that is a number"),
@@ -214,6 +234,29 @@ BAD_CLAIMS = [
             "of -2**53": str(-(2**53)),
         }.items()
     ),
+    pytest.param(with_raw("exp", "9" * 5000), "malformed", id="exp of 5000 digits"),
+    *(
+        pytest.param(with_raw("x", text), "malformed", id=f"long claims with {said}")
+        for said, text in {
+            "a name twice": filled("[", '{"a":1}', "]") + ',"exp":9999999999',
+            "a name twice, deeper": filled("[", '{"a":1}', ',{"a":1,"a":1}]'),
+            "NaN": filled("[", "1", ",NaN]"),
+            "an infinity": filled("[", "1.5", ",-Infinity]"),
+            "two values side by side": filled("[", "1", " 1]"),
+            "a list without an end": filled("[", "1", ""),
+            "lists without an end": "[" * 5000,
+        }.items()
+    ),
+    pytest.param(
+        with_raw_issuer('{"iss":OURS},"x":' + filled("[", "1", "]")),
+        "malformed",
+        id="an iss in iss, in long claims",
+    ),
+    pytest.param(
+        with_raw_issuer('"https://evil.example","x":{"iss":OURS},"y":' + filled("[", "1", "]")),
+        "wrong_issuer",
+        id="our issuer only deeper, in long claims",
+    ),
     pytest.param(with_claims(exp=None), "malformed", id="no exp"),
     pytest.param(with_claims(iat=None), "malformed", id="no iat"),
     pytest.param(with_claims(exp=NOW), "expired", id="exp is now"),
@@ -237,6 +280,42 @@ BAD_CLAIMS = [
     pytest.param(with_claims(scope=7), "malformed", id="scope that is a number"),
     pytest.param(with_claims(scope={"inventory/read": 1}), "malformed", id="scope that is an object"),
 ]
+
+
+ANYTHING: dict[str, Make] = {
+    "many numbers": with_raw("x", filled("[", "1", "]")),
+    "many floats": with_raw("x", filled("[", "3e-310", "]")),
+    "many texts": with_raw("x", filled("[", '""', "]")),
+    "many empty lists": with_raw("x", filled("[", "[]", "]")),
+    "many objects": with_raw("x", filled("[", '{"a":{}}', "]")),
+    "many names": with_raw("x", json.dumps({f"{number:x}": 0 for number in range(500)})),
+    "commas and brackets in a text": with_raw("x", json.dumps(",[{" * 1600)),
+    "only opening brackets in a text": with_raw("x", json.dumps("[{" * 2000)),
+    "escapes": with_raw("x", '"' + "\\u0041" * 800 + '"'),
+    "a lone surrogate": with_raw("x", '"\\ud800"'),
+    "quotes and backslashes": with_raw("x", json.dumps('"\\' * 1200)),
+    "41 digits": with_raw("x", "-" + "1" * 41),
+    "4300 digits": with_raw("x", "9" * 4300),
+    "5000 digits": with_raw("x", "1" + "0" * 4999),
+    "5000 digits below 0": with_raw("x", "-" + "7" * 5000),
+    "a fraction of 5000 digits": with_raw("x", "0." + "7" * 5000),
+    "spaces": with_raw("x", " " * 5000 + "1" + "\n\t\r"),
+    "another token in a text": with_raw(
+        "x", json.dumps(json.dumps({"iss": "https://evil.example", "x": [1] * 1000}))
+    ),
+    "issuers of others": with_raw("x", filled("[", '{"iss":"https://evil.example"}', "]")),
+    "the issuer with escapes": with_raw_issuer(
+        'OURS,"x":' + filled("[", "1", "]"), lambda issuer: issuer.replace("/", "\\/")
+    ),
+    "the issuer with other escapes": with_raw_issuer(
+        'OURS,"x":' + filled("[", "1", "]"),
+        lambda issuer: "".join(f"\\u{ord(char):04X}" for char in issuer),
+    ),
+    "iss with escapes and spaces": lambda pool: pool.sign(
+        with_payload(pool).replace(b'"iss":', b'"x":[%s],"\\u0069s\\u0073" \n: ' % (b"1," * 999 + b"1"))
+    ),
+}
+"""Claims that are well-formed, in tokens that fit into a header of 8 KiB."""
 
 
 class TestRefusals:
@@ -322,6 +401,43 @@ class TestRefusals:
 
 
 class TestAccepted:
+    @pytest.mark.parametrize("make", [pytest.param(make, id=name) for name, make in ANYTHING.items()])
+    def test_whatever_claims_hold_a_token_is_accepted(self, pool: LocalUserPool, make: Make) -> None:
+        validator, token = validator_of(pool), make(pool)
+        assert len(token) < 8186
+        seen = [validator.validate(token).claims for _ in range(3)]
+        assert seen[0] == seen[1] == seen[2]
+        assert seen[0]["x"] not in (None, "")
+
+    def test_a_long_token_may_name_another_of_our_issuers(
+        self, pool: LocalUserPool, own_pool: LocalUserPool
+    ) -> None:
+        other = filled("[", json.dumps({"iss": own_pool.issuer}), "]")
+        for order in ([pool, own_pool], [own_pool, pool]):
+            token = with_raw("act", other)(pool)
+            assert validator_of(*order).validate(token).iss == pool.issuer
+
+    @pytest.mark.parametrize("depth", [200, 700, 980, 1200, 2400])
+    def test_deep_claims_are_accepted_or_malformed_each_time(self, pool: LocalUserPool, depth: int) -> None:
+        """How deep JSON may nest depends on the Python version and on the caller's stack."""
+        validator, token = validator_of(pool), with_raw("x", "[" * depth + "]" * depth)(pool)
+        reasons: set[str | None] = set()
+
+        def validate(frames: int) -> None:
+            if frames:
+                return validate(frames - 1)
+            try:
+                assert len(validator.validate(token).claims["x"]) < 2
+                reasons.add(None)
+            except TokenValidationError as error:
+                reasons.add(error.reason)
+            return None
+
+        for frames in (0, 0, 100, 300, 500):
+            validate(frames)
+        assert reasons <= {None, "malformed"}
+        assert depth > 200 or None in reasons
+
     @pytest.mark.parametrize(
         "make",
         [
