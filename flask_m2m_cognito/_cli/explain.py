@@ -127,7 +127,9 @@ def _failed_step(reason: str, jwt: str, seen: Seen | None) -> str:
         if not seen.names_key:
             return "key id"
         return "issuer" if not isinstance(seen.claims.get("iss"), str) else "form"
-    return "scope" if seen.has_times else "times"
+    if not seen.has_times:
+        return "times"
+    return "scope" if isinstance(seen.claims.get("sub", ""), str) else "machine"
 
 
 def _comes_apart(jwt: str) -> bool:

@@ -87,7 +87,7 @@ def _claim_steps(
     seen: Seen, validator: CognitoAccessTokenValidator, now: float, offset: float | None
 ) -> list[Step]:
     claims = seen.claims
-    machine = "anybody's token"
+    machine = "any token; sub, if present, is text"
     if validator.machine_tokens_only:
         machine = "a machine's: without username, and sub is the client id (COGNITO_M2M_MACHINE_TOKENS_ONLY)"
     return [

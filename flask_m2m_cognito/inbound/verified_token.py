@@ -27,6 +27,7 @@ REJECTED: Flaw = ("rejected_by_check", "This service's own check rejected the ac
 _WRONG_TOKEN_USE: Flaw = ("wrong_token_use", "The token is not an access token.")
 _BAD_TIMES: Flaw = ("malformed", "The access token's exp, iat or nbf is missing or not a number.")
 _NO_CLIENT: Flaw = ("missing_client_id", "The access token has no client_id.")
+_BAD_SUB: Flaw = ("malformed", "The access token's sub is not text.")
 _BAD_SCOPE: Flaw = ("malformed", "The access token's scope is not text.")
 _USER_TOKEN: Flaw = ("user_token", "The access token is a person's; only machines may call.")
 
@@ -157,6 +158,8 @@ def _flaw_in(claims: dict[str, Any], machines_only: bool) -> Flaw | None:
     client_id = claims.get("client_id")
     if not client_id or not isinstance(client_id, str):
         return _NO_CLIENT
+    if not isinstance(claims.get("sub", ""), str):
+        return _BAD_SUB
     if machines_only and ("username" in claims or claims.get("sub") != client_id):
         return _USER_TOKEN
     if not isinstance(claims.get("scope") or "", str):

@@ -92,10 +92,14 @@ TYPES = [
         for name, value in (*_NOT_TEXT, ("absent", ...), ("empty", ""), ("zero", 0), ("an empty list", []))
     ),
     *(
+        _claim(f"sub {name}", "RFC 7519, 4.1.2: a string", "malformed", sub=value)
+        for name, value in _NOT_TEXT
+    ),
+    *(
         _claim(f"sub {name}", "RFC 9068, 5; Cognito: a machine's sub is its client_id", "user_token",
                sub=value)
         for name, value in (
-            *_NOT_TEXT, ("absent", ...), ("empty", ""), ("of a person", "5b1c39de-8c2a-4e3f-a0a5"),
+            ("absent", ...), ("empty", ""), ("of a person", "5b1c39de-8c2a-4e3f-a0a5"),
             ("of another client", "reports"), ("in another case", "SHOP"), ("with a space", "shop "),
             ("with a homoglyph", "sh\u043ep"),
         )

@@ -108,6 +108,7 @@ def forged(pool: LocalUserPool) -> str:
         (lambda pool: pool.token(without="client_id"), "missing_client_id", "client id", "null"),
         (lambda pool: pool.user_token(), "user_token", "machine", '"ada"'),
         (lambda pool: pool.token(scope=7), "malformed", "scope", "7"),
+        (lambda pool: pool.token(sub=7), "malformed", "machine", "7"),
         (lambda pool: pool.token(client_id="stranger"), "client_not_allowed", "client", '"stranger"'),
         (lambda pool: pool.token(aud="elsewhere"), "wrong_audience", "audience", '"elsewhere"'),
         (lambda pool: pool.token("a/b", aud="here"), "insufficient_scope", "required scopes", '"a/b"'),

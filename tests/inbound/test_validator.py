@@ -270,6 +270,16 @@ BAD_CLAIMS = [
     pytest.param(
         with_raw("client_id", '["local-client"]'), "missing_client_id", id="client_id that is a list"
     ),
+    *(
+        pytest.param(with_raw("sub", text), "malformed", id=f"sub that is {said}")
+        for said, text in {
+            "a number": "7",
+            "null": "null",
+            "true": "true",
+            "a list": '["local-client"]',
+            "an object": '{"local-client":1}',
+        }.items()
+    ),
     pytest.param(lambda pool: pool.user_token(), "user_token", id="a person's access token"),
     pytest.param(with_claims(username="ada"), "user_token", id="a username"),
     pytest.param(with_claims(username=""), "user_token", id="an empty username"),
@@ -483,6 +493,13 @@ class TestAccepted:
 
     def test_bytes_are_taken_as_text(self, pool: LocalUserPool) -> None:
         assert validator_of(pool).validate(pool.token().encode()).client_id == "local-client"  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("sub", [7, True, ["ada"], {"ada": 1}, 1.5])
+    def test_a_persons_sub_must_be_text(self, pool: LocalUserPool, sub: object) -> None:
+        assert reason_of(validator_of(pool), pool.token(username="ada", sub=sub)) == "malformed"
+
+    def test_a_persons_token_may_lack_a_sub(self, pool: LocalUserPool) -> None:
+        assert validator_of(pool).validate(pool.token(username="ada", without="sub")).sub is None
 
     def test_a_persons_token_is_accepted_without_machine_tokens_only(self, pool: LocalUserPool) -> None:
         validated = validator_of(pool).validate(pool.user_token(username="ada"))
