@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 import json
 import re
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 MOST_VALUES = 4096
 """Commas and brackets in a text that is still read: what it says costs the reader more than its length."""
@@ -23,21 +23,32 @@ _MANY_DIGITS = re.compile(r"[0-9]{640}")
 """So many digits are what ``int`` may refuse, by ``sys.set_int_max_str_digits``, and fewer are not."""
 
 
-def parse_object(text: bytes, most_values: int | None = MOST_VALUES) -> dict[str, Any]:
+NAME_TWICE: Final = object()
+"""Stands for an object that has a name twice, where the rest of the text is of use without it."""
+
+
+def parse_object(
+    text: bytes, most_values: int | None = MOST_VALUES, *, keeps_rest: bool = False
+) -> dict[str, Any]:
     """Return the JSON object in ``text``, UTF-8.
 
     Args:
+        keeps_rest: replace an inner object that has a name twice by :data:`NAME_TWICE`.
         most_values: commas and brackets that ``text`` may have. ``None`` limits neither these nor the
             digits of a number: for a text whose length is limited.
 
     Raises:
-        ValueError: it is not one, has a name twice (at any depth), ``NaN`` or ``Infinity``, more than
-            ``most_values`` commas and brackets, or a number or nesting that Python does not read.
+        ValueError: it is not one, has a name twice (at any depth, without ``keeps_rest``), ``NaN`` or
+            ``Infinity``, more than ``most_values`` commas and brackets, or a number or nesting that
+            Python does not read.
     """
     if most_values is not None and values_in(text) > most_values:
         raise ValueError("says too much")
     try:
-        value = _value_in(text.decode("utf-8"), most_values is None)
+        if keeps_rest:
+            value = _decoded(text.decode("utf-8"), _DECODER_OF_THE_REST)
+        else:
+            value = _value_in(text.decode("utf-8"), most_values is None)
     except RecursionError:
         raise ValueError("nests too deep") from None
     if not isinstance(value, dict):
@@ -92,6 +103,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
+def _object_if_unambiguous(pairs: list[tuple[str, Any]]) -> object:
+    value = dict(pairs)
+    return value if len(value) == len(pairs) else NAME_TWICE
+
+
 def _long_number(text: str) -> int:
     digits, number = text.lstrip("-"), 0
     for start in range(0, len(digits), _DIGITS_AT_ONCE):
@@ -108,3 +124,4 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_consta
 _DECODER_OF_LONG_NUMBERS = json.JSONDecoder(
     object_pairs_hook=_object, parse_constant=_no_constant, parse_int=_long_number
 )
+_DECODER_OF_THE_REST = json.JSONDecoder(object_pairs_hook=_object_if_unambiguous, parse_constant=_no_constant)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import json
 import logging
 import threading
 import warnings
@@ -370,6 +371,11 @@ class TestOneDirection:
         app = app_of(m2m, pool, COGNITO_M2M_JWKS={pool.pool_id: pool.jwks()})
         pool.offline()
         assert status_of(app, pool.token("inventory/read")) == 200
+
+    def test_a_pinned_key_with_a_name_twice_is_not_used(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+        (key,) = pool.jwks()["keys"][-1:]
+        with pytest.raises(ConfigurationError, match="JWKS"):
+            app_of(m2m, pool, COGNITO_M2M_JWKS=f'{{"keys":[{json.dumps(key)[:-1]},"kid":"other"}}]}}')
 
     def test_pinned_keys_of_no_use_are_an_error_that_names_the_pool(
         self, m2m: CognitoM2M, pool: LocalUserPool

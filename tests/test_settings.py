@@ -282,6 +282,11 @@ BAD: dict[str, tuple[str, Any]] = {
     "a PEM for keys": ("JWKS", "-----BEGIN RSA PRIVATE KEY-----\nhunter2"),
     "a number for keys": ("JWKS", 1),
     "no keys by pool": ("JWKS", {}),
+    "keys twice in JSON": ("JWKS", '{"keys": [{"kid": "a"}], "keys": [{"kid": "a"}]}'),
+    "a pool's keys twice in JSON": (
+        "JWKS",
+        '{"us-west-2_AbCdEfGhI": {"keys": [{"kid": "a"}]}, "us-west-2_AbCdEfGhI": {"keys": [{"kid": "b"}]}}',
+    ),
     "a key by its members": ("JWKS", {"n": "hunter2", "e": "AQAB"}),
     "a pool without keys": ("JWKS", {"us-west-2_AbCdEfGhI": {"keys": []}}),
     "a pool whose keys are nowhere": ("JWKS", {"us-west-2_AbCdEfGhI": "/nowhere/hunter2"}),

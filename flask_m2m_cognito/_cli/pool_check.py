@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..inbound.key_set import KeySet, NoUsableKeys, parse_key_set
+from ..inbound.key_set import KeySet, NoUsableKeys, read_key_set
 from ..inbound.key_source import TrustedPool
 from ..inbound.user_pool import UserPool
 from ..remote.transport import Answer
@@ -77,7 +77,7 @@ def _keys_finding(url: str, pool: UserPool, network: Network) -> Finding:
 def _keys_in(answer: Answer) -> KeySet:
     if answer.status != 200:
         raise NoUsableKeys(str(answer.status))
-    return parse_key_set(parse_object(answer.body))
+    return read_key_set(answer.body)
 
 
 def _issuer_finding(keys_url: str, pool: UserPool, network: Network) -> Finding:

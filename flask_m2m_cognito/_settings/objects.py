@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..exceptions import ConfigurationError
+from ..strict_json import parse_object
 from .values import PRINTABLE, Wrong, objection, one_or_all, parsed_json, read_names, read_text, shown
 
 ANY_CLIENT: Final = "*"
@@ -155,7 +156,12 @@ def _parsed_keys(value: object) -> object:
     is_json = isinstance(value, str) and value.lstrip().startswith("{")
     if isinstance(value, str | os.PathLike) and not is_json:
         value = _text_of_file(value)
-    return parsed_json(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_object(value.encode(), keeps_rest=True)
+    except ValueError:
+        return None
 
 
 def _key_set(found: object, given: object) -> dict[str, Any]:

@@ -91,7 +91,8 @@ def parse_key_set(document: object, known: KeySet | None = None) -> KeySet:
     """The keys of a JWKS that can be used. One that can't does not spoil the set.
 
     Used are RSA keys of 2048 to 8192 bits with a ``kid``, unless ``use``, ``alg`` or ``key_ops`` say
-    that they are not for verifying RS256. Of two with the same ``kid`` the first counts.
+    that they are not for verifying RS256. There, null counts as absent. Of two with the same ``kid``
+    the first counts.
 
     Args:
         document: the parsed JSON (RFC 7517, section 5).
@@ -112,6 +113,19 @@ def parse_key_set(document: object, known: KeySet | None = None) -> KeySet:
     if not keys:
         raise NoUsableKeys("the key set has no key that can verify RS256")
     return KeySet(keys)
+
+
+def read_key_set(text: bytes, known: KeySet | None = None) -> KeySet:
+    """The keys of a JWKS as JSON text. A key with a name twice is not used.
+
+    Args:
+        known: as for :func:`parse_key_set`.
+
+    Raises:
+        NoUsableKeys: there is no usable key.
+        ValueError: it is not a JSON object.
+    """
+    return parse_key_set(parse_object(text, keeps_rest=True), known)
 
 
 def key_set_fetch(
@@ -156,11 +170,9 @@ def _key_set_in(answer: Answer, known: KeySet | None) -> KeySet:
     if answer.status != 200:
         raise NoUsableKeys(f"{answer.url} answered {answer.status}")
     try:
-        document = parse_object(answer.body)
+        return read_key_set(answer.body, known)
     except ValueError:
         raise NoUsableKeys(f"{answer.url} did not answer with a JSON object") from None
-    try:
-        return parse_key_set(document, known)
     except NoUsableKeys as error:
         raise NoUsableKeys(f"{answer.url}: {error}") from None
 
@@ -181,8 +193,8 @@ def _is_for_rs256(row: Mapping[str, Any]) -> bool:
     operations = row.get("key_ops")
     return (
         row.get("kty") == "RSA"
-        and row.get("use", "sig") == "sig"
-        and row.get("alg", "RS256") == "RS256"
+        and row.get("use") in (None, "sig")
+        and row.get("alg") in (None, "RS256")
         and (operations is None or (_is_list(operations) and "verify" in operations))
     )
 

@@ -15,6 +15,7 @@ from flask_m2m_cognito.inbound.key_set import (
     VerificationKey,
     key_set_fetch,
     parse_key_set,
+    read_key_set,
 )
 from flask_m2m_cognito.inbound.key_source import KeyTimes
 from flask_m2m_cognito.remote.refreshable import Ask, Fetched
@@ -38,6 +39,15 @@ def kids_of(*rows: object) -> tuple[str, ...]:
     return parse_key_set({"keys": list(rows)}).kids
 
 
+NAMES_TWICE = {
+    "kid with one value": '"kid":"bad","kid":"bad"',
+    "kid with two values": '"kid":"good","kid":"bad"',
+    "use": '"kid":"bad","use":"enc","use":"sig"',
+    "a member that is not looked at": '"kid":"bad","x5t":"a","x5t":"b"',
+    "a name deeper in a member": '"kid":"bad","use":{"a":1,"a":2}',
+}
+
+
 class TestUsedKeys:
     @pytest.mark.parametrize(
         "row",
@@ -56,6 +66,10 @@ class TestUsedKeys:
                 jwk(d="AQAB", p="AQAB", q="AQAB", dp=1, dq=[], qi=None), id="private parts, not looked at"
             ),
             pytest.param(jwk(made_up={"a": 1}), id="a member that nobody knows"),
+            pytest.param({**jwk(), "use": None}, id="use is null"),
+            pytest.param({**jwk(), "alg": None}, id="alg is null"),
+            pytest.param({**jwk(), "key_ops": None}, id="key_ops is null"),
+            pytest.param({**jwk(), "use": None, "alg": None, "x5c": None}, id="several are null"),
         ],
     )
     def test_a_key_that_can_verify_rs256_is_used(self, row: dict[str, Any]) -> None:
@@ -66,6 +80,11 @@ class TestUsedKeys:
         [
             pytest.param(jwk("bad", use="enc"), id="use enc"),
             pytest.param(jwk("bad", use=["sig"]), id="use as a list"),
+            pytest.param(jwk("bad", use=""), id="use is empty"),
+            pytest.param(jwk("bad", alg=False), id="alg is false"),
+            pytest.param({**jwk("bad"), "kty": None}, id="kty is null"),
+            pytest.param({**jwk("bad"), "kid": None}, id="kid is null"),
+            pytest.param({**jwk("bad"), "n": None}, id="n is null"),
             pytest.param(jwk("bad", alg="RS512"), id="alg RS512"),
             pytest.param(jwk("bad", alg="PS256"), id="alg PS256"),
             pytest.param(jwk("bad", alg="RSA-OAEP"), id="alg for encryption"),
@@ -126,6 +145,16 @@ class TestUsedKeys:
     def test_a_document_without_a_usable_key_is_none(self, document: object) -> None:
         with pytest.raises(NoUsableKeys):
             parse_key_set(document)
+
+    @pytest.mark.parametrize("bad", NAMES_TWICE.values(), ids=NAMES_TWICE)
+    @pytest.mark.parametrize("place", [0, 1])
+    def test_a_key_with_a_name_twice_does_not_spoil_its_set(self, bad: str, place: int) -> None:
+        row = {name: value for name, value in jwk().items() if name != "kid"}
+        rows = [json.dumps(jwk()), json.dumps(row)[:-1] + f",{bad}}}"]
+        document = f'{{"keys":[{rows[place]},{rows[1 - place]}]}}'
+        assert read_key_set(document.encode()).kids == ("good",)
+        with pytest.raises(NoUsableKeys):
+            read_key_set(f'{{"keys":[{rows[1]}]}}'.encode())
 
     def test_of_two_keys_with_one_kid_the_first_counts(self) -> None:
         keys = parse_key_set({"keys": [jwk("twin", bits=2048), jwk("twin", bits=3072)]})
