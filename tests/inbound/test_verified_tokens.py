@@ -64,6 +64,18 @@ def test_room_is_made_even_if_all_were_used() -> None:
     assert (len(memory), kept(memory, "abcd")) == (3, "bcd")
 
 
+def test_room_is_made_at_a_cost_that_does_not_grow_with_size() -> None:
+    memory: VerifiedTokens[Entry] = VerifiedTokens(1000)
+    entries = [Entry(used=True) for _ in range(1000)]
+    for number, entry in enumerate(entries):
+        memory.put(memory.digest(str(number)), entry)
+    for number in range(5):
+        memory.put(memory.digest(f"new {number}"), Entry())
+    # Each entry that is looked at loses its mark.
+    assert sum(not entry.used for entry in entries) <= 100
+    assert len(memory) == 1000
+
+
 def test_a_token_put_again_replaces_its_entry_and_drives_none_out() -> None:
     memory: VerifiedTokens[Entry] = VerifiedTokens(2)
     put(memory, "ab")
