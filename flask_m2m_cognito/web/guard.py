@@ -215,7 +215,8 @@ def admit(demand: Demand, loads: bool = True) -> None:
         value = None
         token, is_remembered = guard.validated(request) if known is None else (known, True)
         if not (demand.is_plain and demand.scopes <= token.scopes):
-            _hold(token, demand, request.environ["REQUEST_METHOD"])
+            # Flask dispatches by request.method, which an application may override.
+            _hold(token, demand, request.method)
     except (TokenValidationError, KeysUnavailableError) as error:
         value = None  # as error trackers send what is in each frame
         # An application context that is pushed around several requests keeps its g.

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from flask import Blueprint, Flask, g, jsonify, request
+from flask import Blueprint, Flask, Request, g, jsonify, request
 from flask.testing import FlaskClient
 from flask.views import MethodView, View
 
@@ -250,6 +250,42 @@ class TestDemands:
 
     def test_a_method_that_is_not_in_the_map_is_still_401_without_a_token(self, app: Flask) -> None:
         assert reached(app, method="PUT", by_method={"GET": "read"}, token="nonsense") == "malformed"
+
+    @pytest.mark.parametrize(
+        ("method", "scopes", "reason"),
+        [
+            pytest.param("PATCH", "write", "insufficient_scope", id="a method with a scope that is lacking"),
+            pytest.param("patch", "admin", "reached", id="its scope, for a name in lower case"),
+            pytest.param("HEAD", "write", "insufficient_scope", id="HEAD without GET's scope"),
+            pytest.param("PURGE", "write admin", "method_not_allowed", id="a method that is not in the map"),
+        ],
+    )
+    @pytest.mark.parametrize("where", ["a Request class", "before_request", "before_request, protected"])
+    def test_by_method_reads_the_overridden_method(
+        self, app: Flask, local_pool: LocalUserPool, where: str, method: str, scopes: str, reason: str
+    ) -> None:
+        if where == "a Request class":
+
+            class Overridden(Request):
+                method = property(lambda self: self.args["_method"], lambda self, value: None)  # type: ignore[assignment]
+
+            app.request_class = Overridden
+        else:
+
+            @app.before_request
+            def override() -> None:
+                request.method = request.args["_method"]
+
+        demand: Any = {"by_method": {"GET": "read", "POST": "write", "PATCH": "admin"}}
+        view = lambda: {"reason": "reached"}  # noqa: E731
+        if where.endswith("protected"):
+            CognitoM2M().protect(app, **demand)
+        else:
+            view = require_scopes(**demand)(view)
+        app.post("/a")(view)
+        token = local_pool.token(scopes)
+        answer = app.test_client().post("/a", query_string={"_method": method}, headers=bearer(token))
+        assert answer.json["reason"] == reason
 
     @pytest.mark.parametrize(
         ("scopes", "lacked"),
