@@ -11,6 +11,7 @@ from flask import Flask, current_app
 from .exceptions import ConfigurationError
 from .web.guard import EXTENSION, PrincipalLoader, optional_token, require_scopes
 from .web.protection import protect, public
+from .web.request_globals import set_request_globals
 
 # What only an application that is being made needs is imported then, and does not slow down the import.
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class CognitoM2M:
 
         settings = settings_from(app.config, app_name=app.name)
         app.extensions[EXTENSION] = app_parts_from(app, settings, self._cache, self)
+        set_request_globals(app)
         self._apps.add(app)
 
     # -- tokens that come in -----------------------------------------------------------------

@@ -7,8 +7,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from flask import Flask, Request, after_this_request, current_app, g, request
-from flask.globals import app_ctx
+from flask import Flask, Request, after_this_request, current_app
 from werkzeug.exceptions import HTTPException
 from werkzeug.local import LocalProxy
 
@@ -18,6 +17,8 @@ from ..scopes import has_scopes, insufficient_scope
 from .demand import ATTRIBUTE, ByMethod, Demand, demand_from, demands_of
 from .problems import Problem, Wording, problem_from
 from .rejection_log import Rejection
+from .request_globals import EXTENSION as EXTENSION
+from .request_globals import current_context, current_request, token_of
 
 if TYPE_CHECKING:
     from ..inbound.validated_access_token import ValidatedAccessToken
@@ -28,12 +29,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 PrincipalLoader = Callable[["ValidatedAccessToken"], Any]
 
-EXTENSION = "cognito_m2m"
-"""The key of ``app.extensions`` under which an application's parts are."""
-
 _PREFIX = "Bearer "
-_PRINCIPAL = "_flask_m2m_cognito_principal"
-"""Where a request has it. Not in its environ, which may be handed on to an application of another loader."""
 
 
 class HasPrincipalLoader(Protocol):
@@ -78,6 +74,9 @@ class Guard:
         self.owner = owner or _NoPrincipal()
         self._header_name = header_name
         self.environ_key = "HTTP_" + header_name.upper().replace("-", "_")
+        # The attribute of a request that holds its token. Each guard has its own, as the context of one
+        # application may be pushed inside a request to another.
+        self.held_key = f"_flask_m2m_cognito_{id(self)}"
 
     def validated(self, request: Request) -> tuple[ValidatedAccessToken, bool]:
         """The request's token, checked from the beginning, and whether its signature was known to be good."""
@@ -188,7 +187,9 @@ def guarded(view: View, demand: Demand) -> View:
 
 
 def admit(demand: Demand, loads: bool = True) -> None:
-    """Put the current request's token on ``flask.g``, if it is what ``demand`` wants.
+    """Put the token on the current request, where ``flask.g`` finds it, if it meets ``demand``.
+
+    A request that is rejected keeps the token that it had.
 
     All that a request pays is in here and in :meth:`CognitoAccessTokenValidator.recall`: inside a
     request each call of a function costs a few times what it costs in a loop.
@@ -200,12 +201,12 @@ def admit(demand: Demand, loads: bool = True) -> None:
         HTTPException: it is not, or there is none: a Problem, or what the application's own check raised.
         RuntimeError: the application has no guard.
     """
-    # Each attribute read through a proxy resolves it anew, at 1.1 us against 0.13 for once.
-    context, request = _app_context(), _request()
+    context, request = current_context(), current_request()
     parts = context.app.extensions.get(EXTENSION)
     guard: Guard | None = None if parts is None else parts.guard
     if guard is None:
         raise _no_guard(context.app, parts)
+    held = request.__dict__.setdefault(guard.held_key, {})
     known = refusal = value = None
     try:
         value = request.environ.get(guard.environ_key)
@@ -219,9 +220,8 @@ def admit(demand: Demand, loads: bool = True) -> None:
             _hold(token, demand, request.method)
     except (TokenValidationError, KeysUnavailableError) as error:
         value = None  # as error trackers send what is in each frame
-        # An application context that is pushed around several requests keeps its g.
-        context.g.m2m_token = context.g.m2m_claims = context.g.m2m_principal = None
         if demand.is_optional and error.reason == "missing_token":
+            held["m2m_token"] = held["m2m_claims"] = held["m2m_principal"] = None
             return
         refusal = guard.refusal(error.with_traceback(None), request.environ)
     except BaseException:
@@ -229,14 +229,13 @@ def admit(demand: Demand, loads: bool = True) -> None:
         raise
     if refusal is not None:
         raise refusal
-    # Not attribute by attribute, each of which Flask's g sets in Python.
-    held = context.g.__dict__
     held["m2m_token"] = token
     held["m2m_claims"] = token.claims
     if guard.listeners:
         guard.on_accepted(token, is_remembered)
-    if loads and guard.owner.loader is not None:
-        context.g.m2m_principal = _principal(guard.owner.loader, token, request)
+    # Once a request, although several guards may hold.
+    if loads and guard.owner.loader is not None and "m2m_principal" not in held:
+        held["m2m_principal"] = current_app.ensure_sync(guard.owner.loader)(token)
 
 
 def _no_guard(app: Flask, parts: object) -> RuntimeError:
@@ -250,37 +249,17 @@ def _no_guard(app: Flask, parts: object) -> RuntimeError:
     )
 
 
-def _current_token() -> Any:
-    if "m2m_token" not in g:
-        raise RuntimeError("There is no access token: this view is not guarded by require_scopes.")
-    return g.m2m_token
-
-
-current_token = cast("ValidatedAccessToken", LocalProxy(_current_token))
+current_token = cast("ValidatedAccessToken", LocalProxy(lambda: token_of(current_context())))
 """The access token of the current request; false where there is none."""
-
-
-_request = cast("Any", request)._get_current_object
-_app_context = cast("Any", app_ctx)._get_current_object
-
-
-def _principal(loader: PrincipalLoader, token: ValidatedAccessToken, request: Request) -> Any:
-    """What ``loader`` makes of the token, asked once a request although several guards may hold."""
-    if not hasattr(request, _PRINCIPAL):
-        setattr(request, _PRINCIPAL, current_app.ensure_sync(loader)(token))
-    return getattr(request, _PRINCIPAL)
 
 
 async def _load_principal() -> None:
     """What :func:`admit` does with the loader, in a coroutine: there the loader is awaited."""
-    context, request = _app_context(), _request()
-    token, loader = context.g.m2m_token, context.app.extensions[EXTENSION].guard.owner.loader
-    if token is None or loader is None:
-        return
-    if not hasattr(request, _PRINCIPAL):
-        principal = loader(token)
-        setattr(request, _PRINCIPAL, await principal if inspect.isawaitable(principal) else principal)
-    context.g.m2m_principal = getattr(request, _PRINCIPAL)
+    guard = current_context().app.extensions[EXTENSION].guard
+    held, loader = getattr(current_request(), guard.held_key), guard.owner.loader
+    if loader is not None and "m2m_principal" not in held:
+        principal = loader(held["m2m_token"])
+        held["m2m_principal"] = await principal if inspect.isawaitable(principal) else principal
 
 
 def _hold(token: ValidatedAccessToken, demand: Demand, method: str) -> None:

@@ -1,0 +1,97 @@
+"""Makes ``flask.g`` show the access token of the current request.
+
+A token belongs to its request, and not to ``g``. Flask shares one ``g`` between requests where an application
+context is already pushed: one request made inside another, or a test client inside ``app.app_context()``. A
+copied request context, on the other hand, gets an empty one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from flask import Flask, current_app, request
+from flask.globals import app_ctx
+
+EXTENSION = "cognito_m2m"
+"""The key of ``app.extensions`` under which an application's parts are."""
+
+NAMES = frozenset({"m2m_token", "m2m_claims", "m2m_principal"})
+
+_NO_TOKEN = (
+    "There is no access token: this view is not guarded by require_scopes, or the request was rejected."
+)
+_NO_PRINCIPAL = "There is no principal: no principal_loader is set."
+
+# Each attribute read through a proxy resolves it again, at 1.1 us against 0.13 for once.
+current_request = cast("Any", request)._get_current_object
+current_context = cast("Any", app_ctx)._get_current_object
+
+
+def set_request_globals(app: Flask) -> None:
+    """Have ``g`` of ``app`` show the tokens of requests, in the context that is pushed now as well."""
+    base: type[Any] = app.app_ctx_globals_class
+    showing: type[Any] = type(base.__name__, (RequestGlobals, base), {})
+    app.app_ctx_globals_class = showing
+    if current_app and current_context().app is app:
+        # Past the __setattr__ of g, which makes every name an item.
+        object.__setattr__(current_context().g, "__class__", showing)
+
+
+def token_of(context: Any) -> Any:
+    """Return the token of the current request, or ``None`` where ``optional_token`` found none.
+
+    Raises:
+        RuntimeError: the request has none.
+    """
+    try:
+        return _value("m2m_token", context.g)
+    except AttributeError:
+        raise RuntimeError(_NO_TOKEN) from None
+
+
+class RequestGlobals:
+    """Mixin for ``app_ctx_globals_class``: the names of a token are read from the current request.
+
+    What the application itself assigns to one of these names is seen where the request has no token.
+    """
+
+    m2m_token = property(lambda self: _value("m2m_token", self))
+    m2m_claims = property(lambda self: _value("m2m_claims", self))
+    m2m_principal = property(lambda self: _value("m2m_principal", self))
+
+    def __getattr__(self, name: str) -> Any:
+        # Python calls this after a property has raised AttributeError.
+        if name == "m2m_principal" and "m2m_token" in self:
+            raise AttributeError(_NO_PRINCIPAL)
+        if name in NAMES:
+            raise AttributeError(_NO_TOKEN)
+        return super().__getattr__(name)  # type: ignore[misc]
+
+    def __contains__(self, name: str) -> bool:
+        return hasattr(self, name) if name in NAMES else super().__contains__(name)  # type: ignore[misc]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return getattr(self, name, default) if name in NAMES else super().get(name, default)  # type: ignore[misc]
+
+
+def _value(name: str, g: Any) -> Any:
+    held = _held_by_request()
+    values = held if name in held else g.__dict__
+    try:
+        return values[name]
+    except KeyError:
+        raise AttributeError(name) from None
+
+
+def _held_by_request() -> Mapping[str, Any]:
+    """What the guard of the current application put on the current request."""
+    parts = current_context().app.extensions.get(EXTENSION)
+    if parts is None or parts.guard is None:
+        return {}
+    try:
+        attributes = current_request().__dict__
+    except RuntimeError:
+        return {}
+    held: Mapping[str, Any] = attributes.get(parts.guard.held_key, {})
+    return held
