@@ -10,6 +10,9 @@ from ..exceptions import TokenValidationError
 MAX_HEADER = 8192
 """Bytes of the header's value. Cognito's access tokens have about 1 KiB."""
 
+_WHITESPACE = " \t"
+"""What may stand around a header's value (RFC 9110, section 5.6.3)."""
+
 _SCHEME = re.compile(r",[ \t]*bearer(?![^ \t,])")
 _TOKEN68 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/"
 
@@ -40,13 +43,14 @@ def bearer_token(values: Sequence[str], header: str = "Authorization") -> str | 
     value = values[0]
     if len(value) > MAX_HEADER:
         raise _bad_header(f"The {header} header has more than {MAX_HEADER} bytes.")
+    value = value.strip(_WHITESPACE)
     scheme, _, rest = value.partition(" ")
     if scheme.lower() != "bearer":
         # Servers join repeated headers with a comma, so that a second one may hide behind a first.
         if _holds_bearer(value):
             raise _bad_header(f"The {header} header holds more than one scheme.")
         return None
-    token = rest.strip(" ")
+    token = rest.lstrip(" ")
     if not token:
         raise _bad_header(f"The {header} header has no token after Bearer.")
     if not _is_token68(token):

@@ -26,7 +26,7 @@ def assert_held(reply: Reply, header: str, scene: Scene) -> None:
 
 def is_good(header: str, scene: Scene) -> bool:
     """By PyJWT, which knows nothing of ours. It looks less strictly: what it takes for bad is bad."""
-    scheme, _, token = header.partition(" ")
+    scheme, _, token = header.strip(" \t").partition(" ")
     try:
         said: dict[str, Any] = jwt.decode(
             token.strip(" "),
