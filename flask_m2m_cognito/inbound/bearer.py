@@ -34,7 +34,8 @@ def bearer_token(values: Sequence[str], header: str = "Authorization") -> str | 
             than 8192 bytes. Answered with 400 ``invalid_request``.
 
     Source: RFC 6750, section 2.1. The token itself is not looked at. Another scheme, such as Basic,
-    is no Bearer token and not an error (section 3.1).
+    is no Bearer token and not an error (section 3.1). Headers other than ``Authorization`` may hold the
+    token without a scheme, as proxies send it.
     """
     if not values:
         return None
@@ -49,8 +50,11 @@ def bearer_token(values: Sequence[str], header: str = "Authorization") -> str | 
         # Servers join repeated headers with a comma, so that a second one may hide behind a first.
         if _holds_bearer(value):
             raise _bad_header(f"The {header} header holds more than one scheme.")
-        return None
-    token = rest.lstrip(" ")
+        if header.lower() == "authorization" or not _begins_with_bare_word(value):
+            return None
+        token = value
+    else:
+        token = rest.lstrip(" ")
     if not token:
         raise _bad_header(f"The {header} header has no token after Bearer.")
     if not _is_token68(token):
@@ -67,6 +71,11 @@ def _holds_bearer(value: str) -> bool:
     # The word is looked for first: the pattern takes its time over 8 KiB of commas and spaces.
     text = value.lower()
     return "bearer" in text and _SCHEME.search("," + text) is not None
+
+
+def _begins_with_bare_word(value: str) -> bool:
+    # Servers join repeated headers with a comma: two bare tokens are an error, and not another scheme.
+    return bool(value) and " " not in value.partition(",")[0].strip(_WHITESPACE)
 
 
 def _bad_header(message: str) -> TokenValidationError:

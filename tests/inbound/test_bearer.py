@@ -81,6 +81,44 @@ def test_what_two_readers_may_read_differently_is_refused(values: list[str]) -> 
     assert raised.value.reason == "bad_header"
 
 
+@pytest.mark.parametrize(
+    "value", ["abc.def.ghi", "\tabc.def.ghi ", "Bearer abc.def.ghi", "bearer  abc.def.ghi"]
+)
+@pytest.mark.parametrize("header", ["X-Forwarded-Access-Token", "proxy-authorization"])
+def test_another_header_may_hold_the_bare_token(value: str, header: str) -> None:
+    assert bearer_token([value], header) == "abc.def.ghi"
+
+
+@pytest.mark.parametrize("value", ["", " ", "Basic dXNlcjpwYXNz", 'Digest username="bearer", realm="x"'])
+def test_another_header_without_a_token_is_no_error(value: str) -> None:
+    assert bearer_token([value], "X-Token") is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "abc,def",
+        "abc, def",
+        "abc ,def",
+        "abc\t, Basic x",
+        "abc, Bearer def",
+        "Bearer abc, def",
+        "abc\tdef",
+        "abç",
+        "Bearer",
+    ],
+)
+def test_another_header_that_is_malformed_is_an_error(value: str) -> None:
+    with pytest.raises(TokenValidationError) as raised:
+        bearer_token([value], "X-Token")
+    assert raised.value.reason == "bad_header"
+
+
+@pytest.mark.parametrize("header", ["Authorization", "authorization"])
+def test_authorization_does_not_hold_a_bare_token(header: str) -> None:
+    assert bearer_token(["abc.def.ghi"], header) is None
+
+
 def test_8192_bytes_are_read_and_one_more_is_refused() -> None:
     token = "a" * (MAX_HEADER - len("Bearer "))
     assert bearer_token([f"Bearer {token}"]) == token
