@@ -224,7 +224,7 @@ class _Assembly:
         )
 
     def _guard(self, validator: CognitoAccessTokenValidator) -> Guard:
-        return Guard(
+        guard = Guard(
             validator,
             self._wording,
             self._settings.header_name,
@@ -233,6 +233,9 @@ class _Assembly:
             on_rejected=self._events.token_rejected,
             owner=self._owner,
         )
+        if self._settings.header_name.lower() != "authorization":
+            self._app.after_request(guard.keep_private)
+        return guard
 
     def _validator(self) -> CognitoAccessTokenValidator:
         settings = self._settings

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from flask import Flask, Request, after_this_request, current_app
+from flask import Flask, Request, Response, after_this_request, current_app
 from werkzeug.exceptions import HTTPException
 from werkzeug.local import LocalProxy
 
@@ -74,8 +74,8 @@ class Guard:
         self.owner = owner or _NoPrincipal()
         self._header_name = header_name
         self.environ_key = "HTTP_" + header_name.upper().replace("-", "_")
-        # The attribute of a request that holds its token. Each guard has its own, as the context of one
-        # application may be pushed inside a request to another.
+        # The attribute of a request for what this guard found: its token, or nothing if it was rejected. Each
+        # guard has its own, as the context of one application may be pushed inside a request to another.
         self.held_key = f"_flask_m2m_cognito_{id(self)}"
 
     def validated(self, request: Request) -> tuple[ValidatedAccessToken, bool]:
@@ -91,6 +91,17 @@ class Guard:
         if token is None:
             raise TokenValidationError("This request has no access token.", reason="missing_token")
         return self._validator.verify(token)
+
+    def keep_private(self, response: Response) -> Response:
+        """Keep shared caches from giving an answer that depends on this guard's header to other callers.
+
+        For headers other than ``Authorization``, for which caches do so themselves (RFC 9111, section 3.5).
+        """
+        if self.held_key in current_request().__dict__:
+            response.vary.add(self._header_name)
+            response.cache_control.public = False
+            response.cache_control.private = True
+        return response
 
     def refusal(
         self, error: TokenValidationError | KeysUnavailableError, environ: dict[str, Any]

@@ -20,6 +20,7 @@ from flask import (
 )
 from flask.testing import FlaskClient
 from flask.views import MethodView, View
+from werkzeug.exceptions import HTTPException
 
 from flask_m2m_cognito import (
     CognitoM2M,
@@ -612,6 +613,87 @@ class TestApplications:
     def test_a_second_object_on_one_application_is_an_error(self, app: Flask) -> None:
         with pytest.raises(RuntimeError):
             CognitoM2M(app)
+
+
+class TestAnotherHeader:
+    """What proxies send, and what a shared cache may do with the answer: it protects Authorization only."""
+
+    @pytest.fixture
+    def app(self, make_app: MakeApp) -> Flask:
+        app = make_app(HEADER_NAME="X-Access-Token")
+        app.add_url_rule("/open", "open", lambda: "open")
+        app.add_url_rule("/optional", "optional", CognitoM2M().optional_token(seen))
+        app.add_url_rule("/guarded", "guarded", require_scopes("a")(seen))
+
+        @app.get("/own")
+        @require_scopes()
+        def own() -> Any:
+            return "", {name: request.args[name] for name in request.args}
+
+        return app
+
+    @pytest.mark.parametrize(
+        ("value", "optional", "guarded"),
+        [
+            pytest.param("{}", 200, 200, id="the bare token"),
+            pytest.param("Bearer {}", 200, 200, id="the token after its scheme"),
+            pytest.param("Basic eDp5", 200, 401, id="another scheme"),
+            pytest.param("nonsense", 401, 401, id="no token"),
+            pytest.param("{}, {}", 400, 400, id="two tokens"),
+        ],
+    )
+    def test_it_may_hold_the_bare_token(
+        self, app: Flask, local_pool: LocalUserPool, value: str, optional: int, guarded: int
+    ) -> None:
+        headers = {"X-Access-Token": value.replace("{}", local_pool.token("a", "x"))}
+        answers = [app.test_client().get(path, headers=headers) for path in ("/optional", "/guarded") * 2]
+        assert [answer.status_code for answer in answers] == [optional, guarded] * 2
+        if guarded == 200:
+            assert {answer.json["current_token"] for answer in answers} == {"x"}
+
+    @pytest.mark.parametrize("path", ["/optional", "/guarded", "/unknown"])
+    @pytest.mark.parametrize("scopes", [None, "a", "b"], ids=["no token", "a valid token", "lacking scopes"])
+    @pytest.mark.parametrize("is_handled", [False, True], ids=["own answer", "an application's handler"])
+    def test_answers_are_kept_from_shared_caches(
+        self, app: Flask, local_pool: LocalUserPool, path: str, scopes: str | None, is_handled: bool
+    ) -> None:
+        if path == "/unknown":
+            CognitoM2M().protect(app)
+        if is_handled:
+            app.register_error_handler(HTTPException, lambda error: ("handled", error.code))
+        headers = {} if scopes is None else {"X-Access-Token": local_pool.token(scopes)}
+        answer = app.test_client().get(path, headers=headers)
+        assert "X-Access-Token" in answer.vary
+        assert answer.cache_control.private
+        assert answer.cache_control.no_store is (answer.status_code in (401, 403))
+
+    @pytest.mark.parametrize(
+        ("own", "directives"),
+        [
+            pytest.param("no-store", {"no-store", "private"}, id="stricter"),
+            pytest.param(
+                "max-age=60, must-revalidate", {"max-age", "must-revalidate", "private"}, id="fresh"
+            ),
+            pytest.param("public, max-age=60", {"max-age", "private"}, id="public, as send_file says"),
+        ],
+    )
+    def test_what_the_application_says_of_caches_stays(
+        self, app: Flask, local_pool: LocalUserPool, own: str, directives: set[str]
+    ) -> None:
+        headers = {"X-Access-Token": local_pool.token()}
+        query = {"Cache-Control": own, "Vary": "Origin"}
+        answer = app.test_client().get("/own", query_string=query, headers=headers)
+        assert set(answer.cache_control) == directives
+        assert set(answer.vary) == {"Origin", "X-Access-Token"}
+
+    def test_answers_that_depend_on_no_token_are_left_alone(self, app: Flask, make_app: MakeApp) -> None:
+        CognitoM2M().protect(app, public=["open"])
+        usual = make_app()
+        usual.add_url_rule("/open", "open", CognitoM2M().optional_token(lambda: "open"))
+        for each in (app, usual):
+            answer = each.test_client().get("/open")
+            assert "Vary" not in answer.headers
+            assert "Cache-Control" not in answer.headers
 
 
 class TestHeader:
