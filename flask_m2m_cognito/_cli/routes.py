@@ -30,7 +30,7 @@ class Need:
     Attributes:
         where: whose guard it is: ``application``, ``blueprint …`` or ``view``.
         scopes: ``None`` if it refuses the method whatever the token.
-        is_behind_cache: it stands below Flask-Caching's ``cached``.
+        is_skippable: it stands below something that may answer without it, such as a cache.
     """
 
     where: str
@@ -38,12 +38,12 @@ class Need:
     match: ScopeMatch
     clients: frozenset[str] | None
     is_optional: bool
-    is_behind_cache: bool = False
+    is_skippable: bool = False
 
     @property
     def is_open(self) -> bool:
         """Whether a request without a token gets past it."""
-        return self.is_optional or self.is_behind_cache
+        return self.is_optional or self.is_skippable
 
     def __str__(self) -> str:
         if self.scopes is None:
@@ -54,11 +54,7 @@ class Need:
         if self.is_optional:
             parts.append("or none")
         wants = " ".join(parts)
-        return (
-            f"{wants}, but what `cached` above it has kept goes to everybody"
-            if self.is_behind_cache
-            else wants
-        )
+        return f"{wants}, but what stands above it may answer first" if self.is_skippable else wants
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -68,7 +64,7 @@ class Need:
             "match": self.match,
             "clients": None if self.clients is None else sorted(self.clients),
             "optional": self.is_optional,
-            "behind_cache": self.is_behind_cache,
+            "skippable": self.is_skippable,
         }
 
 
@@ -118,7 +114,11 @@ def routes_of(app: Flask) -> list[Route]:
     by_needs: dict[tuple[str, str, tuple[Need, ...]], list[str]] = {}
     for each in route_demands(app):
         if not each.is_automatic:
-            needs = tuple(_need(app, each, demand) for demand in each.demands)
+            certain = len(each.demands) - len(each.skippable)
+            needs = tuple(
+                _need(app, each, demand, is_skippable=number >= certain)
+                for number, demand in enumerate(each.demands)
+            )
             by_needs.setdefault((each.rule, each.endpoint, needs), []).append(each.method)
     routes = [
         Route(rule, endpoint, tuple(_shown(methods)), needs)
@@ -132,7 +132,7 @@ def _shown(methods: list[str]) -> list[str]:
     return [method for method in methods if method != "HEAD" or "GET" not in methods]
 
 
-def _need(app: Flask, route: RouteDemand, demand: Demand) -> Need:
+def _need(app: Flask, route: RouteDemand, demand: Demand, *, is_skippable: bool) -> Need:
     scopes = demand.scopes_for(route.method)
     return Need(
         _where(app, route.endpoint, demand),
@@ -140,7 +140,7 @@ def _need(app: Flask, route: RouteDemand, demand: Demand) -> Need:
         demand.match,
         demand.clients,
         demand.is_optional,
-        is_behind_cache=any(demand is each for each in route.behind_cache),
+        is_skippable=is_skippable,
     )
 
 

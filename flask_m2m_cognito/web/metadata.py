@@ -146,7 +146,8 @@ def _requirements(route: RouteDemand, alternatives: Iterable[frozenset[str]]) ->
     needed: list[dict[str, list[str]]] = [
         {SCHEME: sorted(scopes)} for scopes in sorted(alternatives, key=sorted)
     ]
-    return [{}, *needed] if route.is_open else needed
+    is_optional = all(demand.is_optional for demand in route.demands)
+    return [{}, *needed] if is_optional else needed
 
 
 def _alternatives_of(route: RouteDemand, of_every_token: Demand) -> set[frozenset[str]]:

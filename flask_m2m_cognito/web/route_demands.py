@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,9 @@ from .protection import Protection, protections_of
 _WITH_METHOD_DECORATORS = ("flask_restful", "flask_restx")
 """Packages whose classes run what stands in their ``method_decorators``."""
 
+_DISPATCHING = ("flask.views", *_WITH_METHOD_DECORATORS)
+"""Where a ``dispatch_request`` is known to call the method that answers."""
+
 
 @dataclass(frozen=True)
 class RouteDemand:
@@ -27,8 +30,8 @@ class RouteDemand:
         method: such as ``GET``.
         demands: all of them hold; none is an open route.
         is_automatic: an OPTIONS answer that Flask gives without the view.
-        behind_cache: those of the demands that stand below Flask-Caching's ``cached`` or ``memoize``, which
-            gives what it has kept to everybody.
+        skippable: the last of the demands, below something that may answer without them: a cache, or a
+            class's own ``dispatch_request``.
     """
 
     rule: str
@@ -36,12 +39,13 @@ class RouteDemand:
     method: str
     demands: tuple[Demand, ...]
     is_automatic: bool = False
-    behind_cache: tuple[Demand, ...] = ()
+    skippable: tuple[Demand, ...] = ()
 
     @property
     def is_open(self) -> bool:
         """Whether a request without a token reaches the view."""
-        return all(demand.is_optional for demand in self.demands)
+        certain = self.demands[: len(self.demands) - len(self.skippable)]
+        return all(demand.is_optional for demand in certain)
 
     @property
     def scopes(self) -> frozenset[str]:
@@ -74,14 +78,9 @@ def _routes_of(app: Flask, rule: Rule) -> Iterator[RouteDemand]:
             yield RouteDemand(rule.rule, rule.endpoint, method, (), is_automatic)
             continue
         outer = (each.demand for each in protections if not each.exempts(rule.endpoint, app))
-        parts = _parts_of(view, method)
-        yield RouteDemand(
-            rule.rule,
-            rule.endpoint,
-            method,
-            (*outer, *_demands_of(parts)),
-            behind_cache=tuple(_demands_behind_a_cache(parts)),
-        )
+        certain, skippable = _demands_of(view, method)
+        demands = (*outer, *certain, *skippable)
+        yield RouteDemand(rule.rule, rule.endpoint, method, demands, skippable=skippable)
 
 
 def _protections(app: Flask, endpoint: str) -> Iterator[Protection]:
@@ -94,38 +93,61 @@ def _protections(app: Flask, endpoint: str) -> Iterator[Protection]:
             yield from protections_of(blueprint)
 
 
-def _parts_of(view: Callable[..., Any] | None, method: str) -> list[Callable[..., Any]]:
-    """A view function, then what its class puts before the method that answers, and that."""
-    parts = [view]
+def _demands_of(view: Any, method: str) -> tuple[tuple[Demand, ...], tuple[Demand, ...]]:
+    """What a view demands for certain, and what stands below something that may answer first.
+
+    Below a view function is what its class calls: ``dispatch_request``, decorators of methods, the method.
+    """
     view_class = getattr(view, "view_class", None)
-    if isinstance(view_class, type):
-        parts += [*_method_decorators(view_class, method), getattr(view_class, "dispatch_request", None)]
-        if issubclass(view_class, MethodView):
-            parts.append(_handler(view_class, method))
-    return [part for part in parts if part is not None]
+    dispatch = getattr(view_class, "dispatch_request", None)
+    parts = [view, dispatch, *_method_decorators(view_class, method), _handler(view_class, method)]
+    demands: list[Demand] = []
+    certain: int | None = None
+    for part in parts:
+        demands += demands_of(part)
+        if certain is None:
+            cached = _below_a_cache(part)
+            if cached is not None:
+                certain = len(demands) - len(demands_of(cached))
+            elif part is dispatch and not _dispatches(dispatch):
+                certain = len(demands)
+    return tuple(demands[:certain]), () if certain is None else tuple(demands[certain:])
 
 
-def _demands_of(parts: Iterable[Callable[..., Any]]) -> Iterator[Demand]:
-    return (demand for part in parts for demand in demands_of(part))
+def _below_a_cache(view: Any) -> Any:
+    """What the outermost cache among a view's decorators calls, or ``None``."""
+    while view is not None:
+        below = getattr(view, "__wrapped__", None)
+        if below is not None and _is_cache(view, below):
+            return below
+        view = below
+    return None
 
 
-def _demands_behind_a_cache(parts: list[Callable[..., Any]]) -> Iterator[Demand]:
-    """Those of what Flask-Caching's decorators call, and of all that comes after."""
-    for position, part in enumerate(parts):
-        cached = getattr(part, "uncached", None)
-        if cached is not None:
-            yield from _demands_of([cached, *parts[position + 1 :]])
-            return
+def _is_cache(decorated: Any, below: Any) -> bool:
+    """Whether a decorator offers to look into a cache, as lru_cache, Flask-Caching and cachetools do.
+
+    What it has copied from below, as ``functools.wraps`` does, does not count.
+    """
+    names = (name for name in dir(decorated) if "cache" in name)
+    return any(getattr(decorated, name, None) is not getattr(below, name, None) for name in names)
+
+
+def _dispatches(dispatch: Any) -> bool:
+    return dispatch is None or dispatch.__module__.startswith(_DISPATCHING)
 
 
 def _handler(view_class: Any, method: str) -> Callable[..., Any] | None:
+    if not (isinstance(view_class, type) and issubclass(view_class, MethodView)):
+        return None
     handler = getattr(view_class, method.lower(), None)
     return getattr(view_class, "get", None) if handler is None and method == "HEAD" else handler
 
 
 def _method_decorators(view_class: Any, method: str) -> tuple[Any, ...]:
     """Those of Flask-RESTful and Flask-RESTX: a list, or a list for each method. Flask itself has none."""
-    if not any(base.__module__.startswith(_WITH_METHOD_DECORATORS) for base in view_class.__mro__):
+    bases = getattr(view_class, "__mro__", ())
+    if not any(base.__module__.startswith(_WITH_METHOD_DECORATORS) for base in bases):
         return ()
     decorators = getattr(view_class, "method_decorators", ())
     if isinstance(decorators, Mapping):

@@ -44,7 +44,7 @@ def test_json_says_the_same(flask: Flask) -> None:
         "match": "all",
         "clients": None,
         "optional": False,
-        "behind_cache": False,
+        "skippable": False,
     }
     assert found["DELETE", "/stock"]["needs"][0]["refused"]
 
@@ -62,9 +62,7 @@ def test_protected_application(flask: Flask) -> None:
 def test_guard_below_a_cache_leaves_its_route_open(flask: Flask) -> None:
     ended = flask("routes", "--fail-open", app="service:create_own_cache_app", CACHE_TYPE="SimpleCache")
     assert ended.status == 1
-    assert ended.line(
-        "/above", "OPEN: shop/use, but what `cached` above it has kept goes to everybody (view)"
-    )
+    assert ended.line("/above", "OPEN: shop/use, but what stands above it may answer first (view)")
     assert ended.line("/below", "shop/use (view)")
     assert "below" not in ended.err
 

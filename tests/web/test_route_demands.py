@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 from typing import Any
 
 import pytest
@@ -116,24 +118,68 @@ class CachedBelow(MethodView):
         return ""
 
 
+def remember(view: Any) -> Any:
+    """A cache that a person wrote, with a way to look into it."""
+    answers: dict[str, Any] = {}
+
+    @functools.wraps(view)
+    def remembering() -> Any:
+        return answers.setdefault("", view())
+
+    remembering.cached_answers = answers  # type: ignore[attr-defined]
+    return remembering
+
+
+def plain(view: Any) -> Any:
+    """A decorator that calls what is below it."""
+    return functools.wraps(view)(lambda: view())
+
+
+def dispatched(*guards: Any) -> Any:
+    """A class whose own dispatch_request stands above its guarded method, below ``guards``."""
+
+    class Dispatched(Method):
+        def dispatch_request(self) -> str:  # type: ignore[override]
+            return ""
+
+    for each in guards:
+        Dispatched.dispatch_request = each(Dispatched.dispatch_request)  # type: ignore[method-assign]
+    return Dispatched.as_view("a")
+
+
+class WrappedDispatch(Method):
+    dispatch_request = guard(MethodView.dispatch_request)  # type: ignore[assignment]
+
+
 @pytest.mark.parametrize(
-    ("view", "is_behind"),
+    ("view", "skippable"),
     [
-        (cache.cached()(guard(lambda: "")), True),
-        (cache.memoize()(guard(lambda: "")), True),
-        (guard(cache.cached()(lambda: "")), False),
-        (CachedMethod.as_view("a"), True),
-        (CachedClass.as_view("a"), True),
-        (CachedBelow.as_view("a"), False),
+        pytest.param(cache.cached()(guard(lambda: "")), 1, id="cached above"),
+        pytest.param(cache.memoize()(guard(lambda: "")), 1, id="memoize above"),
+        pytest.param(functools.lru_cache(guard(lambda: "")), 1, id="lru_cache above"),
+        pytest.param(plain(functools.cache(plain(guard(lambda: "")))), 1, id="cache among others above"),
+        pytest.param(remember(guard(lambda: "")), 1, id="a cache of one's own above"),
+        pytest.param(plain(remember(guard(lambda: ""))), 1, id="a cache of one's own below another"),
+        pytest.param(functools.singledispatch(guard(lambda: "")), 1, id="singledispatch above"),
+        pytest.param(CachedMethod.as_view("a"), 1, id="above a method"),
+        pytest.param(CachedClass.as_view("a"), 1, id="above a class"),
+        pytest.param(dispatched(), 1, id="an own dispatch_request above"),
+        pytest.param(dispatched(guard), 1, id="an own dispatch_request below another guard"),
+        pytest.param(guard(functools.lru_cache(guard(lambda: ""))), 1, id="between two guards"),
+        pytest.param(guard(cache.cached()(lambda: "")), 0, id="cached below"),
+        pytest.param(guard(functools.lru_cache(lambda: "")), 0, id="lru_cache below"),
+        pytest.param(plain(guard(remember(lambda: ""))), 0, id="a cache of one's own below"),
+        pytest.param(CachedBelow.as_view("a"), 0, id="below the class's guard"),
+        pytest.param(WrappedDispatch.as_view("a"), 0, id="Flask's dispatch_request above"),
     ],
-    ids=["above", "memoize above", "below", "above a method", "above a class", "below the class's guard"],
 )
-def test_guard_that_a_cache_answers_before_is_told_of(view: Any, is_behind: bool) -> None:
+def test_guard_that_may_be_skipped_does_not_count(view: Any, skippable: int) -> None:
     app = Flask("shop")
-    app.add_url_rule("/a", view_func=view)
+    app.add_url_rule("/a", "a", view)
     (route,) = [route for route in route_demands(app) if route.rule == "/a" and route.method == "GET"]
     assert route.scopes == READ
-    assert route.behind_cache == (route.demands if is_behind else ())
+    assert len(route.skippable) == skippable
+    assert route.is_open is (len(route.demands) == skippable)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -154,3 +200,25 @@ def test_method_decorators_of_flask_restful_count(decorators: Any, scopes: froze
     app = Flask("shop")
     Api(app).add_resource(Item, "/a")
     assert scopes_of_get(app) == scopes
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("library", ["flask_restful", "flask_restx"])
+def test_dispatch_request_of_a_framework_counts_and_an_own_does_not(library: str) -> None:
+    module = importlib.import_module(library)
+
+    class Item(module.Resource):  # type: ignore[misc, name-defined]
+        @guard
+        def get(self) -> str:
+            return ""
+
+    class Own(Item):
+        def dispatch_request(self) -> str:
+            return ""
+
+    app = Flask("shop")
+    api = module.Api(app)
+    api.add_resource(Item, "/item")
+    api.add_resource(Own, "/own")
+    is_open = {route.rule: route.is_open for route in route_demands(app) if route.scopes}
+    assert is_open == {"/item": False, "/own": True}
