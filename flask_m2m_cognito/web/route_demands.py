@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 from flask import Blueprint, Flask
@@ -30,8 +32,8 @@ class RouteDemand:
         method: such as ``GET``.
         demands: all of them hold; none is an open route.
         is_automatic: an OPTIONS answer that Flask gives without the view.
-        skippable: the last of the demands, below something that may answer without them: a cache, or a
-            class's own ``dispatch_request``.
+        skippable: the last of the demands, below something that may answer without them: a cache, a class's
+            own ``dispatch_request``, or a function that only has the name of the guarded one.
     """
 
     rule: str
@@ -106,19 +108,19 @@ def _demands_of(view: Any, method: str) -> tuple[tuple[Demand, ...], tuple[Deman
     for part in parts:
         demands += demands_of(part)
         if certain is None:
-            cached = _below_a_cache(part)
-            if cached is not None:
-                certain = len(demands) - len(demands_of(cached))
+            below = _below_what_may_answer(part)
+            if below is not None:
+                certain = len(demands) - len(demands_of(below))
             elif part is dispatch and not _dispatches(dispatch):
                 certain = len(demands)
     return tuple(demands[:certain]), () if certain is None else tuple(demands[certain:])
 
 
-def _below_a_cache(view: Any) -> Any:
-    """What the outermost cache among a view's decorators calls, or ``None``."""
+def _below_what_may_answer(view: Any) -> Any:
+    """What stands below the first of a view's decorators that may answer without calling it, or ``None``."""
     while view is not None:
         below = getattr(view, "__wrapped__", None)
-        if below is not None and _is_cache(view, below):
+        if below is not None and (_is_cache(view, below) or not _holds(view, below)):
             return below
         view = below
     return None
@@ -131,6 +133,17 @@ def _is_cache(decorated: Any, below: Any) -> bool:
     """
     names = (name for name in dir(decorated) if "cache" in name)
     return any(getattr(decorated, name, None) is not getattr(below, name, None) for name in names)
+
+
+def _holds(decorated: Any, below: Any) -> bool:
+    """Whether a function refers to what it wraps, and so can call it: not all with ``functools.wraps`` do."""
+    if not isinstance(decorated, FunctionType):
+        return True
+    try:
+        variables = inspect.getclosurevars(decorated)
+    except ValueError:  # a variable that is not set yet
+        return True
+    return any(value is below for value in (*variables.nonlocals.values(), *variables.globals.values()))
 
 
 def _dispatches(dispatch: Any) -> bool:

@@ -135,6 +135,20 @@ def plain(view: Any) -> Any:
     return functools.wraps(view)(lambda: view())
 
 
+def named_after(view: Any) -> Any:
+    """A function that has the name and the text of another, which it does not call."""
+    return functools.wraps(view)(lambda: str(READ))
+
+
+guarded_elsewhere = guard(lambda: "")
+
+
+@functools.wraps(guarded_elsewhere)
+def by_its_name() -> Any:
+    """A function that calls another one of its module."""
+    return guarded_elsewhere()
+
+
 def dispatched(*guards: Any) -> Any:
     """A class whose own dispatch_request stands above its guarded method, below ``guards``."""
 
@@ -161,6 +175,12 @@ class WrappedDispatch(Method):
         pytest.param(remember(guard(lambda: "")), 1, id="a cache of one's own above"),
         pytest.param(plain(remember(guard(lambda: ""))), 1, id="a cache of one's own below another"),
         pytest.param(functools.singledispatch(guard(lambda: "")), 1, id="singledispatch above"),
+        pytest.param(named_after(guard(lambda: "")), 1, id="a function with its name alone above"),
+        pytest.param(
+            plain(named_after(guard(lambda: ""))), 1, id="a function with its name alone below another"
+        ),
+        pytest.param(by_its_name, 0, id="a function that calls it by its name above"),
+        pytest.param(plain(plain(guard(lambda: ""))), 0, id="decorators that call it above"),
         pytest.param(CachedMethod.as_view("a"), 1, id="above a method"),
         pytest.param(CachedClass.as_view("a"), 1, id="above a class"),
         pytest.param(dispatched(), 1, id="an own dispatch_request above"),
