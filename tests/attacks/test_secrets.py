@@ -347,7 +347,7 @@ def _lazy(text: str) -> Any:
     ],
 )
 @pytest.mark.parametrize("asked", ["first", "again"])
-def test_what_a_secret_that_can_not_be_read_raises_holds_no_secret(
+def test_error_of_an_unreadable_secret_holds_no_secret(
     asked: str, read: Callable[[], Any], pool: LocalUserPool, caplog: pytest.LogCaptureFixture
 ) -> None:
     answers = ["wrong"] if asked == "again" else []

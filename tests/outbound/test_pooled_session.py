@@ -121,7 +121,7 @@ def test_redirect_to_loopback_goes_past_the_proxy(
     assert "Proxy-Authorization" not in reply.request.headers
 
 
-def test_adapter_of_the_application_is_not_trusted_with_the_route(
+def test_adapter_of_the_application_may_not_choose_the_route(
     peer: Peer, proxy: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_proxy(monkeypatch, "HTTP_PROXY", proxy.url(""))
