@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from ..exceptions import Reason, TokenValidationError
@@ -28,8 +28,8 @@ class UnverifiedToken:
 
     Attributes:
         kid: which key is said to have signed it.
-        issuer: who is said to have issued it. Until the claims are read, a trusted issuer that the payload
-            names somewhere, or empty text.
+        issuers: who is said to have issued it. Until the claims are read: every trusted issuer that the
+            payload names somewhere.
         claims: what it says; empty until they are read.
         payload: the JSON text of the claims.
         header_part: the header as it was sent.
@@ -37,7 +37,7 @@ class UnverifiedToken:
         signature: the signature.
     """
 
-    __slots__ = ("claims", "header_part", "issuer", "kid", "payload", "signature", "signing_input")
+    __slots__ = ("claims", "header_part", "issuers", "kid", "payload", "signature", "signing_input")
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class UnverifiedToken:
         signature: bytes,
     ) -> None:
         self.kid = kid
-        self.issuer = ""
+        self.issuers: tuple[str, ...] = ()
         self.claims: dict[str, Any] = {}
         self.payload = payload
         self.header_part = header_part
@@ -67,10 +67,10 @@ class UnverifiedToken:
         issuer = self.claims.get("iss")
         if not isinstance(issuer, str):
             raise _refused("The access token has no issuer.", kid=self.kid)
-        self.issuer = issuer
+        self.issuers = (issuer,)
 
     def __repr__(self) -> str:
-        return f"UnverifiedToken(kid={self.kid!r}, issuer={self.issuer!r})"
+        return f"UnverifiedToken(kid={self.kid!r}, issuers={self.issuers!r})"
 
 
 class VerifiedHeaders:
@@ -97,14 +97,14 @@ class VerifiedHeaders:
 
 
 def take_apart(
-    token: str, known: VerifiedHeaders | None = None, trusted: Mapping[str, object] | None = None
+    token: str, known: VerifiedHeaders | None = None, trusted: Iterable[str] | None = None
 ) -> UnverifiedToken:
     """The parts of ``token``, if it has the shape of a Cognito access token.
 
     Args:
         known: headers that need not be read again.
-        trusted: the issuers that count, and whose each is. With these, the claims of a long token are left
-            unread: see :meth:`UnverifiedToken.read_claims`.
+        trusted: the issuers that count. With these, the claims of a long token are left unread: see
+            :meth:`UnverifiedToken.read_claims`.
 
     Raises:
         TokenValidationError: ``malformed`` or ``wrong_algorithm``: it can't become good, whatever
@@ -131,11 +131,9 @@ def take_apart(
         kid = _kid_in(header)
     unverified = UnverifiedToken(kid, payload, header_part, signing_input, signature)
     if trusted is not None and _is_long(payload):
-        named = _trusted_issuers_in(payload, trusted)
-        if len({id(trusted[issuer]) for issuer in named}) < 2:
-            unverified.issuer = next(iter(named), "")
-            return unverified
-    unverified.read_claims()
+        unverified.issuers = _trusted_issuers_in(payload, tuple(trusted))
+    else:
+        unverified.read_claims()
     return unverified
 
 
@@ -157,11 +155,11 @@ def _is_long(payload: bytes) -> bool:
     return len(payload) > _LONGEST_BEFORE_KEYS or values_in(payload) > _MOST_BEFORE_KEYS
 
 
-def _trusted_issuers_in(payload: bytes, trusted: Mapping[str, object]) -> set[str]:
+def _trusted_issuers_in(payload: bytes, issuers: tuple[str, ...]) -> tuple[str, ...]:
     """The trusted issuers that ``payload`` names at any depth: if it is a token of theirs, one is its own."""
-    issuers = tuple(trusted)
     found = _pattern_of(issuers).finditer(payload)
-    return {issuers[match.lastindex - 1] for match in found if match.lastindex is not None}
+    named = (issuers[match.lastindex - 1] for match in found if match.lastindex is not None)
+    return tuple(dict.fromkeys(named))
 
 
 @functools.lru_cache(maxsize=8)

@@ -254,14 +254,26 @@ class CognitoAccessTokenValidator:
             self._run("TOKEN_CHECK", self.token_check, token, verified, REJECTED)
 
     def _verify_signature(self, unverified: UnverifiedToken) -> VerifiedToken:
-        trusted = self._by_issuer.get(unverified.issuer)
-        if trusted is None:
-            raise refused(WRONG_ISSUER, unverified.kid)
+        pools = {id(pool): pool for pool in map(self._by_issuer.get, unverified.issuers) if pool is not None}
+        rejection: TokenValidationError | KeysUnavailableError = refused(WRONG_ISSUER, unverified.kid)
+        # More than one only for a long token that names issuers of several pools: its own is read once a key
+        # of one of them has signed it.
+        for trusted in pools.values():
+            try:
+                return self._verified_by(trusted, unverified)
+            except KeysUnavailableError as error:
+                rejection = error
+            except TokenValidationError as error:
+                if isinstance(rejection, TokenValidationError):
+                    rejection = error
+        raise rejection.with_traceback(None)
+
+    def _verified_by(self, trusted: TrustedPool, unverified: UnverifiedToken) -> VerifiedToken:
         key, key_set = self._key_for(unverified.kid, trusted)
         if not key.has_signed(unverified.signing_input, unverified.signature):
             raise refused(BAD_SIGNATURE, unverified.kid, trusted)
         unverified.read_claims()
-        if self._by_issuer.get(unverified.issuer) is not trusted:
+        if self._by_issuer.get(unverified.issuers[0]) is not trusted:
             raise refused(WRONG_ISSUER, unverified.kid)
         self._headers.add(unverified)
         return VerifiedToken(trusted, key, key_set, unverified, self.machine_tokens_only, self.leeway)

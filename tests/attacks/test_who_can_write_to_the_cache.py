@@ -25,6 +25,7 @@ from flask_m2m_cognito.remote.sealed_store import Seal
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.attacks.stage import jwk_of, new_rsa_key
 from tests.services import Service as RedisServer
+from tests.settling import settle
 
 CACHE_KEY = "a cache key of more than sixteen bytes"
 FORGERS_KEY = new_rsa_key()
@@ -243,6 +244,7 @@ def test_what_was_planted_is_replaced_and_logged_once_without_its_content(
     attacker.put(attacker.name_of(TOKEN), "planted\r\nERROR: content")
     with caplog.at_level(logging.DEBUG):
         fetched = Process(attacker).token()
+        settle()
 
     complaints = [each for each in caplog.records if "ignored" in each.getMessage()]
     assert len(complaints) == 1

@@ -410,6 +410,23 @@ class TestIssuers:
         posing = own_pool.token(iss=pool.issuer, headers={"kid": pool.kid})
         assert reason_of(validator, posing) == "bad_signature"
 
+    @pytest.mark.parametrize("other_is", ["well", "down"])
+    def test_long_token_that_names_another_pool_is_its_own(
+        self, pool: LocalUserPool, own_pool: LocalUserPool, clocks: Clocks, other_is: str
+    ) -> None:
+        if other_is == "down":
+            own_pool.fail("jwks", status=500)
+        validator = validator_of(trusted(own_pool, clocks), trusted(pool, clocks), clocks=clocks)
+        token = pool.token(partner={"iss": own_pool.issuer}, rows=list(range(500)))
+        assert validator.validate(token).iss == pool.issuer
+
+    def test_long_token_may_not_borrow_another_pools_issuer(
+        self, pool: LocalUserPool, own_pool: LocalUserPool
+    ) -> None:
+        validator = validator_of(pool, own_pool)
+        posing = own_pool.token(iss=pool.issuer, own={"iss": own_pool.issuer}, rows=list(range(500)))
+        assert reason_of(validator, posing) in ("wrong_issuer", "unknown_key")
+
     def test_a_pool_that_is_not_trusted_is_another_issuer(
         self, pool: LocalUserPool, own_pool: LocalUserPool
     ) -> None:
