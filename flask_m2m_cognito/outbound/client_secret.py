@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, NamedTuple, TypeVar
 
 from ..exceptions import CognitoTokenRequestError, ConfigurationError
 from ..remote.process_lock import ProcessLock
+from ..remote.transport import Deadline
 
 Secret = str | Sequence[str] | Callable[[], str | Sequence[str]]
 R = TypeVar("R")
+
+LONGEST_CALL = 300.0
+"""Seconds after which a callable that never returned is called again."""
 
 _AWS_CODE = re.compile(r"[A-Za-z]{1,50}")
 _PACKAGE = os.path.dirname(os.path.dirname(__file__))
@@ -45,13 +52,16 @@ class ClientSecret:
     Args:
         secret: one; or several, of which the next is tried on ``invalid_client``; or a callable
             that gives one or several, asked at first use and once more after ``invalid_client``.
+        monotonic: the clock, in seconds.
     """
 
-    def __init__(self, secret: Secret) -> None:
+    def __init__(self, secret: Secret, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
         self._ask = secret if callable(secret) else None
         # Replaced whole.
         self._known = _Known(() if callable(secret) else _as_tuple(secret), answers=0)
-        self._lock = ProcessLock()
+        self._lock = ProcessLock()  # never held while the callable runs
+        self._asking: _Asking | None = None  # guarded by lock
 
     def __repr__(self) -> str:
         return "ClientSecret()"
@@ -61,19 +71,22 @@ class ClientSecret:
         """Every secret that may have been sent."""
         return self._known.secrets
 
-    def try_with(self, request: Callable[[SecretText], R]) -> R:
+    def try_with(self, request: Callable[[SecretText], R], deadline: Deadline) -> R:
         """What ``request`` gives with the first secret that Cognito takes.
+
+        Args:
+            deadline: until then it is waited for a call of the callable that another thread has begun.
 
         Raises:
             CognitoTokenRequestError: none is taken, or the callable gave none.
         """
-        known = self._known if self._known.secrets else self._asked(self._known)
+        known = self._known if self._known.secrets else self._asked(self._known, deadline)
         try:
             return self._first_taken(known.secrets, request)
         except CognitoTokenRequestError as error:
             if error.error_code != "invalid_client" or self._ask is None:
                 raise
-            newer = self._asked(known)
+            newer = self._asked(known, deadline)
             if set(newer.secrets) == set(known.secrets):
                 raise
         return self._first_taken(newer.secrets, request)
@@ -95,22 +108,49 @@ class ClientSecret:
         if secrets[0] != taken and known.secrets == secrets:
             self._known = known._replace(secrets=(taken, *(each for each in secrets if each != taken)))
 
-    def _asked(self, refused: _Known) -> _Known:
-        """The callable's answer; one thread asks, whoever else was refused with the same gets it too.
+    def _asked(self, refused: _Known, deadline: Deadline) -> _Known:
+        """The callable's answer. One thread calls it; all others whose secret was rejected wait for that.
 
-        It is an answer as well that there is nothing new yet, or that it can't be said now.
+        It is an answer as well that there is nothing new yet, or that it can't be told now.
         """
         with self._lock:
-            known = self._known
-            if self._ask is None or known.answers != refused.answers:
+            known, asking, ask = self._known, self._asking, self._ask
+            if ask is None or known.answers != refused.answers:
                 return known
-            answer = _answer_of(self._ask)
+            leads = asking is None or asking.pid != os.getpid() or self._monotonic() >= asking.until
+            if leads:
+                asking = self._asking = _Asking(os.getpid(), self._monotonic() + LONGEST_CALL, Future())
+        assert asking is not None
+        if leads:
+            asking.answer.set_result(self._take(_answer_of(ask), known, asking))
+        try:
+            answer = asking.answer.result(deadline.left())
+        except FutureTimeout:
+            answer = "the callable has not returned yet."
+        if isinstance(answer, str):
+            raise CognitoTokenRequestError(f"The client secret could not be read: {answer}")
+        return answer
+
+    def _take(self, answer: tuple[SecretText, ...] | str, known: _Known, asking: _Asking) -> _Known | str:
+        with self._lock:
+            if self._asking is asking:
+                self._asking = None
+            if self._known.answers != known.answers:
+                return self._known  # it took so long that another call was faster
             if not isinstance(answer, str):
                 self._known = _Known(answer, known.answers + 1)
                 return self._known
             if known.secrets:
-                self._known = known._replace(answers=known.answers + 1)
-        raise CognitoTokenRequestError(f"The client secret could not be read: {answer}")
+                self._known = self._known._replace(answers=known.answers + 1)
+            return answer
+
+
+class _Asking(NamedTuple):
+    """A call of the application's callable that is under way in a process, until it is taken for lost."""
+
+    pid: int
+    until: float
+    answer: Future[_Known | str]
 
 
 class _Known(NamedTuple):

@@ -161,7 +161,9 @@ class CognitoM2MClient:
         self, scopes: Sequence[str], timeout: tuple[float, float], deadline: Deadline
     ) -> TokenResponse:
         """As :meth:`fetch_token`, ending by ``deadline``. Without scopes: all that the client may have."""
-        return self._secret.try_with(lambda secret: self._request(scopes, secret, timeout, deadline))
+        return self._secret.try_with(
+            lambda secret: self._request(scopes, secret, timeout, deadline), deadline
+        )
 
     def _request(
         self, scopes: Sequence[str], secret: SecretText, timeout: tuple[float, float], deadline: Deadline

@@ -19,7 +19,7 @@ from flask_m2m_cognito.inbound.verified_tokens import VerifiedTokens
 from flask_m2m_cognito.outbound.client_secret import ClientSecret
 from flask_m2m_cognito.outbound.request_count import RequestCount
 from flask_m2m_cognito.outbound.token_sources import TokenSources
-from flask_m2m_cognito.remote.transport import Answer
+from flask_m2m_cognito.remote.transport import Answer, Deadline
 from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.web.rejection_log import Rejection, RejectionLog
 from tests.remote.moved import LONG
@@ -144,10 +144,10 @@ def test_a_child_forked_while_the_secret_is_asked_for_asks_itself(pool: LocalUse
         return "the secret"
 
     held = ClientSecret(secret)
-    asking = threading.Thread(target=held.try_with, args=(lambda text: text.reveal(),))
+    asking = threading.Thread(target=held.try_with, args=(lambda text: text.reveal(), Deadline(LONG)))
     asking.start()
     assert asked.wait(LONG)
-    assert in_child(lambda: held.try_with(lambda text: text.reveal())) == "the secret"
+    assert in_child(lambda: held.try_with(lambda text: text.reveal(), Deadline(LONG))) == "the secret"
     go_on.set()
     asking.join(LONG)
 

@@ -14,10 +14,12 @@ import pytest
 
 from flask_m2m_cognito._settings.objects import read_secret_file
 from flask_m2m_cognito.exceptions import CognitoTokenRequestError
-from flask_m2m_cognito.outbound.client_secret import ClientSecret, SecretText
+from flask_m2m_cognito.outbound.client_secret import LONGEST_CALL, ClientSecret, SecretText
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
+from flask_m2m_cognito.remote.transport import Deadline
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.outbound.children import in_a_child
+from tests.remote.moved import LONG, Clocks, threads
 
 
 class Cognito:
@@ -49,29 +51,31 @@ class Vault:
         return answer
 
 
-def refusal_of(secret: ClientSecret, request: Callable[[SecretText], str]) -> CognitoTokenRequestError:
+def refusal_of(
+    secret: ClientSecret, request: Callable[[SecretText], str], seconds: float = LONG
+) -> CognitoTokenRequestError:
     with pytest.raises(CognitoTokenRequestError) as caught:
-        secret.try_with(request)
+        secret.try_with(request, Deadline(seconds))
     return caught.value
 
 
 class TestSeveral:
     def test_next_is_tried_on_invalid_client(self) -> None:
         cognito = Cognito("new")
-        assert ClientSecret(["old", "new"]).try_with(cognito.request) == "token"
+        assert ClientSecret(["old", "new"]).try_with(cognito.request, Deadline(LONG)) == "token"
         assert cognito.sent == ["old", "new"]
 
     def test_one_that_was_taken_is_tried_first_from_then_on(self) -> None:
         cognito, secret = Cognito("new"), ClientSecret(["old", "new"])
-        secret.try_with(cognito.request)
-        secret.try_with(cognito.request)
+        secret.try_with(cognito.request, Deadline(LONG))
+        secret.try_with(cognito.request, Deadline(LONG))
         assert cognito.sent == ["old", "new", "new"]
 
     def test_others_stay_known(self) -> None:
         cognito, secret = Cognito("new"), ClientSecret(["old", "new"])
-        secret.try_with(cognito.request)
+        secret.try_with(cognito.request, Deadline(LONG))
         cognito.taken = ("old",)
-        assert secret.try_with(cognito.request) == "token"
+        assert secret.try_with(cognito.request, Deadline(LONG)) == "token"
 
     def test_when_none_is_taken_each_was_tried_once(self) -> None:
         cognito = Cognito()
@@ -94,19 +98,19 @@ class TestCallable:
         vault = Vault("good")
         secret = ClientSecret(vault)
         assert vault.asked == 0
-        secret.try_with(Cognito("good").request)
+        secret.try_with(Cognito("good").request, Deadline(LONG))
         assert vault.asked == 1
 
     def test_is_not_asked_again_while_its_secret_is_taken(self) -> None:
         vault, cognito = Vault("good"), Cognito("good")
         secret = ClientSecret(vault)
         for _ in range(3):
-            secret.try_with(cognito.request)
+            secret.try_with(cognito.request, Deadline(LONG))
         assert vault.asked == 1
 
     def test_is_asked_again_after_invalid_client_within_the_call(self) -> None:
         vault, cognito = Vault("old", "new"), Cognito("new")
-        assert ClientSecret(vault).try_with(cognito.request) == "token"
+        assert ClientSecret(vault).try_with(cognito.request, Deadline(LONG)) == "token"
         assert (vault.asked, cognito.sent) == (2, ["old", "new"])
 
     def test_is_asked_again_only_once_within_the_call(self) -> None:
@@ -121,7 +125,7 @@ class TestCallable:
 
     def test_may_give_several(self) -> None:
         cognito = Cognito("new")
-        assert ClientSecret(Vault(["old", "new"])).try_with(cognito.request) == "token"
+        assert ClientSecret(Vault(["old", "new"])).try_with(cognito.request, Deadline(LONG)) == "token"
         assert cognito.sent == ["old", "new"]
 
     def test_is_not_asked_again_on_another_error(self) -> None:
@@ -208,16 +212,16 @@ class TestCallable:
     def test_after_a_failed_answer_it_is_asked_again_by_the_next_call(self) -> None:
         secret = ClientSecret(Vault(ConnectionError(), "good"))
         refusal_of(secret, Cognito("good").request)
-        assert secret.try_with(Cognito("good").request) == "token"
+        assert secret.try_with(Cognito("good").request, Deadline(LONG)) == "token"
 
     def test_failure_to_ask_again_leaves_what_was_known(self) -> None:
         vault, cognito = Vault("good", ConnectionError()), Cognito("good")
         secret = ClientSecret(vault)
-        secret.try_with(cognito.request)
+        secret.try_with(cognito.request, Deadline(LONG))
         cognito.taken = ()
         refusal_of(secret, cognito.request)
         cognito.taken = ("good",)
-        assert secret.try_with(cognito.request) == "token"
+        assert secret.try_with(cognito.request, Deadline(LONG)) == "token"
         assert vault.asked == 2
 
     def test_eight_threads_at_first_use_ask_it_once(self) -> None:
@@ -234,16 +238,16 @@ class TestCallable:
 
         def call(_: int) -> str:
             start.wait(5)
-            return secret.try_with(cognito.request)
+            return secret.try_with(cognito.request, Deadline(LONG))
 
-        with ThreadPoolExecutor(8) as threads:
-            assert list(threads.map(call, range(8))) == ["token"] * 8
+        with ThreadPoolExecutor(8) as callers:
+            assert list(callers.map(call, range(8))) == ["token"] * 8
         assert vault.asked == 1
 
     def test_eight_threads_that_were_refused_at_once_ask_it_again_once(self) -> None:
         vault, cognito = Vault("old", "new"), Cognito("old")
         secret, all_were_refused = ClientSecret(vault), threading.Barrier(8)
-        secret.try_with(cognito.request)
+        secret.try_with(cognito.request, Deadline(LONG))
         cognito.taken = ("new",)
 
         def request(text: SecretText) -> str:
@@ -251,9 +255,46 @@ class TestCallable:
                 all_were_refused.wait(5)
             return cognito.request(text)
 
-        with ThreadPoolExecutor(8) as threads:
-            assert list(threads.map(lambda _: secret.try_with(request), range(8))) == ["token"] * 8
+        with ThreadPoolExecutor(8) as callers:
+            tokens = callers.map(lambda _: secret.try_with(request, Deadline(LONG)), range(8))
+            assert list(tokens) == ["token"] * 8
         assert vault.asked == 2
+
+    def test_callable_runs_under_no_lock(self) -> None:
+        def vault() -> str:
+            with threads() as others:
+                others(lambda: refusal_of(secret, cognito.request, seconds=0.05))
+            (refusal,) = others.outcomes
+            return "good" if "not returned yet" in str(refusal) else "bad"
+
+        cognito = Cognito("good")
+        secret = ClientSecret(vault)
+        assert secret.try_with(cognito.request, Deadline(LONG)) == "token"
+
+    def test_callable_that_never_returns_is_called_again(self) -> None:
+        never, begun, clocks, calls = threading.Event(), threading.Event(), Clocks(), []
+
+        def vault() -> str:
+            calls.append(1)
+            if len(calls) == 1:
+                begun.set()
+                assert never.wait(LONG)
+                return "old"
+            return "good"
+
+        cognito = Cognito("good")
+        secret = ClientSecret(vault, clocks.monotonic)
+        with threads() as left_behind:
+            left_behind(lambda: secret.try_with(Cognito("old", "good").request, Deadline(LONG)))
+            assert begun.wait(LONG)
+            clocks.advance(LONGEST_CALL - 1)
+            refusal_of(secret, cognito.request, seconds=0.05)
+            clocks.advance(1)
+            assert secret.try_with(cognito.request, Deadline(LONG)) == "token"
+            never.set()
+        # What it returned at last does not replace the newer answer.
+        assert secret.try_with(cognito.request, Deadline(LONG)) == "token"
+        assert (len(calls), cognito.sent) == (2, ["good", "good"])
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
     def test_forked_child_does_not_wait_for_a_thread_that_asks_in_the_parent(self) -> None:
@@ -266,10 +307,10 @@ class TestCallable:
             return "good"
 
         secret = ClientSecret(vault)
-        with ThreadPoolExecutor(1) as threads:
-            call = threads.submit(secret.try_with, Cognito("good").request)
+        with ThreadPoolExecutor(1) as callers:
+            call = callers.submit(secret.try_with, Cognito("good").request, Deadline(LONG))
             assert is_asked.wait(5)
-            assert in_a_child(lambda: secret.try_with(Cognito("good").request) == "token")
+            assert in_a_child(lambda: secret.try_with(Cognito("good").request, Deadline(LONG)) == "token")
             may_answer.set()
             assert call.result(5) == "token"
 
@@ -277,7 +318,7 @@ class TestCallable:
         vault, cognito = Vault(["old", "new"]), Cognito("new")
         secret = ClientSecret(vault)
         for _ in range(3):
-            secret.try_with(cognito.request)
+            secret.try_with(cognito.request, Deadline(LONG))
         assert (vault.asked, cognito.sent) == (1, ["old", "new", "new", "new"])
 
 
@@ -285,9 +326,11 @@ class TestWhatItIs:
     @pytest.mark.parametrize("secret", ["hidden", ["hidden", "hidden-2"], lambda: "hidden"], ids=type)
     def test_shows_in_no_repr(self, secret: Any) -> None:
         kept = ClientSecret(secret)
-        kept.try_with(lambda text: repr(text))
+        kept.try_with(repr, Deadline(LONG))
         assert "hidden" not in repr(kept)
-        assert "hidden" not in "".join(kept.try_with(lambda text: [repr(text), str(text), f"{text}"]))
+        assert "hidden" not in "".join(
+            kept.try_with(lambda text: [repr(text), str(text), f"{text}"], Deadline(LONG))
+        )
 
     @pytest.mark.parametrize("secret", [b"bytes", 17, None, ["a", None]], ids=repr)
     def test_must_be_text_or_texts(self, secret: Any) -> None:
