@@ -254,10 +254,14 @@ class CognitoAccessTokenValidator:
             self._run("TOKEN_CHECK", self.token_check, token, verified, REJECTED)
 
     def _verify_signature(self, unverified: UnverifiedToken) -> VerifiedToken:
-        pools = {id(pool): pool for pool in map(self._by_issuer.get, unverified.issuers) if pool is not None}
+        if len(unverified.issuers) == 1:
+            trusted = self._by_issuer.get(unverified.issuers[0])
+            if trusted is None:
+                raise refused(WRONG_ISSUER, unverified.kid)
+            return self._verified_by(trusted, unverified)
         rejection: TokenValidationError | KeysUnavailableError = refused(WRONG_ISSUER, unverified.kid)
-        # More than one only for a long token that names issuers of several pools: its own is read once a key
-        # of one of them has signed it.
+        # A long token may name several trusted issuers: its own is read once a key of one has signed it.
+        pools = {id(pool): pool for pool in map(self._by_issuer.__getitem__, unverified.issuers)}
         for trusted in pools.values():
             try:
                 return self._verified_by(trusted, unverified)
@@ -272,9 +276,10 @@ class CognitoAccessTokenValidator:
         key, key_set = self._key_for(unverified.kid, trusted)
         if not key.has_signed(unverified.signing_input, unverified.signature):
             raise refused(BAD_SIGNATURE, unverified.kid, trusted)
-        unverified.read_claims()
-        if self._by_issuer.get(unverified.issuers[0]) is not trusted:
-            raise refused(WRONG_ISSUER, unverified.kid)
+        if not unverified.claims:
+            unverified.read_claims()
+            if self._by_issuer.get(unverified.issuers[0]) is not trusted:
+                raise refused(WRONG_ISSUER, unverified.kid)
         self._headers.add(unverified)
         return VerifiedToken(trusted, key, key_set, unverified, self.machine_tokens_only, self.leeway)
 
