@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import os
 import random
+import subprocess
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,6 +43,10 @@ from .stage import (
     refresh_threads,
     wait_for,
 )
+
+ROOT = Path(__file__).parents[2]
+MARGIN = 2.0
+"""Seconds that a busy machine may add."""
 
 # -- no threads, or none between requests -------------------------------------------------------
 
@@ -80,6 +87,50 @@ def test_inline_refresh_is_done_when_its_request_is(real_pool: LocalUserPool) ->
 
     for _ in range(3):
         wait_for(renewed_by_the_request, "keys are not fresh any more, and the next request renews them")
+
+
+def test_inline_refresh_is_given_up_at_its_deadline(real_pool: LocalUserPool) -> None:
+    never = threading.Event()
+    secret = real_pool.client().secret
+
+    def hangs() -> str:
+        assert never.wait(LONG)
+        return secret
+
+    app, _ = app_on(real_pool, RENEW="inline", REFRESH_DEADLINE=0.5, CLIENT_SECRET=hangs)
+    began = time.monotonic()
+    assert get(app.test_client(), "/token").status_code == 503
+    assert time.monotonic() - began < 0.5 + MARGIN
+    never.set()
+
+
+@pytest.mark.processes
+def test_aborted_caller_of_an_inline_refresh_aborts_nobody_else() -> None:
+    program = """
+from gevent import monkey; monkey.patch_all()
+import gevent
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.faults.stage import app_on, get
+
+with LocalUserPool() as pool:
+    app, _ = app_on(pool, RENEW="inline")
+    token = pool.token()
+    pool.delay("jwks", 0.5)
+
+    def ask(seconds):
+        with gevent.Timeout(seconds, False):
+            return get(app.test_client(), "/items", token).status_code
+
+    leader = gevent.spawn(ask, 0.2)
+    pool.wait_for("jwks")
+    others = [gevent.spawn(ask, 20) for _ in range(10)]
+    gevent.joinall([leader, *others])
+    print(leader.value, *{other.value for other in others}, pool.count("jwks"))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, timeout=LONG, check=True, capture_output=True, text=True
+    )
+    assert ended.stdout.split() == ["None", "200", "1"]
 
 
 def test_a_refresh_inline_that_fails_costs_its_request_nothing(pool: LocalUserPool, clocks: Clocks) -> None:

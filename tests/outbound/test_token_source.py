@@ -17,6 +17,7 @@ from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
 from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.outbound.clocks import Clock, Threads, refreshing
+from tests.settling import settle
 
 SECRET = "the secret of the client"
 
@@ -629,6 +630,39 @@ class TestSharing:
         clock.move(11)
         assert one.renew(old[0]) == other.renew(old[1]) != old[0]
         assert pool.count("token") == 2
+
+    @pytest.mark.parametrize(
+        ("policy", "is_taken"),
+        [
+            pytest.param(TokenPolicy(margin=30), True, id="the same margin"),
+            pytest.param(TokenPolicy(margin=360), False, id="a larger margin"),
+            pytest.param(TokenPolicy(margin=30, fresh_fraction=0.5), False, id="a smaller fresh part"),
+            pytest.param(TokenPolicy(margin=30, fresh_fraction=1), True, id="a larger fresh part"),
+        ],
+    )
+    def test_settings_of_the_reader_decide_what_is_fresh(
+        self, pool: LocalUserPool, clock: Clock, store: SealedStore, policy: TokenPolicy, is_taken: bool
+    ) -> None:
+        writer = source_of(pool, clock, store=store, policy=TokenPolicy(margin=1, fresh_fraction=1))
+        token = writer.token()
+        clock.move_to(3300 if policy.margin > 30 else 2600)
+        reader = source_of(pool, clock, store=store, policy=policy)
+        assert (reader.token() == token) is is_taken
+
+    def test_token_that_lacks_scopes_is_rejected_from_the_cache_too(
+        self, pool: LocalUserPool, clock: Clock, store: SealedStore, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        pool.answer("token", {"access_token": pool.token("a/read"), "expires_in": 3600})
+        scopes = ["a/read", "b/write"]
+        lenient, other = (source_of(pool, clock, store=store, scopes=scopes) for _ in range(2))
+        assert lenient.token() == other.token()
+        settle()
+        events = [vars(record).get("event") for record in caplog.records]
+        assert events.count("scopes-missing") == 2, "each process says so"
+        strict = source_of(
+            pool, clock, store=store, scopes=scopes, policy=TokenPolicy(scopes_missing="raise")
+        )
+        assert failure_of(strict).error_code == "invalid_scope"
 
     def test_other_scopes_are_another_token(
         self, pool: LocalUserPool, clock: Clock, store: SealedStore
