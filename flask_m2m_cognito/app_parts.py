@@ -38,6 +38,7 @@ from .watcher import around_refresh_of, on_call_of
 from .web.cache_backend import (
     backend_finder,
     existing_backend,
+    import_client,
     is_in_process,
     shares_with_others,
     unpickles,
@@ -138,6 +139,7 @@ class AppM2M:
         """Ask for the keys and for ``tokens`` now."""
         sources = [self._warmed(each) for each in ([tokens] if isinstance(tokens, str) else tokens)]
         asks = [*(trusted.keys.get for trusted in self._pools()), *(source.token for source in sources)]
+        self._store.import_all()
         failures = ask_all(asks, timeout)
         if failures and required:
             raise failures[0]
@@ -342,6 +344,7 @@ class _Assembly:
 
         return BoundedBackend(
             backend_finder(self._app, self._cache, on_found),
+            import_client=functools.partial(import_client, self._app, self._cache),
             timeout=settings.store_timeout,
             on_change=self._events.store_changed,
             monotonic=self._clock.monotonic,

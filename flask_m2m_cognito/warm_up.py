@@ -13,8 +13,6 @@ from .remote.transport import Deadline
 Ask = Callable[[], object]
 
 _LATE_IMPORTS = (
-    "cryptography.fernet",
-    "cryptography.hazmat.primitives.kdf.hkdf",
     "jwt.algorithms",
     "flask_m2m_cognito.remote.bounded_adapter",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any
 
 from ..exceptions import KeysUnavailableError
 from ..remote.refreshable import Fetched, Refreshable
-from ..remote.sealed_store import Entry, SealedStore, import_seal
+from ..remote.sealed_store import Entry, SealedStore
 from ..remote.sharing import Codec, shared
 from ..remote.transport import Transport, import_http
 from .key_set import KeySet, key_set_fetch, parse_key_set
@@ -86,7 +87,7 @@ def trusted_pool_from(
         deadline=times.refresh_deadline,
         cooldown=times.unknown_key_cooldown,
         last_resort=None if pinned is None else Fetched(pinned, -_FOREVER, _FOREVER, -_FOREVER, "pinned"),
-        prepare=_import_all,
+        prepare=functools.partial(_import_all, store),
         wall=wall,
         **refreshing,
     )
@@ -102,11 +103,12 @@ def _codec(times: KeyTimes) -> Codec[KeySet]:
     return Codec(KIND, KeySet.to_document, decode)
 
 
-def _import_all() -> None:
+def _import_all(store: SealedStore | None) -> None:
     import jwt.algorithms  # noqa: F401
 
     import_http()
-    import_seal()
+    if store is not None:
+        store.import_all()
 
 
 def _unavailable(cause: Exception, retry_in: float) -> KeysUnavailableError:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from ..exceptions import CognitoTokenRequestError, TokenUnavailableError
 from ..remote.refreshable import Ask, Fetch, Fetched, Refreshable
 from ..remote.reports import report
-from ..remote.sealed_store import Entry, SealedStore, import_seal
+from ..remote.sealed_store import Entry, SealedStore
 from ..remote.sharing import Codec, shared
 from ..remote.transport import import_http
 from ..scopes import join_scopes, parse_scopes
@@ -99,7 +99,7 @@ class TokenSource:
             cooldown=COOLDOWN,
             min_age=MIN_AGE,
             is_lasting=is_lasting,
-            prepare=_import_all,
+            prepare=functools.partial(_import_all, store),
             wall=wall,
             jitter=jitter,
             **refreshing,
@@ -186,9 +186,10 @@ def identity_of(client: CognitoM2MClient, scopes: Sequence[str]) -> str:
     return json.dumps(["token", urls, client.client_id, sorted(set(scopes)), metadata])
 
 
-def _import_all() -> None:
+def _import_all(store: SealedStore | None) -> None:
     import_http()
-    import_seal()
+    if store is not None:
+        store.import_all()
 
 
 def is_lasting(error: Exception) -> bool:

@@ -65,6 +65,7 @@ class BoundedBackend:
     Args:
         build: returns the cachelib backend, or ``None`` for no store. Called at first use, on the thread of
             the first call and under no lock.
+        import_client: imports what building needs, see :meth:`SealedStore.import_all`.
         timeout: seconds that one call may take; building and the first call together may take 2 s.
         on_change: called with ``(works, error)`` when the backend goes down and when it is back, see
             :func:`report`.
@@ -75,12 +76,14 @@ class BoundedBackend:
         self,
         build: Callable[[], Any],
         *,
+        import_client: Callable[[], None] = lambda: None,
         timeout: float = 0.25,
         on_change: Callable[[bool, Exception | None], None] = lambda works, error: None,
         monotonic: Callable[[], float] = time.monotonic,
         start_thread: Callable[[Callable[[], None]], None] = start_daemon,
     ) -> None:
         self._build = build
+        self.import_client = import_client
         self.timeout = timeout
         self._on_change = on_change
         self._monotonic = monotonic

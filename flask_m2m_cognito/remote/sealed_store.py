@@ -112,12 +112,6 @@ class Seal:
         return HKDF(SHA256(), length, salt=None, info=b"flask-m2m-cognito " + purpose).derive(self._key)
 
 
-def import_seal() -> None:
-    """Import what sealing needs, so that it does not take its time from a deadline."""
-    import cryptography.fernet
-    import cryptography.hazmat.primitives.kdf.hkdf  # noqa: F401
-
-
 @dataclass(frozen=True)
 class Entry:
     """What one process fetched, for the others. Holds facts, and nothing of the writer's settings.
@@ -170,6 +164,17 @@ class SealedStore:
         self._monotonic = monotonic
         self._complained: frozenset[str] = frozenset()  # replaced whole
         self._seen_leases: dict[str, tuple[str, float]] = {}  # replaced whole
+
+    def import_all(self) -> None:
+        """Import what sealing and the backend's client need, on this thread.
+
+        So it takes no time from a deadline. And a child that is forked while another thread imports waits
+        for that import forever, which here is also one of PyJWT and others that a client imports.
+        """
+        import cryptography.fernet
+        import cryptography.hazmat.primitives.kdf.hkdf  # noqa: F401
+
+        self.backend.import_client()
 
     @property
     def works(self) -> bool:

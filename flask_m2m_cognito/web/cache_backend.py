@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import importlib
 import json
 import logging
 import threading
@@ -17,6 +19,13 @@ if TYPE_CHECKING:
 
 IN_PROCESS = frozenset({"SimpleCache", "NullCache", "simple", "null"})
 _PICKLE_MARK = b"\x80"
+_CLIENTS = {
+    "redis": ("redis",),
+    "memcached": ("pylibmc", "memcache", "libmc"),
+    "dynamodb": ("boto3",),
+    "mongo": ("pymongo",),
+}
+"""What cachelib imports when a backend is built, by a part of ``CACHE_TYPE``."""
 
 _NOT_INITIALISED = (
     "The Cache given to CognitoM2M(cache=…) was not initialised with the application %r, so nothing is "
@@ -59,6 +68,20 @@ def existing_backend(app: Flask, cache: Cache | None) -> Any:
     if not isinstance(backends, dict):
         return None
     return next(iter(backends.values()), None) if cache is None else backends.get(cache)
+
+
+def import_client(app: Flask, cache: Cache | None) -> None:
+    """Import what a cache needs that is still to be made; one that there is has imported it."""
+    if cache is not None or existing_backend(app, cache) is not None:
+        return
+    kind = str(app.config.get("CACHE_TYPE")).lower()
+    names = (
+        "flask_caching.backends",
+        *(name for part in _CLIENTS if part in kind for name in _CLIENTS[part]),
+    )
+    for name in names:
+        with contextlib.suppress(Exception):  # building the cache says what is missing
+            importlib.import_module(name)
 
 
 def shares_with_others(backend: Any) -> bool:
