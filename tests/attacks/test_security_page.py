@@ -1,4 +1,4 @@
-"""docs/security.md says by which test each thing is held: those tests must exist."""
+"""docs/security-tests.md names the test for each promise of docs/security.md: those tests must exist."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ import re
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-NAMED = sorted(
-    set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/security.md").read_text("utf-8")))
-)
+
+
+def _named() -> list[tuple[str, str]]:
+    """The file and the name of each test: a line of the page names the file of the tests that follow."""
+    named, path = [], ""
+    for line in (ROOT / "docs/security-tests.md").read_text("utf-8").splitlines():
+        path = match[1] if (match := re.fullmatch(r"`(tests/[\w/]+\.py)`", line)) else path
+        named += [(path, name) for name in re.findall(r"`((?:test_|Test)\w+)`", line)]
+    return named
+
+
+NAMED = _named()
 
 
 @pytest.mark.parametrize(("path", "name"), NAMED, ids=[f"{path}::{name}" for path, name in NAMED])
 def test_what_the_page_names_exists(path: str, name: str) -> None:
-    names = {
-        node.name
-        for node in ast.parse((ROOT / path).read_text("utf-8")).body
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef))
-    }
-    assert name in names
+    tests = ast.walk(ast.parse((ROOT / path).read_text("utf-8")))
+    assert name in {node.name for node in tests if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
 
 
 def test_each_file_of_attacks_is_named() -> None:
