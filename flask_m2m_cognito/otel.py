@@ -5,15 +5,24 @@ Nothing here is imported unless you import it, and an application that is not in
 ==================================  ==========  ======================================================
 metric                              kind        attributes
 ==================================  ==========  ======================================================
-``cognito_m2m.requests``            counter     ``cognito_m2m.outcome``; if it was let in
+``cognito_m2m.requests``            counter     ``cognito_m2m.outcome``; if it was accepted
                                                 ``cognito_m2m.check`` (``memory``, ``signature``); if it was
-                                                refused ``error.type`` (the reason) and
-                                                ``http.response.status_code``
+                                                rejected ``error.type`` (the reason) and
+                                                ``http.response.status_code``; ``cognito_m2m.client_id`` if
+                                                ``client_ids`` is set and the token was verified
 ``cognito_m2m.refresh.duration``    histogram   ``cognito_m2m.value`` (``keys``, ``token``), and of which
                                     (s)         pool or client; ``cognito_m2m.source`` or ``error.type``
 ``cognito_m2m.token_requests``      observed    ``cognito_m2m.client``; Cognito bills each of them
                                     counter
-``cognito_m2m.age``                 observed    as the duration: of the keys and tokens that are held
+``cognito_m2m.age``                 observed    as the duration: of the cached keys and tokens
+                                    gauge (s)
+``cognito_m2m.remaining``           observed    as the age: how long they can still be used
+                                    gauge (s)
+``cognito_m2m.ready``               observed    1 if every pool has had keys, else 0
+                                    gauge
+``cognito_m2m.cache.up``            observed    0 while the shared cache fails, else 1
+                                    gauge
+``cognito_m2m.clock_offset``        observed    how far Cognito's clock is ahead of this machine's
                                     gauge (s)
 ==================================  ==========  ======================================================
 
@@ -46,11 +55,11 @@ import functools
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from . import signals, watcher
+from . import __version__, signals, watcher
 from .remote.freshness import Fetched
 from .remote.reports import report
 from .remote.transport import Answer, TransportError
@@ -65,7 +74,12 @@ if TYPE_CHECKING:
 _NAME = "flask_m2m_cognito"
 _EXTENSION = "cognito_m2m_otel"
 
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30)
+"""Buckets of durations in seconds: those of OpenTelemetry's HTTP conventions, and one for a longer deadline.
+The SDK's own are for milliseconds, and would put every refresh into the first two."""
+
 Attributes = dict[str, Any]
+Rows = Iterable[tuple[Attributes, float]]
 
 
 def instrument(
@@ -73,12 +87,15 @@ def instrument(
     *,
     meter_provider: MeterProvider | None = None,
     tracer_provider: TracerProvider | None = None,
+    client_ids: bool = False,
 ) -> None:
     """Have what ``app`` lets in, refuses and asks for counted and traced, before or after ``init_app``.
 
     Args:
         app: the Flask application.
         meter_provider, tracer_provider: OpenTelemetry's global ones if not given.
+        client_ids: add the caller's client id to ``cognito_m2m.requests``, if its token was verified. Each
+            client is then a time series of its own.
 
     Raises:
         RuntimeError: the application is instrumented already, or OpenTelemetry's API is not installed.
@@ -86,7 +103,7 @@ def instrument(
     if _EXTENSION in app.extensions:
         raise RuntimeError(f"The application {app.name!r} is instrumented already.")
     try:
-        instrumentation = _Instrumentation(app, meter_provider)
+        instrumentation = _Instrumentation(app, meter_provider, client_ids)
         app.extensions[watcher.EXTENSION] = _Spans(tracer_provider)
     except ImportError as error:
         raise RuntimeError(
@@ -99,7 +116,8 @@ def instrument(
 class _Instrumentation:
     """The receivers of one application's signals. No provider, which outlives it, holds any of it."""
 
-    def __init__(self, app: Any, meter_provider: MeterProvider | None) -> None:
+    def __init__(self, app: Any, meter_provider: MeterProvider | None, client_ids: bool) -> None:
+        self._client_ids = client_ids
         instruments = _instruments_of(meter_provider)
         instruments.observe(app)
         self._requests, self._durations = instruments.requests, instruments.durations
@@ -114,12 +132,20 @@ class _Instrumentation:
             signal.connect(receiver, sender=app)
 
     def _on_accepted(self, sender: object, token: ValidatedAccessToken, check: str) -> None:
-        self._requests.add(1, {"cognito_m2m.outcome": "accepted", "cognito_m2m.check": check})
+        self._count({"cognito_m2m.outcome": "accepted", "cognito_m2m.check": check}, token.client_id)
 
-    def _on_rejected(self, sender: object, reason: str, status: int, **more: Any) -> None:
-        self._requests.add(
-            1, {"cognito_m2m.outcome": "rejected", "error.type": reason, "http.response.status_code": status}
+    def _on_rejected(
+        self, sender: object, reason: str, status: int, client_id: str | None = None, **more: Any
+    ) -> None:
+        self._count(
+            {"cognito_m2m.outcome": "rejected", "error.type": reason, "http.response.status_code": status},
+            client_id,
         )
+
+    def _count(self, attributes: Attributes, client_id: str | None) -> None:
+        if self._client_ids and client_id is not None:
+            attributes["cognito_m2m.client_id"] = client_id
+        self._requests.add(1, attributes)
 
     def _on_keys(self, sender: object, pool_id: str, **facts: Any) -> None:
         self._note_refresh("keys", {"pool_id": pool_id}, facts)
@@ -140,7 +166,7 @@ class _Spans:
     def __init__(self, tracer_provider: TracerProvider | None) -> None:
         from opentelemetry import trace
 
-        self._tracer = trace.get_tracer(_NAME, tracer_provider=tracer_provider)
+        self._tracer = trace.get_tracer(_NAME, __version__, tracer_provider)
 
     def call(self, method: str, url: str, of: watcher.Of) -> Callable[[Answer | BaseException], None]:
         from opentelemetry import context, trace
@@ -194,19 +220,22 @@ class _Instruments:
     def __init__(self, meter_provider: MeterProvider) -> None:
         from opentelemetry import metrics
 
-        meter = metrics.get_meter(_NAME, meter_provider=meter_provider)
+        meter = metrics.get_meter(_NAME, __version__, meter_provider)
         self.requests = meter.create_counter(
             "cognito_m2m.requests", "{request}", "Requests that the guards let in or refused."
         )
         self.durations = meter.create_histogram(
-            "cognito_m2m.refresh.duration", "s", "How long it took to get newer keys or a newer token."
+            "cognito_m2m.refresh.duration",
+            "s",
+            "How long it took to get newer keys or a newer token.",
+            explicit_bucket_boundaries_advisory=_SECONDS,
         )
         meter.create_observable_counter(
             "cognito_m2m.token_requests", [self._token_requests], "{request}", "Tokens bought of Cognito."
         )
-        meter.create_observable_gauge(
-            "cognito_m2m.age", [self._ages], "s", "The age of the keys and tokens that are held."
-        )
+        for name, unit, rows_of, choose, description in _GAUGES:
+            observe = functools.partial(self._gauge, rows_of, choose)
+            meter.create_observable_gauge(f"cognito_m2m.{name}", [observe], unit, description)
         self._apps: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def observe(self, app: Any) -> None:
@@ -223,17 +252,22 @@ class _Instruments:
         for client, total in totals.items():
             yield Observation(total, {"cognito_m2m.client": client})
 
-    def _ages(self, options: CallbackOptions) -> Iterator[Observation]:
-        """Of what several applications hold, the age of the oldest."""
+    def _gauge(
+        self,
+        rows_of: Callable[[Mapping[str, Any]], Rows],
+        choose: Callable[[float, float], float],
+        options: CallbackOptions,
+    ) -> Iterator[Observation]:
+        """Observe what ``choose`` returns of the values that several applications have."""
         from opentelemetry.metrics import Observation
 
-        oldest: dict[tuple[tuple[str, str], ...], float] = {}
+        chosen: dict[tuple[tuple[str, Any], ...], float] = {}
         for health in self._health():
-            for of, age in _ages_in(health):
-                key = tuple(_ours(of).items())
-                oldest[key] = max(age, oldest.get(key, age))
-        for key, age in oldest.items():
-            yield Observation(age, dict(key))
+            for attributes, value in rows_of(health):
+                key = tuple(attributes.items())
+                chosen[key] = choose(value, chosen.get(key, value))
+        for key, value in chosen.items():
+            yield Observation(value, dict(key))
 
     def _health(self) -> Iterator[dict[str, Any]]:
         with _lock:
@@ -259,15 +293,53 @@ def _instruments_of(meter_provider: MeterProvider | None) -> _Instruments:
     return instruments
 
 
-def _ages_in(health: Mapping[str, Any]) -> Iterator[tuple[dict[str, str], float]]:
-    """Of what an age is, and the age."""
+def _times_in(health: Mapping[str, Any], name: str) -> Rows:
+    """The times ``name`` of the cached keys and tokens, and what each is of."""
     for pool_id, row in health["pools"].items():
-        if row["age"] is not None:
-            yield {"value": "keys", "pool_id": pool_id}, row["age"]
+        if row[name] is not None:
+            yield _ours({"value": "keys", "pool_id": pool_id}), row[name]
     for row in health["tokens"]:
-        if row["age"] is not None:
-            of = {name: row[name] for name in ("client", "client_id", "scopes")}
-            yield {"value": "token", **of}, row["age"]
+        if row[name] is not None:
+            of = {each: row[each] for each in ("client", "client_id", "scopes")}
+            yield _ours({"value": "token", **of}), row[name]
+
+
+def _ages(health: Mapping[str, Any]) -> Rows:
+    return _times_in(health, "age")
+
+
+def _remaining(health: Mapping[str, Any]) -> Rows:
+    return _times_in(health, "seconds_left")
+
+
+def _ready(health: Mapping[str, Any]) -> Rows:
+    return [({}, int(health["ready"]))]
+
+
+def _cache_up(health: Mapping[str, Any]) -> Rows:
+    return [({}, int(health["store"]["works"]))]
+
+
+def _clock_offset(health: Mapping[str, Any]) -> Rows:
+    return [({}, health["clock_offset"])] if health["clock_offset"] is not None else []
+
+
+def _farthest(one: float, other: float) -> float:
+    return max(one, other, key=abs)
+
+
+# Of several applications in one process, a gauge shows the worst.
+_GAUGES: tuple[
+    tuple[str, str, Callable[[Mapping[str, Any]], Rows], Callable[[float, float], float], str],
+    ...,
+] = (
+    ("age", "s", _ages, max, "The age of the cached keys and tokens."),
+    ("remaining", "s", _remaining, min, "How long the cached keys and tokens can still be used."),
+    # Not the unit "1": Prometheus would call it a ratio.
+    ("ready", "", _ready, min, "1 if every pool has had keys, else 0."),
+    ("cache.up", "", _cache_up, min, "0 while the shared cache fails, else 1."),
+    ("clock_offset", "s", _clock_offset, _farthest, "How far Cognito's clock is ahead of this machine's."),
+)
 
 
 _PORTS = {"http": 80, "https": 443}

@@ -44,16 +44,22 @@ class Telemetry:
     def instrument(self, app: Flask) -> None:
         instrument(app, meter_provider=self.meters, tracer_provider=self.tracers)
 
-    def points(self, name: str) -> list[Any]:
+    @property
+    def meter_versions(self) -> set[str | None]:
+        return {scoped.scope.version for scoped in self._scopes()}
+
+    def _scopes(self) -> list[Any]:
         settle()
         collected = self._reader.get_metrics_data()
+        resources = collected.resource_metrics if collected else ()
+        return [scope for resource in resources for scope in resource.scope_metrics]
+
+    def metrics(self) -> list[Any]:
+        return [metric for scope in self._scopes() for metric in scope.metrics]
+
+    def points(self, name: str) -> list[Any]:
         return [
-            point
-            for resource in (collected.resource_metrics if collected else ())
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-            if metric.name == name
-            for point in metric.data.data_points
+            point for metric in self.metrics() if metric.name == name for point in metric.data.data_points
         ]
 
     def counts(self, name: str) -> list[Point]:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
+import re
 import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 
-from flask_m2m_cognito import CognitoM2M, TokenUnavailableError
+from flask_m2m_cognito import CognitoM2M, TokenUnavailableError, __version__
 from flask_m2m_cognito.otel import instrument
+from flask_m2m_cognito.signals import token_rejected
 from flask_m2m_cognito.testing import LocalUserPool, MovedClock
 from tests.telemetry import Telemetry, ask, instrumented
 
@@ -91,6 +95,27 @@ class TestRequests:
         assert ask(other) == 401
         assert telemetry.counts("cognito_m2m.requests") == []
 
+    def test_client_id_is_counted_where_it_is_asked_for(
+        self, pool: LocalUserPool, telemetry: Telemetry
+    ) -> None:
+        app = Flask("shop")
+        app.config.update(pool.config(ALLOWED_CLIENT_IDS="*"))
+        m2m = CognitoM2M(app)
+        instrument(app, meter_provider=telemetry.meters, client_ids=True)
+        app.get("/items")(m2m.require_scopes("items/read")(lambda: "reached"))
+        ask(app, pool.token("items/read", "billing"))
+        ask(app, "bad")
+        seen = [of.get("cognito_m2m.client_id") for of, _ in telemetry.counts("cognito_m2m.requests")]
+        assert seen == ["billing", None]
+
+    def test_client_id_of_a_rejected_token_is_counted(self, app: Flask, telemetry: Telemetry) -> None:
+        other = Flask("other")
+        instrument(other, meter_provider=telemetry.meters, client_ids=True)
+        for sender in (app, other):
+            token_rejected.send(sender, reason="insufficient_scope", status=403, client_id="orders")
+        seen = [of.get("cognito_m2m.client_id") for of, _ in telemetry.counts("cognito_m2m.requests")]
+        assert seen == [None, "orders"]
+
 
 class TestRefreshes:
     def test_duration_is_recorded_for_keys_and_tokens(
@@ -150,6 +175,13 @@ class TestRefreshes:
         (point,) = telemetry.points("cognito_m2m.refresh.duration")
         assert point.attributes["cognito_m2m.source"] == "store"
 
+    def test_buckets_tell_durations_of_seconds_apart(
+        self, m2m: CognitoM2M, app: Flask, telemetry: Telemetry
+    ) -> None:
+        m2m.token()
+        (point,) = telemetry.points("cognito_m2m.refresh.duration")
+        assert len([bound for bound in point.explicit_bounds if 0.005 <= bound <= 10]) >= 10
+
 
 class TestObserved:
     def test_token_requests_are_counted_by_client(
@@ -179,6 +211,51 @@ class TestObserved:
         assert 0 <= keys_age < 60
         assert 0 <= token_age < 60
 
+    def test_remaining_time_is_that_of_what_is_cached(
+        self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool, telemetry: Telemetry
+    ) -> None:
+        assert telemetry.counts("cognito_m2m.remaining") == []
+        m2m.warm_up([None], required=True)
+        left = {of["cognito_m2m.value"]: value for of, value in telemetry.counts("cognito_m2m.remaining")}
+        assert 86000 < left["keys"] <= 86400
+        assert 3000 < left["token"] < 3600
+
+    def test_readiness_is_that_of_the_least_ready_application(
+        self, pool: LocalUserPool, telemetry: Telemetry
+    ) -> None:
+        apps = [instrumented(pool, CognitoM2M(), telemetry) for _ in range(2)]
+        seen = [telemetry.counts("cognito_m2m.ready")]
+        for app in apps:
+            app.extensions["cognito_m2m"].warm_up(required=True)
+            seen.append(telemetry.counts("cognito_m2m.ready"))
+        assert seen == [[({}, 0)], [({}, 0)], [({}, 1)]]
+
+    def test_cache_is_up_until_it_fails(
+        self, pool: LocalUserPool, telemetry: Telemetry, tmp_path: Path
+    ) -> None:
+        taken = tmp_path / "taken"
+        taken.write_text("a file, where a directory is needed")
+        seen = []
+        for directory in (tmp_path / "cache", taken):
+            app = Flask("shop")
+            app.config.update(CACHE_TYPE="FileSystemCache", CACHE_DIR=str(directory))
+            app.config.update(pool.config(ALLOWED_CLIENT_IDS="*", CACHE_KEY="k" * 16))
+            m2m = CognitoM2M(app)
+            telemetry.instrument(app)
+            telemetry.apps.append(app)
+            m2m.warm_up()
+            seen.append(telemetry.counts("cognito_m2m.cache.up"))
+        assert seen == [[({}, 1)], [({}, 0)]]
+
+    def test_clock_offset_is_the_farthest_either_way(self, pool: LocalUserPool, telemetry: Telemetry) -> None:
+        apps = [instrumented(pool, CognitoM2M(), telemetry) for _ in range(2)]
+        assert telemetry.counts("cognito_m2m.clock_offset") == []
+        apps[0].extensions["cognito_m2m"].warm_up(required=True)
+        with pool.fail("jwks", status=500, headers={"Date": "Mon, 01 Jan 2001 00:00:00 GMT"}):
+            apps[1].extensions["cognito_m2m"].warm_up()
+        ((_, offset),) = telemetry.counts("cognito_m2m.clock_offset")
+        assert offset < -20 * 365 * 86400
+
     def test_several_applications_of_one_process_are_counted_together(
         self, pool: LocalUserPool, telemetry: Telemetry, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -203,14 +280,20 @@ class TestObserved:
 
 
 class TestInstrumentation:
+    def test_meter_and_tracer_have_the_version(
+        self, app: Flask, m2m: CognitoM2M, telemetry: Telemetry
+    ) -> None:
+        m2m.token()
+        spans = {span.instrumentation_scope.version for span in telemetry.spans}
+        assert (telemetry.meter_versions, spans) == ({__version__}, {__version__})
+
     def test_no_token_and_no_secret_is_told(
         self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool, telemetry: Telemetry
     ) -> None:
         token = m2m.token()
         ask(app, token)
-        told = repr(
-            [telemetry.points(name) for name in ("cognito_m2m.requests", "cognito_m2m.refresh.duration")]
-        )
+        told = repr([metric.data.data_points for metric in telemetry.metrics()])
+        assert "cognito_m2m.remaining" in {metric.name for metric in telemetry.metrics()}
         assert token not in told
         assert pool.client("orders").secret not in told
 
@@ -245,3 +328,57 @@ class TestInstrumentation:
             monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(RuntimeError, match=r"flask-m2m-cognito\[otel\]"):
             instrument(Flask("shop"))
+
+
+MONITORING = Path(__file__).parents[1] / "docs/monitoring"
+SUFFIXES = {
+    ("Sum", "{request}"): ["_total"],
+    ("Histogram", "s"): ["_seconds_bucket", "_seconds_count", "_seconds_sum"],
+    ("Gauge", "s"): ["_seconds"],
+    ("Gauge", ""): [""],
+}
+"""What the Prometheus exporter appends to a name. A unit in braces is a comment."""
+
+
+def names_in_prometheus(telemetry: Telemetry) -> set[str]:
+    return {
+        metric.name.replace(".", "_") + suffix
+        for metric in telemetry.metrics()
+        for suffix in SUFFIXES[type(metric.data).__name__, metric.unit]
+    }
+
+
+def expressions_of(path: Path) -> list[str]:
+    if path.suffix == ".json":
+        panels = json.loads(path.read_text("utf-8"))["panels"]
+        return [target["expr"] for panel in panels for target in panel["targets"]]
+    yaml = pytest.importorskip("yaml")
+    groups = yaml.safe_load(path.read_text("utf-8"))["groups"]
+    return [rule["expr"] for group in groups for rule in group["rules"]]
+
+
+class TestMonitoringFiles:
+    @pytest.fixture(autouse=True)
+    def everything_is_measured(self, app: Flask, m2m: CognitoM2M) -> None:
+        m2m.warm_up([None], required=True)
+        ask(app)
+
+    @pytest.mark.parametrize("name", ["alerts.yml", "dashboard.json"])
+    def test_metrics_and_labels_exist(self, telemetry: Telemetry, name: str) -> None:
+        labels = {"job", "instance", "le", "cognito_m2m_outcome", "cognito_m2m_value", "cognito_m2m_client",
+                  "cognito_m2m_pool_id", "error_type"}  # fmt: skip
+        for expression in expressions_of(MONITORING / name):
+            named = set(re.findall(r"\b(?:cognito_m2m_|error_type|http_)\w*", expression))
+            assert named <= names_in_prometheus(telemetry) | labels, expression
+            assert named & names_in_prometheus(telemetry), expression
+
+    def test_page_has_every_metric(self, telemetry: Telemetry) -> None:
+        page = (MONITORING.parent / "guide/prometheus.md").read_text("utf-8")
+        table = page.partition("## Names in Prometheus")[2].partition("##")[0]
+        named = set(re.findall(r"`(cognito_m2m_\w+)`", table))
+        assert named == names_in_prometheus(telemetry)
+
+    def test_page_has_every_alert(self) -> None:
+        page = (MONITORING.parent / "guide/prometheus.md").read_text("utf-8")
+        alerts = re.findall(r"alert: (\w+)", (MONITORING / "alerts.yml").read_text("utf-8"))
+        assert sorted(re.findall(r"`(M2M\w+)`", page)) == sorted(alerts)
