@@ -52,6 +52,7 @@ Source of the names that are not ours: OpenTelemetry's semantic conventions 1.27
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import threading
 import time
 import weakref
@@ -59,7 +60,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from . import __version__, signals, watcher
+from . import signals, watcher
 from .remote.freshness import Fetched
 from .remote.reports import report
 from .remote.transport import Answer, TransportError
@@ -111,6 +112,10 @@ def instrument(
         ) from error
     # Signals hold their receivers weakly: it lives as long as the application.
     app.extensions[_EXTENSION] = instrumentation
+
+
+def _version() -> str:
+    return importlib.metadata.version("flask-m2m-cognito")
 
 
 class _Instrumentation:
@@ -166,7 +171,7 @@ class _Spans:
     def __init__(self, tracer_provider: TracerProvider | None) -> None:
         from opentelemetry import trace
 
-        self._tracer = trace.get_tracer(_NAME, __version__, tracer_provider)
+        self._tracer = trace.get_tracer(_NAME, _version(), tracer_provider)
 
     def call(self, method: str, url: str, of: watcher.Of) -> Callable[[Answer | BaseException], None]:
         from opentelemetry import context, trace
@@ -220,7 +225,7 @@ class _Instruments:
     def __init__(self, meter_provider: MeterProvider) -> None:
         from opentelemetry import metrics
 
-        meter = metrics.get_meter(_NAME, __version__, meter_provider)
+        meter = metrics.get_meter(_NAME, _version(), meter_provider)
         self.requests = meter.create_counter(
             "cognito_m2m.requests", "{request}", "Requests that the guards let in or refused."
         )
