@@ -125,6 +125,11 @@ class AppM2M:
         return next(urls, None)
 
     @property
+    def issuer(self) -> str | None:
+        """The first issuer of the first trusted pool."""
+        return next((trusted.pool.issuers[0] for trusted in self._pools()), None)
+
+    @property
     def of_every_token(self) -> Demand:
         """What the settings demand of a token, whatever the view."""
         return _of_every_token(self.settings)

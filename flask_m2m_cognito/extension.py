@@ -137,18 +137,26 @@ class CognitoM2M:
         self.loader = loader
         return loader
 
-    def openapi(self, document: Mapping[str, Any], app: Flask | None = None) -> dict[str, Any]:
-        """A copy of an OpenAPI 3 document in which each guarded operation says which scopes it needs.
+    def openapi(
+        self, document: Mapping[str, Any], app: Flask | None = None, *, token_url: str | None = None
+    ) -> dict[str, Any]:
+        """Return a copy of an OpenAPI document in which each guarded operation has its scopes and errors.
 
         Args:
-            document: what apispec, flask-smorest or APIFlask made, as a dictionary.
+            document: an OpenAPI 3 or Swagger 2.0 document, as a dictionary.
             app: the application that it describes; the current one if not given.
+            token_url: where callers get tokens; the token endpoint of the default client if not given.
+
+        Raises:
+            ConfigurationError: it is not such a document, or an operation in it matches no route.
         """
         from .web.metadata import with_security
 
         described = app if app is not None else _current_app()
         parts = self.for_app(described)
-        return with_security(document, described, parts.token_url, parts.of_every_token)
+        return with_security(
+            document, described, token_url or parts.token_url, parts.issuer, parts.of_every_token
+        )
 
     @property
     def validator(self) -> CognitoAccessTokenValidator:

@@ -200,7 +200,7 @@ class TestApplication:
         app = Flask("billing")
         app.config.update(pool.config(CLIENT_TOKEN_API=True, ALLOWED_CLIENT_IDS="*"))
         document = CognitoM2M(app).openapi({"paths": {}}, app)
-        assert document["components"]["securitySchemes"]["cognito_m2m"]["type"] == "http"
+        assert document["components"]["securitySchemes"]["cognito_m2m"]["type"] == "openIdConnect"
 
 
 # -- settings ------------------------------------------------------------------------------------

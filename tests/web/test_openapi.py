@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,12 +17,14 @@ from openapi_spec_validator import validate
 
 from flask_m2m_cognito import CognitoM2M, ConfigurationError
 from flask_m2m_cognito.testing import LocalUserPool
+from flask_m2m_cognito.web.problems import UnauthorizedProblem
 
 # What these frameworks import warns of what the framework will have to change.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 SCHEME = "cognito_m2m"
 OK: dict[str, Any] = {"responses": {"200": {"description": "What was asked for."}}}
+INFO = {"title": "shop", "version": "1"}
 RECEIVES_ONLY = {"TOKEN_URL": None, "CLIENT_ID": None, "CLIENT_SECRET": None, "SCOPES": None}
 
 Described = Callable[..., dict[str, Any]]
@@ -280,15 +284,141 @@ def test_more_than_is_needed_is_no_alternative(m2m: CognitoM2M, described: Descr
     ]
 
 
-def test_without_a_client_it_is_a_bearer_scheme_without_scopes(
-    m2m: CognitoM2M, described: Described, settings: dict[str, Any]
+def test_receive_only_service_keeps_its_scopes(
+    m2m: CognitoM2M, described: Described, local_pool: LocalUserPool
 ) -> None:
     receives_only = {f"COGNITO_M2M_{key}": value for key, value in RECEIVES_ONLY.items()}
     document = described(m2m.require_scopes("a/read", "a/admin", match="any")(view), settings=receives_only)
     assert document["components"]["securitySchemes"][SCHEME] == {
-        "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
-    }  # fmt: skip
-    assert security_of(document) == [{SCHEME: []}]
+        "type": "openIdConnect",
+        "openIdConnectUrl": f"{local_pool.issuer}/.well-known/openid-configuration",
+    }
+    assert security_of(document) == [{SCHEME: ["a/admin"]}, {SCHEME: ["a/read"]}]
+
+
+def test_token_url_may_be_given(m2m: CognitoM2M, settings: dict[str, Any]) -> None:
+    app = started(Flask("shop"), m2m, {**settings, "COGNITO_M2M_TOKEN_URL": "https://inside.example.com/t"})
+    app.get("/a")(m2m.require_scopes("a/read")(view))
+    url = "https://auth.example.com/oauth2/token"
+    document = m2m.openapi(
+        {"openapi": "3.0.3", "info": INFO, "paths": {"/a": {"get": OK}}}, app, token_url=url
+    )
+    validate(document)
+    scheme = document["components"]["securitySchemes"][SCHEME]
+    assert scheme["flows"]["clientCredentials"] == {"tokenUrl": url, "scopes": {"a/read": "a/read"}}
+
+
+def test_guarded_operation_has_the_answers_of_its_guard(m2m: CognitoM2M, described: Described) -> None:
+    own = {"description": "Not you."}
+    operation = {"responses": {**OK["responses"], "403": own}}
+    paths = {"/a": {"get": operation}, "/b": {"get": {**OK, "security": []}}}
+    document = described(m2m.require_scopes("a/read")(view), paths=paths)
+    responses = document["paths"]["/a"]["get"]["responses"]
+    assert list(responses) == ["200", "403", "401", "503"]
+    assert responses["403"] == own
+    assert list(document["paths"]["/b"]["get"]["responses"]) == ["200"]
+    unauthorized = referred(document, responses["401"])
+    assert list(unauthorized["headers"]) == ["WWW-Authenticate"]
+    assert list(referred(document, responses["503"])["headers"]) == ["Retry-After"]
+    schema = referred(document, unauthorized["content"]["application/problem+json"]["schema"])
+    answer = UnauthorizedProblem("No.").get_body()
+    assert schema["required"] == list(json.loads(answer))
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "servers"),
+    [
+        pytest.param("/v1/a", "/a", ["https://api.example.com/v1"], id="relative to a server"),
+        pytest.param("/v1/a", "/a", ["/v1/"], id="relative to a server's path"),
+        pytest.param("/v2/a", "/a", ["/v1", "/v2"], id="relative to the second server"),
+        pytest.param("/a", "/a", ["https://api.example.com/mounted"], id="an application that is mounted"),
+        pytest.param("/v1/a", "/a", ["https://example.com/{version}"], id="a server with a variable"),
+        pytest.param("/a/<int:number>", "/a/{id}", [], id="a parameter of another name"),
+        pytest.param("/v1/<x>/a/<y>", "/{p}/a/{q}", ["/v1"], id="both"),
+        pytest.param("/a/", "/a", [], id="without the last slash"),
+    ],
+)
+def test_operation_is_matched_by_what_its_path_means(
+    m2m: CognitoM2M, settings: dict[str, Any], rule: str, path: str, servers: list[str]
+) -> None:
+    app = started(Flask("shop"), m2m, settings)
+    app.add_url_rule(rule, "a", m2m.require_scopes("a/read")(view))
+    urls = [{"url": url, "variables": {"version": {"default": "v1"}}} for url in servers]
+    paths = {path: {"get": OK}}
+    for place in ({"servers": urls, "paths": paths}, {"paths": {path: {"servers": urls, "get": OK}}}):
+        document = m2m.openapi({"openapi": "3.0.3", "info": INFO, **place}, app)
+        assert security_of(document, path) == [{SCHEME: ["a/read"]}]
+
+
+@pytest.mark.parametrize(("path", "method"), [("/typo", "get"), ("/a", "delete"), ("/a/{id}", "get")])
+def test_operation_without_a_route_is_an_error(
+    m2m: CognitoM2M, settings: dict[str, Any], path: str, method: str
+) -> None:
+    app = started(Flask("shop"), m2m, settings)
+    app.get("/a")(m2m.require_scopes("a/read")(view))
+    document = {"openapi": "3.0.3", "info": INFO, "paths": {"/a": {"get": OK}, path: {method: OK}}}
+    with pytest.raises(ConfigurationError, match=re.escape(f": {method.upper()} {path}. ")):
+        m2m.openapi(document, app)
+
+
+def test_operation_of_several_routes_is_an_error(m2m: CognitoM2M, settings: dict[str, Any]) -> None:
+    app = started(Flask("shop"), m2m, settings)
+    app.add_url_rule("/a/<int:number>", "number", m2m.require_scopes("a/read")(view))
+    app.add_url_rule("/a/<name>", "name", copied(view))
+    paths = {"/a/{number}": {"get": OK}, "/a/{name}": {"get": OK}}
+    document = m2m.openapi({"openapi": "3.0.3", "info": INFO, "paths": paths}, app)
+    assert security_of(document, "/a/{number}") == [{SCHEME: ["a/read"]}]
+    assert "security" not in document["paths"]["/a/{name}"]["get"]
+    with pytest.raises(ConfigurationError, match=r"/a/<int:number>, /a/<name>"):
+        m2m.openapi({"openapi": "3.0.3", "info": INFO, "paths": {"/a/{id}": {"get": OK}}}, app)
+
+
+@pytest.mark.parametrize("receives_only", [False, True])
+def test_swagger_of_restx_is_described(
+    m2m: CognitoM2M, settings: dict[str, Any], local_pool: LocalUserPool, receives_only: bool
+) -> None:
+    from flask_restx import Api as Restx
+    from flask_restx import Resource
+
+    app = Flask("shop")
+    absent = {f"COGNITO_M2M_{key}": value for key, value in RECEIVES_ONLY.items()} if receives_only else {}
+    started(app, m2m, {**settings, **absent})
+    blueprint = Blueprint("v1", __name__, url_prefix="/v1")
+    api = Restx(blueprint)
+
+    @api.route("/items/<int:number>")
+    class Item(Resource):  # type: ignore[misc]
+        @m2m.require_scopes("a/read")
+        def get(self, number: int) -> dict[str, int]:
+            return {"number": number}
+
+    app.register_blueprint(blueprint)
+    app.view_functions["v1.specs"] = lambda: m2m.openapi(api.__schema__)
+    document: Any = app.test_client().get("/v1/swagger.json").json
+    validate(document)
+    operation = document["paths"]["/items/{number}"]["get"]
+    assert {"401", "403", "503"} < operation["responses"].keys()
+    assert referred(document, referred(document, operation["responses"]["401"])["schema"])["required"]
+    scheme = document["securityDefinitions"][SCHEME]
+    if receives_only:
+        assert scheme == {"type": "apiKey", "in": "header", "name": "Authorization"}
+        assert operation["security"] == [{SCHEME: []}]  # Swagger 2 knows scopes of oauth2 only
+    else:
+        assert (scheme["flow"], scheme["tokenUrl"]) == ("application", local_pool.token_url)
+        assert operation["security"] == [{SCHEME: ["a/read"]}]
+
+
+def test_flask_smorest_serves_the_document(m2m: CognitoM2M, settings: dict[str, Any]) -> None:
+    maker = Smorest()
+    settings |= {"OPENAPI_URL_PREFIX": "/docs"}
+    app = maker.make(m2m, settings, "3.0.3")
+    shop = maker.blueprint("shop")
+    shop.route("/a", endpoint="a")(m2m.require_scopes("a/read")(view))
+    maker.register(app, shop)
+    app.view_functions["api-docs.openapi_json"] = lambda: m2m.openapi(maker.api.spec.to_dict())
+    document: Any = app.test_client().get("/docs/openapi.json").json
+    validate(document)
+    assert security_of(document) == [{SCHEME: ["a/read"]}]
 
 
 @pytest.mark.parametrize(
@@ -317,14 +447,15 @@ def test_what_else_the_document_has_stays(m2m: CognitoM2M, described: Described)
     document = described(
         m2m.require_scopes("a/read")(view),
         components={"securitySchemes": other, "schemas": {"Item": {"type": "object"}}},
-        paths={"/a": {"summary": "An a.", "get": OK}, "/elsewhere": {"get": OK}},
+        paths={"/a": {"summary": "An a.", "get": OK}, "/elsewhere": {"get": {**OK, "security": []}}},
         security=[{"basic": []}],
     )
-    assert document["components"]["schemas"] == {"Item": {"type": "object"}}
+    assert document["components"]["schemas"]["Item"] == {"type": "object"}
     assert document["components"]["securitySchemes"]["basic"] == other["basic"]
     assert document["security"] == [{"basic": []}]
     assert security_of(document) == [{SCHEME: ["a/read"]}]
-    assert document["paths"]["/elsewhere"]["get"] == OK  # though it is the same object as the one of /a
+    assert document["paths"]["/elsewhere"]["get"] == {**OK, "security": []}
+    assert list(OK["responses"]) == ["200"]  # though both operations share it
     assert document["paths"]["/a"]["summary"] == "An a."
 
 
@@ -343,8 +474,8 @@ def test_application_of_another_is_refused(m2m: CognitoM2M) -> None:
 
 @pytest.mark.parametrize(
     "document",
-    [{"swagger": "2.0", "paths": {"/a": {"get": OK}}}, [], None],
-    ids=["Swagger 2", "a list", "nothing"],
+    [{"swagger": "1.2", "paths": {"/a": {"get": OK}}}, [], None],
+    ids=["Swagger 1", "a list", "nothing"],
 )
 def test_what_is_no_openapi_3_document_is_refused(
     m2m: CognitoM2M, settings: dict[str, Any], document: Any
@@ -372,6 +503,12 @@ def test_spec_processor_of_apiflask_may_make_it(m2m: CognitoM2M, settings: dict[
     document = app.test_client().get("/openapi.json").json
     validate(document)
     assert security_of(document) == [{SCHEME: ["a/read"]}]
+
+
+def referred(document: Any, reference: dict[str, str]) -> Any:
+    for name in reference["$ref"].removeprefix("#/").split("/"):
+        document = document[name]
+    return document
 
 
 # -- helpers -------------------------------------------------------------------------------------
