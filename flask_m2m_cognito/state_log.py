@@ -30,11 +30,14 @@ def refresh_log(what: str, event_prefix: str, **fields: str | None) -> Observer:
                 extra = {"event": f"{event_prefix}-recovered", **fields}
                 _logger.info("Recovered: %s could be fetched again.", what, extra=extra)
             return
-        # Once for each kind of trouble: a wrong secret may come to light after an outage.
-        trouble = (getattr(event.error, "error_code", None), event.source == "pinned")
+        # Once for each kind of trouble: a wrong secret may come to light after an outage, and an outage
+        # may outlast what still serves.
+        serves = event.has_value or event.source == "pinned"
+        trouble = (getattr(event.error, "error_code", None), event.source == "pinned", serves)
         if trouble not in told and len(told) < _MOST_TROUBLES:
             told.add(trouble)
-            _logger.warning(
+            _logger.log(
+                logging.WARNING if serves else logging.ERROR,
                 "Can't fetch %s (%s): %s. Next try in %.0f s.",
                 what,
                 f"{type(event.error).__name__}: {event.error}",

@@ -129,7 +129,7 @@ def test_a_receiver_that_raises_is_logged_and_harms_nobody(
 # -- changes of state, logged once ---------------------------------------------------------------
 
 
-def test_an_outage_of_many_failures_is_one_warning_and_one_recovery_each(
+def test_an_outage_is_one_failure_and_one_recovery_each(
     service: MovedService, pool: LocalUserPool, clocks: Clocks, records: Records
 ) -> None:
     pool.offline()
@@ -144,11 +144,23 @@ def test_an_outage_of_many_failures_is_one_warning_and_one_recovery_each(
     told = [event for event in told if event != "token-rejected"]
     assert sorted(told) == ["keys-failed", "keys-recovered", "token-failed", "token-recovered"]
     failed, recovered = records.of("keys-failed")[0], records.of("keys-recovered")[0]
-    assert (failed.levelno, recovered.levelno) == (logging.WARNING, logging.INFO)
+    assert (failed.levelno, recovered.levelno) == (logging.ERROR, logging.INFO)
     assert vars(failed)["pool"] == vars(recovered)["pool"] == pool.pool_id
     assert vars(failed)["retry_in"] == pytest.approx(1)
     token = vars(records.of("token-failed")[0])
     assert (token["client_id"], token["scopes"]) == ("local-client", "inventory/read")
+
+
+def test_outage_becomes_an_error_when_nothing_serves(
+    service: MovedService, pool: LocalUserPool, clocks: Clocks, records: Records
+) -> None:
+    pool.offline()
+    for hours in (2, 1, 30, 1):  # keys are usable for a day, a token for an hour
+        clocks.advance(hours * 3600)
+        service.get("/items", pool.token())
+        settle()
+    levels = [record.levelno for record in records.of("keys-failed")]
+    assert levels == [logging.WARNING, logging.ERROR]
 
 
 def test_what_wont_mend_is_logged_once(pool: LocalUserPool, clocks: Clocks, records: Records) -> None:
