@@ -15,12 +15,14 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from flask import Flask, g, request
 
 from example_app.stage import LoopbackServer
@@ -163,6 +165,37 @@ def run_session(block: Block, names: dict[str, Any]) -> None:
         session, out=shown.append, clear_globs=False
     )
     assert not failed.failed, "".join(shown)
+
+
+SERVERS = {
+    "flask run": ["flask", "--app", "shop", "run", "--port", "0"],
+    "gunicorn": ["gunicorn", "--bind", "127.0.0.1:0", "--workers", "2", "shop:create_app()"],
+}
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("command", [pytest.param(each, id=name) for name, each in SERVERS.items()])
+def test_documented_dictconfig_shows_rejections(
+    command: list[str], names: dict[str, Any], tmp_path: Path
+) -> None:
+    (block,) = (
+        each for each in blocks_of(DOCS / "guide/logging-and-signals.md") if "dictConfig" in each.content
+    )
+    (tmp_path / "shop.py").write_text(block.content, "utf-8")
+    with subprocess.Popen(
+        [sys.executable, "-m", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        watchdog = threading.Timer(30, process.kill)
+        watchdog.start()
+        try:
+            assert process.stdout is not None
+            lines = iter(process.stdout.readline, "")  # to its end, if it should end
+            url = next(found[0] for line in lines if (found := re.search(r"http://127[.\d]+:\d+", line)))
+            assert requests.get(f"{url}/items", timeout=10).status_code == 401
+            assert any("INFO flask_m2m_cognito.auth: " in line and "missing_token" in line for line in lines)
+        finally:
+            watchdog.cancel()
+            process.terminate()
 
 
 # -- other languages -----------------------------------------------------------------------------
