@@ -40,6 +40,9 @@ class Events:
             status=rejection.status,
             kid=rejection.kid,
             path=rejection.path,
+            client_id=rejection.client_id,
+            token_scopes=rejection.token_scopes,
+            required_scopes=rejection.required_scopes,
         )
 
     def store_changed(self, works: bool, error: Exception | None) -> None:

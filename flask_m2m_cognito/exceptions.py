@@ -75,7 +75,14 @@ class TokenValidationError(M2MCognitoError):
         reason: which check it failed, from :data:`Reason`.
         kid: the token's unverified key id, where it has one, for logs.
         pool: the id of the user pool that the token says it is from, if that is a trusted one, for logs.
+        client_id: the token's client, if its signature was verified; ``None`` for any other token.
+        token_scopes: the scopes of a token whose signature was verified; ``None`` for any other token.
+        required_scopes: the scopes that the view requires, where a guard rejected the token.
     """
+
+    client_id: str | None = None
+    token_scopes: frozenset[str] | None = None
+    required_scopes: frozenset[str] | None = None
 
     def __init__(
         self,
@@ -98,6 +105,9 @@ class InsufficientScopeError(TokenValidationError):
         token_scopes: what the token has.
         required_scopes: what was needed.
     """
+
+    token_scopes: frozenset[str]
+    required_scopes: frozenset[str]
 
     def __init__(
         self,

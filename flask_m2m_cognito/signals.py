@@ -7,7 +7,8 @@ that raises is logged and harms nobody.
 signal                   arguments
 =======================  ============================================================================
 ``token_accepted``       ``token``: a :class:`ValidatedAccessToken`; ``check`` (``"memory"``, ``"signature"``)
-``token_rejected``       ``reason``, ``status``, ``kid``, ``path``
+``token_rejected``       ``reason``, ``status``, ``kid``, ``path``; of a token whose signature was verified
+                         also ``client_id``, ``token_scopes``, ``required_scopes``, else ``None``
 ``keys_refreshed``       ``pool_id``, ``source`` (``"network"``, ``"store"``), ``seconds``, ``recovered``
 ``keys_failed``          ``pool_id``, ``error``, ``count`` in a row, ``retry_in``, ``seconds``, ``has_value``
 ``token_obtained``       ``client`` (name or ``None``), ``client_id``, ``scopes``, and as keys_refreshed

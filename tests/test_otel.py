@@ -70,6 +70,31 @@ class TestRequests:
             ("expired", 401): 1,
         }
 
+    @pytest.mark.parametrize("opted_in", [False, True])
+    def test_client_id_is_an_attribute_on_request(
+        self, pool: LocalUserPool, telemetry: Telemetry, opted_in: bool
+    ) -> None:
+        app = Flask("shop")
+        app.config.update(pool.config(ALLOWED_CLIENT_IDS="*"))
+        m2m = CognitoM2M(app)
+        instrument(app, meter_provider=telemetry.meters, client_ids=opted_in)
+        app.get("/items")(m2m.require_scopes("items/read")(lambda: "reached"))
+        tokens = [
+            pool.token("items/read", "billing"),
+            pool.token("items/write", "reports"),
+            pool.token("items/read", "forger")[:-9] + "AAAAAAAAA",
+        ]
+        assert [ask(app, token) for token in tokens] == [200, 403, 401]
+        named = {
+            (of["cognito_m2m.outcome"], of.get("error.type"), of.get("cognito_m2m.client_id"))
+            for of, _ in telemetry.counts("cognito_m2m.requests")
+        }
+        assert named == {
+            ("accepted", None, "billing" if opted_in else None),
+            ("rejected", "insufficient_scope", "reports" if opted_in else None),
+            ("rejected", "bad_signature", None),
+        }
+
     def test_a_token_that_is_known_is_from_memory_also_when_the_keys_are_being_renewed(
         self, pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry
     ) -> None:

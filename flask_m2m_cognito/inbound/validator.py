@@ -249,7 +249,8 @@ class CognitoAccessTokenValidator:
         if self.audience is not None:
             self._check_audience(token, verified)
         if self.required_scopes and not has_scopes(token.scopes, self.required_scopes, self.scope_match):
-            raise insufficient_scope(token.scopes, self.required_scopes, self.scope_match)
+            lacking = insufficient_scope(token.scopes, self.required_scopes, self.scope_match)
+            raise verified.identify(lacking)
         if self.token_check is not None:
             self._run("TOKEN_CHECK", self.token_check, token, verified, REJECTED)
 

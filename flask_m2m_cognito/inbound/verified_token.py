@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import json
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 from ..exceptions import Reason, TokenValidationError
 from ..scopes import parse_scopes
 from .key_set import KeySet, VerificationKey
 from .key_source import TrustedPool
 from .unverified_token import UnverifiedToken, claims_in
+
+Rejected = TypeVar("Rejected", bound=TokenValidationError)
 
 Flaw = tuple[Reason, str]
 """Why a token is refused, and the text that says so."""
@@ -131,7 +133,17 @@ class VerifiedToken:
 
     def refused(self, flaw: Flaw) -> TokenValidationError:
         """The error that refuses it."""
-        return refused(flaw, self.key.kid, self.trusted)
+        return self.identify(refused(flaw))
+
+    def identify(self, error: Rejected) -> Rejected:
+        """Return ``error`` with this token's client, scopes, key and pool.
+
+        Only a verified token names anyone: the claims of any other token are the caller's to choose.
+        """
+        error.client_id = self.client_id if type(self.client_id) is str and self.client_id else None
+        error.token_scopes = self.scopes
+        error.kid, error.pool = self.key.kid, self.trusted.pool.pool_id
+        return error
 
 
 def refused(flaw: Flaw, kid: str | None = None, trusted: TrustedPool | None = None) -> TokenValidationError:

@@ -104,9 +104,22 @@ class Guard:
         return response
 
     def refusal(
-        self, error: TokenValidationError | KeysUnavailableError, environ: dict[str, Any]
+        self,
+        error: TokenValidationError | KeysUnavailableError,
+        request: Request,
+        demand: Demand,
+        token: ValidatedAccessToken | None,
     ) -> HTTPException:
-        """The answer to a request whose token is not good, when it was told of."""
+        """The answer to a request that was rejected, after the rejection was reported.
+
+        Args:
+            token: what passed the validator's checks, if ``demand`` is what rejected it.
+        """
+        if isinstance(error, TokenValidationError):
+            if token is not None:
+                self._identify(error, request.environ, token)
+            if error.required_scopes is None:
+                error.required_scopes = self._needed(request, demand)
         own = error.__cause__
         # What a check of the application's own raises as an answer is the answer.
         answer = own if isinstance(own, HTTPException) else self._problem(error)
@@ -116,10 +129,25 @@ class Guard:
                 status=answer.code or getattr(answer.response, "status_code", None) or 0,
                 kid=getattr(error, "kid", None),
                 pool=getattr(error, "pool", None),
-                path=environ.get("PATH_INFO", ""),
+                path=request.environ.get("PATH_INFO", ""),
+                **_who(error),
             )
         )
         return answer
+
+    def _identify(
+        self, error: TokenValidationError, environ: dict[str, Any], token: ValidatedAccessToken
+    ) -> None:
+        """Put on ``error`` which client was rejected, with which key of which pool."""
+        error.client_id, error.token_scopes = token.client_id, token.scopes
+        try:
+            self._verified(environ).identify(error)
+        except (TokenValidationError, KeysUnavailableError):
+            return  # the key has been removed since the token passed
+
+    def _needed(self, request: Request, demand: Demand) -> frozenset[str]:
+        """Every scope that a token needs here: those of the settings, of ``demand`` and of the route."""
+        return self._validator.required_scopes | (demand.scopes_for(request.method) or frozenset())
 
     def _problem(self, error: TokenValidationError | KeysUnavailableError) -> Problem:
         problem = problem_from(error, self._wording)
@@ -219,6 +247,7 @@ def admit(demand: Demand, loads: bool = True) -> None:
         raise _no_guard(context.app, parts)
     held = request.__dict__.setdefault(guard.held_key, {})
     known = refusal = value = None
+    token: Any = None  # until one has passed the validator's checks
     try:
         value = request.environ.get(guard.environ_key)
         if value is not None and value.startswith(_PREFIX) and len(value) <= MAX_HEADER:
@@ -234,7 +263,7 @@ def admit(demand: Demand, loads: bool = True) -> None:
         if demand.is_optional and error.reason == "missing_token":
             held["m2m_token"] = held["m2m_claims"] = held["m2m_principal"] = None
             return
-        refusal = guard.refusal(error.with_traceback(None), request.environ)
+        refusal = guard.refusal(error.with_traceback(None), request, demand, token)
     except BaseException:
         value = None  # the application's check may be ended by one that is no Exception, such as a timeout
         raise
@@ -247,6 +276,13 @@ def admit(demand: Demand, loads: bool = True) -> None:
     # Once a request, although several guards may hold.
     if loads and guard.owner.loader is not None and "m2m_principal" not in held:
         held["m2m_principal"] = current_app.ensure_sync(guard.owner.loader)(token)
+
+
+def _who(error: Exception) -> dict[str, Any]:
+    """The fields that only the rejection of a verified token has."""
+    if getattr(error, "token_scopes", None) is None:
+        return {}
+    return {name: getattr(error, name) for name in ("client_id", "token_scopes", "required_scopes")}
 
 
 def _no_guard(app: Flask, parts: object) -> RuntimeError:

@@ -21,13 +21,19 @@ _logger = logging.getLogger("flask_m2m_cognito.auth")
 
 @dataclass(frozen=True)
 class Rejection:
-    """One refused request. ``kid`` and ``path`` are the caller's text: fields, never the message."""
+    """One refused request. ``kid`` and ``path`` are the caller's text: fields, never the message.
+
+    ``client_id`` and both sets of scopes are ``None`` unless the token's signature was verified.
+    """
 
     reason: str
     status: int
     kid: str | None
     pool: str | None
     path: str
+    client_id: str | None = None
+    token_scopes: frozenset[str] | None = None
+    required_scopes: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,5 +82,13 @@ class RejectionLog:
                     "kid": rejection.kid,
                     "pool": rejection.pool,
                     "path": rejection.path,
+                    "client_id": rejection.client_id,
+                    "token_scopes": _listed(rejection.token_scopes),
+                    "required_scopes": _listed(rejection.required_scopes),
                 },
             )
+
+
+def _listed(scopes: frozenset[str] | None) -> list[str] | None:
+    # A list, because log formatters that write JSON reject a set.
+    return None if scopes is None else sorted(scopes)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from flask_m2m_cognito import (
     TokenUnavailableError,
     TokenValidationError,
     require_scopes,
+    signals,
 )
 from flask_m2m_cognito.exceptions import REASONS
 from flask_m2m_cognito.testing import LocalUserPool
@@ -188,6 +190,88 @@ def werkzeug_class(code: int) -> type[HTTPException]:
     from werkzeug.exceptions import default_exceptions
 
     return default_exceptions[code]
+
+
+NAMED = {
+    "expired",
+    "not_yet_valid",
+    "user_token",
+    "wrong_audience",
+    "rejected_by_check",
+    "client_not_allowed",
+    "method_not_allowed",
+    "insufficient_scope",
+}
+"""Reasons for which a verified token that names its client is rejected."""
+
+
+@by_case
+def test_rejection_names_the_client_of_a_verified_token(
+    make_app: MakeApp,
+    local_pool: LocalUserPool,
+    caplog: pytest.LogCaptureFixture,
+    reason: str,
+    case: Case,
+) -> None:
+    caplog.set_level("INFO", "flask_m2m_cognito.auth")
+    told: list[dict[str, Any]] = []
+    raised: list[Any] = []
+
+    def receiver(sender: Flask, **arguments: Any) -> None:
+        told.append(arguments)
+
+    def make(**settings: Any) -> Flask:
+        app = make_app(**settings)
+        signals.token_rejected.connect(receiver, sender=app)
+        app.register_error_handler(case.status, lambda error: raised.append(error) or error)
+        return app
+
+    tokens: list[str] = []
+
+    def token(pool: LocalUserPool) -> str:
+        tokens.append(case.token(pool))
+        return tokens[0]
+
+    refusal_of(make, local_pool, replace(case, token=token))
+    (signal,), (error,) = told, [each.error for each in raised]
+    (fields,) = (vars(each) for each in caplog.records if each.name == "flask_m2m_cognito.auth")
+    if reason not in NAMED:
+        assert (signal["client_id"], fields["client_id"], getattr(error, "client_id", None)) == (None,) * 3
+        if reason not in ("wrong_token_use", "missing_client_id"):
+            assert (signal["token_scopes"], fields["token_scopes"]) == (None, None)
+            assert (signal["required_scopes"], fields["required_scopes"]) == (None, None)
+        return
+    claims = read_claims(tokens[0])
+    needed = {"a/write"} if case.demand else {"a/read", "b/write"}
+    had = set(claims.get("scope", "").split())
+    assert signal["client_id"] == fields["client_id"] == error.client_id == claims["client_id"]
+    assert signal["token_scopes"] == set(fields["token_scopes"]) == error.token_scopes == had
+    if reason != "method_not_allowed":
+        assert signal["required_scopes"] == set(fields["required_scopes"]) == error.required_scopes == needed
+    assert (error.kid, error.pool) == (local_pool.kid, local_pool.pool_id)
+    assert (fields["kid"], fields["pool"]) == (local_pool.kid, local_pool.pool_id)
+
+
+def read_claims(token: str) -> dict[str, Any]:
+    payload = token.split(".")[1]
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    return claims
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["a new token", "a remembered token"])
+def test_settings_scopes_name_the_client_too(
+    make_app: MakeApp, local_pool: LocalUserPool, caplog: pytest.LogCaptureFixture, known: bool
+) -> None:
+    caplog.set_level("INFO", "flask_m2m_cognito.auth")
+    app = make_app(REQUIRED_SCOPES=["fleet/use"])
+    app.get("/a")(require_scopes()(lambda: "in"))
+    headers = {"Authorization": f"Bearer {local_pool.token('x/y', 'reports')}"}
+    for _ in range(1 + known):
+        caplog.clear()
+        app.test_client().get("/a", headers=headers)
+    (record,) = map(vars, caplog.records)
+    assert (record["client_id"], record["token_scopes"]) == ("reports", ["x/y"])
+    assert (record["required_scopes"], record["kid"]) == (["fleet/use"], local_pool.kid)
 
 
 def test_a_handler_for_every_http_exception_gets_them_too(make_app: MakeApp) -> None:
