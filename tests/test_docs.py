@@ -2,20 +2,23 @@
 
 The Python blocks of a page run one after the other as one program, against a local user pool whose settings
 are in the environment. A comment of the page that begins with ``% run:`` is code that the reader does not
-see: what stands around a block, and what must be so after it.
+see: what stands around a block, and what must be so after it. Each block also runs alone, as it is copied.
 """
 
 from __future__ import annotations
 
+import builtins
 import doctest
 import importlib.util
 import json
 import re
 import shutil
 import subprocess
+import symtable
 import sys
 import textwrap
 import threading
+import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +69,7 @@ def _blocks_in(path: Path, text: str, match: re.Match[str]) -> Iterator[Block]:
     line = text.count("\n", 0, match.start()) + 2
     if match["hidden"] is not None:
         code = re.sub(r"^% ?", "", match["hidden"], flags=re.MULTILINE)
-        yield Block(path, line, "python", code)
+        yield Block(path, line, "hidden", code)
         return
     language, _, argument = match["language"].strip().partition(" ")
     if language == "{code-block}":
@@ -148,11 +151,45 @@ def bearer(token: str) -> dict[str, str]:
 def test_page_runs(path: Path, names: dict[str, Any]) -> None:
     names["__file__"] = str(path)
     for block in blocks_of(path):
-        if block.language == "python":
+        if block.language in ("python", "hidden"):
             source = "\n" * (block.line - 1) + textwrap.dedent(block.content)
             exec(compile(source, str(path), "exec"), names)
         elif block.language == "pycon":
             run_session(block, names)
+
+
+@pytest.fixture
+def not_installed(names: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the pages' programs import and tests do without, and the application that the reader has."""
+    for name, members in {
+        "boto3": {"client": lambda service: None},
+        "celery": {"shared_task": lambda task: task},
+        "my_service": {"create_app": lambda config: Flask("mine"), "m2m": None},
+    }.items():
+        module = types.ModuleType(name)
+        vars(module).update(members)
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setenv("ISSUER", names["pool"].issuer)
+    monkeypatch.setenv("JWKS_URL", names["pool"].jwks_url)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what some frameworks import
+@pytest.mark.usefixtures("not_installed")
+@pytest.mark.parametrize("block", [each for each in BLOCKS if each.language == "python"], ids=str)
+def test_block_runs_when_copied_alone(block: Block) -> None:
+    source = textwrap.dedent(block.content)
+    exec(compile(source, str(block), "exec"), {"__name__": "copied"})
+    assert undefined_in(symtable.symtable(source, str(block), "exec")) == set()
+
+
+def undefined_in(table: symtable.SymbolTable, defined: frozenset[str] = frozenset(dir(builtins))) -> set[str]:
+    """The global names that would be a NameError when a function of the block is called."""
+    if table.get_type() == "module":
+        defined |= {
+            each.get_name() for each in table.get_symbols() if each.is_assigned() or each.is_imported()
+        }
+    read = {each.get_name() for each in table.get_symbols() if each.is_global() and each.is_referenced()}
+    return (read - defined).union(*(undefined_in(child, defined) for child in table.get_children()))
 
 
 def run_session(block: Block, names: dict[str, Any]) -> None:
@@ -202,7 +239,7 @@ def test_documented_dictconfig_shows_rejections(
 
 
 def test_every_language_is_one_that_is_checked() -> None:
-    checked = {"python", "pycon", "bash", "console", "terraform", "json", "toml", "http", "text"}
+    checked = {"python", "hidden", "pycon", "bash", "console", "terraform", "json", "toml", "http", "text"}
     assert {f"{block}: {block.language!r}" for block in BLOCKS if block.language not in checked} == set()
 
 
