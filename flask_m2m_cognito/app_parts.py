@@ -47,6 +47,7 @@ from .web.demand import Demand
 from .web.guard import Guard, HasPrincipalLoader
 from .web.metadata import metadata_url, serve_metadata
 from .web.problems import Wording, token_unavailable
+from .web.route_demands import named_scopes_of
 
 if TYPE_CHECKING:
     import requests
@@ -239,6 +240,7 @@ class _Assembly:
             listeners=signals.token_accepted.receivers,
             on_rejected=self._events.token_rejected,
             owner=self._owner,
+            named_scopes=named_scopes_of(self._app),
         )
         if self._settings.header_name.lower() != "authorization":
             self._app.after_request(guard.keep_private)

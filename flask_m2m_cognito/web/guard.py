@@ -52,6 +52,7 @@ class Guard:
         on_accepted, on_rejected: are told of each request; the first only while there are ``listeners``,
             and whether the token's signature had been verified before.
         owner: has the loader that turns a token into the application's own object, or ``None``.
+        named_scopes: returns every scope that the guards of a request's route name.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Guard:
         listeners: Collection[Any] = (),
         on_rejected: Callable[[Rejection], None] = lambda rejection: None,
         owner: HasPrincipalLoader | None = None,
+        named_scopes: Callable[[Request], frozenset[str]] = lambda request: frozenset(),
     ) -> None:
         self._validator = validator
         self.recall = validator.recall
@@ -72,6 +74,7 @@ class Guard:
         self.listeners = listeners
         self._on_rejected = on_rejected
         self.owner = owner or _NoPrincipal()
+        self._named_scopes = named_scopes
         self._header_name = header_name
         self.environ_key = "HTTP_" + header_name.upper().replace("-", "_")
         # The attribute of a request for what this guard found: its token, or nothing if it was rejected. Each
@@ -147,7 +150,8 @@ class Guard:
 
     def _needed(self, request: Request, demand: Demand) -> frozenset[str]:
         """Every scope that a token needs here: those of the settings, of ``demand`` and of the route."""
-        return self._validator.required_scopes | (demand.scopes_for(request.method) or frozenset())
+        here = demand.scopes_for(request.method) or frozenset()
+        return self._validator.required_scopes | here | self._named_scopes(request)
 
     def _problem(self, error: TokenValidationError | KeysUnavailableError) -> Problem:
         problem = problem_from(error, self._wording)

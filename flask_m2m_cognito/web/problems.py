@@ -17,7 +17,6 @@ from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, ServiceUna
 from werkzeug.http import quote_header_value
 
 from ..exceptions import (
-    InsufficientScopeError,
     KeysUnavailableError,
     Reason,
     TokenUnavailableError,
@@ -208,7 +207,8 @@ def challenge_from(error: TokenValidationError, row: Row, wording: Wording) -> s
     parameters = {"realm": wording.realm}
     if row.error is not None:
         parameters |= {"error": row.error, "error_description": str(error)}
-    if isinstance(error, InsufficientScopeError):
+    if error.required_scopes and (row.status == 401 or error.reason == "insufficient_scope"):
+        # A 401 names them too: MCP clients ask the token endpoint for exactly these.
         parameters["scope"] = join_scopes(error.required_scopes)
     text = ", ".join(
         f"{name}={quote_header_value(value, allow_token=False)}" for name, value in parameters.items()

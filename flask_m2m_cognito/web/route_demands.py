@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, Request
 from flask.views import MethodView
 from werkzeug.routing import Rule
 
@@ -69,6 +69,28 @@ def demanded_scopes(app: Flask) -> frozenset[str]:
             for each in (demand.by_method or {}).values():
                 scopes |= each
     return frozenset(scopes)
+
+
+def named_scopes_of(app: Flask) -> Callable[[Request], frozenset[str]]:
+    """Return a function that finds every scope that the guards of a request's route name.
+
+    Routes do not change once requests are served, so each is looked at once.
+    """
+
+    found: dict[tuple[int, str], frozenset[str]] = {}  # a rule can't be hashed, and stays in its map
+
+    def named_scopes(request: Request) -> frozenset[str]:
+        rule = request.url_rule
+        # An application may override the method with any text, which must not fill the memory.
+        if rule is None or rule.map is not app.url_map or request.method not in (rule.methods or ()):
+            return frozenset()
+        key = id(rule), request.method
+        if key not in found:
+            routes = (each for each in _routes_of(app, rule) if each.method == request.method)
+            found[key] = frozenset().union(*(each.scopes for each in routes))
+        return found[key]
+
+    return named_scopes
 
 
 def _routes_of(app: Flask, rule: Rule) -> Iterator[RouteDemand]:

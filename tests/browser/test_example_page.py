@@ -105,7 +105,7 @@ def test_code_behind_the_answer_is_shown(page: Page) -> None:
 @pytest.mark.parametrize(
     ("key", "header"),
     [
-        ("no-token", r'WWW-Authenticate: Bearer realm="orders"\n'),
+        ("no-token", r'WWW-Authenticate: Bearer realm="orders", scope="orders/read"\n'),
         ("expired", r'WWW-Authenticate: Bearer .*error="invalid_token"'),
         ("no-scope", r'WWW-Authenticate: Bearer .*error="insufficient_scope".*scope="orders/write"'),
         ("no-client", r'WWW-Authenticate: Bearer realm="inventory"\n'),

@@ -138,9 +138,35 @@ def test_challenge(make_app: MakeApp, local_pool: LocalUserPool, reason: str, ca
     expected = {"realm": REALM}
     if case.error is not None:
         expected |= {"error": case.error, "error_description": json.loads(answer.data)["detail"]}
-    if reason == "insufficient_scope":
+    if reason == "insufficient_scope" or case.status == 401:
         expected["scope"] = "a/read b/write"
     assert dict(challenge.parameters) == expected
+
+
+def test_401_names_every_scope_the_route_needs(make_app: MakeApp, local_pool: LocalUserPool) -> None:
+    m2m, app = CognitoM2M(), Flask("shop")
+    app.config.update(local_pool.config(ALLOWED_CLIENT_IDS="*", REQUIRED_SCOPES=["fleet/use"]))
+    m2m.init_app(app)
+    m2m.protect(app, "shop/enter")
+    scopes = {"GET": "shelf/read", "POST": ["shelf/write", "shelf/admin"]}
+    app.route("/shelf", methods=["GET", "POST"])(m2m.require_scopes(by_method=scopes)(lambda: {}))
+    app.get("/open", endpoint="open")(lambda: {})
+    client = app.test_client()
+
+    def named(method: str, path: str, token: str | None = None) -> str | None:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        answer = client.open(path, method=method, headers=headers)
+        assert answer.status_code == 401
+        return answer.www_authenticate.parameters.get("scope")
+
+    assert named("GET", "/shelf") == named("HEAD", "/shelf") == "fleet/use shelf/read shop/enter"
+    assert named("POST", "/shelf", "bad") == "fleet/use shelf/admin shelf/write shop/enter"
+    assert named("GET", "/open") == named("GET", "/unknown") == "fleet/use shop/enter"
+
+
+def test_401_names_no_scope_where_none_is_needed(app: Flask) -> None:
+    app.get("/a")(require_scopes()(lambda: {}))
+    assert app.test_client().get("/a").headers["WWW-Authenticate"] == 'Bearer realm="shop"'
 
 
 @by_case

@@ -120,7 +120,8 @@ def test_refusals_keep_status_and_challenge(app: Flask, pool: LocalUserPool) -> 
     realm = 'Bearer realm="shop"'
 
     missing = client.get("/a")
-    assert (missing.status_code, missing.headers["WWW-Authenticate"]) == (401, realm)
+    assert missing.status_code == 401
+    assert missing.headers["WWW-Authenticate"] == f'{realm}, scope="shop/use"'
 
     malformed = client.get("/a", headers={"Authorization": "Bearer"})
     assert malformed.status_code == 400
