@@ -44,7 +44,9 @@ from .web.cache_backend import (
     unpickles,
 )
 from .web.demand import Demand
+from .web.first_request import FirstRequest
 from .web.guard import Guard, HasPrincipalLoader
+from .web.library_errors import answer_library_errors
 from .web.metadata import metadata_url, serve_metadata
 from .web.problems import Wording, token_unavailable
 from .web.route_demands import named_scopes_of
@@ -208,6 +210,8 @@ class _Assembly:
     def parts(self) -> AppM2M:
         settings = self._settings
         validator = self._validator() if settings.user_pool_ids else None
+        guard = None if validator is None else self._guard(validator)
+        FirstRequest(self._app, [answer_library_errors(guard, self._wording)])
         if settings.any_client_unwarned:
             _warn(_ANY_CLIENT)
         if settings.cache_key is None and is_in_process(self._app, self._cache) is False:
@@ -219,7 +223,7 @@ class _Assembly:
             )
         return AppM2M(
             settings=settings,
-            guard=None if validator is None else self._guard(validator),
+            guard=guard,
             sources=TokenSources(
                 {name: each.scopes for name, each in settings.clients.items()}, self._token_source
             ),

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from flask import Flask, Request, Response, after_this_request, current_app
+from flask import Flask, Request, Response, current_app
 from werkzeug.exceptions import HTTPException
 from werkzeug.local import LocalProxy
 
@@ -15,7 +15,7 @@ from ..exceptions import ConfigurationError, KeysUnavailableError, Reason, Token
 from ..inbound.bearer import MAX_HEADER, bearer_token
 from ..scopes import has_scopes, insufficient_scope
 from .demand import ATTRIBUTE, ByMethod, Demand, demand_from, demands_of
-from .problems import Problem, Wording, problem_from
+from .problems import Problem, Wording, completed, problem_from
 from .rejection_log import Rejection
 from .request_globals import EXTENSION as EXTENSION
 from .request_globals import current_context, current_request, token_of
@@ -125,10 +125,27 @@ class Guard:
                 error.required_scopes = self._needed(request, demand)
         own = error.__cause__
         # What a check of the application's own raises as an answer is the answer.
-        answer = own if isinstance(own, HTTPException) else self._problem(error)
+        answer = own if isinstance(own, HTTPException) else completed(problem_from(error, self._wording))
+        self._report(error, answer, request)
+        return answer
+
+    def answer_to(self, error: TokenValidationError | KeysUnavailableError, request: Request) -> Problem:
+        """The answer to an error of the library that a view raised, which is a rejection too."""
+        problem = problem_from(error, self._wording)
+        token = request.__dict__.get(self.held_key, {}).get("m2m_token")
+        # Only a 403 is about the request's own token for certain: a view may validate other tokens.
+        if isinstance(problem, TokenValidationError):
+            if token is not None and problem.code == 403:
+                self._identify(problem, request.environ, token)
+            if problem.required_scopes is None:
+                problem.required_scopes = self._needed(request, Demand())
+        self._report(problem, problem, request)
+        return completed(problem)
+
+    def _report(self, error: Exception, answer: HTTPException, request: Request) -> None:
         self._on_rejected(
             Rejection(
-                reason=error.reason,
+                reason=getattr(error, "reason", "invalid"),
                 status=answer.code or getattr(answer.response, "status_code", None) or 0,
                 kid=getattr(error, "kid", None),
                 pool=getattr(error, "pool", None),
@@ -136,7 +153,6 @@ class Guard:
                 **_who(error),
             )
         )
-        return answer
 
     def _identify(
         self, error: TokenValidationError, environ: dict[str, Any], token: ValidatedAccessToken
@@ -152,13 +168,6 @@ class Guard:
         """Every scope that a token needs here: those of the settings, of ``demand`` and of the route."""
         here = demand.scopes_for(request.method) or frozenset()
         return self._validator.required_scopes | here | self._named_scopes(request)
-
-    def _problem(self, error: TokenValidationError | KeysUnavailableError) -> Problem:
-        problem = problem_from(error, self._wording)
-        # Frameworks with a handler for every HTTPException make an answer of their own.
-        after_this_request(problem.complete)
-        problem.__cause__ = error
-        return problem
 
 
 def require_scopes(

@@ -1,22 +1,25 @@
 """What a caller is answered: one table from a reason to a status, a challenge and a body.
 
-Each is a werkzeug exception, so that an application's handlers for the code or the class replace it.
+Each is a werkzeug exception and one of the library's, so that an application's handlers for the code or for
+either class replace it.
 
 Sources: RFC 6750, section 3 (challenge); RFC 9457 (body); RFC 9110, section 10.2.3 (Retry-After).
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from flask import Response, after_this_request, has_request_context
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, ServiceUnavailable, Unauthorized
 from werkzeug.http import quote_header_value
 
 from ..exceptions import (
+    CognitoTokenRequestError,
     KeysUnavailableError,
     Reason,
     TokenUnavailableError,
@@ -83,10 +86,17 @@ class Wording:
 
 
 _NO_WORDING = Wording("")
+_NO_TOKEN_OF_OUR_OWN = "This service has no access token for a service that it calls."
+
+
+Answerable = TokenValidationError | KeysUnavailableError | CognitoTokenRequestError
+"""The library's errors that have an answer; any other is a mistake in the program."""
 
 
 class Problem(HTTPException):
     """A refusal as ``application/problem+json``. ``reason`` and ``error`` say what happened.
+
+    Each one is of the class of its error too, see :func:`problem_from`.
 
     Attributes:
         reason: which check failed.
@@ -97,8 +107,22 @@ class Problem(HTTPException):
     title: str = ""
     error: Exception | None = None
     wording: Wording = _NO_WORDING
-    challenge: str | None = None
     retry_after: Any = None
+
+    def __str__(self) -> str:
+        # The library's text, as where nothing turns the error into an answer.
+        return str(self.args[0]) if self.args else ""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self.error), self.code, self.args), self.__dict__
+
+    @property
+    def challenge(self) -> str | None:
+        """The ``WWW-Authenticate`` of the answer."""
+        return challenge_from(self, self.wording) if isinstance(self, TokenValidationError) else None
 
     def get_body(self, environ: Any = None, scope: Any = None) -> str:
         return json.dumps(
@@ -131,78 +155,68 @@ class Problem(HTTPException):
         return response
 
 
-class BadRequestProblem(Problem, BadRequest):
-    """400."""
-
-
-class UnauthorizedProblem(Problem, Unauthorized):
-    """401."""
-
-
-class ForbiddenProblem(Problem, Forbidden):
-    """403."""
-
-
-class UnavailableProblem(Problem, ServiceUnavailable):
-    """503."""
-
-    retry_after: Any = None
-
-
-_CLASSES: dict[int, type[Problem]] = {
-    400: BadRequestProblem,
-    401: UnauthorizedProblem,
-    403: ForbiddenProblem,
-    503: UnavailableProblem,
+_WERKZEUGS: dict[int, type[HTTPException]] = {
+    400: BadRequest,
+    401: Unauthorized,
+    403: Forbidden,
+    503: ServiceUnavailable,
 }
 
 
-class TokenUnavailableProblem(TokenUnavailableError, UnavailableProblem):
-    """No token to call another service with: 503, unless the application handles either of its parents."""
+@functools.lru_cache(maxsize=256)
+def _class_of(kind: type[Exception], status: int) -> type[Problem]:
+    """A class that is a ``Problem``, the library's (or the application's) class, and werkzeug's for a status.
 
-    reason: Reason = "token_unavailable"
-    title = ANSWERS["token_unavailable"].title
-    retry_after: Any = None
-
-    def __init__(self, message: str, *, wording: Wording = _NO_WORDING, **said: Any) -> None:
-        TokenUnavailableError.__init__(self, message, **said)
-        # werkzeug's part: what the callers of this service are told. The text is for its operators.
-        self.description = "This service has no access token for a service that it calls."
-        self.wording = wording
-        self.args = (message,)
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.args[0]!r})"
-
-
-def token_unavailable(message: str, *, wording: Wording, **said: Any) -> TokenUnavailableProblem:
-    """What is raised where there is no token; in a request its headers are on whatever answer is made."""
-    problem = TokenUnavailableProblem(message, wording=wording, **said)
-    if has_request_context():
-        after_this_request(problem.complete)
+    The library's comes before werkzeug's, so that handlers for it are the more specific ones.
+    """
+    problem: type[Problem] = type(kind.__name__, (Problem, kind, _WERKZEUGS[status]), {"code": status})
     return problem
 
 
-def problem_from(error: TokenValidationError | KeysUnavailableError, wording: Wording) -> Problem:
-    """The answer to a request that was refused because of ``error``."""
-    row = ANSWERS[error.reason]
-    problem = _CLASSES[row.status](str(error))
-    problem.reason = error.reason
+def problem_from(error: Answerable, wording: Wording) -> Problem:
+    """The answer to ``error``: an exception of its class, with its attributes, that is werkzeug's as well.
+
+    So an application's ``errorhandler`` for the status, for the library's class and for ``HTTPException`` all
+    work, and a handler for a subclass of its own gets what that subclass holds.
+    """
+    reason: Reason = getattr(error, "reason", "token_unavailable")
+    row = ANSWERS.get(reason, _INVALID_TOKEN)
+    problem = _rebuilt(type(error), row.status, (str(error),))
+    problem.__dict__.update(error.__dict__)
+    problem.code = row.status  # over an attribute of that name of the application's class
+    problem.response = None
+    problem.reason = reason
     problem.title = row.title
-    problem.error = error
+    problem.error = problem.__cause__ = error
     problem.wording = wording
-    if isinstance(error, KeysUnavailableError):
-        problem.retry_after = error.retry_after
-    else:
-        problem.challenge = challenge_from(error, row, wording)
+    # Callers of this service are not told what its own token request was answered.
+    is_own = isinstance(error, CognitoTokenRequestError)
+    problem.description = _NO_TOKEN_OF_OUR_OWN if is_own else str(error)
     return problem
 
 
-def challenge_from(error: TokenValidationError, row: Row, wording: Wording) -> str:
+def _rebuilt(kind: type[Exception], status: int, arguments: tuple[Any, ...]) -> Problem:
+    # Without __init__: a class of the application's may take other arguments than a text.
+    problem_class = _class_of(kind, status)  # type: ignore[arg-type]  # mypy: no class is Hashable
+    return problem_class.__new__(problem_class, *arguments)
+
+
+def completed(problem: Problem) -> Problem:
+    """``problem``, whose headers will be on the current request's answer, whoever makes its body."""
+    # Frameworks with a handler for every HTTPException make an answer of their own.
+    after_this_request(problem.complete)
+    return problem
+
+
+def token_unavailable(message: str, *, wording: Wording, **said: Any) -> TokenUnavailableError:
+    """What is raised where there is no token; in a request its headers are on whatever answer is made."""
+    problem = problem_from(TokenUnavailableError(message, **said), wording)
+    return cast("TokenUnavailableError", completed(problem) if has_request_context() else problem)
+
+
+def challenge_from(error: TokenValidationError, wording: Wording) -> str:
     """The ``WWW-Authenticate`` of a refusal (RFC 6750, section 3)."""
+    row = ANSWERS.get(error.reason, _INVALID_TOKEN)
     # werkzeug's WWWAuthenticate leaves token-like values bare, but a realm must be quoted.
     parameters = {"realm": wording.realm}
     if row.error is not None:

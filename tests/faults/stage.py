@@ -40,7 +40,7 @@ from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
 from flask_m2m_cognito.remote.transport import Answer
 from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.web.guard import Guard
-from flask_m2m_cognito.web.problems import TokenUnavailableProblem, Wording
+from flask_m2m_cognito.web.problems import Wording, token_unavailable
 from tests.remote import moved
 from tests.remote.moved import LONG, together
 from tests.settling import refresh_threads as refresh_threads
@@ -213,7 +213,7 @@ def moved_service(
         CognitoM2MClient(pool.token_url, client.client_id, secret or client.secret, on_answer=look_at),
         [SCOPE],
         policy=policy,
-        unavailable=functools.partial(TokenUnavailableProblem, wording=Wording("inventory")),
+        unavailable=functools.partial(token_unavailable, wording=Wording("inventory")),
         observer=events.of_token(None, client.client_id, SCOPE),
         **common,
     )

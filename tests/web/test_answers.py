@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import pickle
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from werkzeug.test import TestResponse
 from flask_m2m_cognito import (
     CognitoM2M,
     CognitoTokenRequestError,
+    ConfigurationError,
     InsufficientScopeError,
     KeysUnavailableError,
     M2MCognitoError,
@@ -486,3 +488,178 @@ def test_an_abort_in_an_own_check_is_the_answer(
     assert all("gone for good" in each.text or "Location" in each.headers for each in answers)
     logged = [(vars(each).get("reason"), vars(each).get("status")) for each in caplog.records]
     assert logged == [(reason, status)] * 2
+
+
+PLAIN_ERRORS = [
+    pytest.param(TokenValidationError("No.", reason="expired"), 401, id="TokenValidationError"),
+    pytest.param(TokenValidationError("No.", reason="bad_header"), 400, id="a malformed header"),
+    pytest.param(TokenValidationError("No.", reason="client_not_allowed"), 403, id="another client"),
+    pytest.param(
+        InsufficientScopeError("No.", token_scopes=frozenset(), required_scopes=frozenset({"row/7"})),
+        403,
+        id="InsufficientScopeError",
+    ),
+    pytest.param(KeysUnavailableError("No.", retry_after=11.2), 503, id="KeysUnavailableError"),
+    pytest.param(TokenUnavailableError("No.", retry_after=11.2), 503, id="TokenUnavailableError"),
+    pytest.param(CognitoTokenRequestError("No.", retry_after=11.2), 503, id="CognitoTokenRequestError"),
+]
+
+
+def raise_error(error: Exception) -> None:
+    raise copy.copy(error)
+
+
+def raises_in_a_view(app: Flask, error: Exception) -> None:
+    app.get("/a")(lambda: raise_error(error))
+
+
+def raises_in_a_guarded_async_view(app: Flask, error: Exception) -> None:
+    async def view() -> None:
+        raise_error(error)
+
+    app.get("/a")(require_scopes()(view))
+
+
+def raises_before_the_request(app: Flask, error: Exception) -> None:
+    app.get("/a")(lambda: "reached")
+    app.before_request(lambda: raise_error(error))
+
+
+def raises_in_a_principal_loader(app: Flask, error: Exception) -> None:
+    app.get("/a")(require_scopes()(lambda: "reached"))
+    app.extensions["cognito_m2m"].owner.principal_loader(lambda token: raise_error(error))
+
+
+def raises_in_a_restx_resource(app: Flask, error: Exception) -> None:
+    from flask_restx import Api, Resource
+
+    class View(Resource):  # type: ignore[misc]
+        def get(self) -> None:
+            raise_error(error)
+
+    Api(app).add_resource(View, "/a")
+
+
+RAISED_IN = [
+    raises_in_a_view,
+    raises_in_a_guarded_async_view,
+    raises_before_the_request,
+    raises_in_a_principal_loader,
+    raises_in_a_restx_resource,
+]
+
+
+class TestErrorsOfTheLibraryInAView:
+    """They get the answer that a guard would give."""
+
+    @pytest.fixture(params=RAISED_IN, ids=lambda place: place.__name__)
+    def place(self, request: pytest.FixtureRequest) -> Callable[[Flask, Exception], None]:
+        found: Callable[[Flask, Exception], None] = request.param
+        return found
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    @pytest.mark.parametrize("testing", [False, True])
+    @pytest.mark.parametrize(("error", "status"), PLAIN_ERRORS)
+    def test_they_are_answered(
+        self, make_app: MakeApp, local_pool: LocalUserPool, place: Any, error: Any, status: int, testing: bool
+    ) -> None:
+        app = make_app()
+        app.testing = testing
+        place(app, error)
+        answer = app.test_client().get("/a", headers={"Authorization": f"Bearer {local_pool.token('x/y')}"})
+        assert answer.status_code == status
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers.get("Retry-After") == ("12" if status == 503 else None)
+        challenge = answer.headers.get("WWW-Authenticate", "")
+        assert challenge.startswith("" if status == 503 else 'Bearer realm="shop"')
+        assert ('scope="row/7"' in challenge) is isinstance(error, InsufficientScopeError)
+        if place is not raises_in_a_restx_resource:
+            reason = getattr(error, "reason", "token_unavailable")
+            assert (answer.content_type, answer.json["reason"]) == ("application/problem+json", reason)
+
+    @pytest.mark.parametrize("when", ["before init_app", "after init_app"])
+    @pytest.mark.parametrize(
+        "handled",
+        [InsufficientScopeError, TokenValidationError, M2MCognitoError, 403, Forbidden, HTTPException],
+    )
+    def test_handlers_of_the_application_come_first(
+        self, local_pool: LocalUserPool, handled: Any, when: str
+    ) -> None:
+        app = Flask("shop")
+        app.config.update(local_pool.config(ALLOWED_CLIENT_IDS="*"))
+        if when == "after init_app":
+            CognitoM2M(app)
+        app.register_error_handler(handled, lambda error: (sorted(error.required_scopes), error.code))
+        if when == "before init_app":
+            CognitoM2M(app)
+        raises_in_a_view(app, PLAIN_ERRORS[3].values[0])
+        answer = app.test_client().get("/a")
+        assert (answer.status_code, answer.json) == (403, ["row/7"])
+
+    def test_a_handler_for_a_subclass_gets_its_own_error(self, app: Flask) -> None:
+        class Overdrawn(TokenValidationError):
+            def __init__(self, balance: int) -> None:
+                super().__init__("Overdrawn.", reason="rejected_by_check")
+                self.balance = balance
+                self.code = "E17"
+
+        raises_in_a_view(app, Overdrawn(-5))
+        assert app.test_client().get("/a").status_code == 403
+
+        other = Flask("other")
+        other.config.update(app.config)
+        CognitoM2M(other)
+        raises_in_a_view(other, Overdrawn(-5))
+        other.register_error_handler(Overdrawn, lambda error: ({"balance": error.balance}, 402))
+        answer = other.test_client().get("/a")
+        assert (answer.status_code, answer.json) == (402, {"balance": -5})
+
+    def test_they_count_as_rejections(
+        self, app: Flask, local_pool: LocalUserPool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO", "flask_m2m_cognito.auth")
+        app.get("/a")(require_scopes("x/y")(lambda: raise_error(PLAIN_ERRORS[3].values[0])))
+        token = local_pool.token("x/y", "reports")
+        app.test_client().get("/a", headers={"Authorization": f"Bearer {token}"})
+        (record,) = map(vars, caplog.records)
+        assert (record["reason"], record["client_id"]) == ("insufficient_scope", "reports")
+        assert (record["required_scopes"], record["path"]) == (["row/7"], "/a")
+
+    def test_an_answer_of_the_applications_own_stays(self, app: Flask) -> None:
+        class Mine(TokenValidationError, ServiceUnavailable):
+            pass
+
+        app.get("/a")(lambda: raise_error(Mine("Own.")))
+        assert app.test_client().get("/a").status_code == 503
+
+    def test_a_wrong_argument_is_no_answer(self, app: Flask) -> None:
+        app.get("/a")(lambda: raise_error(ConfigurationError("No.")))
+        assert app.test_client().get("/a").status_code == 500
+
+
+@by_case
+def test_a_handler_for_the_librarys_class_gets_it(
+    make_app: MakeApp, local_pool: LocalUserPool, reason: str, case: Case
+) -> None:
+    kinds: list[type[Exception]] = [TokenValidationError]
+    if reason == "insufficient_scope":
+        kinds = [InsufficientScopeError, TokenValidationError]
+    if reason == "keys_unavailable":
+        kinds = [KeysUnavailableError]
+    for kind in (*kinds, M2MCognitoError):
+        seen: list[Any] = []
+
+        def make_handled(kind: Any = kind, seen: list[Any] = seen, **settings: Any) -> Flask:
+            app = make_app(**settings)
+            app.register_error_handler(Exception, lambda error: ("any", 500))
+            app.register_error_handler(kind, lambda raised: seen.append(raised) or ({"own": 1}, raised.code))
+            return app
+
+        answer = refusal_of(make_handled, local_pool, case)
+        assert (answer.status_code, answer.json) == (case.status, {"own": 1})
+        (error,) = seen
+        assert isinstance(error, HTTPException)
+        assert (error.reason, str(error)) == (reason, error.description)
+        arrived = pickle.loads(pickle.dumps(error))
+        assert isinstance(arrived, kinds[0])
+        assert (arrived.reason, str(arrived), arrived.code) == (reason, str(error), case.status)
