@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from flask import Flask, current_app
 
 from .exceptions import ConfigurationError
-from .web.guard import EXTENSION, PrincipalLoader, optional_token, require_scopes
+from .web.guard import EXTENSION, PrincipalLoader, authorize, optional_token, require_scopes
 from .web.protection import protect, public
 from .web.request_globals import set_request_globals
 
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from flask_caching import Cache
 
     from .app_parts import AppM2M
+    from .inbound.validated_access_token import ValidatedAccessToken
     from .inbound.validator import CognitoAccessTokenValidator
     from .outbound.bearer_auth import BearerAuth
     from .outbound.token_endpoint import CognitoM2MClient
     from .outbound.token_sources import ClientName, Scopes
+    from .scopes import ScopeMatch
     from .web.demand import ByMethod
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -86,6 +88,26 @@ class CognitoM2M:
         See :func:`flask_m2m_cognito.require_scopes`, which is the same.
         """
         return require_scopes(*scopes, match=match, clients=clients, by_method=by_method)
+
+    def authorize(
+        self, *scopes: str, match: ScopeMatch = "all", clients: Iterable[str] | None = None
+    ) -> ValidatedAccessToken:
+        """Check the current request's token in a view or a function, and return it.
+
+        For what depends on the request, such as scopes by its body or by a row. The check and its answers are
+        those of :meth:`require_scopes`; the view need not be guarded.
+
+        Args:
+            scopes: what the token must have; none is any valid token.
+            match: ``"all"`` of them or ``"any"``.
+            clients: client ids that may pass; ``None`` is every one that the application lets in.
+
+        Raises:
+            TokenValidationError, KeysUnavailableError: the request is rejected; it is the guard's answer.
+            ConfigurationError: an argument can't be right (a ``ValueError``).
+            RuntimeError: outside a request, or the application has no user pool.
+        """
+        return authorize(*scopes, match=match, clients=clients)
 
     def optional_token(self, view: View) -> View:
         """A decorator: no token reaches the view as nobody's, a bad token is 401.

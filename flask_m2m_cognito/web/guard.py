@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Collection, Iterable
@@ -13,7 +14,7 @@ from werkzeug.local import LocalProxy
 
 from ..exceptions import ConfigurationError, KeysUnavailableError, Reason, TokenValidationError
 from ..inbound.bearer import MAX_HEADER, bearer_token
-from ..scopes import has_scopes, insufficient_scope
+from ..scopes import ScopeMatch, has_scopes, insufficient_scope
 from .demand import ATTRIBUTE, ByMethod, Demand, demand_from, demands_of
 from .problems import Problem, Wording, completed, problem_from
 from .rejection_log import Rejection
@@ -199,6 +200,44 @@ def require_scopes(
     # Frameworks keep decorators in lists; tools that read demands find this one there.
     setattr(decorate, ATTRIBUTE, (demand,))
     return decorate
+
+
+def authorize(
+    *scopes: str, match: ScopeMatch = "all", clients: Iterable[str] | None = None
+) -> ValidatedAccessToken:
+    """Check the current request's token in a view or a function, and return it.
+
+    For what depends on the request, such as scopes by its body or by a row. The check and its answers are
+    those of :func:`require_scopes`; the view need not be guarded. A rejection leaves the request's token.
+
+    Args:
+        scopes: what the token must have; none is any valid token.
+        match: ``"all"`` of them or ``"any"``.
+        clients: client ids that may pass; ``None`` is every one that the application lets in.
+
+    Raises:
+        TokenValidationError, KeysUnavailableError: the request is rejected; it is the guard's answer.
+        ConfigurationError: an argument can't be right (a ``ValueError``).
+        RuntimeError: outside a request, or the application has no guard.
+    """
+    demand = demand_from(scopes, match, clients, None)
+    parts = current_context().app.extensions.get(EXTENSION)
+    guard: Guard | None = None if parts is None else parts.guard
+    # A coroutine function can't be run inside the event loop that runs an async view.
+    admit(
+        demand,
+        loads=guard is None or not (_in_event_loop() and inspect.iscoroutinefunction(guard.owner.loader)),
+    )
+    token: ValidatedAccessToken = token_of(current_context())
+    return token
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def optional_token(view: View) -> View:

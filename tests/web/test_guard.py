@@ -24,6 +24,8 @@ from werkzeug.exceptions import HTTPException
 
 from flask_m2m_cognito import (
     CognitoM2M,
+    ConfigurationError,
+    InsufficientScopeError,
     ValidatedAccessToken,
     current_token,
     require_scopes,
@@ -772,3 +774,105 @@ class TestHeader:
         bad = client.get("/a", headers={"X-Service-Authorization": "Bearer"})
         assert bad.status_code == 400
         assert "The X-Service-Authorization header" in bad.json["detail"]
+
+
+class TestAuthorize:
+    """The guard's check in a view, for what a token must have that depends on the request."""
+
+    @pytest.fixture
+    def m2m(self) -> CognitoM2M:
+        return CognitoM2M()
+
+    @pytest.fixture
+    def app(self, m2m: CognitoM2M, local_pool: LocalUserPool) -> Flask:
+        app = Flask("shop")
+        app.config.update(local_pool.config(ALLOWED_CLIENT_IDS="*"))
+        m2m.init_app(app)
+        return app
+
+    def add_view(self, app: Flask, m2m: CognitoM2M, kind: str) -> None:
+        def check() -> Answer:
+            body = request.get_json()
+            match = body.get("match", "all")
+            token = m2m.authorize(*body["scopes"], match=match, clients=body.get("clients"))
+            assert token == g.m2m_token == current_token
+            return {"reason": "reached", "client": token.client_id}
+
+        async def check_async() -> Answer:
+            return check()
+
+        view: Any = check_async if kind == "async" else check
+        app.post("/rows")(m2m.require_scopes("rows/see")(view) if kind == "guarded" else view)
+
+    @pytest.mark.parametrize("kind", ["unguarded", "guarded", "async"])
+    @pytest.mark.parametrize(
+        ("body", "token", "status", "reason"),
+        [
+            ({"scopes": ["rows/a"]}, {"scopes": "rows/see rows/a"}, 200, "reached"),
+            ({"scopes": []}, {"scopes": "rows/see"}, 200, "reached"),
+            ({"scopes": ["rows/a", "rows/b"]}, {"scopes": "rows/see rows/a"}, 403, "insufficient_scope"),
+            (
+                {"scopes": ["rows/a", "rows/b"], "match": "any"},
+                {"scopes": "rows/see rows/b"},
+                200,
+                "reached",
+            ),
+            ({"scopes": [], "clients": ["reports"]}, {"scopes": "rows/see"}, 403, "client_not_allowed"),
+            ({"scopes": ["rows/a"]}, {"scopes": "rows/see rows/a", "expires_in": -60}, 401, "expired"),
+            ({"scopes": ["rows/a"]}, None, 401, "missing_token"),
+        ],
+    )
+    def test_answers_are_the_guards(
+        self,
+        app: Flask,
+        m2m: CognitoM2M,
+        local_pool: LocalUserPool,
+        kind: str,
+        body: Any,
+        token: Any,
+        status: int,
+        reason: str,
+    ) -> None:
+        self.add_view(app, m2m, kind)
+        headers = {} if token is None else bearer(local_pool.token(**token))
+        answer = app.test_client().post("/rows", json=body, headers=headers)
+        assert (answer.status_code, answer.json["reason"]) == (status, reason)
+        if reason == "insufficient_scope":
+            assert answer.www_authenticate.parameters["scope"] == " ".join(sorted(body["scopes"]))
+
+    def test_unavailable_keys_are_503(self, app: Flask, m2m: CognitoM2M, local_pool: LocalUserPool) -> None:
+        self.add_view(app, m2m, "unguarded")
+        with local_pool.fail("jwks", status=500):
+            answer = app.test_client().post("/rows", json={"scopes": []}, headers=bearer(local_pool.token()))
+        assert (answer.status_code, answer.json["reason"]) == (503, "keys_unavailable")
+
+    def test_a_caught_rejection_leaves_the_requests_token(
+        self, app: Flask, m2m: CognitoM2M, local_pool: LocalUserPool
+    ) -> None:
+        @app.get("/rows")
+        @m2m.require_scopes("rows/see")
+        def rows() -> Answer:
+            try:
+                m2m.authorize("rows/secret")
+            except InsufficientScopeError as error:
+                return {"lacks": sorted(error.required_scopes), "client": g.m2m_token.client_id}
+            return {}
+
+        answer = app.test_client().get("/rows", headers=bearer(local_pool.token("rows/see", "billing")))
+        assert answer.json == {"lacks": ["rows/secret"], "client": "billing"}
+
+    def test_the_principal_is_loaded(self, app: Flask, m2m: CognitoM2M, local_pool: LocalUserPool) -> None:
+        m2m.principal_loader(lambda token: token.client_id.upper())
+
+        @app.get("/rows")
+        async def rows() -> Answer:
+            m2m.authorize()
+            return {"principal": g.m2m_principal}
+
+        answer = app.test_client().get("/rows", headers=bearer(local_pool.token(client_id="billing")))
+        assert answer.json == {"principal": "BILLING"}
+
+    @pytest.mark.parametrize("arguments", [{"match": "some"}, {"clients": "billing"}])
+    def test_wrong_arguments_are_errors(self, app: Flask, m2m: CognitoM2M, arguments: Any) -> None:
+        with app.test_request_context(), pytest.raises(ConfigurationError):
+            m2m.authorize("a", **arguments)
