@@ -48,6 +48,7 @@ from .web.first_request import FirstRequest
 from .web.guard import Guard, HasPrincipalLoader
 from .web.library_errors import answer_library_errors
 from .web.metadata import metadata_url, serve_metadata
+from .web.misplaced import check_guards, note_app
 from .web.problems import Wording, token_unavailable
 from .web.route_demands import named_scopes_of
 
@@ -211,7 +212,8 @@ class _Assembly:
         settings = self._settings
         validator = self._validator() if settings.user_pool_ids else None
         guard = None if validator is None else self._guard(validator)
-        FirstRequest(self._app, [answer_library_errors(guard, self._wording)])
+        FirstRequest(self._app, [answer_library_errors(guard, self._wording), check_guards])
+        note_app(self._app)
         if settings.any_client_unwarned:
             _warn(_ANY_CLIENT)
         if settings.cache_key is None and is_in_process(self._app, self._cache) is False:

@@ -10,6 +10,7 @@ from ..app_parts import AppM2M
 from ..exceptions import ConfigurationError
 from ..settings import Settings
 from ..web.guard import EXTENSION
+from ..web.misplaced import guard_problems
 from .application import NOT_INITIALISED, echo_json, loaded_app, quiet
 from .cache_check import cache_findings
 from .client_check import client_findings, client_name
@@ -56,7 +57,8 @@ def _findings(context: click.Context) -> list[Finding]:
     parts: Any = app.extensions.get(EXTENSION)
     if parts is None:
         return [failed("settings", NOT_INITIALISED, "")]
-    return _findings_of(parts)
+    guards = [failed("guards", problem, "") for problem in guard_problems(app)]
+    return [*_findings_of(parts), *guards]
 
 
 def _findings_of(parts: AppM2M) -> list[Finding]:

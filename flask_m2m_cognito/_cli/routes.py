@@ -5,7 +5,7 @@ What they demand is in ``web.route_demands``; here it is put into words.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -15,6 +15,7 @@ from flask import Blueprint, Flask
 from ..scopes import ScopeMatch
 from ..web.demand import Demand
 from ..web.guard import EXTENSION
+from ..web.misplaced import misplaced_guards
 from ..web.protection import protections_of
 from ..web.route_demands import RouteDemand, route_demands
 from .application import echo_json
@@ -70,12 +71,13 @@ class Need:
 
 @dataclass(frozen=True)
 class Route:
-    """Methods of one rule that want the same."""
+    """Methods of one rule that want the same. ``misplaced`` is what stands above the route in vain."""
 
     rule: str
     endpoint: str
     methods: tuple[str, ...]
     needs: tuple[Need, ...]
+    misplaced: str | None = None
 
     @property
     def is_open(self) -> bool:
@@ -92,6 +94,7 @@ class Route:
             "methods": list(self.methods),
             "open": self.is_open,
             "needs": [need.as_dict() for need in self.needs],
+            "misplaced": self.misplaced,
         }
 
 
@@ -120,8 +123,9 @@ def routes_of(app: Flask) -> list[Route]:
                 for number, demand in enumerate(each.demands)
             )
             by_needs.setdefault((each.rule, each.endpoint, needs), []).append(each.method)
+    misplaced = misplaced_guards(app)
     routes = [
-        Route(rule, endpoint, tuple(_shown(methods)), needs)
+        Route(rule, endpoint, tuple(_shown(methods)), needs, misplaced.get(endpoint))
         for (rule, endpoint, needs), methods in by_needs.items()
     ]
     return sorted(routes, key=lambda route: (route.rule, route.endpoint, route.methods))
@@ -182,6 +186,8 @@ def _print(routes: list[Route], of_every_token: str | None) -> None:
 
 
 def _wants(route: Route) -> str:
+    if route.misplaced:
+        return f"{_wants(replace(route, misplaced=None))}; its {route.misplaced} stands above the route"
     if not route.needs:
         return "OPEN"
     wants = "; ".join(f"{need} ({need.where})" for need in route.needs)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import FunctionType
 from typing import Any
 
 from ..exceptions import ConfigurationError
@@ -80,6 +82,20 @@ def demands_of(view: Callable[..., Any]) -> tuple[Demand, ...]:
     """What a view function demands; none if it is not guarded by a decorator."""
     demands: tuple[Demand, ...] = getattr(view, ATTRIBUTE, ())
     return demands
+
+
+_guarded: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def note_guard_around(view: object) -> None:
+    """Remember that a guard was put around a function. Bound methods are made anew for each use."""
+    if isinstance(view, FunctionType):
+        _guarded.add(view)
+
+
+def has_guard_around(view: object) -> bool:
+    """Whether a guard was put around a function, wherever that guard stands."""
+    return isinstance(view, FunctionType) and view in _guarded
 
 
 def _checked(scope: object) -> str:

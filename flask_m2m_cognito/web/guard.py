@@ -15,7 +15,7 @@ from werkzeug.local import LocalProxy
 from ..exceptions import ConfigurationError, KeysUnavailableError, Reason, TokenValidationError
 from ..inbound.bearer import MAX_HEADER, bearer_token
 from ..scopes import ScopeMatch, has_scopes, insufficient_scope
-from .demand import ATTRIBUTE, ByMethod, Demand, demand_from, demands_of
+from .demand import ATTRIBUTE, ByMethod, Demand, demand_from, demands_of, note_guard_around
 from .problems import Problem, Wording, completed, problem_from
 from .rejection_log import Rejection
 from .request_globals import EXTENSION as EXTENSION
@@ -274,6 +274,7 @@ def guarded(view: View, demand: Demand) -> View:
             return view(*args, **kwargs)
 
     setattr(wrapper, ATTRIBUTE, (demand, *demands_of(view)))
+    note_guard_around(view)
     return cast("View", wrapper)
 
 

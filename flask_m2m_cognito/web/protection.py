@@ -36,22 +36,31 @@ class Protection:
         if not self._is_exempt():
             admit(self.demand)
 
+    def unknown_public(self, app: Flask) -> set[str]:
+        """The names in ``public`` that no endpoint of ``app`` has."""
+        endpoints = app.view_functions
+        local = {name for each in endpoints for name in self._local_names(each, app)}
+        return {name for name in self.public if name not in endpoints and name not in local}
+
     def exempts(self, endpoint: str, app: Flask) -> bool:
         """Whether everybody reaches this endpoint of ``app``."""
         if getattr(app.view_functions.get(endpoint), PUBLIC, False) is True:
             return True
-        return bool(self.public) and (endpoint in self.public or self._is_local_name(endpoint, app))
-
-    def _is_local_name(self, endpoint: str, app: Flask) -> bool:
-        """Whether it is public by its name in the blueprint, which may be nested or renamed."""
-        if self.blueprint is None:
+        if not self.public:
             return False
+        return endpoint in self.public or not self.public.isdisjoint(self._local_names(endpoint, app))
+
+    def _local_names(self, endpoint: str, app: Flask) -> list[str]:
+        """An endpoint's names in the blueprint, which may be nested or renamed: with and without its own."""
+        if self.blueprint is None:
+            return []
         names = endpoint.split(".")
-        return any(
-            app.blueprints.get(".".join(names[:length])) is self.blueprint
-            and ".".join(names[length:]) in self.public
+        local = (
+            ".".join(names[length:])
             for length in range(1, len(names))
+            if app.blueprints.get(".".join(names[:length])) is self.blueprint
         )
+        return [each for name in local for each in (name, f"{self.blueprint.name}.{name}")]
 
     def _is_exempt(self) -> bool:
         rule, endpoint = request.url_rule, request.endpoint
@@ -90,7 +99,7 @@ def protect(
         raise ConfigurationError(f"protect guards a Flask application or a Blueprint, not {scaffold!r}.")
     protection = Protection(
         demand_from(scopes, match, clients, by_method),
-        _public_endpoints(scaffold, public),
+        _public_endpoints(public),
         scaffold if isinstance(scaffold, Blueprint) else None,
     )
     scaffold.before_request(protection.before_request)
@@ -103,6 +112,15 @@ def protections_of(scaffold: Flask | Blueprint) -> list[Protection]:
     """What is demanded of every request to ``scaffold``."""
     protections: list[Protection] = getattr(scaffold, PROTECTIONS, [])
     return protections
+
+
+def protections_in(app: Flask) -> list[Protection]:
+    """Those of an application and of its blueprints."""
+    blueprints = {id(each): each for each in app.blueprints.values() if isinstance(each, Blueprint)}
+    return [
+        *protections_of(app),
+        *(each for blueprint in blueprints.values() for each in protections_of(blueprint)),
+    ]
 
 
 def public(view: View) -> View:
@@ -120,10 +138,8 @@ def public(view: View) -> View:
     return view
 
 
-def _public_endpoints(scaffold: Flask | Blueprint, public: Iterable[str]) -> frozenset[str]:
+def _public_endpoints(public: Iterable[str]) -> frozenset[str]:
     names = frozenset(() if isinstance(public, str) else public)
     if isinstance(public, str) or not all(isinstance(each, str) and each for each in names):
         raise ConfigurationError(f"public must be a list of endpoints, not {public!r}.")
-    if isinstance(scaffold, Flask):
-        return names
-    return names | {f"{scaffold.name}.{name}" for name in names}
+    return names

@@ -1,0 +1,224 @@
+"""A guard above its route never runs: that is found at the first request, and by the commands."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Blueprint, Flask
+from flask.views import MethodView
+
+from flask_m2m_cognito import CognitoM2M, ConfigurationError
+from flask_m2m_cognito.testing import LocalUserPool
+
+Add = Callable[[Flask, CognitoM2M], Any]
+
+
+@pytest.fixture
+def m2m() -> CognitoM2M:
+    return CognitoM2M()
+
+
+@pytest.fixture
+def app(m2m: CognitoM2M, local_pool: LocalUserPool) -> Flask:
+    app = Flask("shop")
+    app.config.update(local_pool.config(ALLOWED_CLIENT_IDS="*"))
+    m2m.init_app(app)
+    return app
+
+
+def plain(decorated: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator that keeps no attribute of what it wraps."""
+
+    @functools.wraps(decorated, updated=())
+    def wrapper() -> Any:
+        return decorated()
+
+    return wrapper
+
+
+def route_of_app(app: Flask, m2m: CognitoM2M) -> None:
+    @m2m.require_scopes("a/read")
+    @app.get("/a")
+    def a() -> str:
+        return "open"
+
+
+def route_of_blueprint(app: Flask, m2m: CognitoM2M) -> None:
+    blueprint = Blueprint("shop", __name__)
+
+    @m2m.require_scopes(clients=["billing"])
+    @blueprint.get("/a")
+    async def a() -> str:
+        return "open"
+
+    app.register_blueprint(blueprint)
+
+
+def decorator_between(app: Flask, m2m: CognitoM2M) -> None:
+    @m2m.require_scopes("a/read")
+    @app.get("/a")
+    @plain
+    def a() -> str:
+        return "open"
+
+
+def optional_token(app: Flask, m2m: CognitoM2M) -> None:
+    @m2m.optional_token
+    @app.get("/a")
+    def a() -> str:
+        return "open"
+
+
+def second_guard(app: Flask, m2m: CognitoM2M) -> None:
+    @m2m.require_scopes("a/write")
+    @app.get("/a")
+    @m2m.require_scopes()
+    def a() -> str:
+        return "half guarded"
+
+
+def public_above_a_wrapping_route(app: Flask, m2m: CognitoM2M) -> None:
+    def route(view: Callable[..., Any]) -> Callable[..., Any]:
+        app.add_url_rule("/a", "a", plain(view))
+        return view
+
+    @m2m.public
+    @route
+    def a() -> str:
+        return "guarded"
+
+    m2m.protect(app)
+
+
+def before_request(app: Flask, m2m: CognitoM2M) -> None:
+    @m2m.require_scopes()
+    @app.before_request
+    def check_all() -> None:
+        pass
+
+    app.get("/a")(lambda: "open")
+
+
+def unknown_public_endpoint(app: Flask, m2m: CognitoM2M) -> None:
+    app.get("/a", endpoint="health")(lambda: "guarded")
+    m2m.protect(app, public=["helth"])
+
+
+def unknown_public_endpoint_of_a_blueprint(app: Flask, m2m: CognitoM2M) -> None:
+    blueprint = Blueprint("shop", __name__)
+    blueprint.get("/a", endpoint="a")(lambda: "guarded")
+    m2m.protect(blueprint, public=["b"])
+    app.register_blueprint(blueprint)
+
+
+MISTAKES = [
+    (route_of_app, "'a' is not guarded: its guard stands above the route"),
+    (route_of_blueprint, "'shop.a' is not guarded: its guard stands above the route"),
+    (decorator_between, "'a' is not guarded: its guard stands above the route"),
+    (optional_token, "'a' is not guarded: its guard stands above the route"),
+    (second_guard, "'a' is not guarded: its guard stands above the route"),
+    (public_above_a_wrapping_route, "'a' is not public: its public stands above the route"),
+    (before_request, "check_all' is not guarded: its guard stands above before_request"),
+    (unknown_public_endpoint, "the endpoint 'helth', which does not exist"),
+    (unknown_public_endpoint_of_a_blueprint, "the endpoint 'b', which does not exist"),
+]
+by_mistake = pytest.mark.parametrize(
+    ("add", "text"), MISTAKES, ids=lambda each: getattr(each, "__name__", "")
+)
+
+
+@by_mistake
+@pytest.mark.parametrize("flag", ["debug", "testing"])
+def test_it_is_an_exception_in_debug_and_testing(
+    app: Flask, m2m: CognitoM2M, add: Add, text: str, flag: str
+) -> None:
+    add(app, m2m)
+    setattr(app, flag, True)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=text):
+            app.test_client().get("/a")
+
+
+@by_mistake
+def test_it_is_logged_once_as_an_error_else(
+    app: Flask, m2m: CognitoM2M, add: Add, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    add(app, m2m)
+    assert {app.test_client().get("/a").status_code for _ in range(3)} <= {200, 401}
+    (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert text in record.getMessage()
+
+
+def below_the_route(app: Flask, m2m: CognitoM2M) -> None:
+    @app.get("/a")
+    @plain
+    @m2m.require_scopes()
+    @plain
+    def a() -> str:
+        return ""
+
+
+def public_that_works_above(app: Flask, m2m: CognitoM2M) -> None:
+    @m2m.public
+    @app.get("/a")
+    def a() -> str:
+        return ""
+
+    m2m.protect(app, public=["static"])
+
+
+def once_open_and_once_guarded(app: Flask, m2m: CognitoM2M) -> None:
+    def view() -> str:
+        return ""
+
+    app.add_url_rule("/a", "open", view)
+    app.add_url_rule("/b", "guarded", m2m.require_scopes()(view))
+
+
+def class_based(app: Flask, m2m: CognitoM2M) -> None:
+    class A(MethodView):
+        decorators = [m2m.require_scopes()]  # noqa: RUF012
+
+        @m2m.require_scopes("a/read")
+        def get(self) -> str:
+            return ""
+
+    app.add_url_rule("/a", view_func=A.as_view("a"))
+
+
+def nested_blueprint(app: Flask, m2m: CognitoM2M) -> None:
+    inner, outer = Blueprint("inner", __name__), Blueprint("outer", __name__)
+    inner.get("/a", endpoint="a")(lambda: "")
+    m2m.protect(outer, public=["inner.a"])
+    m2m.protect(inner, public=["inner.a"])
+    outer.register_blueprint(inner)
+    app.register_blueprint(outer, name="renamed")
+
+
+@pytest.mark.parametrize(
+    "add",
+    [below_the_route, public_that_works_above, once_open_and_once_guarded, class_based, nested_blueprint],
+    ids=lambda add: add.__name__,
+)
+def test_what_is_right_is_no_error(app: Flask, m2m: CognitoM2M, add: Add) -> None:
+    add(app, m2m)
+    app.testing = True
+    assert app.test_client().get("/a").status_code in (200, 401)
+
+
+def test_commands_name_it(app: Flask, m2m: CognitoM2M, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+    from flask.cli import ScriptInfo
+
+    from flask_m2m_cognito.cli import m2m as group
+
+    route_of_app(app, m2m)
+    runner, info = CliRunner(), ScriptInfo(create_app=lambda: app)
+    routes = runner.invoke(group, ["routes"], obj=info)
+    assert "OPEN; its guard stands above the route" in routes.output
+    found = runner.invoke(group, ["check"], obj=info)
+    assert found.exit_code == 1
+    assert "'a' is not guarded: its guard stands above the route" in found.output
