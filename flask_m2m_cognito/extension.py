@@ -241,8 +241,9 @@ class CognitoM2M:
     def forget(self, token: str, *, client: ClientName = None) -> None:
         """Say that a peer refused ``token``: the next call gets a newer one.
 
-        A token younger than 10 s is not replaced, and none more than once in 30 s: a peer that
-        answers 401 to everything must not buy a token for each call.
+        A token younger than 10 s is not replaced. While each newer token is refused too, the time
+        between replacements doubles from 30 s to 1 h: a peer that answers 401 to everything must not
+        buy a token for each call.
         """
         self._here().forget(token, client=client)
 

@@ -51,8 +51,11 @@ def bearer_flow(tokens: Tokens, can_resend: Callable[[], bool], token: str | Non
         tokens.forget(token)
         return
     newer = _renewed(tokens, token)
-    if newer != token:
-        yield newer
+    if newer == token:
+        return
+    if (yield newer):
+        # It counts towards the backoff: a peer may refuse every token.
+        tokens.forget(newer)
 
 
 class BearerAuth:

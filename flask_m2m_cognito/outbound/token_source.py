@@ -29,7 +29,9 @@ MIN_AGE = 10.0
 """Seconds for which a token is not replaced because a peer refused it."""
 
 COOLDOWN = 30.0
-"""Seconds in which refused tokens are replaced at most once: a peer may answer 401 to everything."""
+"""Seconds in which refused tokens are replaced at most once: a peer may answer 401 to everything.
+
+Doubles to an hour while each newer token is refused too: without that such a peer cost 60 tokens an hour."""
 
 _LASTING = frozenset({"invalid_client", "unauthorized_client", "invalid_scope", "unsupported_grant_type"})
 _LONGEST_MARGIN = 0.1

@@ -19,6 +19,7 @@ T = TypeVar("T")
 NEVER = float("-inf")
 
 _MAX_REST = 60.0
+_LONGEST_COOLDOWN = 3600.0
 
 
 class Moment(NamedTuple):
@@ -120,6 +121,9 @@ class State(Generic[T]):
     Attributes:
         ready_wall, ready_monotonic: until then ``value`` is handed out, and there is nothing else to do:
             it is fresh, or it is usable and its source rests.
+        refused: ``value`` was refused, and the next caller waits for a newer one.
+        was_refused: ``value`` was refused, whether or not it may be replaced yet.
+        refused_before: how many values in a row before this one were refused.
     """
 
     value: T | None = field(default=None, repr=False)
@@ -132,6 +136,8 @@ class State(Generic[T]):
     fetched_monotonic: float = NEVER
     fetched: Fetched[T] | None = None
     refused: bool = False
+    was_refused: bool = False
+    refused_before: int = 0
     failure: Failure | None = None
     renewed_monotonic: float = NEVER
 
@@ -210,15 +216,32 @@ def rest_after(failures: int, jitter: float) -> float:
     return min(_MAX_REST, 2.0 ** min(failures - 1, 6)) * (1 - jitter / 2)
 
 
+def refusal_cooldown(refused_before: int, first: float) -> float:
+    """Return the age in seconds that a value must have before it is replaced because it was refused.
+
+    Doubles from ``first`` to an hour while each newer value is refused too.
+
+    >>> [refusal_cooldown(refused_before, first=30.0) for refused_before in (0, 1, 2, 3, 2000)]
+    [0.0, 30.0, 60.0, 120.0, 3600.0]
+    """
+    if refused_before == 0:
+        return 0.0
+    return min(_LONGEST_COOLDOWN, first * 2.0 ** min(refused_before - 1, 20))
+
+
 def with_value(state: State[T], fetched: Fetched[T], now: Moment) -> State[T]:
     """``state`` with ``fetched`` in it; the wall clock's moments are put on the monotonic clock too."""
     # The wall clock was set back while it was fetched: then it counts as fetched now.
     shift = now.monotonic - max(now.wall, fetched.fetched_at)
+    is_same = state.fetched is not None and state.value == fetched.value
+    refused_before = state.refused_before + 1 if state.was_refused else 0
     return replace(
         state,
         value=fetched.value,
         fetched=fetched,
         refused=False,
+        was_refused=is_same and state.was_refused,
+        refused_before=state.refused_before if is_same else refused_before,
         ready_wall=fetched.fresh_until,
         ready_monotonic=fetched.fresh_until + shift,
         fresh_wall=fetched.fresh_until,

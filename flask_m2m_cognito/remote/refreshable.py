@@ -38,6 +38,7 @@ from .freshness import (
     just_that,
     next_step,
     phase_of,
+    refusal_cooldown,
     rest_after,
     vitals_of,
     with_failure,
@@ -109,7 +110,8 @@ class Refreshable(Generic[T]):
         fetch: gives a value or raises. Called by one thread at a time, unless one was given up.
         unavailable: the error for callers, from the cause and the seconds until the next try.
         deadline: seconds that one fetch may take, for who leads and for who waits.
-        cooldown: seconds in which :meth:`renew` and :meth:`forget` cause at most one fetch.
+        cooldown: seconds in which :meth:`renew` and :meth:`forget` cause at most one fetch. Doubles to an
+            hour while each newer value is refused too.
         min_age: seconds for which a value is not replaced because it was refused.
         is_lasting: whether an error won't mend by itself, so that it rests 60 s.
         last_resort: serves at once, and whenever nothing else can be had.
@@ -189,6 +191,7 @@ class Refreshable(Generic[T]):
 
     def renew(self, refused: T) -> T:
         """A value other than ``refused``, if one can be had; else what there is: see :meth:`renew_for`."""
+        self._note_refusal(refused)
         return self.renew_for(lambda value: value is not refused and value != refused)
 
     def renew_for(
@@ -230,9 +233,16 @@ class Refreshable(Generic[T]):
     def forget(self, refused: T) -> None:
         """Have the next caller wait for a newer value than ``refused``, within the cooldown's bounds."""
         with self._sync().lock:
-            is_held = self.state.fetched is not None and self.state.value == refused
-            if is_held and self._may_replace():
+            if self._note_refusal(refused) and self._may_replace():
                 self.state = replace(self.state, refused=True, fresh_wall=NEVER, ready_wall=NEVER)
+
+    def _note_refusal(self, refused: T) -> bool:
+        """Remember that ``refused`` was refused; return whether it is what is held."""
+        with self._sync().lock:
+            is_held = self.state.fetched is not None and self.state.value == refused
+            if is_held:
+                self.state = replace(self.state, was_refused=True)
+            return is_held
 
     def phase(self) -> Phase:
         """How good what is held is now."""
@@ -332,9 +342,10 @@ class Refreshable(Generic[T]):
 
     def _may_replace(self) -> bool:
         state, now = self.state, self._now()
+        min_age = max(self._min_age, refusal_cooldown(state.refused_before, self._cooldown))
         return (
             now.monotonic >= state.renewed_monotonic + self._cooldown
-            and now.monotonic >= state.fetched_monotonic + self._min_age
+            and now.monotonic >= state.fetched_monotonic + min_age
             and not self._is_resting(state, phase_of(state, now), now)
         )
 

@@ -762,7 +762,14 @@ class TestFlow:
         [
             pytest.param(True, "new", [False], ["old"], ["token"], id="accepted"),
             pytest.param(True, "new", [True, False], ["old", "new"], ["token", "renew old"], id="refused"),
-            pytest.param(True, "new", [True] * 3, ["old", "new"], ["token", "renew old"], id="refused twice"),
+            pytest.param(
+                True,
+                "new",
+                [True] * 3,
+                ["old", "new"],
+                ["token", "renew old", "forget new"],
+                id="refused twice",
+            ),
             pytest.param(True, "old", [True], ["old"], ["token", "renew old"], id="nothing newer"),
             pytest.param(False, "new", [True], ["old"], ["token", "forget old"], id="can't be sent again"),
         ],

@@ -80,6 +80,14 @@ def said(pool: LocalUserPool, *, own: float | None = 3600, **members: Any) -> No
     pool.answer("token", {name: value for name, value in body.items() if value is not None})
 
 
+def refused_by_everyone(source: TokenSource) -> None:
+    """One call of a peer that refuses each token, the second one as well."""
+    token = source.token()
+    newer = source.renew(token)
+    if newer != token:
+        source.forget(newer)
+
+
 class TestLife:
     def test_token_is_asked_for_at_first_use(self, pool: LocalUserPool, clock: Clock) -> None:
         source = source_of(pool, clock)
@@ -314,6 +322,53 @@ class TestRefusedTokens:
         getattr(source, way)(second)
         source.token()
         assert pool.count("token") == requests
+
+    @pytest.mark.parametrize("step", [5, 60, 240])
+    def test_refusal_of_each_newer_token_backs_off_to_an_hour(
+        self, pool: LocalUserPool, clock: Clock, step: int
+    ) -> None:
+        source, hourly = source_of(pool, clock), []
+        for _ in range(4):
+            pool.clear_requests()
+            for _ in range(3600 // step):
+                refused_by_everyone(source)
+                clock.move(step)
+            hourly.append(pool.count("token"))
+        # At 0 and 10 s, then 30 s later, 60, 120, 240, 480, 960; then the renewal after 75 % of a life.
+        assert hourly[0] <= 8
+        assert max(hourly[1:]) <= 2
+
+    def test_refused_token_of_another_process_counts_too(self, pool: LocalUserPool, clock: Clock) -> None:
+        cache = SimpleCache()
+        stores = [
+            SealedStore(
+                BoundedBackend(lambda: cache),
+                Seal(b"a key of sixteen bytes or more"),
+                wall=clock.wall,
+                monotonic=clock.monotonic,
+            )
+            for _ in range(3)
+        ]
+        sources = [source_of(pool, clock, store=store) for store in stores]
+        for _ in range(720):
+            for source in sources:
+                refused_by_everyone(source)
+            clock.move(5)
+        assert pool.count("token") <= 9
+
+    def test_token_that_was_not_refused_ends_the_backoff(self, pool: LocalUserPool, clock: Clock) -> None:
+        source = source_of(pool, clock)
+        for _ in range(60):
+            refused_by_everyone(source)
+            clock.move(30)
+        for _ in range(3):
+            clock.move(2701)
+            source.token()
+        first = source.token()
+        clock.move(11)
+        second = source.renew(first)
+        clock.move(30)
+        assert len({first, second, source.renew(second)}) == 3
 
     def test_failed_replacement_counts_as_the_one_in_30_s(self, pool: LocalUserPool, clock: Clock) -> None:
         source = source_of(pool, clock)
