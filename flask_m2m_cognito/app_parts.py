@@ -21,11 +21,11 @@ from .inbound.key_set import KeySet, NoUsableKeys, parse_key_set
 from .inbound.key_source import KeyTimes, TrustedPool, trusted_pool_from
 from .inbound.user_pool import UserPool, user_pool_from
 from .inbound.validator import CognitoAccessTokenValidator
-from .outbound.bearer_auth import BearerAuth, bearer_auth
+from .outbound.bearer_auth import BearerAuth, SessionTimeout, bearer_auth
 from .outbound.request_count import RequestCount
 from .outbound.token_endpoint import CognitoM2MClient
 from .outbound.token_source import TokenPolicy, TokenSource
-from .outbound.token_sources import ClientName, Scopes, TokenSources
+from .outbound.token_sources import ClientName, Metadata, Scopes, TokenSources
 from .remote.bounded_backend import BoundedBackend
 from .remote.clock_offset import ClockOffset
 from .remote.reports import report
@@ -90,13 +90,29 @@ class AppM2M:
             raise RuntimeError("No user pool is trusted: set COGNITO_M2M_USER_POOL_ID.")
         return self._validator
 
-    def token(self, scopes: Scopes = None, *, client: ClientName = None) -> str:
+    def token(
+        self,
+        scopes: Scopes = None,
+        *,
+        client: ClientName = None,
+        metadata: Metadata = None,
+        force_refresh: bool = False,
+    ) -> str:
         """The fresh access token."""
-        return self.sources.source(scopes, client).token()
+        source = self.sources.source(scopes, client, metadata)
+        return source.refreshed_token() if force_refresh else source.token()
 
-    async def token_async(self, scopes: Scopes = None, *, client: ClientName = None) -> str:
+    async def token_async(
+        self,
+        scopes: Scopes = None,
+        *,
+        client: ClientName = None,
+        metadata: Metadata = None,
+        force_refresh: bool = False,
+    ) -> str:
         """The fresh access token, for a coroutine."""
-        return await self.sources.source(scopes, client).token_async()
+        source = self.sources.source(scopes, client, metadata)
+        return await (source.refreshed_token_async() if force_refresh else source.token_async())
 
     def forget(self, token: str, *, client: ClientName = None) -> None:
         """Have the next call get a newer token."""
@@ -104,17 +120,32 @@ class AppM2M:
         for source in self.sources.of_client(client):
             source.forget(token)
 
-    def auth(self, scopes: Scopes = None, *, client: ClientName = None, retry_401: bool = True) -> BearerAuth:
+    def auth(
+        self,
+        scopes: Scopes = None,
+        *,
+        client: ClientName = None,
+        metadata: Metadata = None,
+        retry_401: bool = True,
+    ) -> BearerAuth:
         """An ``auth=`` with a fresh token for each request."""
-        return bearer_auth(self.sources.source(scopes, client), retry_401)
+        return bearer_auth(self.sources.source(scopes, client, metadata), retry_401)
 
     def session(
-        self, scopes: Scopes = None, *, client: ClientName = None, retry_401: bool = True
+        self,
+        scopes: Scopes = None,
+        *,
+        client: ClientName = None,
+        metadata: Metadata = None,
+        retry_401: bool = True,
+        timeout: SessionTimeout = None,
+        retries: int = 0,
     ) -> requests.Session:
         """A session with a fresh token for each request."""
         from .outbound.pooled_session import pooled_session
 
-        return pooled_session(self.auth(scopes, client=client, retry_401=retry_401))
+        auth = self.auth(scopes, client=client, metadata=metadata, retry_401=retry_401)
+        return pooled_session(auth, timeout, retries)
 
     def client(self, name: ClientName = None) -> CognitoM2MClient:
         """The client underneath, which remembers nothing."""
@@ -319,11 +350,14 @@ class _Assembly:
             on_call=on_call_of(self._app, _of_client(name, settings)),
         )
 
-    def _token_source(self, name: ClientName, scopes: tuple[str, ...]) -> TokenSource:
+    def _token_source(
+        self, name: ClientName, scopes: tuple[str, ...], metadata: dict[str, str]
+    ) -> TokenSource:
         mine, text = self._settings.clients[name], join_scopes(scopes)
         return TokenSource(
             self._clients[name],
             scopes,
+            metadata,
             policy=TokenPolicy(
                 fresh_fraction=mine.token_fresh_fraction,
                 margin=mine.token_margin,

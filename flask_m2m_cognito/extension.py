@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from .app_parts import AppM2M
     from .inbound.validated_access_token import ValidatedAccessToken
     from .inbound.validator import CognitoAccessTokenValidator
-    from .outbound.bearer_auth import BearerAuth
+    from .outbound.bearer_auth import BearerAuth, SessionTimeout
     from .outbound.token_endpoint import CognitoM2MClient
-    from .outbound.token_sources import ClientName, Scopes
+    from .outbound.token_sources import ClientName, Metadata, Scopes
     from .scopes import ScopeMatch
     from .web.demand import ByMethod
 
@@ -187,20 +187,31 @@ class CognitoM2M:
 
     # -- tokens that go out ------------------------------------------------------------------
 
-    def token(self, scopes: Scopes = None, *, client: ClientName = None) -> str:
+    def token(
+        self,
+        scopes: Scopes = None,
+        *,
+        client: ClientName = None,
+        metadata: Metadata = None,
+        force_refresh: bool = False,
+    ) -> str:
         """The fresh access token, from memory except when one must be asked for.
 
         Args:
             scopes: a text or a sequence; ``COGNITO_M2M_SCOPES`` if not given.
             client: a name of ``COGNITO_M2M_CLIENTS``; the default client if not given.
+            metadata: text by name, sent as ``aws_client_metadata`` to the pool's Lambda triggers; merged
+                over ``COGNITO_M2M_CLIENT_METADATA``. Tokens of different metadata are kept apart.
+            force_refresh: return a token whose request began after this call, and raise if that fails.
+                Other callers get the old token meanwhile. Each such request is billed.
 
         Raises:
             TokenUnavailableError: there is none, and none can be had now. In a view it is answered
                 with 503, unless the application handles it.
-            ConfigurationError: there is no such client, or that is not a scope.
+            ConfigurationError: there is no such client, or that is not a scope or not metadata.
             RuntimeError: outside an application context, with several applications or none.
         """
-        if scopes is None and client is None:
+        if scopes is None and client is None and metadata is None and not force_refresh:
             # What _here does, for most calls: calling it is a fifth of what they cost.
             try:
                 parts: AppM2M | None = _current_app().extensions.get(EXTENSION)
@@ -208,16 +219,33 @@ class CognitoM2M:
                 parts = None
             if parts is not None and parts.owner is self and parts.sources.default is not None:
                 return parts.sources.default.token()
-        return self._here().sources.source(scopes, client).token()
+        source = self._here().sources.source(scopes, client, metadata)
+        return source.refreshed_token() if force_refresh else source.token()
 
-    async def token_async(self, scopes: Scopes = None, *, client: ClientName = None) -> str:
+    async def token_async(
+        self,
+        scopes: Scopes = None,
+        *,
+        client: ClientName = None,
+        metadata: Metadata = None,
+        force_refresh: bool = False,
+    ) -> str:
         """As :meth:`token`, for a coroutine: a token that must be waited for is waited for on a thread.
 
         One that is in memory comes without a thread, and the loop goes on either way.
         """
-        return await self._here().token_async(scopes, client=client)
+        return await self._here().token_async(
+            scopes, client=client, metadata=metadata, force_refresh=force_refresh
+        )
 
-    def auth(self, scopes: Scopes = None, *, client: ClientName = None, retry_401: bool = True) -> BearerAuth:
+    def auth(
+        self,
+        scopes: Scopes = None,
+        *,
+        client: ClientName = None,
+        metadata: Metadata = None,
+        retry_401: bool = True,
+    ) -> BearerAuth:
         """An ``auth=`` for requests and httpx that puts a fresh token on each request.
 
         After a 401 ``invalid_token`` it tries once more with a newer token, if ``retry_401`` and the
@@ -230,13 +258,35 @@ class CognitoM2M:
         from .outbound.bearer_auth import bearer_auth
         from .outbound.token_sources import FoundTokens
 
-        return bearer_auth(FoundTokens(lambda: self._here().sources.source(scopes, client)), retry_401)
+        tokens = FoundTokens(lambda: self._here().sources.source(scopes, client, metadata))
+        return bearer_auth(tokens, retry_401)
 
     def session(
-        self, scopes: Scopes = None, *, client: ClientName = None, retry_401: bool = True
+        self,
+        scopes: Scopes = None,
+        *,
+        client: ClientName = None,
+        metadata: Metadata = None,
+        retry_401: bool = True,
+        timeout: SessionTimeout = None,
+        retries: int = 0,
     ) -> requests.Session:
-        """A ``requests.Session`` with :meth:`auth`. All sessions of a process share one connection pool."""
-        return _session(self.auth(scopes, client=client, retry_401=retry_401))
+        """A ``requests.Session`` with :meth:`auth`. All sessions of a process share one connection pool.
+
+        Args:
+            scopes, client, metadata, retry_401: as :meth:`auth`.
+            timeout: seconds for connecting and for each read, or one for each; for each request that
+                gives none itself.
+            retries: how often a GET, HEAD, OPTIONS, PUT, DELETE or TRACE is sent again after a connection
+                error, a timeout, 429, 502, 503 or 504. ``Retry-After`` is obeyed up to the timeout.
+
+        Raises:
+            ConfigurationError: ``timeout`` or ``retries`` cannot be used.
+        """
+        from .outbound.pooled_session import pooled_session
+
+        auth = self.auth(scopes, client=client, metadata=metadata, retry_401=retry_401)
+        return pooled_session(auth, timeout, retries)
 
     def forget(self, token: str, *, client: ClientName = None) -> None:
         """Say that a peer refused ``token``: the next call gets a newer one.
@@ -322,9 +372,3 @@ class CognitoM2M:
 
 
 _current_app = cast("Any", current_app)._get_current_object
-
-
-def _session(auth: BearerAuth) -> requests.Session:
-    from .outbound.pooled_session import pooled_session
-
-    return pooled_session(auth)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import gc
 import json
@@ -223,6 +224,24 @@ class TestContexts:
             token = thread.submit(lambda: m2m.for_app(app).token()).result(5)
         with app.app_context():
             assert m2m.token() == token
+
+    @pytest.mark.parametrize("bound", [False, True], ids=["m2m", "for_app"])
+    def test_metadata_and_force_refresh_reach_the_request(
+        self, m2m: CognitoM2M, pool: LocalUserPool, peer: Peer, bound: bool
+    ) -> None:
+        app = app_of(m2m, pool)
+        calls: Any = m2m.for_app(app) if bound else m2m
+        metadata = {"tenant": "acme"}
+        plain = calls.token()
+        first = calls.token(metadata=metadata)
+        assert pool.requests[-1].form["aws_client_metadata"] == '{"tenant":"acme"}'
+        second = calls.token(metadata=metadata, force_refresh=True)
+        third = asyncio.run(calls.token_async(metadata=metadata, force_refresh=True))
+        assert len({plain, first, second, third, calls.token(force_refresh=True)}) == 5
+        assert asyncio.run(calls.token_async(metadata=metadata)) == third
+        requests.get(peer.url(), auth=calls.auth(metadata=metadata), timeout=5)
+        calls.session(metadata=metadata, timeout=5, retries=1).get(peer.url())
+        assert peer.tokens == [third] * 2
 
     def test_for_app_has_the_same_methods(self, m2m: CognitoM2M, pool: LocalUserPool, peer: Peer) -> None:
         parts = m2m.for_app(app_of(m2m, pool))

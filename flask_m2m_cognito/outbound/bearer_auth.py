@@ -33,6 +33,9 @@ class Tokens(Protocol):
     def forget(self, refused: str) -> None: ...
 
 
+SessionTimeout = float | tuple[float, float] | None
+"""Seconds for connecting and for each read, or one for each."""
+
 Flow = Generator[str, bool, None]
 
 

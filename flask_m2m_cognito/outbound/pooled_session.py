@@ -11,22 +11,87 @@ from typing import Any
 
 import requests
 from requests.adapters import BaseAdapter
+from urllib3 import BaseHTTPResponse, Retry
+from urllib3.connectionpool import HTTPConnectionPool
 
+from ..exceptions import ConfigurationError
 from ..remote.loopback_adapter import LoopbackAdapter
-from .bearer_auth import BearerAuth
+from .bearer_auth import BearerAuth, SessionTimeout
 
 POOL_SIZE = 32
 """Connections kept for each host, and hosts that connections are kept for."""
 
 
-def pooled_session(auth: BearerAuth) -> requests.Session:
-    """A session that sends ``auth``'s token with each request. Closing it leaves the shared connections."""
-    session = requests.Session()
+LONGEST_WAIT = 10.0
+"""Seconds up to which ``Retry-After`` is obeyed by a session without a timeout."""
+
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+
+_MOST_RETRIES = 10
+_LONGEST_TIMEOUT = 86_400
+_WORTH_A_RETRY = (429, 502, 503, 504)
+
+
+def pooled_session(auth: BearerAuth, timeout: SessionTimeout = None, retries: int = 0) -> requests.Session:
+    """Return a session that sends ``auth``'s token with each request; closing it keeps the connections.
+
+    Args:
+        auth: puts the token on each request.
+        timeout: seconds for connecting and for each read, or one for each; for requests that give none.
+        retries: how often an idempotent request is sent again (RFC 9110, section 9.2.2).
+
+    Raises:
+        ConfigurationError: ``timeout`` or ``retries`` cannot be used.
+    """
+    _check_timeout(timeout)
+    if not isinstance(retries, int) or isinstance(retries, bool) or not 0 <= retries <= _MOST_RETRIES:
+        raise ConfigurationError(
+            f"retries must be a whole number from 0 to {_MOST_RETRIES}, got {retries!r}."
+        )
+    session = requests.Session() if timeout is None else _SessionWithTimeout(timeout)
     adapters = session.adapters  # not the session, which would be a reference cycle
     session.auth = auth.with_route(lambda url: _is_sent_directly(url, adapters))
-    session.mount("https://", _shared_adapter)
-    session.mount("http://", _shared_adapter)
+    adapter = _RetryingAdapter(retries, timeout) if retries else _shared_adapter
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
     return session
+
+
+def _check_timeout(timeout: SessionTimeout) -> None:
+    parts = timeout if isinstance(timeout, tuple) else (timeout,)
+    is_number = [isinstance(each, int | float) and not isinstance(each, bool) for each in parts]
+    if timeout is not None and not (
+        all(is_number) and len(parts) in (1, 2) and all(0 < each < _LONGEST_TIMEOUT for each in parts)  # type: ignore[operator]
+    ):
+        raise ConfigurationError(
+            f"timeout must be a number of seconds above 0, or (connect, read), got {timeout!r}."
+        )
+
+
+class _SessionWithTimeout(requests.Session):
+    def __init__(self, timeout: SessionTimeout) -> None:
+        super().__init__()
+        self._timeout = timeout
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        if kwargs.get("timeout") is None:
+            kwargs["timeout"] = self._timeout
+        return super().send(request, **kwargs)
+
+
+class _BoundedRetry(Retry):
+    """urllib3's ``Retry``, which obeys any ``Retry-After``; this one waits at most ``longest`` seconds."""
+
+    longest = LONGEST_WAIT
+
+    def new(self, **changes: Any) -> Any:
+        made = super().new(**changes)
+        made.longest = self.longest
+        return made
+
+    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+        seconds = super().get_retry_after(response)
+        return None if seconds is None else min(seconds, self.longest)
 
 
 def _is_sent_directly(url: str, adapters: Mapping[str, BaseAdapter]) -> bool:
@@ -42,17 +107,48 @@ class _SharedAdapter(LoopbackAdapter):
         self._pid = os.getpid()
         super().__init__(pool_connections=POOL_SIZE, pool_maxsize=POOL_SIZE)
 
-    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+    def get_connection_with_tls_context(
+        self,
+        request: requests.PreparedRequest,
+        verify: bool | str,
+        proxies: dict[str, str] | None = None,
+        cert: tuple[str, str] | str | None = None,
+    ) -> HTTPConnectionPool:
         if self._pid != os.getpid():
             # A socket shared with the parent would mix up both processes' answers. The pid comes last: a
             # thread that sees it must find the new pools. Threads that come at once make some more.
             self.proxy_manager = {}
             self.init_poolmanager(POOL_SIZE, POOL_SIZE)
             self._pid = os.getpid()
-        return super().send(*args, **kwargs)
+        return super().get_connection_with_tls_context(request, verify, proxies, cert)
 
     def close(self) -> None:
         """Keep the connections: other sessions use them."""
 
 
 _shared_adapter = _SharedAdapter()
+
+
+class _RetryingAdapter(LoopbackAdapter):
+    """Sends requests again; over the connections that all sessions share."""
+
+    def __init__(self, retries: int, timeout: SessionTimeout) -> None:
+        retry = _BoundedRetry(
+            retries,
+            allowed_methods=IDEMPOTENT,
+            status_forcelist=_WORTH_A_RETRY,
+            backoff_factor=0.1,
+            raise_on_status=False,
+        )
+        if timeout is not None:
+            retry.longest = max(timeout) if isinstance(timeout, tuple) else timeout
+        super().__init__(max_retries=retry)
+
+    def get_connection_with_tls_context(
+        self,
+        request: requests.PreparedRequest,
+        verify: bool | str,
+        proxies: dict[str, str] | None = None,
+        cert: tuple[str, str] | str | None = None,
+    ) -> HTTPConnectionPool:
+        return _shared_adapter.get_connection_with_tls_context(request, verify, proxies, cert)

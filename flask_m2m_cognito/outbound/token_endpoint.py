@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote, quote_plus
 
 from ..exceptions import CognitoTokenRequestError, ConfigurationError
@@ -65,6 +65,13 @@ class TokenResponse:
     expires_in: int | None
     token_type: str | None
     raw: dict[str, Any] = field(repr=False)
+
+
+class TokenRequest(NamedTuple):
+    """What a token is requested for."""
+
+    scopes: Sequence[str]
+    metadata: dict[str, str]
 
 
 class CognitoM2MClient:
@@ -158,20 +165,32 @@ class CognitoM2MClient:
         return self.request_token(wanted, (connect, read), Deadline(connect + read))
 
     def request_token(
-        self, scopes: Sequence[str], timeout: tuple[float, float], deadline: Deadline
+        self,
+        scopes: Sequence[str],
+        timeout: tuple[float, float],
+        deadline: Deadline,
+        metadata: Mapping[str, str] | None = None,
     ) -> TokenResponse:
-        """As :meth:`fetch_token`, ending by ``deadline``. Without scopes: all that the client may have."""
+        """As :meth:`fetch_token`, ending by ``deadline``. Without scopes: all that the client may have.
+
+        ``metadata`` is merged over ``client_metadata``.
+        """
+        wanted = TokenRequest(scopes, self.merged_metadata(metadata))
         return self._secret.try_with(
-            lambda secret: self._request(scopes, secret, timeout, deadline), deadline
+            lambda secret: self._request(wanted, secret, timeout, deadline), deadline
         )
 
+    def merged_metadata(self, metadata: Mapping[str, str] | None) -> dict[str, str]:
+        """Return what is sent as ``aws_client_metadata`` with ``metadata``."""
+        return {**(self.client_metadata or {}), **(metadata or {})}
+
     def _request(
-        self, scopes: Sequence[str], secret: SecretText, timeout: tuple[float, float], deadline: Deadline
+        self, wanted: TokenRequest, secret: SecretText, timeout: tuple[float, float], deadline: Deadline
     ) -> TokenResponse:
         redact = self._redaction(secret)
         transport = Transport(timeout, on_call=self._on_call, redact=redact)
         try:
-            answer = self._answer(scopes, secret, transport, deadline)
+            answer = self._answer(wanted, secret, transport, deadline)
         except TransportError as error:
             cause, text = error.cause, str(error)
         else:
@@ -181,24 +200,24 @@ class CognitoM2MClient:
         raise CognitoTokenRequestError(f"Token request failed: {text}") from cause
 
     def _answer(
-        self, scopes: Sequence[str], secret: SecretText, transport: Transport, deadline: Deadline
+        self, wanted: TokenRequest, secret: SecretText, transport: Transport, deadline: Deadline
     ) -> Answer:
         urls = _as_urls(self._token_url)
         if self.client_token_api:
-            document = client_token_request(self.client_id, secret, scopes, self.client_metadata)
+            document = client_token_request(self.client_id, secret, wanted.scopes, wanted.metadata)
             return transport.post_json(urls, document, deadline, _is_final)
         return transport.post_form(
-            urls, self._form(scopes, secret), deadline, _is_final, self._credentials(secret)
+            urls, self._form(wanted, secret), deadline, _is_final, self._credentials(secret)
         )
 
-    def _form(self, scopes: Sequence[str], secret: SecretText) -> Form:
+    def _form(self, wanted: TokenRequest, secret: SecretText) -> Form:
         fields = {"grant_type": "client_credentials"}
         if self.client_auth == "post":
             fields |= {"client_id": self.client_id, "client_secret": secret.reveal()}
-        if scopes:
-            fields["scope"] = " ".join(scopes)
-        if self.client_metadata:
-            fields["aws_client_metadata"] = json.dumps(dict(self.client_metadata), separators=(",", ":"))
+        if wanted.scopes:
+            fields["scope"] = " ".join(wanted.scopes)
+        if wanted.metadata:
+            fields["aws_client_metadata"] = json.dumps(wanted.metadata, separators=(",", ":"))
         return Form(fields)
 
     def _credentials(self, secret: SecretText) -> BasicCredentials | None:

@@ -66,6 +66,7 @@ class TokenSource:
     Args:
         client: asks for the tokens.
         scopes: what to ask for; none is all that the client may have.
+        metadata: merged over the client's own metadata.
         policy: times.
         unavailable: makes what is raised when there is no token.
         store: where tokens are shared with other processes.
@@ -77,6 +78,7 @@ class TokenSource:
         self,
         client: CognitoM2MClient,
         scopes: Sequence[str] = (),
+        metadata: Mapping[str, str] | None = None,
         *,
         policy: TokenPolicy | None = None,
         unavailable: Callable[..., TokenUnavailableError] = TokenUnavailableError,
@@ -87,13 +89,14 @@ class TokenSource:
     ) -> None:
         self.client = client
         self.scopes = tuple(sorted(set(scopes)))
+        self.metadata = metadata
         self._policy = policy or TokenPolicy()
         self._wall = wall
         self._jitter = jitter
         fetch: Fetch[str] = self._fetch
         if store is not None:
             codec = Codec("token", str, self._decoded)
-            fetch = shared(fetch, store, identity_of(client, self.scopes), codec, wall=wall)
+            fetch = shared(fetch, store, identity_of(client, self.scopes, metadata), codec, wall=wall)
         self.refreshable: Refreshable[str] = Refreshable(
             fetch,
             unavailable=functools.partial(_unavailable, unavailable),
@@ -110,9 +113,23 @@ class TokenSource:
         self.token: Callable[[], str] = self.refreshable.get
         self._waits = OnePerLoop()
 
+    def refreshed_token(self) -> str:
+        """Return a token whose request began after this call; until it arrives others get the old one.
+
+        Raises:
+            TokenUnavailableError: the request failed, or the token endpoint is backing off.
+        """
+        return self.refreshable.refresh()
+
     async def token_async(self) -> str:
         """As :attr:`token`, for a coroutine: what must be waited for is waited for on a thread."""
         return await self._waits.get(self.refreshable.get_at_once, self.token)
+
+    async def refreshed_token_async(self) -> str:
+        """As :meth:`refreshed_token`, for a coroutine: it waits on a thread."""
+        import asyncio
+
+        return await asyncio.to_thread(self.refreshed_token)
 
     def renew(self, refused: str) -> str:
         """A newer token than ``refused``, if one may be had now; else what there is.
@@ -131,7 +148,7 @@ class TokenSource:
 
     def _fetch(self, ask: Ask[str]) -> Fetched[str]:
         asked_at = self._wall()
-        response = self.client.request_token(self.scopes, self._policy.timeout, ask.deadline)
+        response = self.client.request_token(self.scopes, self._policy.timeout, ask.deadline, self.metadata)
         if response.token_type is not None and response.token_type.lower() != "bearer":
             raise CognitoTokenRequestError("The token endpoint gave a token that is not a Bearer token.")
         claims = _claims_of(response.access_token)
@@ -181,11 +198,13 @@ class TokenSource:
         report(lambda: _logger.warning(text, extra=extra))
 
 
-def identity_of(client: CognitoM2MClient, scopes: Sequence[str]) -> str:
+def identity_of(
+    client: CognitoM2MClient, scopes: Sequence[str], metadata: Mapping[str, str] | None = None
+) -> str:
     """What keeps a token apart from others: in memory, in the store and in single flight."""
     urls = [client.token_url] if isinstance(client.token_url, str) else list(client.token_url)
-    metadata = sorted((client.client_metadata or {}).items())
-    return json.dumps(["token", urls, client.client_id, sorted(set(scopes)), metadata])
+    merged = sorted(client.merged_metadata(metadata).items())
+    return json.dumps(["token", urls, client.client_id, sorted(set(scopes)), merged])
 
 
 def _import_all(store: SealedStore | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,10 +11,14 @@ from ..scopes import check_scope, requested_scopes
 from .token_source import TokenSource
 
 MOST_SOURCES = 256
-"""Kept for each application; the one that was made first is dropped: scopes may be anybody's text."""
+"""Kept for each application: scopes and metadata may be any caller's text. The first with metadata is
+dropped, else the first: a tenant's token must not cost the service its own."""
 
 Scopes = str | Sequence[str] | None
 ClientName = str | None
+Metadata = Mapping[str, str] | None
+_MetadataKey = frozenset[tuple[str, str]]
+_NO_METADATA: _MetadataKey = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,44 +46,47 @@ class TokenSources:
     Args:
         default_scopes: for each client's name (``None`` is the default client), what it asks for if
             a call does not say.
-        make: makes the source for a client's name and scopes.
+        make: makes the source for a client's name, scopes and metadata.
         most: how many are kept.
     """
 
     def __init__(
         self,
         default_scopes: Mapping[ClientName, Sequence[str]],
-        make: Callable[[ClientName, tuple[str, ...]], TokenSource],
+        make: Callable[[ClientName, tuple[str, ...], dict[str, str]], TokenSource],
         most: int = MOST_SOURCES,
     ) -> None:
         self._default_scopes = default_scopes
         self._make = make
         self._most = most
-        self._sources: OrderedDict[tuple[ClientName, frozenset[str]], TokenSource] = OrderedDict()
-        self._as_asked: dict[tuple[ClientName, Scopes], TokenSource] = {}
+        self._sources: dict[tuple[ClientName, frozenset[str], _MetadataKey], TokenSource] = {}
+        self._as_asked: dict[tuple[ClientName, Scopes, _MetadataKey], TokenSource] = {}
         #: The default client's source for its own scopes, once it was asked for.
         self.default: TokenSource | None = None
         self._lock = ProcessLock()  # for writing
 
-    def source(self, scopes: Scopes = None, client: ClientName = None) -> TokenSource:
+    def source(
+        self, scopes: Scopes = None, client: ClientName = None, metadata: Metadata = None
+    ) -> TokenSource:
         """The source for ``scopes``, or for the client's own if none are named.
 
         Raises:
-            ConfigurationError: there is no such client, or that is not a scope.
+            ConfigurationError: there is no such client, or that is not a scope, or not metadata.
         """
         asked = scopes if scopes is None or isinstance(scopes, str) else tuple(scopes)
-        source = self._as_asked.get((client, asked))
-        return source if source is not None else self._found_or_made(asked, client)
+        extra = _NO_METADATA if metadata is None else _metadata_key(metadata)
+        source = self._as_asked.get((client, asked, extra))
+        return source if source is not None else self._found_or_made(asked, client, extra)
 
     def of_client(self, client: ClientName) -> tuple[TokenSource, ...]:
         """Those that were made for a client."""
         with self._lock:
-            return tuple(source for (name, _), source in self._sources.items() if name == client)
+            return tuple(source for (name, *_), source in self._sources.items() if name == client)
 
     def all(self) -> tuple[tuple[ClientName, TokenSource], ...]:
         """Those that were made, with their clients' names."""
         with self._lock:
-            return tuple((name, source) for (name, _), source in self._sources.items())
+            return tuple((name, source) for (name, *_), source in self._sources.items())
 
     def check_client(self, client: ClientName) -> None:
         """Raise :class:`ConfigurationError` unless there is such a client."""
@@ -96,22 +102,31 @@ class TokenSources:
             f"There is no client {client!r} in COGNITO_M2M_CLIENTS, which has: {known or 'none'}."
         )
 
-    def _found_or_made(self, asked: Scopes, client: ClientName) -> TokenSource:
+    def _found_or_made(self, asked: Scopes, client: ClientName, extra: _MetadataKey) -> TokenSource:
         self.check_client(client)
         scopes = requested_scopes(asked or ()) or tuple(self._default_scopes[client])
         for scope in scopes:
             check_scope(scope)
-        key = (client, frozenset(scopes))
+        key = (client, frozenset(scopes), extra)
         with self._lock:
             source = self._sources.get(key)
             if source is None:
                 while len(self._sources) >= self._most:
-                    self._sources.popitem(last=False)
+                    oldest = next(iter(self._sources))
+                    del self._sources[next((each for each in self._sources if each[2]), oldest)]
                     self._as_asked.clear()
                     self.default = None
-                source = self._sources[key] = self._make(client, scopes)
+                source = self._sources[key] = self._make(client, scopes, dict(extra))
             if len(self._as_asked) < 4 * self._most:
-                self._as_asked[(client, asked)] = source
-            if client is None and asked is None:
+                self._as_asked[(client, asked, extra)] = source
+            if client is None and asked is None and not extra:
                 self.default = source
         return source
+
+
+def _metadata_key(metadata: Mapping[str, str]) -> _MetadataKey:
+    if not isinstance(metadata, Mapping) or not all(
+        isinstance(text, str) for item in metadata.items() for text in item
+    ):
+        raise ConfigurationError("metadata must be a dict whose keys and values are text.")
+    return frozenset(metadata.items())

@@ -66,11 +66,13 @@ class Ask(Generic[T]):
         held: what the process has now.
         is_enough: whether a value is what is asked for: not the rejected one, or a set with the missing key.
             A value that is not ends no fetch before the source itself was asked.
+        is_forced: only a new value from the source itself will do, whatever others have.
     """
 
     deadline: Deadline
     held: Fetched[T] | None = None
     is_enough: Callable[[T], bool] = accept_any
+    is_forced: bool = False
 
 
 Fetch = Callable[[Ask[T]], Fetched[T]]

@@ -84,12 +84,20 @@ def start_daemon(run: Callable[[], None]) -> None:
 class _Attempt(Generic[T]):
     """One fetch under way in this process."""
 
-    __slots__ = ("deadline", "done", "is_enough", "started")
+    __slots__ = ("deadline", "done", "is_enough", "is_forced", "outcome", "started")
 
-    def __init__(self, deadline: Deadline, started: float, is_enough: Callable[[T], bool]) -> None:
+    def __init__(
+        self,
+        deadline: Deadline,
+        started: float,
+        is_enough: Callable[[T], bool] = accept_any,
+        is_forced: bool = False,
+    ) -> None:
         self.deadline = deadline
         self.started = started
         self.is_enough = is_enough
+        self.is_forced = is_forced
+        self.outcome: Fetched[T] | Exception | None = None
         self.done = Turnstile()
 
 
@@ -229,6 +237,56 @@ class Refreshable(Generic[T]):
             if not self._wait_for(attempt, attempt.started + patience):
                 raise self._unavailable(RefreshTimeout("a fetch is still under way"), _SHORT_RETRY)
         return self.get()
+
+    def refresh(self) -> T:
+        """Return a value whose fetch began after this call. Until it arrives others get what is held.
+
+        Callers that come while a fetch is under way share the next one.
+
+        Raises:
+            what ``unavailable`` makes: the fetch failed, or its source is backing off.
+        """
+        self._prepare()
+        # By identity, and not by time: a clock may stand still.
+        before = self._sync().attempt
+        while True:
+            attempt, leads = self._join_or_force()
+            if leads:
+                self._start(attempt)
+            self._wait_for(attempt)
+            if attempt is before:
+                continue
+            outcome = attempt.outcome
+            if isinstance(outcome, Fetched) and outcome.source == "network":
+                return outcome.value
+            if attempt.is_forced:
+                raise self._backing_off() or self._unavailable_because(None, self._now())
+
+    def _join_or_force(self) -> tuple[_Attempt[T], bool]:
+        sync = self._sync()
+        with sync.lock:
+            if sync.attempt is not None:
+                return sync.attempt, False
+            error = self._backing_off()
+            if error is not None:
+                raise error
+            deadline = Deadline(self._deadline, self._monotonic)
+            sync.attempt = _Attempt(deadline, self._monotonic(), is_forced=True)
+            return sync.attempt, True
+
+    def _backing_off(self) -> Exception | None:
+        """Return the error for a caller that what is held does not serve, while the source is backing off."""
+        state, now = self.state, self._now()
+        if state.failure is None:
+            return None
+        until = state.failure.rest_until
+        if phase_of(state, now) is Phase.GONE:
+            until = state.failure.rest_until_if_gone
+        if now.monotonic >= until:
+            return None
+        error = self._unavailable(state.failure.error, until - now.monotonic)
+        error.__cause__ = state.failure.error
+        return error
 
     def forget(self, refused: T) -> None:
         """Have the next caller wait for a newer value than ``refused``, within the cooldown's bounds."""
@@ -379,7 +437,7 @@ class Refreshable(Generic[T]):
 
     def _start(self, attempt: _Attempt[T], is_behind: bool = False) -> None:
         """Fetch, on a thread that is left behind when it outlives the deadline."""
-        ask = Ask(attempt.deadline, self.state.fetched, attempt.is_enough)
+        ask = Ask(attempt.deadline, self.state.fetched, attempt.is_enough, attempt.is_forced)
         fetch = self._around(self._fetch, is_behind)
         self._run_on_thread(lambda: self._run(attempt, fetch, ask))
 
@@ -431,6 +489,8 @@ class Refreshable(Generic[T]):
                 event = self._take(attempt, outcome, is_late)
             elif not is_late:
                 event = self._note_failure(attempt, outcome)
+            if not is_late:
+                attempt.outcome = event.error if isinstance(event, RefreshFailed) else outcome
         attempt.done.open()
         if event is None or self._observer is None:
             return []

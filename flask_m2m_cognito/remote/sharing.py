@@ -68,6 +68,8 @@ class _Sharing(Generic[T]):
     pause: Callable[[float], None]
 
     def __call__(self, ask: Ask[T]) -> Fetched[T]:
+        if ask.is_forced:
+            return self._fetch_and_save(ask)
         found = self._fresh_in_store(ask)
         pause = _FIRST_PAUSE
         while found is None:
@@ -93,7 +95,7 @@ class _Sharing(Generic[T]):
         try:
             fetched = self.fetch(ask)
         except Exception as error:
-            left = self._usable_in_store(ask)
+            left = None if ask.is_forced else self._usable_in_store(ask)
             if left is None:
                 raise
             return replace(left, failure=error)

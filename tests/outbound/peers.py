@@ -162,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
         while reply.is_endless:
             self.wfile.write(reply.body)
 
-    do_POST = do_PUT = do_GET
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_HEAD = do_GET
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing."""

@@ -38,8 +38,8 @@ def peer() -> Iterator[Peer]:
         yield started
 
 
-def session() -> requests.Session:
-    return pooled_session(BearerAuth(Tokens()))
+def session(**options: Any) -> requests.Session:
+    return pooled_session(BearerAuth(Tokens()), **options)
 
 
 def test_request_carries_the_token(peer: Peer) -> None:
@@ -176,3 +176,83 @@ def test_no_thread_of_a_child_finds_the_parents_connections(
     monkeypatch.undo()
     parents, *childs = (request.connection for request in peer.received)
     assert parents not in childs
+
+
+class TestTimeout:
+    def test_request_without_one_has_that_of_the_session(self, peer: Peer) -> None:
+        may_answer = threading.Event()
+        peer.answer = lambda request: Reply() if may_answer.wait(20) else Reply(500)
+        made = session(timeout=(5, 0.05))
+        for send in (
+            lambda: made.get(peer.url()),
+            lambda: made.send(made.prepare_request(requests.Request("POST", peer.url()))),
+        ):
+            with pytest.raises(requests.ReadTimeout):
+                send()
+        may_answer.set()
+
+    def test_request_with_one_has_its_own(self, peer: Peer) -> None:
+        made = session(timeout=60)
+        may_answer = threading.Event()
+        peer.answer = lambda request: Reply() if may_answer.wait(20) else Reply(500)
+        with pytest.raises(requests.ReadTimeout):
+            made.get(peer.url(), timeout=0.05)
+        may_answer.set()
+
+    @pytest.mark.parametrize("timeout", [0, -1, "5", True, (1,) * 3, (1, None), (0, 1), float("nan"), 1e9])
+    def test_what_is_no_timeout_is_an_error(self, timeout: Any) -> None:
+        with pytest.raises(ConfigurationError, match="timeout"):
+            session(timeout=timeout)
+
+
+class TestRetries:
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"])
+    @pytest.mark.parametrize("status", [429, 502, 503, 504])
+    def test_idempotent_request_is_sent_again(self, peer: Peer, method: str, status: int) -> None:
+        peer.answer = lambda request: Reply(status if len(peer.received) == 1 else 200, body=b"")
+        assert session(retries=1).request(method, peer.url(), timeout=5).status_code == 200
+        assert peer.tokens == ["a-token"] * 2
+
+    @pytest.mark.parametrize("method", ["POST", "PATCH"])
+    def test_other_request_is_sent_once(self, peer: Peer, method: str) -> None:
+        peer.answer = lambda request: Reply(503)
+        assert session(retries=3).request(method, peer.url(), timeout=5).status_code == 503
+        assert len(peer.received) == 1
+
+    @pytest.mark.parametrize("status", [400, 404, 500])
+    def test_other_answer_is_the_answer(self, peer: Peer, status: int) -> None:
+        peer.answer = lambda request: Reply(status)
+        assert session(retries=3).get(peer.url(), timeout=5).status_code == status
+        assert len(peer.received) == 1
+
+    def test_last_answer_is_returned_when_all_fail(self, peer: Peer) -> None:
+        peer.answer = lambda request: Reply(503, body=b"busy")
+        assert session(retries=1).get(peer.url(), timeout=5).content == b"busy"
+        assert len(peer.received) == 2
+
+    def test_without_retries_there_are_none(self, peer: Peer) -> None:
+        peer.answer = lambda request: Reply(503)
+        assert session().get(peer.url(), timeout=5).status_code == 503
+        assert len(peer.received) == 1
+
+    @pytest.mark.parametrize(
+        ("options", "longest"), [({"timeout": 7}, 7), ({"timeout": (2, 4)}, 4), ({}, 10)]
+    )
+    def test_retry_after_is_bounded_by_the_timeout(
+        self, peer: Peer, monkeypatch: pytest.MonkeyPatch, options: Any, longest: float
+    ) -> None:
+        slept: list[float] = []
+        monkeypatch.setattr("urllib3.util.retry.time.sleep", slept.append)
+        peer.answer = lambda request: Reply(503, {"Retry-After": "3600"}, b"")
+        session(retries=2, **options).get(peer.url())
+        assert slept == [longest, longest]
+
+    def test_all_share_their_connections(self, peer: Peer) -> None:
+        for retries in (0, 1, 2):
+            session(retries=retries).get(peer.url(), timeout=5)
+        assert len({request.connection for request in peer.received}) == 1
+
+    @pytest.mark.parametrize("retries", [-1, 1.5, "2", True, 11])
+    def test_what_is_no_number_of_them_is_an_error(self, retries: Any) -> None:
+        with pytest.raises(ConfigurationError, match="retries"):
+            session(retries=retries)

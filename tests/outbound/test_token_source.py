@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -415,6 +417,95 @@ class TestRefusedTokens:
         assert len(new) == 1
         assert old not in new
         assert pool.count("token") == 2
+
+
+class TestForcedRenewal:
+    def test_returns_a_new_token_for_everyone(self, pool: LocalUserPool, clock: Clock) -> None:
+        source = source_of(pool, clock)
+        old = source.token()
+        new = source.refreshed_token()
+        assert source.token() == new != old
+        assert [source.refreshed_token() for _ in range(2)] != [new, new]
+        assert pool.count("token") == 4
+
+    def test_first_token_is_one_request(self, pool: LocalUserPool, clock: Clock) -> None:
+        source = source_of(pool, clock)
+        assert source.refreshed_token() == source.token()
+        assert pool.count("token") == 1
+
+    def test_failure_is_raised_and_others_get_the_old_token(self, pool: LocalUserPool, clock: Clock) -> None:
+        source = source_of(pool, clock)
+        old = source.token()
+        with pool.answer("token", {"error": "invalid_scope"}, status=400):
+            for _ in range(2):
+                with pytest.raises(TokenUnavailableError) as caught:
+                    source.refreshed_token()
+                assert caught.value.error_code == "invalid_scope"
+                assert caught.value.retry_after == pytest.approx(60)
+                assert source.token() == old
+        assert pool.count("token") == 2
+        clock.move(60)
+        assert source.refreshed_token() != old
+
+    def test_token_that_has_expired_is_a_failure(self, pool: LocalUserPool, clock: Clock) -> None:
+        source = source_of(pool, clock)
+        source.token()
+        said(pool, expires_in=0)
+        with pytest.raises(TokenUnavailableError):
+            source.refreshed_token()
+
+    def test_shared_token_of_another_process_is_not_enough(self, pool: LocalUserPool, clock: Clock) -> None:
+        cache = SimpleCache()
+        seal = Seal(b"a key of sixteen bytes or more")
+        times = {"wall": clock.wall, "monotonic": clock.monotonic}
+        one, other = (
+            source_of(pool, clock, store=SealedStore(BoundedBackend(lambda: cache), seal, **times))
+            for _ in range(2)
+        )
+        shared = one.token()
+        with pool.fail("token", status=400), pytest.raises(TokenUnavailableError):
+            other.refreshed_token()
+        clock.move(1)
+        new = other.refreshed_token()
+        assert new != shared
+        clock.move_to(2700)
+        assert one.token() == new
+
+    def test_call_during_a_request_joins_the_next_one(self, pool: LocalUserPool) -> None:
+        source = TokenSource(client_of(pool), ["a/read"])
+        old = source.token()
+        pool.delay("token", 30)
+        with ThreadPoolExecutor(5) as callers:
+            first = callers.submit(source.refreshed_token)
+            pool.wait_for("token", 2)
+            later = [callers.submit(source.refreshed_token) for _ in range(4)]
+            while not all(each.running() for each in later):
+                pass
+            assert source.token() == old
+            pool.recover()
+            tokens = {each.result(10) for each in later}
+            assert first.result(10) not in tokens
+        # One may come after the next has ended; none shares the request that was under way.
+        assert pool.count("token") - 2 == len(tokens)
+
+    def test_coroutine_waits_on_a_thread(self, pool: LocalUserPool, clock: Clock) -> None:
+        source = source_of(pool, clock)
+        old = source.token()
+        assert asyncio.run(source.refreshed_token_async()) == source.token() != old
+
+
+class TestMetadata:
+    def test_is_merged_over_that_of_the_client(self, pool: LocalUserPool, clock: Clock) -> None:
+        client = client_of(pool, client_metadata={"stage": "prod", "tenant": "none"})
+        TokenSource(client, ["a/read"], {"tenant": "acme"}, **refreshing(clock)).token()
+        sent = json.loads(pool.requests[0].form["aws_client_metadata"])
+        assert sent == {"stage": "prod", "tenant": "acme"}
+
+    def test_keeps_shared_tokens_apart(self) -> None:
+        client = CognitoM2MClient("https://one.example.com/t", "billing", SECRET, client_metadata={"a": "1"})
+        names = [identity_of(client, ["a"], metadata) for metadata in ({"a": "2"}, {"b": "1"}, None)]
+        assert len(set(names)) == 3
+        assert identity_of(client, ["a"], {"a": "1"}) == names[2]
 
 
 class TestNoToken:

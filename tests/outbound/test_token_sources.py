@@ -20,9 +20,10 @@ class Workshop:
     def __init__(self) -> None:
         self.made: list[tuple[str | None, frozenset[str]]] = []
 
-    def make(self, client: str | None, scopes: tuple[str, ...]) -> TokenSource:
+    def make(self, client: str | None, scopes: tuple[str, ...], metadata: dict[str, str]) -> TokenSource:
         self.made.append((client, frozenset(scopes)))
-        return TokenSource(CognitoM2MClient("https://acme.example.com/oauth2/token", "id", "secret"), scopes)
+        asked_of = CognitoM2MClient("https://acme.example.com/oauth2/token", "id", "secret")
+        return TokenSource(asked_of, scopes, metadata)
 
 
 @pytest.fixture
@@ -114,3 +115,28 @@ def test_eight_threads_at_once_make_one(sources: TokenSources, workshop: Worksho
     with ThreadPoolExecutor(8) as callers:
         assert len(set(callers.map(call, range(8)))) == 1
     assert len(workshop.made) == 1
+
+
+class TestMetadata:
+    def test_different_metadata_is_a_source_of_its_own(self, sources: TokenSources) -> None:
+        one, other = (sources.source(metadata={"tenant": name}) for name in ("one", "other"))
+        assert len({one, other, sources.source()}) == 3
+        assert sources.source(metadata={"tenant": "one"}) is one
+        assert one.metadata == {"tenant": "one"}
+
+    def test_order_does_not_matter_and_empty_is_none(self, sources: TokenSources) -> None:
+        one = sources.source(metadata={"a": "1", "b": "2"})
+        assert sources.source(metadata={"b": "2", "a": "1"}) is one
+        assert sources.source(metadata={}) is sources.source()
+
+    def test_metadata_of_many_tenants_leaves_the_plain_source(self, sources: TokenSources) -> None:
+        plain = sources.source("a/read")
+        for number in range(10):
+            sources.source("a/read", metadata={"tenant": str(number)})
+        assert len(sources.all()) == 4
+        assert sources.source("a/read") is plain
+
+    @pytest.mark.parametrize("metadata", [{"a": 1}, {1: "a"}, {"a": None}, "a=1", ["a"], {"a": ["b"]}])
+    def test_what_is_not_text_by_name_is_an_error(self, sources: TokenSources, metadata: Any) -> None:
+        with pytest.raises(ConfigurationError, match="metadata"):
+            sources.source(metadata=metadata)
