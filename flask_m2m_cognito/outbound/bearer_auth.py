@@ -21,6 +21,7 @@ from .challenges import parse_challenges
 MOST_READ = 64 * 1024
 """Bytes of a 401 that are read before the request is sent again."""
 
+_CHALLENGE_HEADERS = ("WWW-Authenticate", "x-amzn-Remapped-WWW-Authenticate")
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
@@ -167,12 +168,18 @@ def _uses_proxy_in_httpx(url: str) -> bool:
 
 
 def is_invalid_token(status: int, headers: Mapping[str, str]) -> bool:
-    """Whether an answer says that the token was not good (RFC 6750, section 3.1)."""
+    """Return whether an answer says that the token was not valid (RFC 6750, section 3.1).
+
+    API Gateway renames ``WWW-Authenticate`` of what stands behind a REST API. Its own Cognito authorizer
+    sends no challenge, but the type of its error.
+    """
     if status != 401:
         return False
-    return any(
+    error_type = headers.get("x-amzn-ErrorType", "").partition(":")[0].strip()
+    return error_type == "UnauthorizedException" or any(
         challenge.scheme == "bearer" and challenge.parameters.get("error", "").lower() == "invalid_token"
-        for challenge in parse_challenges(headers.get("WWW-Authenticate", ""))
+        for name in _CHALLENGE_HEADERS
+        for challenge in parse_challenges(headers.get(name, ""))
     )
 
 

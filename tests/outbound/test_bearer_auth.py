@@ -279,6 +279,35 @@ class TestRefusedToken:
         assert peer.tokens == [old_token, source.token()]
         assert source.token() != old_token
 
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            pytest.param({"x-amzn-Remapped-WWW-Authenticate": REFUSED}, id="renamed by API Gateway"),
+            pytest.param(
+                {"X-Amzn-Remapped-Www-Authenticate": REFUSED, "WWW-Authenticate": 'Basic realm="x"'},
+                id="renamed beside another",
+            ),
+            pytest.param({"x-amzn-ErrorType": "UnauthorizedException"}, id="Cognito authorizer"),
+            pytest.param(
+                {
+                    "X-Amzn-Errortype": "UnauthorizedException:http://internal.amazon.com/",
+                    "WWW-Authenticate": "Bearer",
+                },
+                id="Cognito authorizer with an address",
+            ),
+            pytest.param(
+                {"www-authenticate": 'Bearer scope="a/b" error="invalid_token" error_description="old"'},
+                id="JWT authorizer, without commas",
+            ),
+        ],
+    )
+    def test_refusal_of_api_gateway_is_one(
+        self, driver: Driver, source: TokenSource, peer: Peer, old_token: str, headers: dict[str, str]
+    ) -> None:
+        peer.answer = lambda request: Reply(401, headers) if request.token == old_token else Reply()
+        assert driver.send(driver.auth(source), peer.url()).status == 200
+        assert peer.tokens == [old_token, source.token()]
+
     def test_one_that_was_replaced_meanwhile_costs_no_request(
         self, driver: Driver, source: TokenSource, pool: LocalUserPool, peer: Peer, old_token: str
     ) -> None:
@@ -318,6 +347,15 @@ class TestRefusedToken:
             pytest.param(Reply(403, refusal().headers), id="403 invalid_token"),
             pytest.param(Reply(400, refusal().headers), id="400 invalid_token"),
             pytest.param(Reply(500), id="500"),
+            pytest.param(Reply(403, {"x-amzn-Remapped-WWW-Authenticate": REFUSED}), id="403 renamed"),
+            pytest.param(
+                Reply(401, {"x-amzn-Remapped-WWW-Authenticate": 'Basic realm="x"'}), id="401 Basic renamed"
+            ),
+            pytest.param(Reply(403, {"x-amzn-ErrorType": "UnauthorizedException"}), id="403 of API Gateway"),
+            pytest.param(Reply(401, {"x-amzn-ErrorType": "AccessDeniedException"}), id="401 of an IAM front"),
+            pytest.param(
+                Reply(401, {"x-amzn-ErrorType": "NotUnauthorizedException"}), id="401 of a longer name"
+            ),
         ],
     )
     def test_other_answers_are_the_answer(
