@@ -112,8 +112,8 @@ class BearerAuth:
             # httpx's, made before httpx was imported: it takes this for a plain function.
             request.headers["Authorization"] = f"Bearer {self._tokens.token()}"
             return request
+        request.headers["Authorization"] = f"Bearer {self._tokens.token()}"
         hooks = _RequestHooks(self._tokens, self._retry_401, request)
-        request.headers["Authorization"] = hooks.authorization
         request.register_hook("response", hooks.on_response)
         return request
 
@@ -193,61 +193,62 @@ def origin_of(url: str) -> tuple[str, str | None, int | None] | None:
 
 
 class _RequestHooks:
-    """The flow for one request of ``requests``, driven by its response hook."""
+    """The flow for one prepared request of ``requests``, driven by its response hook.
+
+    Holds no state of one answer: a prepared request may be sent again and again, by several threads.
+    """
 
     def __init__(self, tokens: Tokens, retry_401: bool, request: Any) -> None:
+        self._tokens = tokens
         self._origin = origin_of(request.url)
         self._body = request.body
         self._body_start = _position(self._body)
         self._can_resend = retry_401
-        self._flow = bearer_flow(tokens, self._rewound)
-        self._is_over = False
-        self.authorization = f"Bearer {next(self._flow)}"
 
     def on_response(self, response: Any, **sending: Any) -> Any:
         request = response.request
-        if origin_of(request.url) != self._origin or "Authorization" not in request.headers:
+        if origin_of(request.url) != self._origin or _token_of(request) is None:
             return response
         if response.is_redirect:
-            self._keep_token_from_elsewhere(response, request)
+            self._keep_token_from_https(response, request)
             return response
-        if self._is_over:
+        if not is_invalid_token(response.status_code, response.headers):
             return response
-        self._is_over = True
-        if not self._has_newer_token(is_invalid_token(response.status_code, response.headers)):
+        # Kept in the flow and in no variable of who sends it: error trackers send those of each frame.
+        flow = bearer_flow(self._tokens, self._rewound, _token_of(request))
+        next(flow)
+        newer = request.copy()
+        if not _put_newer_token(flow, newer):
             return response
-        return self._sent_again(response, sending)
+        return self._sent_again(flow, response, newer, sending)
 
-    def _has_newer_token(self, was_refused: bool) -> bool:
-        # Kept here and in no variable of who sends it: error trackers send those of each frame.
-        try:
-            self.authorization = f"Bearer {self._flow.send(was_refused)}"
-        except StopIteration:
-            return False
-        return True
-
-    def _sent_again(self, response: Any, sending: dict[str, Any]) -> Any:
+    def _sent_again(self, flow: Flow, response: Any, newer: Any, sending: dict[str, Any]) -> Any:
         # The connection is free for the second try once the first answer is read.
         _read_beginning(response)
-        refused = response.request
-        request = refused.copy()
-        request.headers["Authorization"] = self.authorization
-        again = response.connection.send(request, **sending)
+        again = response.connection.send(newer, **sending)
         again.history.append(response)
-        again.request = request
+        again.request = newer
         if again.is_redirect:
-            # requests follows it with the headers of the first request.
-            refused.headers["Authorization"] = request.headers["Authorization"]
-            self._keep_token_from_elsewhere(again, refused)
+            # requests follows it with the headers of the caller's request. Otherwise that one stays as it
+            # is: another thread may be sending it, and its refusal is that of the token in it.
+            request, response.request = response.request, response.request.copy()
+            request.headers["Authorization"] = newer.headers["Authorization"]
+            self._keep_token_from_https(again, request)
+        with suppress(StopIteration):
+            flow.send(is_invalid_token(again.status_code, again.headers))
         return again
 
-    def _keep_token_from_elsewhere(self, response: Any, request: Any) -> None:
-        """requests drops the header for another host, but not from http to https of the same."""
+    def _keep_token_from_https(self, response: Any, request: Any) -> None:
+        """Drop the header from a request that requests would follow from http to https of the same host.
+
+        For any other origin requests drops it itself, from a copy: the request may be sent again.
+        """
         try:
             target = urljoin(request.url, response.headers.get("Location", ""))
         except ValueError:
             target = ""  # malformed: what follows it decides what to raise
-        if origin_of(target) != self._origin:
+        found = origin_of(target)
+        if found != self._origin and (found is None or self._origin is None or found[0] != self._origin[0]):
             request.headers.pop("Authorization", None)
 
     def _rewound(self) -> bool:
@@ -404,6 +405,21 @@ def _renewed(tokens: Tokens, refused: str) -> str:
     except CognitoTokenRequestError:
         # The caller has an answer, the 401: that is what it gets.
         return refused
+
+
+def _token_of(request: Any) -> str | None:
+    """Return the token that a request of requests was sent with."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token if scheme == "Bearer" and token else None
+
+
+def _put_newer_token(flow: Flow, request: Any) -> bool:
+    """Put the flow's next token on ``request``; return whether there is one."""
+    try:
+        request.headers["Authorization"] = f"Bearer {flow.send(True)}"
+    except StopIteration:
+        return False
+    return True
 
 
 def _position(body: Any) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -584,6 +585,54 @@ class TestRequestsAlone:
             ("https://localhost/", None),
         ]
         assert len(host.received) == tries + 1
+
+    @pytest.mark.parametrize("way", ["itself", "a copy", "without redirects"])
+    def test_prepared_request_gets_a_newer_token_each_time(
+        self, source: TokenSource, pool: LocalUserPool, clock: Clock, peer: Peer, way: str
+    ) -> None:
+        peer.answer = lambda request: Reply() if request.token == source.token() else refusal()
+        with requests.Session() as session:
+            prepared = session.prepare_request(
+                requests.Request("POST", peer.url(), data=b"an order", auth=bearer_auth(source))
+            )
+            for number in range(4):
+                sent = prepared.copy() if way == "a copy" else prepared
+                answer = session.send(sent, timeout=5, allow_redirects=way != "without redirects")
+                assert (answer.status_code, len(answer.history)) == (200, int(number > 0))
+                assert peer.received[-1].body == b"an order"
+                clock.move(3600)
+        assert pool.count("token") == 4
+        assert len(peer.received) == 7
+
+    def test_prepared_request_that_is_redirected_elsewhere_keeps_its_token(
+        self, source: TokenSource, peer: Peer, stranger: Peer
+    ) -> None:
+        peer.answers({"/": redirect(stranger.url())})
+        with requests.Session() as session:
+            prepared = session.prepare_request(requests.Request("GET", peer.url(), auth=bearer_auth(source)))
+            for _ in range(2):
+                assert session.send(prepared, timeout=5).status_code == 200
+        assert peer.tokens == [source.token()] * 2
+        assert stranger.tokens == [None] * 2
+
+    def test_prepared_request_of_many_threads_gets_a_newer_token(
+        self, source: TokenSource, pool: LocalUserPool, peer: Peer, old_token: str
+    ) -> None:
+        peer.refuses(old_token)
+        with requests.Session() as session:
+            prepared = session.prepare_request(requests.Request("GET", peer.url(), auth=bearer_auth(source)))
+            with ThreadPoolExecutor(8) as threads:
+                answers = list(threads.map(lambda _: session.send(prepared, timeout=5), range(16)))
+        assert {answer.status_code for answer in answers} == {200}
+        assert pool.count("token") == 2
+
+    def test_history_holds_the_request_that_was_refused(
+        self, source: TokenSource, peer: Peer, old_token: str
+    ) -> None:
+        peer.refuses(old_token)
+        answer = requests.get(peer.url(), auth=bearer_auth(source), timeout=5)
+        sent = [each.request.headers["Authorization"] for each in (*answer.history, answer)]
+        assert sent == [f"Bearer {old_token}", f"Bearer {source.token()}"]
 
     @pytest.mark.parametrize("start", [0, 3], ids=["its start", "where it was"])
     def test_file_is_wound_back_to(self, source: TokenSource, peer: Peer, old_token: str, start: int) -> None:
