@@ -6,11 +6,15 @@ Imported when the first session is made, since ``requests`` takes longer to impo
 from __future__ import annotations
 
 import os
+import queue
+import time
+import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import requests
-from requests.adapters import BaseAdapter
+from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3 import BaseHTTPResponse, Retry
 from urllib3.connectionpool import HTTPConnectionPool
 
@@ -21,6 +25,9 @@ from .bearer_auth import BearerAuth, SessionTimeout
 POOL_SIZE = 32
 """Connections kept for each host, and hosts that connections are kept for."""
 
+
+LONGEST_IDLE = 50.0
+"""Seconds after which an idle connection is not used again: many load balancers forget it after 60 s."""
 
 LONGEST_WAIT = 10.0
 """Seconds up to which ``Retry-After`` is obeyed by a session without a timeout."""
@@ -100,12 +107,43 @@ def _is_sent_directly(url: str, adapters: Mapping[str, BaseAdapter]) -> bool:
     return isinstance(adapters.get(prefix), LoopbackAdapter)
 
 
-class _SharedAdapter(LoopbackAdapter):
-    """An adapter that outlives its sessions; after a fork it begins with connections of its own."""
+class _IdleConnections(queue.LifoQueue[Any]):
+    """A pool's idle connections. One that a NAT gateway may have forgotten is not used again."""
 
-    def __init__(self) -> None:
-        self._pid = os.getpid()
-        super().__init__(pool_connections=POOL_SIZE, pool_maxsize=POOL_SIZE)
+    _generation = 0
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        entry = None if item is None else (item, self._generation, time.monotonic())
+        super().put(entry, block, timeout)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        entry = super().get(block, timeout)
+        if entry is None:
+            return None
+        connection, generation, since = entry
+        if generation == self._generation and time.monotonic() - since < LONGEST_IDLE:
+            return connection
+        connection.close()
+        return None  # urllib3 makes a new one
+
+    def retire(self) -> None:
+        """Have none of those that are idle now used again."""
+        self._generation += 1
+
+    def close(self) -> None:
+        """Close all that are idle."""
+        with suppress(queue.Empty):
+            while True:
+                connection = self.get(block=False)
+                if connection is not None:
+                    connection.close()
+
+
+class _Resending(HTTPAdapter):
+    """Sends an idempotent request once more if its connection was reset before any answer.
+
+    An idle connection may have been forgotten on the way, which only the next bytes on it show.
+    """
 
     def get_connection_with_tls_context(
         self,
@@ -114,13 +152,70 @@ class _SharedAdapter(LoopbackAdapter):
         proxies: dict[str, str] | None = None,
         cert: tuple[str, str] | str | None = None,
     ) -> HTTPConnectionPool:
+        return _shared_adapter.get_shared_pool(request, verify, proxies, cert)
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+        proxies: Any = None,
+    ) -> requests.Response:
+        try:
+            return super().send(request, stream, timeout, verify, cert, proxies)
+        except requests.ConnectionError as error:
+            if not (_can_be_sent_again(request) and _was_reset(error)):
+                raise
+        idle = self.get_connection_with_tls_context(request, verify, proxies, cert).pool
+        if isinstance(idle, _IdleConnections):
+            idle.retire()
+        return super().send(request, stream, timeout, verify, cert, proxies)
+
+
+def _can_be_sent_again(request: requests.PreparedRequest) -> bool:
+    return request.method in IDEMPOTENT and isinstance(request.body, str | bytes | None)
+
+
+def _was_reset(error: BaseException) -> bool:
+    """Return whether the other side ended the connection; requests and urllib3 wrap the cause."""
+    cause: object = error
+    while isinstance(cause, BaseException):
+        if isinstance(cause, ConnectionResetError | ConnectionAbortedError | BrokenPipeError):
+            return True
+        wrapped = (each for each in cause.args if isinstance(each, BaseException))
+        cause = getattr(cause, "reason", None) or next(wrapped, None)
+    return False
+
+
+class _SharedAdapter(LoopbackAdapter, _Resending):
+    """An adapter that outlives its sessions; after a fork it begins with connections of its own."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        super().__init__(pool_connections=POOL_SIZE, pool_maxsize=POOL_SIZE)
+
+    def get_shared_pool(
+        self,
+        request: requests.PreparedRequest,
+        verify: bool | str,
+        proxies: dict[str, str] | None,
+        cert: tuple[str, str] | str | None,
+    ) -> HTTPConnectionPool:
+        """Return the pool of connections that all sessions use for this request."""
         if self._pid != os.getpid():
             # A socket shared with the parent would mix up both processes' answers. The pid comes last: a
             # thread that sees it must find the new pools. Threads that come at once make some more.
             self.proxy_manager = {}
             self.init_poolmanager(POOL_SIZE, POOL_SIZE)
             self._pid = os.getpid()
-        return super().get_connection_with_tls_context(request, verify, proxies, cert)
+        pool = HTTPAdapter.get_connection_with_tls_context(self, request, verify, proxies, cert)
+        if not isinstance(pool.pool, _IdleConnections) and pool.pool is not None:
+            # Before its first connection. The pool makes connections where the queue has none.
+            pool.pool = idle = _IdleConnections(POOL_SIZE)
+            weakref.finalize(pool, idle.close)
+        return pool
 
     def close(self) -> None:
         """Keep the connections: other sessions use them."""
@@ -129,7 +224,7 @@ class _SharedAdapter(LoopbackAdapter):
 _shared_adapter = _SharedAdapter()
 
 
-class _RetryingAdapter(LoopbackAdapter):
+class _RetryingAdapter(LoopbackAdapter, _Resending):
     """Sends requests again; over the connections that all sessions share."""
 
     def __init__(self, retries: int, timeout: SessionTimeout) -> None:
@@ -143,12 +238,3 @@ class _RetryingAdapter(LoopbackAdapter):
         if timeout is not None:
             retry.longest = max(timeout) if isinstance(timeout, tuple) else timeout
         super().__init__(max_retries=retry)
-
-    def get_connection_with_tls_context(
-        self,
-        request: requests.PreparedRequest,
-        verify: bool | str,
-        proxies: dict[str, str] | None = None,
-        cert: tuple[str, str] | str | None = None,
-    ) -> HTTPConnectionPool:
-        return _shared_adapter.get_connection_with_tls_context(request, verify, proxies, cert)

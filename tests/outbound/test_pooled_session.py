@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,9 +16,11 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from flask_m2m_cognito.exceptions import ConfigurationError
+from flask_m2m_cognito.outbound import pooled_session as pooled_session_module
 from flask_m2m_cognito.outbound.bearer_auth import BearerAuth
 from flask_m2m_cognito.outbound.pooled_session import pooled_session
 from tests.outbound.children import in_a_child
+from tests.outbound.clocks import Clock
 from tests.outbound.peers import Peer, Reply, redirect, set_proxy
 
 
@@ -256,3 +261,118 @@ class TestRetries:
     def test_what_is_no_number_of_them_is_an_error(self, retries: Any) -> None:
         with pytest.raises(ConfigurationError, match="retries"):
             session(retries=retries)
+
+
+class Forgetful:
+    """A server behind a NAT that forgets connections: bytes on an old one are answered with a reset."""
+
+    def __init__(self) -> None:
+        self.forgets = False
+        self.always = False
+        self.connections = 0
+        self.requests: list[bytes] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self.connections += 1
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        is_new = True
+        with connection, suppress(OSError):
+            while head := connection.recv(65536):
+                self.requests.append(head.partition(b" ")[0])
+                if self.always or (self.forgets and not is_new):
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    return
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                is_new = False
+
+
+class TestIdleConnections:
+    @pytest.fixture
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> Clock:
+        clock = Clock()
+        monkeypatch.setattr(pooled_session_module, "time", clock)
+        return clock
+
+    @pytest.fixture
+    def nat(self) -> Iterator[Forgetful]:
+        server = Forgetful()
+        yield server
+        server.close()
+
+    @pytest.mark.parametrize(("idle", "connections"), [(49, 1), (50.1, 2), (3600, 2)])
+    @pytest.mark.parametrize("retries", [0, 2])
+    def test_connection_idle_for_50_s_is_not_used_again(
+        self, peer: Peer, clock: Clock, idle: float, connections: int, retries: int
+    ) -> None:
+        for _ in range(2):
+            session(retries=retries).post(peer.url(), timeout=5)
+            clock.move(idle)
+        assert len({request.connection for request in peer.received}) == connections
+
+    def test_connection_in_steady_use_stays_open(self, peer: Peer, clock: Clock) -> None:
+        for _ in range(10):
+            session().get(peer.url(), timeout=5)
+            clock.move(30)
+        assert len({request.connection for request in peer.received}) == 1
+
+    def test_idle_connection_to_a_proxy_is_not_used_again(
+        self, proxy: Peer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        set_proxy(monkeypatch, "HTTP_PROXY", proxy.url(""))
+        for _ in range(2):
+            session().get("http://stock.example.com/a", auth=without_a_token, timeout=5)
+            clock.move(60)
+        assert len({request.connection for request in proxy.received}) == 2
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
+    def test_idempotent_request_is_sent_again_after_a_reset(self, nat: Forgetful, method: str) -> None:
+        session().get(nat.url, timeout=5)
+        nat.forgets = True
+        assert session().request(method, nat.url, timeout=5).status_code == 200
+        assert nat.requests == [b"GET", method.encode(), method.encode()]
+
+    def test_second_try_takes_a_new_connection_whatever_is_idle(self, nat: Forgetful) -> None:
+        with ThreadPoolExecutor(4) as threads:
+            start = threading.Barrier(4)
+
+            def call(_: int) -> int:
+                with session().get(nat.url, timeout=5, stream=True) as answer:
+                    start.wait(5)  # each needs a connection of its own
+                    return len(answer.content)
+
+            list(threads.map(call, range(4)))
+        assert nat.connections == 4
+        nat.forgets = True
+        assert session().get(nat.url, timeout=5).status_code == 200
+        assert nat.connections == 5
+
+    @pytest.mark.parametrize("method", ["POST", "PATCH"])
+    def test_other_request_is_not_sent_again(self, nat: Forgetful, method: str) -> None:
+        session().get(nat.url, timeout=5)
+        nat.forgets = True
+        with pytest.raises(requests.ConnectionError):
+            session().request(method, nat.url, timeout=5)
+        assert nat.requests == [b"GET", method.encode()]
+
+    def test_body_that_cannot_be_sent_again_is_not(self, nat: Forgetful) -> None:
+        session().get(nat.url, timeout=5)
+        nat.forgets = True
+        with pytest.raises(requests.ConnectionError):
+            session().put(nat.url, data=iter([b"a"]), timeout=5)
+
+    def test_second_reset_is_raised(self, nat: Forgetful) -> None:
+        nat.always = True
+        with pytest.raises(requests.ConnectionError):
+            session().get(nat.url, timeout=5)
+        assert len(nat.requests) == 2
