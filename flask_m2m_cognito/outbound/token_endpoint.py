@@ -27,6 +27,7 @@ ClientAuth = Literal["post", "basic"]
 
 _TOKEN_CHARACTERS = re.compile(r"[\x21-\x7E]+")
 _NOT_IN_A_CODE = re.compile(r"[^\x20-\x7E]")  # RFC 6749, section 5.2
+_DIGITS = re.compile(r"[0-9]{1,15}")
 _LONGEST_CODE = 100
 _LONGEST_REQUEST_ID = 200
 # The API's, the token endpoint's, and that of other AWS services that may stand in front.
@@ -316,6 +317,8 @@ class _AnswerReader:
         seconds = payload.get("expires_in")
         if seconds is None:
             return None
+        if isinstance(seconds, str) and _DIGITS.fullmatch(seconds):
+            seconds = int(seconds)  # as some gateways and emulators have it
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not _is_whole(seconds):
             raise self._error("Token response expires_in was not an integer.")
         return int(seconds)

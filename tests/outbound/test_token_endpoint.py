@@ -249,6 +249,8 @@ class TestAnswers:
         [
             pytest.param({"expires_in": None}, None, id="missing"),
             pytest.param({"expires_in": 3600.0}, 3600, id="whole float"),
+            pytest.param({"expires_in": "3600"}, 3600, id="text"),
+            pytest.param({"expires_in": "0900"}, 900, id="text with a leading zero"),
             pytest.param({"expires_in": -1}, -1, id="negative"),
         ],
     )
@@ -279,7 +281,14 @@ class TestAnswers:
             pytest.param({"access_token": "abc def"}, id="token with a space"),
             pytest.param({"access_token": "abc\x00"}, id="token with a null"),
             pytest.param({"access_token": "tokén"}, id="token beyond ASCII"),
-            pytest.param({"access_token": "abc", "expires_in": "3600"}, id="expires_in a text"),
+            pytest.param({"access_token": "abc", "expires_in": "soon"}, id="expires_in a word"),
+            pytest.param({"access_token": "abc", "expires_in": ""}, id="expires_in empty"),
+            pytest.param({"access_token": "abc", "expires_in": "-5"}, id="expires_in a text with a sign"),
+            pytest.param(
+                {"access_token": "abc", "expires_in": "1e3"}, id="expires_in a text with an exponent"
+            ),
+            pytest.param({"access_token": "abc", "expires_in": "\uff13\uff16"}, id="expires_in wide digits"),
+            pytest.param({"access_token": "abc", "expires_in": "9" * 5000}, id="expires_in too many digits"),
             pytest.param({"access_token": "abc", "expires_in": True}, id="expires_in true"),
             pytest.param({"access_token": "abc", "expires_in": 1.5}, id="expires_in a fraction"),
             pytest.param(b'{"access_token": "abc", "expires_in": NaN}', id="expires_in NaN"),
