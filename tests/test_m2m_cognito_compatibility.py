@@ -381,7 +381,7 @@ class TestFailedTokenRequest:
         # Tokens are struck out of it, see below.
         assert error.response_body == re.sub('(?<="access_token": )"[^"]*"', '"[hidden]"', body)
 
-    @pytest.mark.parametrize("expires_in", ['"3600"', "3600.5", "[3600]", '"soon"'])
+    @pytest.mark.parametrize("expires_in", ["3600.5", "[3600]", '"soon"'])
     def test_expires_in_that_is_no_whole_number(
         self, client: CognitoM2MClient, pool: LocalUserPool, expires_in: str
     ) -> None:
