@@ -129,7 +129,9 @@ class AppM2M:
         retry_401: bool = True,
     ) -> BearerAuth:
         """An ``auth=`` with a fresh token for each request."""
-        return bearer_auth(self.sources.source(scopes, client, metadata), retry_401)
+        return bearer_auth(
+            self.sources.source(scopes, client, metadata), retry_401, lambda: self.settings.allow_http_hosts
+        )
 
     def session(
         self,
@@ -247,6 +249,8 @@ class _Assembly:
         note_app(self._app)
         if settings.any_client_unwarned:
             _warn(_ANY_CLIENT)
+        if settings.allow_http_hosts:
+            _warn(plain_http_text(settings))
         if settings.cache_key is None and is_in_process(self._app, self._cache) is False:
             _warn(_no_key_text(settings))
         if validator is not None and settings.resource is not None:
@@ -329,6 +333,7 @@ class _Assembly:
             replica_regions=settings.replica_regions,
             issuer=settings.issuer,
             jwks_url=settings.jwks_url,
+            allow_http_hosts=settings.allow_http_hosts,
         )
 
     def _client(self, name: ClientName, settings: ClientSettings) -> CognitoM2MClient:
@@ -346,6 +351,7 @@ class _Assembly:
             client_auth=settings.client_auth,
             client_metadata=settings.client_metadata,
             client_token_api=settings.client_token_api,
+            allow_http_hosts=self._settings.allow_http_hosts,
             on_answer=on_answer,
             on_call=on_call_of(self._app, _of_client(name, settings)),
         )
@@ -441,6 +447,16 @@ def _log_if_it_unpickles(backend: Any) -> None:
         advice = _PICKLE_ADVICE if hasattr(backend, "serializer") else _PICKLE_ALWAYS
         kind, extra = type(backend).__name__, {"event": "cache-unpickles"}
         report(lambda: _logger.warning(_PICKLE, kind, advice, extra=extra))
+
+
+def plain_http_text(settings: Settings) -> str:
+    """What plain http to the allowed hosts means; ``flask m2m check`` says the same."""
+    hosts = ", ".join(settings.allow_http_hosts)
+    return (
+        f"COGNITO_M2M_ALLOW_HTTP_HOSTS allows plain http to {hosts}: anyone on the network path can read the "
+        "tokens and secrets that are sent there. If COGNITO_M2M_ISSUER or COGNITO_M2M_JWKS_URL is such a "
+        "URL, they choose the signing keys, and so can forge tokens."
+    )
 
 
 def _no_key_text(settings: Settings) -> str:

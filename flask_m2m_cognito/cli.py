@@ -132,11 +132,19 @@ def refresh_keys_command(context: click.Context, as_json: bool) -> None:
 @m2m.command("local-pool")
 @_json
 @click.option("--port", type=click.IntRange(1, 65535), default=9229, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Listen on this address.")
+@click.option(
+    "--public-url",
+    metavar="URL",
+    help="Scheme, host and port under which applications reach the pool, such as http://pool:9229.",
+)
 @click.option(
     "--config", "path", metavar="FILE", help="Pool and clients in TOML or JSON; else the app's settings."
 )
 @click.pass_context
-def local_pool_command(context: click.Context, as_json: bool, port: int, path: str | None) -> None:
+def local_pool_command(
+    context: click.Context, as_json: bool, port: int, host: str, public_url: str | None, path: str | None
+) -> None:
     """Be a Cognito user pool on this machine, for development without AWS.
 
     Its clients, their secrets and scopes are those of the application's settings or of FILE. Where neither
@@ -146,7 +154,8 @@ def local_pool_command(context: click.Context, as_json: bool, port: int, path: s
     from ._cli import application, local_pool
 
     app = None if path is not None else application.app_or_none(context)
-    context.exit(local_pool.serve(app, as_json=as_json, port=port, path=path))
+    address = local_pool.Address(host, port, public_url)
+    context.exit(local_pool.serve(app, as_json=as_json, address=address, path=path))
 
 
 def _typed_token() -> str:

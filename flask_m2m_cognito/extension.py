@@ -252,14 +252,17 @@ class CognitoM2M:
         body can be sent again. The token goes to no other scheme, host or port.
 
         Raises, when a request is sent:
-            ConfigurationError: its URL is neither https nor http to loopback.
+            ConfigurationError: its URL is neither https nor http to loopback or to ALLOW_HTTP_HOSTS.
             TokenUnavailableError: as :meth:`token`.
         """
         from .outbound.bearer_auth import bearer_auth
         from .outbound.token_sources import FoundTokens
 
-        tokens = FoundTokens(lambda: self._here().sources.source(scopes, client, metadata))
-        return bearer_auth(tokens, retry_401)
+        return bearer_auth(
+            FoundTokens(lambda: self._here().sources.source(scopes, client, metadata)),
+            retry_401,
+            lambda: self._here().settings.allow_http_hosts,
+        )
 
     def session(
         self,

@@ -53,6 +53,7 @@ class Settings:
     audience: frozenset[str]  # empty: not checked
     leeway: float
     clients: Mapping[str | None, ClientSettings]  # None: the default client
+    allow_http_hosts: tuple[str, ...]
     timeout: tuple[float, float]
     refresh_deadline: float
     store_timeout: float
@@ -117,6 +118,7 @@ def settings_from(
         audience=top["AUDIENCE"],
         leeway=top["LEEWAY"],
         clients=MappingProxyType(clients),
+        allow_http_hosts=top["ALLOW_HTTP_HOSTS"],
         timeout=top["TIMEOUT"],
         refresh_deadline=top["REFRESH_DEADLINE"],
         store_timeout=top["STORE_TIMEOUT"],

@@ -1,4 +1,4 @@
-"""Which URLs a token, a secret or a key may travel over: https, or http that stays on this machine.
+"""Which URLs a token, a secret or a key may travel over: https, or http to loopback and to allowed hosts.
 
 Read strictly and not as a browser would: what two parsers might read differently is not safe.
 """
@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Collection, Iterable
+
+from .exceptions import ConfigurationError
 
 # urllib.parse is not used: on Python 3.10 it reads "http://[::1]evil.com" as the host "::1".
 _URL = re.compile(
@@ -17,18 +20,88 @@ _URL = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _IPV6_LOOPBACK = ipaddress.IPv6Address("::1")
+_HOST_NAME = re.compile(
+    r"(?P<wildcard>\*\.)?[A-Z0-9_][A-Z0-9_-]*(\.[A-Z0-9_][A-Z0-9_-]*)*", re.IGNORECASE | re.ASCII
+)
+# What the system's resolver may read as an address: "10.1", "0177.0.0.1", "0x7f000001".
+_ENDS_IN_NUMBER = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)", re.IGNORECASE | re.ASCII)
 
 
-def is_safe_url(url: str) -> bool:
-    """Whether ``url`` is https, or http to loopback, with a plain host and no user or password in it.
+def is_safe_url(url: str, http_hosts: Collection[str] = ()) -> bool:
+    """Whether ``url`` is https, or http to loopback or to one of ``http_hosts``, without user and password.
+
+    ``http_hosts`` are what :func:`http_hosts_from` returns.
 
     >>> [is_safe_url(url) for url in ("https://api.example.com/a?b=c", "http://127.0.0.1:5000", "http://[::1]/")]
     [True, True, True]
     >>> [is_safe_url(url) for url in ("http://api.example.com", "http://localhost@evil.com", "//localhost")]
     [False, False, False]
+    >>> hosts = http_hosts_from(["stock", "*.svc.local"])
+    >>> [is_safe_url(f"http://{host}/", hosts) for host in ("stock", "a.b.svc.local", "stock.evil.com")]
+    [True, True, False]
     """
     parts = _parts(url)
-    return parts is not None and (parts["scheme"].lower() == "https" or is_loopback_host(_host(parts)))
+    if parts is None:
+        return False
+    host = _host(parts)
+    return parts["scheme"].lower() == "https" or is_loopback_host(host) or _is_one_of(host, http_hosts)
+
+
+def http_hosts_from(hosts: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the hosts that plain http may go to, checked and in one spelling; one text is one host.
+
+    A host is a name or an IP address. ``*.example`` is any name below ``example``, of any number of labels.
+
+    Raises:
+        ConfigurationError: one of them is not such a host.
+    """
+    given = [hosts] if isinstance(hosts, str) else list(hosts)
+    for host in given:
+        problem = http_host_problem(host)
+        if problem:
+            raise ConfigurationError(f"{host!r} cannot be a host for plain http: {problem}.")
+    return tuple(dict.fromkeys(map(_spelled, given)))
+
+
+def http_host_problem(host: str) -> str | None:
+    """What is wrong with a host that plain http is to go to, or ``None``.
+
+    >>> http_host_problem("*")
+    "a bare '*' would allow every host; name them, as in 'stock' or '*.svc.cluster.local'"
+    >>> http_host_problem("*.svc.cluster.local") is None
+    True
+    """
+    if not isinstance(host, str):
+        return "give text"
+    if host.strip("*. ") == "":
+        return "a bare '*' would allow every host; name them, as in 'stock' or '*.svc.cluster.local'"
+    if _ip_address(host.strip("[]")) is not None:
+        return None
+    name = _HOST_NAME.fullmatch(host)
+    if name is None:
+        return "give a host without scheme, port and path, as in 'stock' or '*.svc.cluster.local'"
+    if name["wildcard"] and _ENDS_IN_NUMBER.fullmatch(host[2:]):
+        return "a wildcard stands for names, not for IP addresses; name each address"
+    return None
+
+
+def is_origin(url: str) -> bool:
+    """Whether ``url`` is scheme, host and perhaps port, and nothing else.
+
+    >>> [is_origin(url) for url in ("http://pool:9229", "https://[::1]", "http://pool/a", "pool:9229")]
+    [True, True, False, False]
+    """
+    return _parts(url) is not None and not set(url.partition("://")[2]) & set("/?#")
+
+
+def http_hosts_for(url: str) -> list[str]:
+    """Return what ``ALLOW_HTTP_HOSTS`` must name for ``url`` to be used: its host, or nothing.
+
+    >>> [http_hosts_for(url) for url in ("http://pool:9229/a", "http://localhost:9229", "https://pool")]
+    [['pool'], [], []]
+    """
+    parts = _parts(url)
+    return [] if parts is None or is_safe_url(url) else [_spelled(_host(parts))]
 
 
 def is_loopback_url(url: str) -> bool:
@@ -58,11 +131,13 @@ def is_loopback_host(host: str) -> bool:
     return address == _IPV6_LOOPBACK or (isinstance(address, ipaddress.IPv4Address) and address.is_loopback)
 
 
-def url_problem(url: str) -> str | None:
+def url_problem(url: str, http_hosts: Collection[str] = ()) -> str | None:
     """What is wrong with a URL that is written in a configuration, or ``None``. Quotes nothing of it.
 
     >>> url_problem("http://auth.example.com/oauth2/token")
-    'http is for loopback only (localhost, 127.0.0.0/8, [::1]); use https'
+    'plain http is only for loopback (localhost, 127.0.0.0/8, [::1]) and hosts in ALLOW_HTTP_HOSTS; use https'
+    >>> url_problem("http://auth.example.com/oauth2/token", ["auth.example.com"]) is None
+    True
     >>> url_problem("https://auth.example.com/oauth2/token") is None
     True
     """
@@ -74,9 +149,29 @@ def url_problem(url: str) -> str | None:
         return "a URL here has no fragment (#)"
     if _parts(url) is None:
         return "give a URL with a plain host, and a port at most, all in ASCII without space or backslash"
-    if not is_safe_url(url):
-        return "http is for loopback only (localhost, 127.0.0.0/8, [::1]); use https"
+    if not is_safe_url(url, http_hosts):
+        return _HTTP_NOT_ALLOWED
     return None
+
+
+_HTTP_NOT_ALLOWED = (
+    "plain http is only for loopback (localhost, 127.0.0.0/8, [::1]) and hosts in ALLOW_HTTP_HOSTS; use https"
+)
+
+
+def _is_one_of(host: str, http_hosts: Collection[str]) -> bool:
+    host = _spelled(host)
+    return any(
+        host.endswith(allowed[1:]) and len(host) >= len(allowed)
+        if allowed.startswith("*.")
+        else host == allowed
+        for allowed in http_hosts
+    )
+
+
+def _spelled(host: str) -> str:
+    address = _ip_address(host.strip("[]"))
+    return host.lower() if address is None else str(address)
 
 
 def _parts(url: str) -> re.Match[str] | None:

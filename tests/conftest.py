@@ -7,8 +7,10 @@ that asks for them. A test that stops its server asks for ``own_redis`` or ``own
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
 import pytest
 
@@ -41,6 +43,18 @@ def own_redis() -> Iterator[Service]:
 def own_memcached() -> Iterator[Service]:
     """A Memcached of this test alone, which may pause or stop it."""
     yield from _service(running_memcached())
+
+
+@pytest.fixture
+def names_of_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every name that ends with ``.test`` is an address of this machine."""
+    resolve = socket.getaddrinfo
+
+    def resolved(host: Any, *more: Any, **named: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        return resolve("127.0.0.1" if str(name).endswith(".test") else host, *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import json
 import logging
+import socket
 import threading
 import warnings
 import weakref
@@ -521,6 +522,42 @@ ANY_CLIENT = "COGNITO_M2M_ALLOWED_CLIENT_IDS is not set"
 NO_KEY = "COGNITO_M2M_CACHE_KEY (or SECRET_KEY) is not set"
 SHORT_KEY = "COGNITO_M2M_CACHE_KEY (or SECRET_KEY) is shorter than 16 bytes"
 UNSAID: dict[str, Any] = {"COGNITO_M2M_ALLOWED_CLIENT_IDS": None}
+
+
+PLAIN_HTTP = "COGNITO_M2M_ALLOW_HTTP_HOSTS allows plain http to"
+
+
+class TestPlainHttp:
+    def test_service_runs_in_a_mesh_of_plain_http(
+        self, m2m: CognitoM2M, peer: Peer, names_of_loopback: None, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        with LocalUserPool(port=port, public_url=f"http://pool.mesh.test:{port}") as pool:
+            hosts = "*.mesh.test, stock.test"
+            with pytest.warns(
+                UserWarning, match=r"plain http to \*\.mesh\.test, stock\.test: .*signing keys"
+            ):
+                app = app_of(m2m, pool, COGNITO_M2M_ALLOW_HTTP_HOSTS=hosts)
+            assert status_of(app, pool.token()) == 200
+            with app.app_context():
+                for url in (peer.url(host="stock.test"), peer.url(host="a.b.mesh.test")):
+                    assert m2m.session().get(url, timeout=5).status_code == 200
+            assert m2m.for_app(app).session().get(peer.url(host="stock.test"), timeout=5).status_code == 200
+        assert any(record.getMessage().startswith(PLAIN_HTTP) for record in caplog.records)
+
+    def test_hosts_are_kept_for_each_application(
+        self, m2m: CognitoM2M, pool: LocalUserPool, peer: Peer, names_of_loopback: None
+    ) -> None:
+        with pytest.warns(UserWarning, match=PLAIN_HTTP):
+            allows = app_of(m2m, pool, "allows", COGNITO_M2M_ALLOW_HTTP_HOSTS="stock.test")
+        refuses, auth, url = app_of(m2m, pool, "refuses"), m2m.auth(), peer.url(host="stock.test")
+        with allows.app_context():
+            assert requests.get(url, auth=auth, timeout=5).status_code == 200
+        with refuses.app_context(), pytest.raises(ConfigurationError, match=r"not to http://stock\.test"):
+            requests.get(url, auth=auth, timeout=5)
+        with pytest.raises(ConfigurationError, match="ALLOW_HTTP_HOSTS"):
+            m2m.for_app(refuses).session().get(url, timeout=5)
 
 
 class TestWarnings:

@@ -86,6 +86,7 @@ def test_a_receiver_needs_a_pool_alone() -> None:
         audience=frozenset(),
         leeway=10,
         clients={},
+        allow_http_hosts=(),
         timeout=(3.05, 5),
         refresh_deadline=10,
         store_timeout=0.25,
@@ -180,6 +181,8 @@ GOOD: dict[str, tuple[str, Any, str, Any]] = {
     "a type base": ("PROBLEM_TYPE_BASE", "/problems/", "problem_type_base", "/problems/"),
     "a resource": ("RESOURCE", "https://api.example.com/?v=1", "resource", "https://api.example.com/?v=1"),
     "a resource on loopback": ("RESOURCE", "http://localhost:5000", "resource", "http://localhost:5000"),
+    "hosts for http as text": ("ALLOW_HTTP_HOSTS", "Stock, *.mesh", "allow_http_hosts", ("stock", "*.mesh")),
+    "hosts for http as a list": ("ALLOW_HTTP_HOSTS", ["10.0.0.7"], "allow_http_hosts", ("10.0.0.7",)),
     "a long cache key": ("CACHE_KEY", "k" * 16, "cache_key", b"k" * 16),
     "a cache key of digits": ("CACHE_KEY", 10**15, "cache_key", b"1" + b"0" * 15),
     "a cache key of bytes": ("CACHE_KEY", b"\xff" * 16, "cache_key", b"\xff" * 16),
@@ -291,6 +294,10 @@ BAD: dict[str, tuple[str, Any]] = {
     "a pool without keys": ("JWKS", {"us-west-2_AbCdEfGhI": {"keys": []}}),
     "a pool whose keys are nowhere": ("JWKS", {"us-west-2_AbCdEfGhI": "/nowhere/hunter2"}),
     "keys by pool and one more": ("JWKS", {"keys": [], "us-west-2_AbCdEfGhI": {"keys": [{"kid": "a"}]}}),
+    "any host for http": ("ALLOW_HTTP_HOSTS", "*"),
+    "any host beside another": ("ALLOW_HTTP_HOSTS", ["stock", "*"]),
+    "a URL for a host": ("ALLOW_HTTP_HOSTS", ["http://stock"]),
+    "a host with a port": ("ALLOW_HTTP_HOSTS", "stock:8080"),
     "a header with a colon": ("HEADER_NAME", "X-Auth:"),
     "a header with a newline": ("HEADER_NAME", "X\nY"),
     "a quote in a scope": ("REQUIRED_SCOPES", ['a"b']),
@@ -599,6 +606,21 @@ def test_pool_and_region_complete_each_other(said: dict[str, Any], pool_ids: Any
 
 def test_an_issuer_stays_as_it_was_given() -> None:
     assert read({"ISSUER": "http://LOCALHOST:9229/p/"}).issuer == "http://LOCALHOST:9229/p/"
+
+
+@pytest.mark.parametrize("key", ["ISSUER", "JWKS_URL", "TOKEN_URL", "RESOURCE"])
+def test_each_url_may_use_http_to_allowed_hosts(key: str) -> None:
+    said = {**POOL, **CLIENT, key: "http://emulator.mesh:9229/us-west-2_AbCdEfGhI"}
+    assert wrong_keys(said) == [key]
+    assert read({**said, "ALLOW_HTTP_HOSTS": "*.mesh"}).allow_http_hosts == ("*.mesh",)
+    assert wrong_keys({**said, "ALLOW_HTTP_HOSTS": "emulator"}) == [key]
+
+
+def test_named_clients_may_use_http_to_allowed_hosts() -> None:
+    billing = {**CLIENT, "TOKEN_URL": ["https://a.example/t", "http://b.mesh/t"]}
+    said = {"CLIENTS": {"billing": billing}, "ALLOW_HTTP_HOSTS": ["b.mesh"]}
+    assert read(said).clients["billing"].token_urls == ("https://a.example/t", "http://b.mesh/t")
+    assert keys_of(problems({"CLIENTS": {"billing": billing}})) == ['CLIENTS["billing"].TOKEN_URL']
 
 
 def test_a_named_client_takes_from_the_top_what_it_does_not_say() -> None:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from flask_m2m_cognito.urls import is_loopback_host, is_loopback_url, is_safe_url, url_problem
+from flask_m2m_cognito.exceptions import ConfigurationError
+from flask_m2m_cognito.urls import (
+    http_hosts_from,
+    is_loopback_host,
+    is_loopback_url,
+    is_safe_url,
+    url_problem,
+)
 
 
 @pytest.mark.parametrize(
@@ -105,3 +112,53 @@ def test_a_configured_url_has_no_fragment() -> None:
 )
 def test_what_is_wrong_is_said_without_quoting(url: str) -> None:
     assert "hunter2" not in str(url_problem(url))
+
+
+MESH = http_hosts_from(["stock", "*.SVC.cluster.local", "10.1.2.3", "[2001:db8:0::7]"])
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["stock", "STOCK:8080", "a.svc.cluster.local", "a.b.c.svc.cluster.local:80", "10.1.2.3", "[2001:db8::7]"],
+)
+def test_plain_http_reaches_allowed_hosts(host: str) -> None:
+    assert is_safe_url(f"http://{host}/items?x#y", MESH)
+    assert url_problem(f"http://{host}/items?x", MESH) is None
+    assert not is_safe_url(f"http://{host}/items")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "stock.example.com",
+        "my.stock",
+        "stock.",
+        "svc.cluster.local",
+        "evilsvc.cluster.local",
+        "a.svc.cluster.local.evil.com",
+        "stock@evil.com",
+        "evil.com?stock",
+        "10.1.2.30",
+        "[2001:db8::8]",
+        "[::ffff:10.1.2.3]",
+    ],
+)
+def test_plain_http_reaches_no_other_host(host: str) -> None:
+    assert not is_safe_url(f"http://{host}/", MESH)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("*", "*.", "**", "*.*", "", " ", ".", "a.*", "a*.example", "*example", "*.*.example", ".example"),
+        *("http://stock", "stock:8080", "stock/", "stock,shop", "me@stock", "stöck", "stock\n", "a..b"),
+        *("*.1", "*.0.0.1", "*.0x7f", "*.10.0x"),
+    ],
+)
+def test_hosts_for_plain_http_must_be_named(host: str) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be a host for plain http"):
+        http_hosts_from(["stock", host])
+
+
+def test_one_host_may_be_given_as_text() -> None:
+    assert http_hosts_from("Stock") == ("stock",)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ..app_parts import AppM2M
+from ..app_parts import AppM2M, plain_http_text
 from ..exceptions import ConfigurationError
 from ..settings import Settings
 from ..web.guard import EXTENSION
@@ -30,6 +30,11 @@ _SET_CLOCK = (
 _NAME_CLIENTS = (
     "Set COGNITO_M2M_ALLOWED_CLIENT_IDS to the client ids that may call, or to '*' if all of them may. "
     "Client ids stand in the Cognito console under App clients."
+)
+
+_USE_HTTPS = (
+    "Keep the list short, and use it only for development or where the network itself encrypts, as a service "
+    "mesh does; elsewhere use https."
 )
 
 
@@ -89,6 +94,8 @@ def _settings_findings(settings: Settings) -> list[Finding]:
                 _NAME_CLIENTS,
             )
         )
+    if settings.allow_http_hosts:
+        findings.append(warning("settings", plain_http_text(settings), _USE_HTTPS))
     return findings
 
 

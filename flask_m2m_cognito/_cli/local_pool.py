@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import click
 from flask import Flask
@@ -18,6 +18,7 @@ from ..scopes import requested_scopes
 from ..settings import ClientSettings
 from ..testing import LocalClient, LocalUserPool
 from ..testing.clients import DEFAULT_SCOPES
+from ..urls import http_hosts_for, is_loopback_host
 from ..web.guard import EXTENSION
 from .application import echo_json
 from .words import listed
@@ -30,15 +31,30 @@ _KEYS = ("pool_id", "token_lifetime", "clients")
 _CLIENT_KEYS = ("secret", "secrets", "scopes")
 
 
-def serve(app: Flask | None, *, as_json: bool, port: int, path: str | None) -> int:
+class Address(NamedTuple):
+    """Where the pool listens, and the URL under which it is reached if that is another."""
+
+    host: str
+    port: int
+    public_url: str | None
+
+
+def serve(app: Flask | None, *, as_json: bool, address: Address, path: str | None) -> int:
     """Be a user pool until interrupted."""
-    pool = _from_file(path, port) if path is not None else _from_app(app, port)
+    pool = _from_file(path, address) if path is not None else _from_app(app, address)
     try:
         pool.start()
     except OSError as error:
         raise click.ClickException(
-            f"Port {port} can't be had: {error.strerror}. Choose another with --port."
+            f"Cannot listen on {address.host} port {address.port}: {error.strerror}. "
+            "Choose another port with --port, or another address with --host."
         ) from None
+    if not is_loopback_host(address.host):
+        click.echo(
+            f"WARNING: the pool listens on {address.host}: anyone who can reach port {address.port} can get "
+            "tokens. Use it for development only, on a network of your own.",
+            err=True,
+        )
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
@@ -50,12 +66,12 @@ def serve(app: Flask | None, *, as_json: bool, port: int, path: str | None) -> i
     return 0
 
 
-def _from_app(app: Flask | None, port: int) -> LocalUserPool:
+def _from_app(app: Flask | None, address: Address) -> LocalUserPool:
     parts = None if app is None else app.extensions.get(EXTENSION)
     if parts is None:
-        return LocalUserPool(POOL_ID, clients=[DEFAULT_CLIENT], port=port)
+        return LocalUserPool(POOL_ID, clients=[DEFAULT_CLIENT], **address._asdict())
     pool_id = next((each for each in parts.settings.user_pool_ids if region_of(each)), POOL_ID)
-    return LocalUserPool(pool_id, clients=_clients_of(parts.settings.clients.values()), port=port)
+    return LocalUserPool(pool_id, clients=_clients_of(parts.settings.clients.values()), **address._asdict())
 
 
 def _clients_of(clients: Iterable[ClientSettings]) -> list[LocalClient]:
@@ -96,7 +112,7 @@ def _token_url(app: Flask | None, pool: LocalUserPool) -> str:
     return pool.api_url if clients and clients[0].client_token_api else pool.token_url
 
 
-def _from_file(path: str, port: int) -> LocalUserPool:
+def _from_file(path: str, address: Address) -> LocalUserPool:
     content = _read(path)
     _check_known(path, content, _KEYS)
     clients = content.get("clients") or {}
@@ -106,7 +122,7 @@ def _from_file(path: str, port: int) -> LocalUserPool:
         str(content.get("pool_id", POOL_ID)),
         clients=[_client(path, str(name), row) for name, row in clients.items()] or [DEFAULT_CLIENT],
         token_lifetime=_lifetime(path, content.get("token_lifetime", 3600)),
-        port=port,
+        **address._asdict(),
     )
 
 
@@ -170,6 +186,8 @@ def _announce(pool: LocalUserPool, token_url: str, as_json: bool) -> None:
         "COGNITO_M2M_ISSUER": pool.issuer,
         "COGNITO_M2M_TOKEN_URL": token_url,
     }
+    if http_hosts_for(pool.url):
+        settings["COGNITO_M2M_ALLOW_HTTP_HOSTS"] = ",".join(http_hosts_for(pool.url))
     clients = [client.client_id for client in pool.clients]
     if as_json:
         echo_json({"url": pool.url, "settings": settings, "clients": clients})

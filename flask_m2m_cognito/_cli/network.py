@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from ..regions import is_region
 from ..remote.transport import Answer, Deadline, Timeout, Transport, TransportError
-from ..urls import is_loopback_url
+from ..urls import is_loopback_host, is_loopback_url
 from .finding import Finding, failed, ok
 
 _NO_ADDRESS = (
@@ -141,7 +141,7 @@ def _connection_finding(place: Place, seconds: float) -> Finding:
     try:
         with socket.create_connection((place.host, place.port), timeout=seconds) as connection:
             if place.scheme != "https":
-                return ok("tls", f"{where} answers; http stays on this machine and needs no TLS.")
+                return ok("tls", f"{where} answers; {_plain_http(place)}")
             with _trust().wrap_socket(connection, server_hostname=place.host) as secured:
                 return ok(
                     "tls", f"{where} answers with {secured.version()} and a certificate that is trusted."
@@ -157,6 +157,12 @@ def _connection_finding(place: Place, seconds: float) -> Finding:
         return failed(
             "connection", f"{where} can't be reached: {reason}.", _NO_CONNECTION.format(port=place.port)
         )
+
+
+def _plain_http(place: Place) -> str:
+    if is_loopback_host(place.host):
+        return "http stays on this machine and needs no TLS."
+    return "it is asked over plain http, which COGNITO_M2M_ALLOW_HTTP_HOSTS allows."
 
 
 def _trust() -> ssl.SSLContext:

@@ -29,7 +29,10 @@ class Level:
         said = [(BY_KEY[key], value) for key, value in raw.items() if _is_said(BY_KEY[key], value)]
         self.said = frozenset(setting.key for setting, _ in said)
         self.wrong: set[str] = set()
-        self._values = {setting.key: self._read(setting, value) for setting, value in said}
+        self._values: dict[str, Any] = {}
+        # The hosts first: each URL is held against them.
+        for setting, value in sorted(said, key=lambda pair: pair[0].key != "ALLOW_HTTP_HOSTS"):
+            self._values[setting.key] = self._read(setting, value)
 
     def __getitem__(self, key: str) -> Any:
         """The value, the one from above, or the default. A wrong one counts as not said: reading goes on."""
@@ -61,7 +64,7 @@ class Level:
 
     def _read(self, setting: Setting, value: object) -> Any:
         try:
-            found = None if setting.is_check and is_empty(value) else setting.read(value)
+            found = None if setting.is_check and is_empty(value) else self._read_value(setting, value)
             if not (setting.is_check and is_empty(found)):
                 return found
             self.report(
@@ -72,6 +75,9 @@ class Level:
             what = f"{wrong.verb} {shown(wrong.culprit)}" if not hidden else NOT_SHOWN
             self.report(setting.key, f"{what}: {wrong.advice}")
         return None
+
+    def _read_value(self, setting: Setting, value: object) -> Any:
+        return setting.read(value, self["ALLOW_HTTP_HOSTS"]) if setting.is_url else setting.read(value)
 
 
 def _is_said(setting: Setting, value: object) -> bool:

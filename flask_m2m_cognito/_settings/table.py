@@ -29,6 +29,7 @@ class Setting:
         of_client: may also stand in an entry of ``CLIENTS``.
         inherited: a named client that does not say it takes the top level's.
         secret: its value is never shown.
+        is_url: holds URLs: ``read`` takes the hosts of ``ALLOW_HTTP_HOSTS`` too.
         is_check: an empty value is an error, because it would remove a check. Elsewhere ``None`` and
             blank text count as unset.
     """
@@ -36,12 +37,13 @@ class Setting:
     key: str
     kind: str
     default: Any
-    read: Callable[[Any], Any]
+    read: Callable[..., Any]
     doc: str
     default_text: str = ""
     of_client: bool = False
     inherited: bool = True
     secret: bool = False
+    is_url: bool = False
     is_check: bool = False
 
 
@@ -64,12 +66,12 @@ _RECEIVING = (
     Setting(
         "ISSUER", "URL", None, values.read_issuer,
         "Replaces the derived issuers, for an emulator; compared as text. For one pool only.",
-        default_text="derived",
+        default_text="derived", is_url=True,
     ),
     Setting(
         "JWKS_URL", "URL", None, values.read_url,
         "Replaces the derived address of the keys, which follows ISSUER. For one pool only.",
-        default_text="derived",
+        default_text="derived", is_url=True,
     ),
     Setting(
         "ALLOWED_CLIENT_IDS", "str, list or callable", None, objects.read_allowed_clients,
@@ -138,6 +140,7 @@ _RECEIVING = (
     Setting(
         "RESOURCE", "URL", None, values.read_url,
         "This service's own identifier: turns the RFC 9728 document on.",
+        is_url=True,
     ),
     Setting(
         "RESOURCE_METADATA", "dict", None, objects.read_json_object,
@@ -169,7 +172,7 @@ _CALLING = (
     Setting(
         "TOKEN_URL", "URL or list", None, values.read_urls,
         "The token endpoints, tried in order. Instead of DOMAIN.",
-        of_client=True,
+        of_client=True, is_url=True,
     ),
     Setting(
         "CLIENT_TOKEN_API", "bool", False, values.read_flag,
@@ -214,6 +217,11 @@ _CALLING = (
 )  # fmt: skip
 
 _BOTH = (
+    Setting(
+        "ALLOW_HTTP_HOSTS", "str or list", (), values.read_http_hosts,
+        "Hosts that may be reached over plain http besides loopback, for a service mesh or docker-compose. "
+        "'*.svc.cluster.local' is any name below svc.cluster.local.",
+    ),
     Setting(
         "TIMEOUT", "seconds, or (connect, read)", (3.05, 5.0), values.timeout(_HOUR),
         "Connect and read of one request.",

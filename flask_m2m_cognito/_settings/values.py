@@ -15,7 +15,7 @@ from typing import Any
 
 from ..regions import is_region
 from ..scopes import SCOPE_FORM, is_scope, requested_scopes
-from ..urls import url_problem
+from ..urls import http_host_problem, http_hosts_from, url_problem
 
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
@@ -279,25 +279,33 @@ def one_or_all(culprits: Sequence[object]) -> object:
     return culprits[0] if len(culprits) == 1 else list(culprits)
 
 
-def read_url(value: object) -> str:
+def read_http_hosts(value: object) -> tuple[str, ...]:
+    hosts = read_names(value)
+    wrong = [host for host in hosts if http_host_problem(host)]
+    if wrong:
+        raise Wrong(one_or_all(wrong), str(http_host_problem(wrong[0])), verb="holds")
+    return http_hosts_from(hosts)
+
+
+def read_url(value: object, http_hosts: Collection[str]) -> str:
     url = read_text(value)
-    problem = url_problem(url)
+    problem = url_problem(url, http_hosts)
     if problem:
         raise Wrong(value, problem)
     return url
 
 
-def read_issuer(value: object) -> str:
+def read_issuer(value: object, http_hosts: Collection[str]) -> str:
     """An issuer is compared as text, so it stays as it was given."""
-    url = read_url(value)
+    url = read_url(value, http_hosts)
     if "?" in url:
         raise Wrong(value, "an issuer has no query (?)")
     return url
 
 
-def read_urls(value: object) -> tuple[str, ...]:
+def read_urls(value: object, http_hosts: Collection[str]) -> tuple[str, ...]:
     urls = read_names(value)
-    problems = [problem for url in urls if (problem := url_problem(url))]
+    problems = [problem for url in urls if (problem := url_problem(url, http_hosts))]
     if problems:
         # The whole text and not the part that is wrong: of a password with a space in it, a part has no @.
         raise Wrong(value, problems[0])

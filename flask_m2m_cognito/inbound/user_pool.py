@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..exceptions import ConfigurationError
 from ..regions import dns_suffixes_of, is_region, region_of
-from ..urls import url_problem
+from ..urls import http_hosts_from, url_problem
 
 _POOL_ID = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -37,6 +37,7 @@ def user_pool_from(
     replica_regions: Iterable[str] = (),
     issuer: str | None = None,
     jwks_url: str | None = None,
+    allow_http_hosts: Iterable[str] = (),
 ) -> UserPool:
     """The pool with this id, in Cognito or, with ``issuer``, in an emulator.
 
@@ -51,6 +52,7 @@ def user_pool_from(
         replica_regions: Cognito multi-Region: others whose hosts serve the same pool.
         issuer: instead of Cognito's own two.
         jwks_url: instead of ``<issuer>/.well-known/jwks.json``.
+        allow_http_hosts: hosts of these overrides that may be reached over plain http, besides loopback.
 
     Raises:
         ConfigurationError: there is no pool id, the region is neither given nor in it, or one of them, or
@@ -77,7 +79,8 @@ def user_pool_from(
     jwks_urls = tuple(f"{each.rstrip('/')}/.well-known/jwks.json" for each in issuers)
     if jwks_url is not None:
         jwks_urls = (jwks_url,)
-    problem = next(filter(None, map(url_problem, jwks_urls)), None)
+    http_hosts = http_hosts_from(allow_http_hosts)
+    problem = next(filter(None, (url_problem(url, http_hosts) for url in jwks_urls)), None)
     if problem:
         raise ConfigurationError(f"The address of the keys of {pool_id!r} cannot be used: {problem}.")
     return UserPool(pool_id, region, issuers, jwks_urls)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Protocol, cast
 from urllib.parse import urljoin, urlsplit
@@ -69,6 +69,7 @@ class BearerAuth:
         tokens: where tokens come from.
         retry_401: whether a request is sent once more after a 401 ``invalid_token``.
         is_sent_directly: tells of a loopback URL that its request goes past any proxy.
+        http_hosts: returns the hosts that a token may be sent to over plain http, besides loopback.
     """
 
     def __init__(
@@ -76,14 +77,16 @@ class BearerAuth:
         tokens: Tokens,
         retry_401: bool = True,
         is_sent_directly: Callable[[str], bool] = lambda url: False,
+        http_hosts: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._tokens = tokens
         self._retry_401 = retry_401
         self._is_sent_directly = is_sent_directly
+        self._http_hosts = http_hosts
 
     def with_route(self, is_sent_directly: Callable[[str], bool]) -> BearerAuth:
         """Return the same auth for ``requests`` sessions that choose the route themselves."""
-        return BearerAuth(self._tokens, self._retry_401, is_sent_directly)
+        return BearerAuth(self._tokens, self._retry_401, is_sent_directly, self._http_hosts)
 
     def __repr__(self) -> str:
         return "BearerAuth()"
@@ -99,13 +102,13 @@ class BearerAuth:
         """Put the token on a request of ``requests``.
 
         Raises:
-            ConfigurationError: the URL is neither https nor http to loopback, or it is a loopback URL
-                and the environment names a proxy for it.
+            ConfigurationError: the URL is neither https nor http to loopback or an allowed host, or it is a
+                loopback URL and the environment names a proxy for it.
             TokenUnavailableError: there is no token.
         """
         url = str(request.url)
         is_of_requests = hasattr(request, "register_hook")
-        check_destination(url)
+        check_destination(url, self._http_hosts)
         if not self._is_sent_directly(url):
             check_route(url, _uses_proxy_in_requests if is_of_requests else _uses_proxy_in_httpx)
         if not is_of_requests:
@@ -118,22 +121,25 @@ class BearerAuth:
         return request
 
 
-def bearer_auth(tokens: Tokens, retry_401: bool = True) -> BearerAuth:
+def bearer_auth(
+    tokens: Tokens, retry_401: bool = True, http_hosts: Callable[[], Collection[str]] = tuple
+) -> BearerAuth:
     """A :class:`BearerAuth`, which is an ``httpx.Auth`` too if httpx has been imported."""
-    return (_httpx_auth_class() if "httpx" in sys.modules else BearerAuth)(tokens, retry_401)
+    auth_class = _httpx_auth_class() if "httpx" in sys.modules else BearerAuth
+    return auth_class(tokens, retry_401, http_hosts=http_hosts)
 
 
-def check_destination(url: str) -> None:
-    """Raise unless a token may be sent to ``url``: over https, or over http to loopback.
+def check_destination(url: str, http_hosts: Callable[[], Collection[str]] = tuple) -> None:
+    """Raise unless a token may be sent to ``url``: over https, or over http to loopback or an allowed host.
 
     Raises:
         ConfigurationError: it may not.
     """
-    if not is_safe_url(url):
+    if not (is_safe_url(url) or is_safe_url(url, http_hosts())):
         parts = urlsplit(url)
         raise ConfigurationError(
-            f"An access token is sent over https, or over http to loopback, not to "
-            f"{parts.scheme}://{parts.hostname}: use an https URL."
+            "An access token is only sent over https, or over plain http to loopback and hosts in "
+            f"COGNITO_M2M_ALLOW_HTTP_HOSTS, not to {parts.scheme}://{parts.hostname}: use an https URL."
         )
 
 
@@ -310,7 +316,7 @@ def _httpx_auth_class() -> type[BearerAuth]:
         """A BearerAuth that httpx takes for one of its own."""
 
         def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-            _check_in_httpx(str(request.url))
+            _check_in_httpx(str(request.url), self._http_hosts)
             flow = self._flow_with(self._tokens.token(), request)
             outgoing: httpx.Request | None = next(flow)
             while outgoing is not None:
@@ -350,7 +356,7 @@ def _httpx_auth_class() -> type[BearerAuth]:
             # What waits for the network waits on a thread, not on the loop.
             import asyncio
 
-            _check_in_httpx(str(request.url))
+            _check_in_httpx(str(request.url), self._http_hosts)
             flow = self._flow_with(await self._tokens.token_async(), request)
             outgoing: httpx.Request | None = next(flow)
             while outgoing is not None:
@@ -387,8 +393,8 @@ def _httpx_auth_class() -> type[BearerAuth]:
     return HttpxBearerAuth
 
 
-def _check_in_httpx(url: str) -> None:
-    check_destination(url)
+def _check_in_httpx(url: str, http_hosts: Callable[[], Collection[str]]) -> None:
+    check_destination(url, http_hosts)
     check_route(url, _uses_proxy_in_httpx)
 
 

@@ -9,7 +9,7 @@ import base64
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any, Literal, NamedTuple
@@ -19,7 +19,7 @@ from ..exceptions import CognitoTokenRequestError, ConfigurationError
 from ..remote.redaction import Redaction
 from ..remote.transport import Answer, BasicCredentials, Deadline, Form, OnCall, Transport, TransportError
 from ..scopes import requested_scopes
-from ..urls import url_problem
+from ..urls import http_hosts_from, url_problem
 from .client_secret import ClientSecret, Secret, SecretText
 from .client_token_api import client_token_request, in_oauth_words
 
@@ -89,6 +89,8 @@ class CognitoM2MClient:
         client_metadata: sent as ``aws_client_metadata`` to the pool's Lambda triggers.
         client_token_api: ask ``GetClientToken`` of the user pools API, which ``token_url`` is the address
             of: for a pool without a domain. ``client_auth`` has no meaning there.
+        allow_http_hosts: hosts that ``token_url`` may reach over plain http besides loopback, such as
+            ``["stock", "*.svc.cluster.local"]``.
         on_answer: is shown each answer, for its ``Date``.
         on_call: is told of each HTTP request, see ``Transport``.
 
@@ -105,6 +107,7 @@ class CognitoM2MClient:
         client_auth: ClientAuth = "post",
         client_metadata: Mapping[str, str] | None = None,
         client_token_api: bool = False,
+        allow_http_hosts: str | Iterable[str] = (),
         on_answer: Callable[[Answer], None] = lambda answer: None,
         on_call: OnCall | None = None,
     ) -> None:
@@ -112,6 +115,7 @@ class CognitoM2MClient:
         self.client_id = client_id
         self.client_secret = client_secret
         del client_secret  # error trackers send the locals of each frame
+        self._http_hosts = http_hosts_from(allow_http_hosts)
         self.token_url = token_url
         self.client_auth = client_auth
         self.client_metadata = client_metadata
@@ -128,7 +132,10 @@ class CognitoM2MClient:
     def token_url(self, token_url: str | Sequence[str]) -> None:
         # A copy: a list that changes later would not be checked.
         checked = token_url if isinstance(token_url, str) else tuple(token_url)
-        problems = [url_problem(url) if isinstance(url, str) else "give text" for url in _as_urls(checked)]
+        problems = [
+            url_problem(url, self._http_hosts) if isinstance(url, str) else "give text"
+            for url in _as_urls(checked)
+        ]
         if not problems or any(problems):
             problem = next(filter(None, problems), "give at least one URL")
             raise ConfigurationError(f"token_url cannot be used: {problem}.")

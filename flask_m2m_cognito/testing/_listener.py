@@ -1,4 +1,4 @@
-"""The loopback port of a local pool: when it listens, and that it stays the pool's own meanwhile."""
+"""The port of a local pool: when it listens, and that it stays the pool's own meanwhile."""
 
 from __future__ import annotations
 
@@ -13,14 +13,21 @@ class Listener:
     """One port, and the server on it while there is one.
 
     Args:
+        host: the address to listen on.
         port: 0 takes a free one, and keeps to it from then on.
         receive, clock: see :class:`PoolServer`.
         end_waits: makes threads that hang go on.
     """
 
     def __init__(
-        self, port: int, receive: Receive, clock: Callable[[], float], end_waits: Callable[[], None]
+        self,
+        host: str,
+        port: int,
+        receive: Receive,
+        clock: Callable[[], float],
+        end_waits: Callable[[], None],
     ) -> None:
+        self._host = host
         self._port = port
         self._receive = receive
         self._clock = clock
@@ -46,7 +53,7 @@ class Listener:
         with self._lock:
             if self._server is not None:
                 return
-            bound = self._reserved or bound_socket(self._port)
+            bound = self._reserved or bound_socket(self._host, self._port)
             self._reserved = None
             self._port = bound.getsockname()[1]
             self._server = PoolServer(bound, self._receive, self._clock)
@@ -56,7 +63,7 @@ class Listener:
         with self._lock:
             if self._server is not None:
                 self._end_server(self._server)
-                self._reserved = bound_socket(self._port)
+                self._reserved = bound_socket(self._host, self._port)
 
     def close(self) -> None:
         """End the server and all its connections, and let go of the port."""

@@ -23,18 +23,27 @@ HOST = "127.0.0.1"
 Receive = Callable[[str, str, Message, bytes], Delivery]
 
 
-def bound_socket(port: int) -> socket.socket:
-    """A socket that holds a loopback port and does not listen: whoever connects is refused."""
-    held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+def bound_socket(host: str, port: int) -> socket.socket:
+    """A socket that holds a port and does not listen: connections to it are refused."""
+    held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         if os.name == "posix":
             # On Windows this option lets two processes have one port.
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind((HOST, port))
+        held.bind((host, port))
     except OSError:
         held.close()
         raise
     return held
+
+
+def reachable_host(host: str) -> str:
+    """Return where this machine reaches a server that listens on ``host``.
+
+    >>> reachable_host("0.0.0.0"), reachable_host("::"), reachable_host("127.0.0.2")
+    ('127.0.0.1', '::1', '127.0.0.2')
+    """
+    return {"0.0.0.0": HOST, "::": "::1"}.get(host, host)
 
 
 class PoolServer(ThreadingHTTPServer):
@@ -71,8 +80,10 @@ class PoolServer(ThreadingHTTPServer):
         """
         self.ended.set()
         end_waits()
+        host, port = self.socket.getsockname()[:2]
         with suppress(OSError):
-            socket.create_connection((HOST, self.server_address[1]), timeout=1).close()  # wakes the thread
+            # Wakes the thread.
+            socket.create_connection((reachable_host(host), port), timeout=1).close()
         self._accepting.join()
         with suppress(OSError):
             # Closing is not enough where a forked process still holds a copy of the socket.

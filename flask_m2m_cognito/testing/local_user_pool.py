@@ -1,4 +1,4 @@
-"""An Amazon Cognito user pool on a loopback port, for tests. It needs no AWS."""
+"""An Amazon Cognito user pool on a local port, for tests and development. It needs no AWS."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 
 from ..exceptions import ConfigurationError
 from ..regions import region_of
+from ..urls import http_hosts_for, is_origin
 from ._answers import KEEP_A_DAY, Answer, json_answer, service_error
 from ._listener import Listener
-from ._server import HOST
+from ._server import HOST, reachable_host
 from ._token_endpoint import token_answer
 from .clients import Clients, LocalClient, clients_from, local_client, secrets_from
 from .faults import Delivery, Misbehaving, Target
@@ -46,11 +47,14 @@ class LocalUserPool(Minting, Misbehaving):
             first is the default client. By default there is one, ``"local-client"``, which may
             have any scope. Secrets are made at run time.
         token_lifetime: seconds, for new tokens.
-        port: on ``127.0.0.1``; 0 takes a free one.
+        port: the port to listen on; 0 takes a free one.
+        host: the address to listen on. Not for production on any address: the pool is a test double.
+        public_url: scheme, host and port under which applications reach the pool, such as
+            ``"http://pool:9229"``: what its issuer and its other URLs begin with.
         clock: seconds since the epoch, for tokens, records and the ``Date`` header.
 
     Raises:
-        ConfigurationError: ``pool_id``, a client id or a scope does not have the right form.
+        ConfigurationError: ``pool_id``, a client id, a scope or ``public_url`` does not have the right form.
     """
 
     def __init__(
@@ -60,6 +64,8 @@ class LocalUserPool(Minting, Misbehaving):
         clients: Clients | None = None,
         token_lifetime: int = 3600,
         port: int = 0,
+        host: str = HOST,
+        public_url: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         lock = threading.Condition()  # guards all state but the listener's
@@ -69,7 +75,9 @@ class LocalUserPool(Minting, Misbehaving):
         self._region = _checked_region(pool_id)
         self._clients = clients_from(clients)
         self._requests: list[RecordedRequest] = []
-        self._listener = Listener(port, self._receive, clock, self._end_waits)
+        self._host = host
+        self._public_url = _checked_origin(public_url)
+        self._listener = Listener(host, port, self._receive, clock, self._end_waits)
 
     def __enter__(self) -> LocalUserPool:
         return self.start()
@@ -116,12 +124,15 @@ class LocalUserPool(Minting, Misbehaving):
 
     @property
     def url(self) -> str:
-        """Scheme, host and port. Like all URLs of the pool, known from the first start.
+        """Scheme, host and port, or ``public_url``. Like all URLs of the pool, known from the first start.
 
         Raises:
             RuntimeError: the pool has not been started yet.
         """
-        return f"http://{HOST}:{self._listener.port}"
+        if self._public_url is not None:
+            return self._public_url
+        host = reachable_host(self._host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._listener.port}"
 
     @property
     def issuer(self) -> str:
@@ -164,6 +175,7 @@ class LocalUserPool(Minting, Misbehaving):
             "CLIENT_ID": client.client_id,
             "CLIENT_SECRET": client.secret,
             "SCOPES": list(client.scopes),
+            **({"ALLOW_HTTP_HOSTS": http_hosts} if (http_hosts := http_hosts_for(self.url)) else {}),
             **{name.upper(): value for name, value in extra.items()},
         }
         return {f"COGNITO_M2M_{name}": value for name, value in settings.items()}
@@ -297,3 +309,12 @@ def _checked_region(pool_id: str) -> str:
     if region is None:
         raise ConfigurationError(f"pool_id must be <region>_<id>, as us-east-1_LocalPool, not {pool_id!r}.")
     return region
+
+
+def _checked_origin(public_url: str | None) -> str | None:
+    origin = public_url.removesuffix("/") if public_url is not None else None
+    if origin is not None and not is_origin(origin):
+        raise ConfigurationError(
+            f"public_url must be scheme, host and port, such as 'http://pool:9229', got {public_url!r}."
+        )
+    return origin

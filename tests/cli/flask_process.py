@@ -108,7 +108,7 @@ class Flask:
         for key, value in config.items():
             settings[key if key in _FLASK_CACHINGS else f"COGNITO_M2M_{key}"] = value
         said = {f"FLASK_{key}": json.dumps(value) for key, value in settings.items() if value is not None}
-        return {**_environ(), **said}
+        return {**bare_environ(), **said}
 
     def check_says_no_secret(self, text: str, stdin: str, config: Mapping[str, Any]) -> None:
         secrets = [secret for client in self._pool.clients for secret in client.secrets]
@@ -119,7 +119,7 @@ class Flask:
         assert _JWT.search(text) is None
 
 
-def _environ() -> dict[str, str]:
+def bare_environ() -> dict[str, str]:
     """This process's, without what would change how a command behaves."""
     kept = {
         name: value

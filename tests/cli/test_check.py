@@ -259,3 +259,9 @@ def test_app_that_only_calls(flask: Flask) -> None:
     assert ended.status == 0
     assert ended.finding("ok", "settings", "trusts no user pool")
     assert ended.finding("ok", "clock")
+
+
+def test_plain_http_beyond_loopback_is_a_warning(flask: Flask) -> None:
+    checked = flask("check", ALLOW_HTTP_HOSTS="*.mesh.test")
+    assert checked.status == 0
+    checked.finding("warning", "settings", "*.mesh.test", "signing keys", "https")

@@ -67,7 +67,7 @@ def test_every_command_is_there_with_its_options() -> None:
 def test_file_of_the_local_pool_is_read(tmp_path: Path) -> None:
     path = tmp_path / "pool.toml"
     path.write_text(blocks("toml")[0])
-    pool = local_pool._from_file(str(path), port=0)
+    pool = local_pool._from_file(str(path), local_pool.Address("127.0.0.1", 0, None))
     assert (pool.pool_id, pool.client("reports").any_scope) == ("eu-west-1_Development", True)
     assert pool.client("billing").scopes == ("inventory/read", "orders/read")
 

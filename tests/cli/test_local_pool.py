@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
 import sys
+import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jwt
@@ -15,9 +19,10 @@ import pytest
 import requests
 from click.testing import CliRunner
 
+from flask_m2m_cognito._cli import local_pool
 from flask_m2m_cognito.cli import m2m
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.cli.flask_process import LONGEST, Flask
+from tests.cli.flask_process import LONGEST, Flask, bare_environ
 
 TOML = """
 pool_id = "eu-west-1_Development"
@@ -38,6 +43,16 @@ SAME = {
         "reports": {"secrets": ["secret-of-reports", "its-second-secret"]},
     },
 }
+
+
+POOL_IS_HERE = """
+import socket
+
+resolve = socket.getaddrinfo
+socket.getaddrinfo = lambda host, *more, **named: resolve(
+    "127.0.0.1" if host in ("pool", b"pool") else host, *more, **named
+)
+"""
 
 
 @pytest.fixture
@@ -66,6 +81,15 @@ def announced(process: subprocess.Popen[str]) -> dict[str, Any]:
             break
     said: dict[str, Any] = json.loads("".join(lines))
     return said
+
+
+def wait_for_port(port: int) -> None:
+    ends = time.monotonic() + LONGEST
+    while time.monotonic() < ends:
+        with suppress(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=LONGEST).close()
+            return
+    raise TimeoutError(f"Nothing listens on port {port}.")
 
 
 def asked(url: str, client_id: str, secret: str, scope: str = "") -> requests.Response:
@@ -157,6 +181,72 @@ def test_service_runs_on_it(flask: Flask, port: int, config: str) -> None:
             "SCOPES": None,
         }
         assert flask("check", JWKS_URL=None, **settings, **billing).status == 0
+
+
+def test_public_url_is_what_applications_are_told(flask: Flask, port: int) -> None:
+    options = ("--host", "127.0.0.2", "--port", str(port), "--public-url", f"http://pool.test:{port}/")
+    with flask.running("local-pool", "--json", *options, app=None) as process:
+        settings = announced(process)["settings"]
+        url = f"http://127.0.0.2:{port}/us-east-1_LocalPool/.well-known/openid-configuration"
+        found = requests.get(url, timeout=5, proxies={"http": ""}).json()
+    assert settings == {
+        "COGNITO_M2M_USER_POOL_ID": "us-east-1_LocalPool",
+        "COGNITO_M2M_ISSUER": f"http://pool.test:{port}/us-east-1_LocalPool",
+        "COGNITO_M2M_TOKEN_URL": f"http://pool.test:{port}/oauth2/token",
+        "COGNITO_M2M_ALLOW_HTTP_HOSTS": "pool.test",
+    }
+    assert (found["issuer"], found["token_endpoint"]) == (
+        settings["COGNITO_M2M_ISSUER"],
+        settings["COGNITO_M2M_TOKEN_URL"],
+    )
+
+
+def test_compose_file_of_the_docs_runs(port: int, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/guide/plain-http.md").read_text("utf-8")
+    compose = page.partition("```yaml\n")[2].partition("```")[0]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        shop_port = str(free.getsockname()[1])
+    for written, here in (("0.0.0.0", "127.0.0.1"), ("9229", str(port)), ("5000", shop_port)):
+        compose = compose.replace(written, here)
+    commands = [json.loads(line) for line in re.findall(r"command: (\[.*?\])", compose, re.DOTALL)]
+    settings = dict(re.findall(r"(FLASK_\w+): (.*)", compose))
+    (tmp_path / "shop.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    (tmp_path / "sitecustomize.py").write_text(POOL_IS_HERE)
+    environ = {**bare_environ(), **settings, "PYTHONPATH": str(tmp_path), "PYTHONWARNINGS": "ignore"}
+    with ExitStack() as stack:
+        for command in commands:
+            process = subprocess.Popen([sys.executable, "-m", *command], env=environ, cwd=tmp_path)
+            stack.enter_context(process)
+            stack.callback(process.kill)
+        for each in (port, int(shop_port)):
+            wait_for_port(each)
+        token = asked(f"http://127.0.0.1:{port}/oauth2/token", "local-client", "local-secret").json()
+        headers = {"Authorization": f"Bearer {token['access_token']}"}
+        with requests.Session() as session:
+            session.trust_env = False
+            url = f"http://127.0.0.1:{shop_port}/items"
+            assert session.get(url, headers=headers, timeout=10).json() == {"caller": "local-client"}
+
+
+@pytest.mark.parametrize("url", ["pool:9229", "http://pool:9229/a", "http://me@pool", "http://pool?x", "*"])
+def test_public_url_is_an_origin_alone(url: str) -> None:
+    ended = CliRunner().invoke(m2m, ["local-pool", "--public-url", url])
+    assert ended.exit_code == 1
+    assert "public_url must be scheme, host and port" in ended.output
+
+
+def test_address_beyond_loopback_is_warned_about(
+    monkeypatch: pytest.MonkeyPatch, pool: LocalUserPool
+) -> None:
+    monkeypatch.setattr(local_pool, "LocalUserPool", lambda *args, **kwargs: pool)
+    stopped = SimpleNamespace(wait=lambda seconds: True)
+    monkeypatch.setattr(local_pool, "threading", SimpleNamespace(Event=lambda: stopped))
+    monkeypatch.setattr(local_pool.signal, "signal", lambda *args: None)
+    said = {
+        host: CliRunner().invoke(m2m, ["local-pool", "--host", host]).output
+        for host in ("0.0.0.0", "10.0.0.7", "::", "127.0.0.1", "localhost")
+    }
+    assert [host for host, text in said.items() if "WARNING" in text] == ["0.0.0.0", "10.0.0.7", "::"]
 
 
 def test_port_that_is_taken(flask: Flask, pool: LocalUserPool) -> None:

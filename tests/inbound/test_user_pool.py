@@ -114,6 +114,13 @@ def test_region_or_pool_id_that_leads_elsewhere_is_refused(named: dict[str, Any]
         CognitoAccessTokenValidator(**named)
 
 
+def test_override_over_plain_http_to_an_allowed_host_is_used() -> None:
+    pool = user_pool_from("a_b", issuer="http://emulator:9229/a_b", allow_http_hosts=["emulator"])
+    assert pool.jwks_urls == ("http://emulator:9229/a_b/.well-known/jwks.json",)
+    with pytest.raises(ConfigurationError, match="ALLOW_HTTP_HOSTS"):
+        user_pool_from("a_b", issuer="http://emulator.evil/a_b", allow_http_hosts=["emulator"])
+
+
 @pytest.mark.parametrize(
     "override",
     [

@@ -37,8 +37,8 @@ class Answer:
 class Driver:
     """A way to send a request with an auth."""
 
-    def auth(self, tokens: Any, retry_401: bool = True) -> BearerAuth:
-        return bearer_auth(tokens, retry_401)
+    def auth(self, tokens: Any, retry_401: bool = True, **more: Any) -> BearerAuth:
+        return bearer_auth(tokens, retry_401, **more)
 
     def send(self, auth: BearerAuth, url: str, method: str = "GET", body: Any = None) -> Answer:
         raise NotImplementedError
@@ -59,8 +59,8 @@ class Requests(Driver):
 class RequestsWithoutHttpx(Requests):
     """As where httpx has never been imported."""
 
-    def auth(self, tokens: Any, retry_401: bool = True) -> BearerAuth:
-        return BearerAuth(tokens, retry_401)
+    def auth(self, tokens: Any, retry_401: bool = True, **more: Any) -> BearerAuth:
+        return BearerAuth(tokens, retry_401, **more)
 
 
 class Httpx(Driver):
@@ -221,6 +221,15 @@ class TestEachRequest:
     ) -> None:
         assert driver.send(driver.auth(source), peer.url(host=host)).status == 200
         assert peer.tokens == [source.token()]
+
+    def test_may_go_over_http_to_an_allowed_host(
+        self, driver: Driver, source: TokenSource, peer: Peer, names_of_loopback: None
+    ) -> None:
+        auth = driver.auth(source, http_hosts=lambda: ["*.mesh.test"])
+        assert driver.send(auth, peer.url(host="a.stock.mesh.test")).status == 200
+        assert peer.tokens == [source.token()]
+        with pytest.raises(ConfigurationError, match="ALLOW_HTTP_HOSTS"):
+            driver.send(auth, peer.url(host="mesh.test"))
 
 
 LOOPBACK = ["http://127.9.9.9:1/", "http://LocalHost:1/", "http://[::1]:1/", "https://localhost:1/"]

@@ -178,6 +178,15 @@ class TestUnsafeTokenUrl:
             client.token_url = url
         assert client.token_url == pool.token_url
 
+    def test_may_be_http_to_an_allowed_host(self, pool: LocalUserPool, names_of_loopback: None) -> None:
+        url = pool.token_url.replace("127.0.0.1", "pool.test")
+        client = CognitoM2MClient(url, "billing", SECRET, allow_http_hosts=["pool.test"])
+        assert client.fetch_token("inventory/read").access_token
+        with pytest.raises(ConfigurationError, match="ALLOW_HTTP_HOSTS"):
+            client.token_url = url.replace("pool.test", "other.test")
+        with pytest.raises(ConfigurationError, match="plain http"):
+            CognitoM2MClient(url, "billing", SECRET, allow_http_hosts="*")
+
     def test_is_not_added_to_a_list_that_was_given(self, pool: LocalUserPool) -> None:
         urls = [pool.token_url]
         client = CognitoM2MClient(urls, "billing", SECRET)

@@ -57,6 +57,25 @@ def error_of(answer: requests.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["error"]
 
 
+class TestAddress:
+    @pytest.mark.parametrize("host", ["127.0.0.2", "::1"])
+    def test_pool_listens_on_another_address(self, http: requests.Session, host: str) -> None:
+        with LocalUserPool(host=host) as pool:
+            assert http.get(pool.jwks_url, timeout=5).status_code == 200
+            assert "COGNITO_M2M_ALLOW_HTTP_HOSTS" not in pool.config()
+
+    def test_public_url_begins_all_its_urls(self) -> None:
+        with LocalUserPool(public_url="http://Pool.test:9229/") as pool:
+            claims = jwt.decode(pool.token(), options={"verify_signature": False})
+            urls = [claims["iss"], pool.issuer, pool.jwks_url, pool.token_url, pool.api_url]
+            assert all(url.startswith("http://Pool.test:9229/") for url in urls)
+            assert pool.config()["COGNITO_M2M_ALLOW_HTTP_HOSTS"] == ["pool.test"]
+
+    def test_https_public_url_needs_no_plain_http(self) -> None:
+        with LocalUserPool(public_url="https://pool.test") as pool:
+            assert "COGNITO_M2M_ALLOW_HTTP_HOSTS" not in pool.config()
+
+
 class TestTokenEndpoint:
     def test_answer_is_cognitos(self, pool: LocalUserPool, http: requests.Session) -> None:
         answer = http.post(pool.token_url, data=post_form(pool, scope="orders/read"), timeout=5)
