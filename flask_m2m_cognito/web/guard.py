@@ -262,8 +262,9 @@ def guarded(view: View, demand: Demand) -> View:
 
         @functools.wraps(view)
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
-            admit(demand, loads=False)
-            await _load_principal()
+            is_remembered = admit(demand, loads=False)
+            if is_remembered is not None:
+                await _load_principal(demand, is_remembered)
             return await view(*args, **kwargs)
 
     else:
@@ -278,7 +279,7 @@ def guarded(view: View, demand: Demand) -> View:
     return cast("View", wrapper)
 
 
-def admit(demand: Demand, loads: bool = True) -> None:
+def admit(demand: Demand, loads: bool = True) -> bool | None:
     """Put the token on the current request, where ``flask.g`` finds it, if it meets ``demand``.
 
     A request that is rejected keeps the token that it had.
@@ -288,6 +289,9 @@ def admit(demand: Demand, loads: bool = True) -> None:
 
     Args:
         loads: whether the application's own object is put there as well; else that is the caller's.
+
+    Returns:
+        ``None``, or with ``loads=False``, where it is still to be loaded, whether the token was remembered.
 
     Raises:
         HTTPException: it is not, or there is none: a Problem, or what the application's own check raised.
@@ -315,7 +319,7 @@ def admit(demand: Demand, loads: bool = True) -> None:
         value = None  # as error trackers send what is in each frame
         if demand.is_optional and error.reason == "missing_token":
             held["m2m_token"] = held["m2m_claims"] = held["m2m_principal"] = None
-            return
+            return None
         refusal = guard.refusal(error.with_traceback(None), request, demand, token)
     except BaseException:
         value = None  # the application's check may be ended by one that is no Exception, such as a timeout
@@ -324,11 +328,18 @@ def admit(demand: Demand, loads: bool = True) -> None:
         raise refusal
     held["m2m_token"] = token
     held["m2m_claims"] = token.claims
+    # Once a request, although several guards may hold.
+    if guard.owner.loader is not None and "m2m_principal" not in held:
+        if not loads:
+            return is_remembered
+        try:
+            held["m2m_principal"] = current_app.ensure_sync(guard.owner.loader)(token)
+        except BaseException as error:
+            _reject_by_loader(guard, demand, error)
+            raise
     if guard.listeners:
         guard.on_accepted(token, is_remembered)
-    # Once a request, although several guards may hold.
-    if loads and guard.owner.loader is not None and "m2m_principal" not in held:
-        held["m2m_principal"] = current_app.ensure_sync(guard.owner.loader)(token)
+    return None
 
 
 def _who(error: Exception) -> dict[str, Any]:
@@ -353,13 +364,44 @@ current_token = cast("ValidatedAccessToken", LocalProxy(lambda: token_of(current
 """The access token of the current request; false where there is none."""
 
 
-async def _load_principal() -> None:
-    """What :func:`admit` does with the loader, in a coroutine: there the loader is awaited."""
-    guard = current_context().app.extensions[EXTENSION].guard
+async def _load_principal(demand: Demand, is_remembered: bool) -> None:
+    """What :func:`admit` does from the loader on, in a coroutine: there the loader is awaited."""
+    guard: Guard = current_context().app.extensions[EXTENSION].guard
     held, loader = getattr(current_request(), guard.held_key), guard.owner.loader
-    if loader is not None and "m2m_principal" not in held:
-        principal = loader(held["m2m_token"])
+    try:
+        principal = loader(held["m2m_token"]) if loader is not None else None
         held["m2m_principal"] = await principal if inspect.isawaitable(principal) else principal
+    except BaseException as error:
+        _reject_by_loader(guard, demand, error)
+        raise
+    if guard.listeners:
+        guard.on_accepted(held["m2m_token"], is_remembered)
+
+
+def _reject_by_loader(guard: Guard, demand: Demand, error: BaseException) -> None:
+    """Report what a principal loader raised, if it is a rejection; the request keeps no token.
+
+    Raises:
+        Problem: the answer to an error of the library.
+    """
+    request = current_request()
+    held = getattr(request, guard.held_key)
+    token = held["m2m_token"]
+    answer: Problem | None = None
+    if isinstance(error, HTTPException):
+        if not isinstance(error, Problem):
+            guard.refusal(_rejected_by(error), request, demand, token)
+    elif isinstance(error, (TokenValidationError, KeysUnavailableError)):
+        answer = guard.answer_to(error, request)
+    del held["m2m_token"], held["m2m_claims"]
+    if answer is not None:
+        raise answer
+
+
+def _rejected_by(answer: HTTPException) -> TokenValidationError:
+    rejection = _refused("rejected_by_check", "The principal loader rejected the access token.")
+    rejection.__cause__ = answer
+    return rejection
 
 
 def _hold(token: ValidatedAccessToken, demand: Demand, method: str) -> None:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from flask import Blueprint, Flask, Response, abort, g, request
 from flask.testing import FlaskClient
 from flask.typing import ResponseReturnValue
 from flask.views import MethodView
+from werkzeug.exceptions import HTTPException
 
-from flask_m2m_cognito import CognitoM2M, ConfigurationError, ValidatedAccessToken, current_token
+from flask_m2m_cognito import (
+    CognitoM2M,
+    ConfigurationError,
+    TokenValidationError,
+    ValidatedAccessToken,
+    current_token,
+    signals,
+)
 from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.web.route_demands import route_demands
 
@@ -289,6 +298,76 @@ def test_a_principal_loader_may_refuse(
 
     add_view(app, "/a", m2m.require_scopes())
     assert app.test_client().get("/a", headers=bearer()).status_code == 403
+
+
+@pytest.mark.parametrize("kind", ["sync", "async", "async loader", "authorize"])
+def test_a_rejection_by_the_principal_loader_is_reported(
+    app: Flask,
+    m2m: CognitoM2M,
+    pool: LocalUserPool,
+    caplog: pytest.LogCaptureFixture,
+    kind: str,
+) -> None:
+    caplog.set_level("INFO", "flask_m2m_cognito.auth")
+    accepted: list[str] = []
+
+    def receiver(sender: Flask, token: ValidatedAccessToken, **more: object) -> None:
+        accepted.append(token.client_id)
+
+    signals.token_accepted.connect(receiver, sender=app)
+
+    def tenant(token: ValidatedAccessToken) -> str:
+        if current_token.client_id == "billing":
+            abort(410)
+        return "row"
+
+    async def tenant_later(token: ValidatedAccessToken) -> str:
+        return tenant(token)
+
+    m2m.principal_loader(tenant_later if kind == "async loader" else tenant)
+
+    async def async_view() -> str:
+        return str(g.m2m_principal)
+
+    def view() -> str:
+        if kind == "authorize":
+            try:
+                m2m.authorize("shop/use")
+            except HTTPException:
+                assert "m2m_token" not in g
+                raise
+        return str(g.m2m_principal)
+
+    chosen: Any = async_view if kind.startswith("async") else view
+    app.get("/a")(chosen if kind == "authorize" else m2m.require_scopes("shop/use")(chosen))
+    client = app.test_client()
+    assert client.get("/a", headers=bearer_of(pool, "billing")).status_code == 410
+    assert client.get("/a", headers=bearer_of(pool, "reports")).text == "row"
+    assert accepted == ["reports"]
+    (record,) = map(vars, caplog.records)
+    assert (record["reason"], record["status"]) == ("rejected_by_check", 410)
+    assert (record["client_id"], record["token_scopes"]) == ("billing", ["shop/use"])
+    assert record["required_scopes"] == ["shop/use"]
+
+
+def test_an_error_of_the_loader_names_the_client(
+    app: Flask, m2m: CognitoM2M, pool: LocalUserPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "flask_m2m_cognito.auth")
+
+    @m2m.principal_loader
+    def tenant(token: ValidatedAccessToken) -> None:
+        raise TokenValidationError("Suspended.", reason="client_not_allowed")
+
+    add_view(app, "/a", m2m.require_scopes())
+    answer = app.test_client().get("/a", headers=bearer_of(pool, "billing"))
+    assert (answer.status_code, answer.json["detail"]) == (403, "Suspended.")
+    (record,) = map(vars, caplog.records)
+    assert (record["reason"], record["client_id"]) == ("client_not_allowed", "billing")
+
+
+def bearer_of(pool: LocalUserPool, client_id: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {pool.token('shop/use', client_id)}"}
 
 
 def test_a_principal_loader_that_is_no_function_is_an_error_at_once(m2m: CognitoM2M) -> None:
