@@ -331,8 +331,8 @@ class _Assembly:
             pool_id,
             region=settings.region if len(settings.user_pool_ids) == 1 else None,
             replica_regions=settings.replica_regions,
-            issuer=settings.issuer,
-            jwks_url=settings.jwks_url,
+            issuer=settings.issuer.get(pool_id),
+            jwks_url=settings.jwks_url.get(pool_id),
             allow_http_hosts=settings.allow_http_hosts,
         )
 

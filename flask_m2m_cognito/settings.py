@@ -40,8 +40,8 @@ class Settings:
     user_pool_ids: tuple[str, ...]
     region: str | None  # of the first pool
     replica_regions: tuple[str, ...]
-    issuer: str | None
-    jwks_url: str | None
+    issuer: Mapping[str, str]  # overrides, by pool id
+    jwks_url: Mapping[str, str]
     allowed_client_ids: frozenset[str] | Callable[[str], bool] | None  # None: any
     any_client_said: bool
     machine_tokens_only: bool
@@ -93,6 +93,8 @@ def settings_from(
     top = Level({key: config[PREFIX + key] for key in BY_KEY if PREFIX + key in config}, problems)
     pool_ids = _pool_ids(top)
     region = _region(top, pool_ids)
+    issuers, jwks_urls = _urls_by_pool(top, "ISSUER", pool_ids), _urls_by_pool(top, "JWKS_URL", pool_ids)
+    _check_issuers_differ(top, issuers)
     pinned = _pinned_keys(top, pool_ids)
     clients = clients_of(top, region)
     _check_something_is_set(top)
@@ -105,8 +107,8 @@ def settings_from(
         user_pool_ids=pool_ids,
         region=region,
         replica_regions=top["REPLICA_REGIONS"],
-        issuer=top["ISSUER"],
-        jwks_url=top["JWKS_URL"],
+        issuer=issuers,
+        jwks_url=jwks_urls,
         allowed_client_ids=None if allowed == ANY_CLIENT else allowed,
         any_client_said=allowed == ANY_CLIENT,
         machine_tokens_only=top["MACHINE_TOKENS_ONLY"],
@@ -144,15 +146,12 @@ def _unknown_keys(config: Mapping[str, Any]) -> list[str]:
 
 
 def _pool_ids(top: Level) -> tuple[str, ...]:
-    """The pools: those named, else the one that ends the issuer's path."""
+    """The pools: those named, else those of the issuers, by their ids or by the end of the issuer's path."""
     pool_ids: tuple[str, ...] = top["USER_POOL_ID"]
-    for key in ("ISSUER", "JWKS_URL"):
-        if key in top.said and len(pool_ids) > 1:
-            top.report(key, f"is for one pool, and {top.label('USER_POOL_ID')} names {len(pool_ids)}")
     if pool_ids or top.any_wrong("USER_POOL_ID", "ISSUER"):
         return pool_ids
     if top["ISSUER"]:
-        return _pool_id_in_issuer(top)
+        return _pool_id_in_issuer(top) if None in top["ISSUER"] else tuple(top["ISSUER"])
     for key in ("JWKS_URL", "JWKS"):
         if key in top.said:
             top.report(key, f"is set, but no pool is: set {top.label('USER_POOL_ID')} too")
@@ -160,7 +159,7 @@ def _pool_ids(top: Level) -> tuple[str, ...]:
 
 
 def _pool_id_in_issuer(top: Level) -> tuple[str, ...]:
-    last = urlsplit(top["ISSUER"]).path.rstrip("/").rpartition("/")[2]
+    last = urlsplit(top["ISSUER"][None]).path.rstrip("/").rpartition("/")[2]
     try:
         return (read_pool_id(last),)
     except Wrong:
@@ -175,13 +174,36 @@ def _region(top: Level, pool_ids: tuple[str, ...]) -> str | None:
         own = region_of(pool_id)
         if said and own and said != own:
             top.report("REGION", f"is {shown(said)}, but {shown(pool_id)} is in {own!r}: leave it out")
-        if not said and not own and not top.any_said("ISSUER", "REGION"):
+        has_issuer = top.any_wrong("ISSUER") or not {None, pool_id}.isdisjoint(top["ISSUER"] or ())
+        if not said and not own and not has_issuer and "REGION" not in top.said:
             top.report(
                 "USER_POOL_ID",
                 f"is {shown(pool_id)}, without a region: give the whole id ('us-west-2_AbCdEfGhI'), "
                 f"or set {top.label('REGION')}, or for an emulator {top.label('ISSUER')}",
             )
     return said or next(map(region_of, pool_ids), None)
+
+
+def _urls_by_pool(top: Level, key: str, pool_ids: tuple[str, ...]) -> dict[str, str]:
+    """The URL that overrides a derived one, for each pool that has such an override."""
+    urls: Mapping[str | None, str] = top[key] or {}
+    if None in urls:
+        if len(pool_ids) > 1:
+            top.report(
+                key,
+                f"is one URL, but {top.label('USER_POOL_ID')} names {len(pool_ids)}: give {{pool_id: URL}}",
+            )
+        return dict.fromkeys(pool_ids, urls[None])
+    unknown = [pool_id for pool_id in urls if pool_id not in pool_ids]
+    if unknown and not top.any_wrong("USER_POOL_ID"):
+        top.report(key, f"has a URL for {shown(one_or_all(unknown))}, not in {top.label('USER_POOL_ID')}")
+    return {pool_id: urls[pool_id] for pool_id in pool_ids if pool_id in urls}
+
+
+def _check_issuers_differ(top: Level, issuers: Mapping[str, str]) -> None:
+    """A token's issuer chooses the keys that verify it, so each pool needs its own."""
+    if len(issuers) > len(set(issuers.values())) and not top.any_wrong("ISSUER"):
+        top.report("ISSUER", "has the same URL for several pools: each pool needs an issuer of its own")
 
 
 def _pinned_keys(top: Level, pool_ids: tuple[str, ...]) -> dict[str, Mapping[str, Any]]:

@@ -527,6 +527,21 @@ UNSAID: dict[str, Any] = {"COGNITO_M2M_ALLOWED_CLIENT_IDS": None}
 PLAIN_HTTP = "COGNITO_M2M_ALLOW_HTTP_HOSTS allows plain http to"
 
 
+class TestSeveralEmulatedPools:
+    def test_each_pool_verifies_only_its_own_tokens(
+        self, m2m: CognitoM2M, pool: LocalUserPool, other_pool: LocalUserPool
+    ) -> None:
+        both = (pool, other_pool)
+        settings = {
+            "COGNITO_M2M_USER_POOL_ID": [each.pool_id for each in both],
+            "COGNITO_M2M_ISSUER": {each.pool_id: each.issuer for each in both},
+            "COGNITO_M2M_JWKS_URL": {each.pool_id: each.jwks_url for each in both},
+        }
+        app = app_of(m2m, pool, **settings)
+        assert [status_of(app, each.token()) for each in both] == [200, 200]
+        assert [status_of(app, a.token(iss=b.issuer)) for a, b in (both, both[::-1])] == [401, 401]
+
+
 class TestPlainHttp:
     def test_service_runs_in_a_mesh_of_plain_http(
         self, m2m: CognitoM2M, peer: Peer, names_of_loopback: None, caplog: pytest.LogCaptureFixture

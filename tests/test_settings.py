@@ -73,8 +73,8 @@ def test_a_receiver_needs_a_pool_alone() -> None:
         user_pool_ids=("us-west-2_AbCdEfGhI",),
         region="us-west-2",
         replica_regions=(),
-        issuer=None,
-        jwks_url=None,
+        issuer={},
+        jwks_url={},
         allowed_client_ids=None,
         any_client_said=False,
         machine_tokens_only=True,
@@ -605,7 +605,50 @@ def test_pool_and_region_complete_each_other(said: dict[str, Any], pool_ids: Any
 
 
 def test_an_issuer_stays_as_it_was_given() -> None:
-    assert read({"ISSUER": "http://LOCALHOST:9229/p/"}).issuer == "http://LOCALHOST:9229/p/"
+    assert read({"ISSUER": "http://LOCALHOST:9229/p/"}).issuer == {"p": "http://LOCALHOST:9229/p/"}
+
+
+TWO = {"eu-west-1_a": "http://localhost:1/eu-west-1_a", "local": "http://localhost:2/local"}
+
+
+@pytest.mark.parametrize("as_given", [dict, json.dumps])
+def test_each_of_several_pools_has_urls_of_its_own(as_given: Callable[..., Any]) -> None:
+    settings = read({"USER_POOL_ID": list(TWO), "ISSUER": as_given(TWO), "JWKS_URL": as_given(TWO)})
+    assert (settings.user_pool_ids, settings.issuer, settings.jwks_url) == (tuple(TWO), TWO, TWO)
+
+
+def test_issuers_by_pool_name_the_pools() -> None:
+    assert read({"ISSUER": TWO}).user_pool_ids == tuple(TWO)
+
+
+def test_an_emulated_pool_may_stand_beside_a_real_one() -> None:
+    said = {"USER_POOL_ID": ["us-west-2_a", "local"], "ISSUER": {"local": TWO["local"]}}
+    assert read(said).issuer == {"local": TWO["local"]}
+
+
+URLS_BY_POOL: dict[str, tuple[Any, str]] = {
+    "one URL for two pools": ("http://localhost:1/x", "{pool_id: URL}"),
+    "a pool that is not trusted": ({**TWO, "other": "https://a.example/"}, "other"),
+    "http elsewhere": ({**TWO, "local": "http://a.example/"}, "plain http"),
+    "a password": ({**TWO, "local": f"https://me:{SECRET}@a.example/"}, "password"),
+    "no URL": ({**TWO, "local": None}, "text"),
+    "no pool": ({}, "by pool id"),
+    "broken JSON": ('{"local": "http://', "by pool id"),
+}
+
+
+@pytest.mark.parametrize(("urls", "words"), URLS_BY_POOL.values(), ids=URLS_BY_POOL)
+@pytest.mark.parametrize("key", ["ISSUER", "JWKS_URL"])
+def test_wrong_urls_by_pool_are_errors(key: str, urls: Any, words: str) -> None:
+    (problem,) = problems({"USER_POOL_ID": list(TWO), "ISSUER": TWO, key: urls})
+    assert problem.startswith(PREFIX + key)
+    assert words in problem
+
+
+def test_pools_may_not_share_an_issuer() -> None:
+    assert wrong_keys({"USER_POOL_ID": list(TWO), "ISSUER": dict.fromkeys(TWO, "https://a.example/x")}) == [
+        "ISSUER"
+    ]
 
 
 @pytest.mark.parametrize("key", ["ISSUER", "JWKS_URL", "TOKEN_URL", "RESOURCE"])

@@ -64,13 +64,13 @@ _RECEIVING = (
         "Cognito multi-Region: more regions whose JWKS serve the same pool.",
     ),
     Setting(
-        "ISSUER", "URL", None, values.read_issuer,
-        "Replaces the derived issuers, for an emulator; compared as text. For one pool only.",
+        "ISSUER", "URL or {pool id: URL}", None, values.by_pool(values.read_issuer),
+        "Replaces the derived issuers, for an emulator; compared as text. Of several pools: {pool_id: URL}.",
         default_text="derived", is_url=True,
     ),
     Setting(
-        "JWKS_URL", "URL", None, values.read_url,
-        "Replaces the derived address of the keys, which follows ISSUER. For one pool only.",
+        "JWKS_URL", "URL or {pool id: URL}", None, values.by_pool(values.read_url),
+        "Replaces the derived address of the keys, which follows ISSUER. Of several pools: {pool_id: URL}.",
         default_text="derived", is_url=True,
     ),
     Setting(

@@ -303,6 +303,21 @@ def read_issuer(value: object, http_hosts: Collection[str]) -> str:
     return url
 
 
+def by_pool(read_one: Callable[..., str]) -> Callable[..., dict[str | None, str]]:
+    """A reader of one URL, under ``None``, or of a dict (or JSON) of URLs by pool id."""
+
+    def read(value: object, http_hosts: Collection[str]) -> dict[str | None, str]:
+        is_json = isinstance(value, str) and value.lstrip().startswith("{")
+        found = parsed_json(str(value)) if is_json else value
+        if not is_json and not isinstance(found, Mapping):
+            return {None: read_one(value, http_hosts)}
+        if not isinstance(found, Mapping) or not found:
+            raise Wrong(value, "give a URL, or a dict of URLs by pool id")
+        return {read_pool_id(pool_id): read_one(url, http_hosts) for pool_id, url in found.items()}
+
+    return read
+
+
 def read_urls(value: object, http_hosts: Collection[str]) -> tuple[str, ...]:
     urls = read_names(value)
     problems = [problem for url in urls if (problem := url_problem(url, http_hosts))]
