@@ -9,5 +9,6 @@ from .clients import LocalClient
 from .local_user_pool import LocalUserPool
 from .moved_clock import MovedClock
 from .recorded import RecordedRequest
+from .tokens import M2MHeaders
 
-__all__ = ["LocalClient", "LocalUserPool", "MovedClock", "RecordedRequest"]
+__all__ = ["LocalClient", "LocalUserPool", "M2MHeaders", "MovedClock", "RecordedRequest"]

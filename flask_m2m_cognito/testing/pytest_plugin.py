@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from .local_user_pool import LocalUserPool
     from .moved_clock import MovedClock
-
-
-class M2MHeaders(Protocol):
-    """Makes the headers of a request with a good token."""
-
-    def __call__(self, *scopes: str, client_id: str | None = None, **claims: Any) -> dict[str, str]: ...
+    from .tokens import M2MHeaders
 
 
 @pytest.fixture
 def m2m_pool() -> Iterator[LocalUserPool]:
-    """A user pool on a loopback port: ``m2m_pool.config()`` has the settings for an application."""
+    """A new user pool for each test: ``m2m_pool.config()`` has the settings for an application."""
+    from .local_user_pool import LocalUserPool
+
+    with LocalUserPool() as pool:
+        yield pool
+
+
+@pytest.fixture(scope="session")
+def m2m_session_pool() -> Iterator[LocalUserPool]:
+    """One user pool for the whole test session, for an application that lives as long.
+
+    Faults, recorded requests and added clients stay from test to test.
+    """
     from .local_user_pool import LocalUserPool
 
     with LocalUserPool() as pool:
@@ -28,14 +35,20 @@ def m2m_pool() -> Iterator[LocalUserPool]:
 
 
 @pytest.fixture
-def m2m_headers(m2m_pool: LocalUserPool) -> M2MHeaders:
-    """``m2m_headers("inventory/read")``: the headers of a request with a good token of ``m2m_pool``.
+def m2m_headers(request: pytest.FixtureRequest) -> M2MHeaders:
+    """``m2m_headers("inventory/read")``: the headers of a request with a valid token.
 
-    Made without HTTP. Takes ``client_id=`` and claims, as :meth:`LocalUserPool.token` does.
+    The token is of ``m2m_session_pool`` if the test, or a fixture of it, uses that pool and not
+    ``m2m_pool``; else of ``m2m_pool``. Made without HTTP. Takes ``client_id=`` and claims,
+    as :meth:`LocalUserPool.token` does.
     """
 
+    in_use = request.fixturenames
+    of_session = "m2m_session_pool" in in_use and "m2m_pool" not in in_use
+    pool: LocalUserPool = request.getfixturevalue("m2m_session_pool" if of_session else "m2m_pool")
+
     def headers(*scopes: str, client_id: str | None = None, **claims: Any) -> dict[str, str]:
-        return {"Authorization": f"Bearer {m2m_pool.token(scopes, client_id, **claims)}"}
+        return {"Authorization": f"Bearer {pool.token(scopes, client_id, **claims)}"}
 
     return headers
 

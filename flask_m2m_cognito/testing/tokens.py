@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
@@ -18,6 +18,12 @@ USER_SCOPES = ("aws.cognito.signin.user.admin", "openid")
 Scopes = str | Iterable[str]
 Claims = dict[str, Any]
 Key = RSAPrivateKey | str
+
+
+class M2MHeaders(Protocol):
+    """The fixture ``m2m_headers``: makes the headers of a request with a valid token."""
+
+    def __call__(self, *scopes: str, client_id: str | None = None, **claims: Any) -> dict[str, str]: ...
 
 
 class Minting:

@@ -103,3 +103,33 @@ def test_the_plugins_fixtures_test_a_guarded_view(pytester: pytest.Pytester) -> 
     )
     outcome = pytester.runpytest_subprocess("-p", "no:cacheprovider")
     outcome.assert_outcomes(passed=2)
+
+
+def test_session_scoped_app_uses_the_session_pool(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        from flask import Flask
+        from flask_m2m_cognito import CognitoM2M
+        from flask_m2m_cognito.testing import LocalUserPool, M2MHeaders
+
+        @pytest.fixture(scope="session")
+        def app(m2m_session_pool: LocalUserPool) -> Flask:
+            app, m2m = Flask("shop"), CognitoM2M()
+            app.config.update(m2m_session_pool.config(allowed_client_ids="*"))
+            m2m.init_app(app)
+            app.get("/items")(m2m.require_scopes("inventory/read")(lambda: "reached"))
+            return app
+
+        @pytest.mark.parametrize("time", [1, 2])
+        def test_app_of_the_session(app: Flask, m2m_headers: M2MHeaders, time: int) -> None:
+            headers = m2m_headers("inventory/read")
+            assert app.test_client().get("/items", headers=headers).status_code == 200
+
+        def test_own_pool(app: Flask, m2m_pool: LocalUserPool, m2m_headers: M2MHeaders) -> None:
+            headers = m2m_headers("inventory/read")
+            assert app.test_client().get("/items", headers=headers).status_code == 401
+        """
+    )
+    outcome = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    outcome.assert_outcomes(passed=3)
