@@ -26,6 +26,7 @@ from typing import Any
 
 import pytest
 import requests
+import yaml
 from flask import Flask, g, request
 
 from example_app.stage import LoopbackServer
@@ -239,8 +240,25 @@ def test_documented_dictconfig_shows_rejections(
 
 
 def test_every_language_is_one_that_is_checked() -> None:
-    checked = {"python", "hidden", "pycon", "bash", "console", "terraform", "json", "toml", "http", "text"}
+    checked = {
+        "python",
+        "hidden",
+        "pycon",
+        "bash",
+        "console",
+        "terraform",
+        "json",
+        "toml",
+        "http",
+        "text",
+        "yaml",
+    }
     assert {f"{block}: {block.language!r}" for block in BLOCKS if block.language not in checked} == set()
+
+
+@of_language("yaml")
+def test_yaml_can_be_parsed(block: Block) -> None:
+    assert yaml.safe_load(block.content)
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")

@@ -16,8 +16,9 @@ from flask.views import MethodView
 from openapi_spec_validator import validate
 
 from flask_m2m_cognito import CognitoM2M, ConfigurationError
+from flask_m2m_cognito.exceptions import TokenValidationError
 from flask_m2m_cognito.testing import LocalUserPool
-from flask_m2m_cognito.web.problems import UnauthorizedProblem
+from flask_m2m_cognito.web.problems import Wording, problem_from
 
 # What these frameworks import warns of what the framework will have to change.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -321,7 +322,7 @@ def test_guarded_operation_has_the_answers_of_its_guard(m2m: CognitoM2M, describ
     assert list(unauthorized["headers"]) == ["WWW-Authenticate"]
     assert list(referred(document, responses["503"])["headers"]) == ["Retry-After"]
     schema = referred(document, unauthorized["content"]["application/problem+json"]["schema"])
-    answer = UnauthorizedProblem("No.").get_body()
+    answer = problem_from(TokenValidationError("No."), Wording("")).get_body()
     assert schema["required"] == list(json.loads(answer))
 
 
