@@ -11,20 +11,25 @@ from .exceptions import (
     InsufficientScopeError,
     KeysUnavailableError,
     M2MCognitoError,
+    Reason,
     TokenUnavailableError,
     TokenValidationError,
 )
 from .extension import CognitoM2M
-from .web.guard import current_token, require_scopes
+from .web.guard import current_principal, current_token, require_scopes
 
 if TYPE_CHECKING:
+    from .app_parts import AppM2M
     from .inbound.validated_access_token import ValidatedAccessToken
     from .inbound.validator import CognitoAccessTokenValidator
+    from .outbound.bearer_auth import BearerAuth
     from .outbound.token_endpoint import CognitoM2MClient, TokenResponse
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AppM2M",
+    "BearerAuth",
     "CognitoAccessTokenValidator",
     "CognitoM2M",
     "CognitoM2MClient",
@@ -33,10 +38,12 @@ __all__ = [
     "InsufficientScopeError",
     "KeysUnavailableError",
     "M2MCognitoError",
+    "Reason",
     "TokenResponse",
     "TokenUnavailableError",
     "TokenValidationError",
     "ValidatedAccessToken",
+    "current_principal",
     "current_token",
     "require_scopes",
 ]
@@ -44,6 +51,8 @@ __all__ = [
 # The parts underneath are imported by whoever asks for them by name, or by init_app: they are most of
 # what there is to import.
 _WHERE = {
+    "AppM2M": ".app_parts",
+    "BearerAuth": ".outbound.bearer_auth",
     "CognitoAccessTokenValidator": ".inbound.validator",
     "CognitoM2MClient": ".outbound.token_endpoint",
     "TokenResponse": ".outbound.token_endpoint",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .web.demand import ByMethod
 
 View = TypeVar("View", bound=Callable[..., Any])
+Loader = TypeVar("Loader", bound=PrincipalLoader)
 
 
 class CognitoM2M:
@@ -79,13 +80,24 @@ class CognitoM2M:
     def require_scopes(
         self,
         *scopes: str,
-        match: str = "all",
+        match: ScopeMatch = "all",
         clients: Iterable[str] | None = None,
         by_method: ByMethod | None = None,
     ) -> Callable[[View], View]:
-        """A decorator that lets only requests with a good access token reach a view.
+        """A decorator that lets only requests with a valid access token reach a view.
 
-        See :func:`flask_m2m_cognito.require_scopes`, which is the same.
+        For view functions, sync and async, for methods of a ``MethodView``, and for ``View.decorators``.
+        It stands below the route's decorator.
+
+        Args:
+            scopes: what the token must have; none is any valid token.
+            match: ``"all"`` of them or ``"any"``.
+            clients: client ids that may call this view; ``None`` is every one that the application lets in.
+            by_method: instead of ``scopes``: for each HTTP method one scope or a list. GET covers HEAD.
+                A method that is not in it is rejected with 403.
+
+        Raises:
+            ConfigurationError: an argument can't be right (a ``ValueError``), when the decorator runs.
         """
         return require_scopes(*scopes, match=match, clients=clients, by_method=by_method)
 
@@ -120,7 +132,7 @@ class CognitoM2M:
         self,
         app_or_blueprint: Flask | Blueprint,
         *scopes: str,
-        match: str = "all",
+        match: ScopeMatch = "all",
         clients: Iterable[str] | None = None,
         by_method: ByMethod | None = None,
         public: Iterable[str] = (),
@@ -145,11 +157,11 @@ class CognitoM2M:
         """A decorator for a view, or a class's ``decorators``, that :meth:`protect` lets everybody reach."""
         return public(view)
 
-    def principal_loader(self, loader: PrincipalLoader) -> PrincipalLoader:
+    def principal_loader(self, loader: Loader) -> Loader:
         """A decorator for what turns a token into the application's own object: a row, a tenant.
 
         Called once a request with the :class:`ValidatedAccessToken`, after every check; what it gives
-        is on ``g.m2m_principal``. It may refuse the request by ``abort(403)``.
+        is on ``g.m2m_principal`` and :data:`current_principal`. It may refuse the request by ``abort(403)``.
 
         Raises:
             ConfigurationError: it can't be called.

@@ -7,12 +7,17 @@ from flask import Flask, g
 from flask.typing import ResponseReturnValue
 
 from flask_m2m_cognito import (
+    AppM2M,
+    BearerAuth,
     CognitoAccessTokenValidator,
     CognitoM2M,
     CognitoM2MClient,
     CognitoTokenRequestError,
+    Reason,
     TokenResponse,
+    TokenValidationError,
     ValidatedAccessToken,
+    current_principal,
     current_token,
     require_scopes,
 )
@@ -24,6 +29,33 @@ m2m = CognitoM2M()
 @require_scopes("inventory/read")
 def caller() -> str:
     return current_token.client_id
+
+
+def reason_of(error: TokenValidationError) -> tuple[Reason, str | None]:
+    return error.reason, error.client_id
+
+
+@m2m.principal_loader
+def tenant(token: ValidatedAccessToken) -> dict[str, int]:
+    return {token.client_id: 1}
+
+
+def principal(token: ValidatedAccessToken) -> int:
+    kept: dict[str, int] = tenant(token)
+    return kept[current_principal["id"]]
+
+
+def parts(app: Flask) -> tuple[AppM2M, BearerAuth]:
+    return m2m.for_app(app), m2m.auth()
+
+
+def delete_row(owner: str) -> frozenset[str]:
+    token: ValidatedAccessToken = m2m.authorize("rows/own", "rows/admin", match="any", clients=[owner])
+    return token.scopes
+
+
+@m2m.require_scopes("a", match="some")  # type: ignore[arg-type]
+def misspelt() -> None: ...
 
 
 def create_app() -> Flask:

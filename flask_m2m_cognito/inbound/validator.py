@@ -90,24 +90,28 @@ class CognitoAccessTokenValidator:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         check_match(scope_match, "scope_match")
-        self.pools = tuple(pools) or (trusted_pool_from(user_pool_from(user_pool_id, region=region)),)
+        self.pools: tuple[TrustedPool, ...] = tuple(pools) or (
+            trusted_pool_from(user_pool_from(user_pool_id, region=region)),
+        )
         first = self.pools[0].pool
         #: AWS region of the (first) pool.
-        self.region = region or first.region
+        self.region: str = region or first.region
         #: Id of the (first) pool.
-        self.user_pool_id = first.pool_id
+        self.user_pool_id: str = first.pool_id
         #: What ``iss`` usually is, for the (first) pool.
-        self.issuer = first.issuers[0]
+        self.issuer: str = first.issuers[0]
         #: Every trusted issuer, of every pool.
-        self.issuers = tuple(issuer for trusted in self.pools for issuer in trusted.pool.issuers)
+        self.issuers: tuple[str, ...] = tuple(
+            issuer for trusted in self.pools for issuer in trusted.pool.issuers
+        )
         #: Where the (first) pool's keys are.
-        self.jwks_url = first.jwks_urls[0]
-        self.allowed_client_ids = (
+        self.jwks_url: str = first.jwks_urls[0]
+        self.allowed_client_ids: AllowedClients = (
             allowed_client_ids
             if allowed_client_ids is None or callable(allowed_client_ids)
             else frozenset(_collection("allowed_client_ids", allowed_client_ids))
         )
-        self.required_scopes = frozenset(_collection("required_scopes", required_scopes))
+        self.required_scopes: frozenset[str] = frozenset(_collection("required_scopes", required_scopes))
         for scope in self.required_scopes:
             check_scope(scope)
         self.scope_match: ScopeMatch = scope_match

@@ -56,7 +56,7 @@ class Demand:
 
 
 def demand_from(
-    scopes: tuple[Any, ...], match: str, clients: Iterable[str] | None, by_method: ByMethod | None
+    scopes: tuple[Any, ...], match: ScopeMatch, clients: Iterable[str] | None, by_method: ByMethod | None
 ) -> Demand:
     """The demand that a decorator's arguments make.
 
@@ -72,7 +72,7 @@ def demand_from(
         raise ConfigurationError("Give scopes either for every method or by_method, not both.")
     return Demand(
         scopes=frozenset(_checked(scope) for scope in scopes),
-        match=match,  # type: ignore[arg-type]
+        match=match,
         clients=_client_ids(clients),
         by_method=None if by_method is None else _by_method(by_method),
     )

@@ -19,7 +19,7 @@ from .demand import ATTRIBUTE, ByMethod, Demand, demand_from, demands_of, note_g
 from .problems import Problem, Wording, completed, problem_from
 from .rejection_log import Rejection
 from .request_globals import EXTENSION as EXTENSION
-from .request_globals import current_context, current_request, token_of
+from .request_globals import current_context, current_request, principal_of, token_of
 
 if TYPE_CHECKING:
     from ..inbound.validated_access_token import ValidatedAccessToken
@@ -69,18 +69,18 @@ class Guard:
         named_scopes: Callable[[Request], frozenset[str]] = lambda request: frozenset(),
     ) -> None:
         self._validator = validator
-        self.recall = validator.recall
+        self.recall: Callable[[str], ValidatedAccessToken | None] = validator.recall
         self._wording = wording
         self.on_accepted = on_accepted
         self.listeners = listeners
         self._on_rejected = on_rejected
-        self.owner = owner or _NoPrincipal()
+        self.owner: HasPrincipalLoader = owner or _NoPrincipal()
         self._named_scopes = named_scopes
         self._header_name = header_name
-        self.environ_key = "HTTP_" + header_name.upper().replace("-", "_")
+        self.environ_key: str = "HTTP_" + header_name.upper().replace("-", "_")
         # The attribute of a request for what this guard found: its token, or nothing if it was rejected. Each
         # guard has its own, as the context of one application may be pushed inside a request to another.
-        self.held_key = f"_flask_m2m_cognito_{id(self)}"
+        self.held_key: str = f"_flask_m2m_cognito_{id(self)}"
 
     def validated(self, request: Request) -> tuple[ValidatedAccessToken, bool]:
         """The request's token, checked from the beginning, and whether its signature was known to be good."""
@@ -173,7 +173,7 @@ class Guard:
 
 def require_scopes(
     *scopes: str,
-    match: str = "all",
+    match: ScopeMatch = "all",
     clients: Iterable[str] | None = None,
     by_method: ByMethod | None = None,
 ) -> Callable[[View], View]:
@@ -360,8 +360,13 @@ def _no_guard(app: Flask, parts: object) -> RuntimeError:
     )
 
 
-current_token = cast("ValidatedAccessToken", LocalProxy(lambda: token_of(current_context())))
+current_token: ValidatedAccessToken = cast(
+    "ValidatedAccessToken", LocalProxy(lambda: token_of(current_context()))
+)
 """The access token of the current request; false where there is none."""
+
+current_principal: Any = LocalProxy(lambda: principal_of(current_context()))
+"""What the principal loader returned for the current request; false where there is no token."""
 
 
 async def _load_principal(demand: Demand, is_remembered: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from flask import Blueprint, Flask, current_app, request
 
 from ..exceptions import ConfigurationError
+from ..scopes import ScopeMatch
 from .demand import PUBLIC, ByMethod, Demand, demand_from
 from .guard import admit
 
@@ -76,7 +77,7 @@ class Protection:
 def protect(
     scaffold: Flask | Blueprint,
     *scopes: str,
-    match: str = "all",
+    match: ScopeMatch = "all",
     clients: Iterable[str] | None = None,
     by_method: ByMethod | None = None,
     public: Iterable[str] = (),

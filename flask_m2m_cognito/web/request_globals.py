@@ -24,8 +24,8 @@ _NO_TOKEN = (
 _NO_PRINCIPAL = "There is no principal: no principal_loader is set."
 
 # Each attribute read through a proxy resolves it again, at 1.1 us against 0.13 for once.
-current_request = cast("Any", request)._get_current_object
-current_context = cast("Any", app_ctx)._get_current_object
+current_request: Any = cast("Any", request)._get_current_object
+current_context: Any = cast("Any", app_ctx)._get_current_object
 
 
 def set_request_globals(app: Flask) -> None:
@@ -50,15 +50,28 @@ def token_of(context: Any) -> Any:
         raise RuntimeError(_NO_TOKEN) from None
 
 
+def principal_of(context: Any) -> Any:
+    """Return what the principal loader returned for the current request, or ``None`` if it has no token.
+
+    Raises:
+        RuntimeError: the request has no token, or the application has no loader.
+    """
+    try:
+        return _value("m2m_principal", context.g)
+    except AttributeError:
+        text = _NO_PRINCIPAL if "m2m_token" in context.g else _NO_TOKEN
+        raise RuntimeError(text) from None
+
+
 class RequestGlobals:
     """Mixin for ``app_ctx_globals_class``: the names of a token are read from the current request.
 
     What the application itself assigns to one of these names is seen where the request has no token.
     """
 
-    m2m_token = property(lambda self: _value("m2m_token", self))
-    m2m_claims = property(lambda self: _value("m2m_claims", self))
-    m2m_principal = property(lambda self: _value("m2m_principal", self))
+    m2m_token: Any = property(lambda self: _value("m2m_token", self))
+    m2m_claims: Any = property(lambda self: _value("m2m_claims", self))
+    m2m_principal: Any = property(lambda self: _value("m2m_principal", self))
 
     def __getattr__(self, name: str) -> Any:
         # Python calls this after a property has raised AttributeError.

@@ -27,6 +27,7 @@ from flask_m2m_cognito import (
     ConfigurationError,
     InsufficientScopeError,
     ValidatedAccessToken,
+    current_principal,
     current_token,
     require_scopes,
 )
@@ -867,10 +868,22 @@ class TestAuthorize:
         @app.get("/rows")
         async def rows() -> Answer:
             m2m.authorize()
-            return {"principal": g.m2m_principal}
+            return {"principal": g.m2m_principal, "lower": current_principal.lower()}
 
         answer = app.test_client().get("/rows", headers=bearer(local_pool.token(client_id="billing")))
-        assert answer.json == {"principal": "BILLING"}
+        assert answer.json == {"principal": "BILLING", "lower": "billing"}
+
+    def test_no_principal_is_an_error_that_says_so(
+        self, app: Flask, m2m: CognitoM2M, local_pool: LocalUserPool
+    ) -> None:
+        app.testing = True
+        app.get("/a", endpoint="unguarded")(lambda: str(current_principal))
+        app.get("/b", endpoint="guarded")(m2m.require_scopes()(lambda: str(current_principal.name)))
+        client = app.test_client()
+        with pytest.raises(RuntimeError, match="not guarded"):
+            client.get("/a")
+        with pytest.raises(RuntimeError, match="no principal_loader is set"):
+            client.get("/b", headers=bearer(local_pool.token()))
 
     @pytest.mark.parametrize("arguments", [{"match": "some"}, {"clients": "billing"}])
     def test_wrong_arguments_are_errors(self, app: Flask, m2m: CognitoM2M, arguments: Any) -> None:
