@@ -349,7 +349,8 @@ class CognitoM2M:
         """A blueprint with ``/health`` and ``/ready``, to mount where probes look.
 
         ``/ready`` is 200 once every pool has had keys, and asks for them if not; ``/health`` has the
-        details. Neither asks for a token of the caller: mount it where only probes come.
+        details. Neither asks for a token of the caller, also under :meth:`protect` of the application: mount
+        it where only probes come, or protect the blueprint itself.
         """
         from .web.health_views import health_blueprint_of
 

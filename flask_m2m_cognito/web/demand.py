@@ -16,7 +16,10 @@ ATTRIBUTE = "__cognito_m2m_demands__"
 """Where a guarded view carries its demands, a tuple: all of them hold."""
 
 PUBLIC = "__cognito_m2m_public__"
-"""Set on a view that the guard of its application or blueprint lets everybody reach."""
+"""Set on a view that the guard of its application or blueprint lets everybody reach.
+
+It is ``True``, or the view's own blueprint, whose guard then still holds.
+"""
 
 ByMethod = Mapping[str, "str | Iterable[str]"]
 

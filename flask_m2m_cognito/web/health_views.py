@@ -8,6 +8,8 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 from flask.typing import ResponseReturnValue
 
+from .demand import PUBLIC
+
 READY_TIMEOUT = 2.0
 """Seconds for which a probe waits for the keys of a service that has just started."""
 
@@ -15,7 +17,7 @@ READY_TIMEOUT = 2.0
 def health_blueprint_of(
     health: Callable[[], dict[str, Any]], warm_up: Callable[..., dict[str, Any]], name: str
 ) -> Blueprint:
-    """``/health``: all of it, always 200. ``/ready``: 200 or 503, without details.
+    """``/health``: all of it, always 200. ``/ready``: 200 or 503, without details. Both are public.
 
     An outage of Cognito is no reason to take a service out of rotation: what it holds goes on
     serving, so that ``/ready`` stays 200.
@@ -34,6 +36,9 @@ def health_blueprint_of(
         response.status_code = 200 if is_ready else 503
         return response
 
+    # Probes have no token. A guard of the blueprint itself holds all the same.
+    for view in (details, ready):
+        setattr(view, PUBLIC, blueprint)
     return blueprint
 
 

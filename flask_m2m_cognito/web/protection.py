@@ -45,7 +45,8 @@ class Protection:
 
     def exempts(self, endpoint: str, app: Flask) -> bool:
         """Whether everybody reaches this endpoint of ``app``."""
-        if getattr(app.view_functions.get(endpoint), PUBLIC, False) is True:
+        mark = getattr(app.view_functions.get(endpoint), PUBLIC, None)
+        if mark is True or (isinstance(mark, Blueprint) and mark is not self.blueprint):
             return True
         if not self.public:
             return False

@@ -370,6 +370,30 @@ def bearer_of(pool: LocalUserPool, client_id: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {pool.token('shop/use', client_id)}"}
 
 
+@pytest.mark.parametrize("prefix", ["/probes", "/outer/probes"])
+@pytest.mark.parametrize("is_guarded", [False, True])
+def test_health_is_public_unless_guarded_itself(
+    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]], prefix: str, is_guarded: bool
+) -> None:
+    m2m.protect(app, "shop/use")
+    health = m2m.health_blueprint()
+    if is_guarded:
+        m2m.protect(health, "health/read")
+    if prefix == "/outer/probes":
+        outer = Blueprint("outer", __name__)
+        m2m.protect(outer, "outer/use")
+        outer.register_blueprint(health, url_prefix="/probes")
+        app.register_blueprint(outer, url_prefix="/outer")
+    else:
+        app.register_blueprint(health, url_prefix=prefix)
+    client = app.test_client()
+    for path in ("/health", "/ready"):
+        assert client.get(prefix + path).status_code == (401 if is_guarded else 200)
+        assert client.get(prefix + path, headers=bearer("health/read")).status_code == 200
+    opened = {route.rule for route in route_demands(app) if route.is_open and not route.is_automatic}
+    assert (f"{prefix}/ready" in opened) is not is_guarded
+
+
 def test_a_principal_loader_that_is_no_function_is_an_error_at_once(m2m: CognitoM2M) -> None:
     with pytest.raises(ConfigurationError, match="principal_loader"):
         m2m.principal_loader("tenant")  # type: ignore[arg-type]
