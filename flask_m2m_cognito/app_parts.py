@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("flask_m2m_cognito")
 
+_CLOCK_OFFSET_TO_WARN_OF = 60.0
+
 
 @dataclass(frozen=True)
 class AppM2M:
@@ -227,6 +229,7 @@ class _Assembly:
         self._clock = clock_for_new_apps()
         self._events = Events(app, self._clock.monotonic)
         self._offset = ClockOffset(self._clock.wall)
+        self._has_warned_of_clock = False
         self._wording = _wording(settings)
         self._requests = {
             name: RequestCount(each.client_id, self._clock.monotonic)
@@ -317,7 +320,7 @@ class _Assembly:
             ),
             pinned=_pinned_keys(settings, pool_id),
             store=self._store,
-            on_answer=self._offset.look_at,
+            on_answer=self._note_clock,
             in_background=settings.renew == "background",
             observer=self._events.of_keys(pool_id),
             around=around_refresh_of(self._app, "keys", of),
@@ -340,7 +343,7 @@ class _Assembly:
         count = self._requests[name]
 
         def on_answer(answer: Answer) -> None:
-            self._offset.look_at(answer)
+            self._note_clock(answer)
             count.look_at(answer)
 
         urls = settings.token_urls
@@ -355,6 +358,20 @@ class _Assembly:
             on_answer=on_answer,
             on_call=on_call_of(self._app, _of_client(name, settings)),
         )
+
+    def _note_clock(self, answer: Answer) -> None:
+        self._offset.look_at(answer)
+        ahead = -(self._offset.seconds or 0.0)
+        if abs(ahead) < _CLOCK_OFFSET_TO_WARN_OF or self._has_warned_of_clock:
+            return
+        self._has_warned_of_clock = True
+        text = (
+            f"This machine's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the "
+            "servers'. Callers' tokens may be rejected as expired or not yet valid: synchronize the clock "
+            "(NTP). The lifetimes of this service's own tokens do not depend on it."
+        )
+        extra = {"event": "clock-offset", "clock_offset": -ahead}
+        report(lambda: _logger.warning(text, extra=extra))
 
     def _token_source(
         self, name: ClientName, scopes: tuple[str, ...], metadata: dict[str, str]

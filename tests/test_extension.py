@@ -9,6 +9,7 @@ import json
 import logging
 import socket
 import threading
+import time
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from flask_m2m_cognito import (
 )
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.outbound.peers import Peer
+from tests.settling import settle
 
 SECRET_KEY = "the key that seals what is shared"
 KEPT: list[Flask] = []
@@ -225,6 +227,21 @@ class TestContexts:
             token = thread.submit(lambda: m2m.for_app(app).token()).result(5)
         with app.app_context():
             assert m2m.token() == token
+
+    @pytest.mark.parametrize(
+        ("ahead", "said"), [(3700, "3700 s ahead of"), (-90, "90 s behind"), (20, None), (0, None)]
+    )
+    def test_wrong_clock_is_warned_of_once(
+        self, m2m: CognitoM2M, caplog: pytest.LogCaptureFixture, ahead: float, said: str | None
+    ) -> None:
+        with LocalUserPool(clock=lambda: time.time() - ahead) as elsewhere:
+            app = app_of(m2m, elsewhere)
+            for scopes in (None, "orders/read", "orders/write"):
+                m2m.for_app(app).token(scopes)
+            settle()
+        found = [each.getMessage() for each in caplog.records if "clock" in each.getMessage()]
+        assert len(found) == (0 if said is None else 1)
+        assert said is None or said in found[0]
 
     @pytest.mark.parametrize("bound", [False, True], ids=["m2m", "for_app"])
     def test_metadata_and_force_refresh_reach_the_request(

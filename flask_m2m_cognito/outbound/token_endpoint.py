@@ -68,6 +68,13 @@ class TokenResponse:
     raw: dict[str, Any] = field(repr=False)
 
 
+class DatedToken(NamedTuple):
+    """An answer, and when it came by the servers' clocks, in seconds since the epoch, if they say."""
+
+    response: TokenResponse
+    answered_at: float | None
+
+
 class TokenRequest(NamedTuple):
     """What a token is requested for."""
 
@@ -177,12 +184,18 @@ class CognitoM2MClient:
         scopes: Sequence[str],
         timeout: tuple[float, float],
         deadline: Deadline,
-        metadata: Mapping[str, str] | None = None,
     ) -> TokenResponse:
-        """As :meth:`fetch_token`, ending by ``deadline``. Without scopes: all that the client may have.
+        """As :meth:`fetch_token`, ending by ``deadline``. Without scopes: all that the client may have."""
+        return self.request_dated_token(scopes, timeout, deadline).response
 
-        ``metadata`` is merged over ``client_metadata``.
-        """
+    def request_dated_token(
+        self,
+        scopes: Sequence[str],
+        timeout: tuple[float, float],
+        deadline: Deadline,
+        metadata: Mapping[str, str] | None = None,
+    ) -> DatedToken:
+        """As :meth:`request_token`, with its time. ``metadata`` is merged over ``client_metadata``."""
         wanted = TokenRequest(scopes, self.merged_metadata(metadata))
         return self._secret.try_with(
             lambda secret: self._request(wanted, secret, timeout, deadline), deadline
@@ -194,7 +207,7 @@ class CognitoM2MClient:
 
     def _request(
         self, wanted: TokenRequest, secret: SecretText, timeout: tuple[float, float], deadline: Deadline
-    ) -> TokenResponse:
+    ) -> DatedToken:
         redact = self._redaction(secret)
         transport = Transport(timeout, on_call=self._on_call, redact=redact)
         try:
@@ -204,7 +217,8 @@ class CognitoM2MClient:
         else:
             self._on_answer(answer)
             in_words = in_oauth_words if self.client_token_api else dict
-            return _AnswerReader(answer, redact, in_words).token_response()
+            response = _AnswerReader(answer, redact, in_words).token_response()
+            return DatedToken(response, _answered_at(answer))
         raise CognitoTokenRequestError(f"Token request failed: {text}") from cause
 
     def _answer(
@@ -361,6 +375,15 @@ class _AnswerReader:
         # It goes into texts of errors and into logs: it is to be one short line there. A secret that was
         # cut in two would not be found, so it is removed first.
         return _NOT_IN_A_CODE.sub("?", self._redact(code)[:_LONGEST_CODE])
+
+
+def _answered_at(answer: Answer) -> float | None:
+    """Return when an answer came by the servers' clocks.
+
+    A cache on the way sends the ``Date`` of its own answer, or that of the first one with its ``Age``.
+    """
+    date, age = answer.clock_offset(0.0), answer.headers.get("Age", "")
+    return None if date is None else date + (int(age) if _DIGITS.fullmatch(age) else 0)
 
 
 def _is_whole(seconds: float) -> bool:

@@ -8,7 +8,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ..exceptions import CognitoTokenRequestError, TokenUnavailableError
@@ -20,7 +20,7 @@ from ..remote.transport import import_http
 from ..scopes import join_scopes, parse_scopes
 from ..strict_json import decode_base64url, parse_object
 from .one_per_loop import OnePerLoop
-from .token_endpoint import CognitoM2MClient, TokenResponse
+from .token_endpoint import CognitoM2MClient, DatedToken
 
 DEFAULT_LIFETIME = 300.0
 """Seconds, for a token that does not say how long it lives."""
@@ -147,18 +147,28 @@ class TokenSource:
         return f"TokenSource(client_id={self.client.client_id!r}, scopes={self.scopes!r})"
 
     def _fetch(self, ask: Ask[str]) -> Fetched[str]:
-        asked_at = self._wall()
-        response = self.client.request_token(self.scopes, self._policy.timeout, ask.deadline, self.metadata)
+        found = self.client.request_dated_token(
+            self.scopes, self._policy.timeout, ask.deadline, self.metadata
+        )
+        answered_at, response = self._wall(), found.response
         if response.token_type is not None and response.token_type.lower() != "bearer":
             raise CognitoTokenRequestError("The token endpoint gave a token that is not a Bearer token.")
-        claims = _claims_of(response.access_token)
+        token, claims = response.access_token, _claims_of(response.access_token)
         self._check_scopes(claims.get("scope", response.raw.get("scope")))
-        lifetime = _lifetime(response, claims, asked_at)
-        if lifetime <= 0:
+        left = _seconds_left(found, claims)
+        if left <= 0:
             raise CognitoTokenRequestError(
-                f"The token endpoint returned a token that expired {-lifetime:.0f} s ago, by our clock."
+                f"The token endpoint returned a token that expired {-left:.0f} s ago, by its own clock."
             )
-        return self._fetched(response.access_token, asked_at, lifetime)
+        fetched = self._fetched(token, answered_at, left, claims)
+        if fetched.fresh_until <= answered_at and ask.held is not None and ask.held.value == token:
+            # Renewed at each call, such a token would cost a request for each.
+            error = CognitoTokenRequestError(
+                f"The token endpoint returned the same token again, with {left:.0f} s left. "
+                "Does a gateway cache its answers?"
+            )
+            return replace(fetched, failure=error)
+        return fetched
 
     def _decoded(self, entry: Entry, held: str | None) -> Fetched[str]:
         """What another process was given, if this one would have taken it from the endpoint too."""
@@ -167,19 +177,26 @@ class TokenSource:
             raise ValueError("not a token")
         if entry.expires_at is None:
             raise ValueError("an entry without its end")
-        self._check_scopes(_claims_of(token).get("scope"))
-        return self._fetched(token, entry.fetched_at, entry.expires_at - entry.fetched_at)
+        claims = _claims_of(token)
+        self._check_scopes(claims.get("scope"))
+        return self._fetched(token, entry.fetched_at, entry.expires_at - entry.fetched_at, claims)
 
-    def _fetched(self, token: str, fetched_at: float, lifetime: float) -> Fetched[str]:
-        usable_for = lifetime - min(self._policy.margin, _LONGEST_MARGIN * lifetime)
+    def _fetched(self, token: str, fetched_at: float, left: float, claims: Mapping[str, Any]) -> Fetched[str]:
+        """Return a token that has ``left`` seconds to live.
+
+        One that comes with less than the margin is for the callers that wait, and renewed by the next.
+        """
+        life = max(left, _own_life(claims) or 0.0)
+        margin = min(self._policy.margin, _LONGEST_MARGIN * life)
+        usable_for = left - margin if left > margin else left
         # Drawn anew for each, so that a fleet that started together does not renew together.
-        fresh_for = lifetime * self._policy.fresh_fraction * (0.93 + 0.14 * self._jitter())
+        fresh_for = left * self._policy.fresh_fraction * (0.93 + 0.14 * self._jitter())
         return Fetched(
             token,
-            fresh_until=fetched_at + min(fresh_for, usable_for),
+            fresh_until=fetched_at + (min(fresh_for, usable_for) if left > margin else 0.0),
             usable_until=fetched_at + usable_for,
             fetched_at=fetched_at,
-            expires_at=fetched_at + lifetime,
+            expires_at=fetched_at + left,
         )
 
     def _check_scopes(self, granted: object) -> None:
@@ -218,14 +235,30 @@ def is_lasting(error: Exception) -> bool:
     return isinstance(error, CognitoTokenRequestError) and error.error_code in _LASTING
 
 
-def _lifetime(response: TokenResponse, claims: Mapping[str, Any], asked_at: float) -> float:
-    ends = []
-    if response.expires_in is not None:
-        ends.append(float(response.expires_in))
-    exp = claims.get("exp")
-    if isinstance(exp, (int, float)) and not isinstance(exp, bool) and abs(exp) < 2**53:
-        ends.append(exp - asked_at)
+def _seconds_left(found: DatedToken, claims: Mapping[str, Any]) -> float:
+    """Return how long a token that has just come lives.
+
+    It is the lesser of ``expires_in`` and ``exp - iat``, less the token's age where a cache on the way
+    had it. The age is read from the servers' clocks: this machine's may be off by hours, after a virtual
+    machine was resumed.
+    """
+    expires_in, exp = found.response.expires_in, _moment(claims.get("exp"))
+    ends = [] if expires_in is None else [float(expires_in)]
+    begins = [each for each in (_moment(claims.get("iat")), found.answered_at) if each is not None]
+    if exp is not None and begins:
+        ends.append(exp - max(begins))
     return min(ends, default=DEFAULT_LIFETIME)
+
+
+def _own_life(claims: Mapping[str, Any]) -> float | None:
+    """Return ``exp - iat``, or ``None`` where a token does not say both."""
+    exp, iat = _moment(claims.get("exp")), _moment(claims.get("iat"))
+    return None if exp is None or iat is None else exp - iat
+
+
+def _moment(value: object) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**53
+    return float(value) if is_number else None  # type: ignore[arg-type]
 
 
 def _claims_of(token: str) -> Mapping[str, Any]:

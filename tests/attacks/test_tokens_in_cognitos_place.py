@@ -128,7 +128,7 @@ BAD_ANSWERS = [
     *(_with(f"expires_in {name}", _LIFE, True, expires_in=value)
       for name, value in (("0", 0), ("minus 1", -1), ("minus a lot", -(2**52)))),
     *(_with(f"expires_in {name}", _LIFE, expires_in=value) for name, value in (
-        ("text", "3600"), ("true", True), ("a list", [3600]), ("an object", {}), ("one and a half", 1.5),
+        ("text", "an hour"), ("true", True), ("a list", [3600]), ("an object", {}), ("one and a half", 1.5),
         ("NaN", float("nan")), ("Infinity", float("inf")), ("of 30 digits", 10**30), ("1e300", 1e300),
         ("minus 1e300", -1e300))),
     _with("expires_in of 400 digits", "CWE-190", expires_in=10**400),

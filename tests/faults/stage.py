@@ -227,7 +227,7 @@ def moved_service(
             listeners=signals.token_accepted.receivers,
             on_rejected=events.token_rejected,
         ),
-        sources=TokenSources({None: (SCOPE,)}, lambda name, scopes: tokens),
+        sources=TokenSources({None: (SCOPE,)}, lambda name, scopes, metadata: tokens),
         _validator=validator,
         _requests={None: count},
         _store=common["store"],

@@ -198,7 +198,7 @@ def rejection_log(gate: Gate) -> Callable[[], object]:
 
 
 def token_sources(gate: Gate) -> Callable[[], object]:
-    sources = TokenSources({None: ("a/b",)}, lambda name, scopes: gate.pass_through("a source"))
+    sources = TokenSources({None: ("a/b",)}, lambda name, scopes, metadata: gate.pass_through("a source"))
     return lambda: (sources.source(), sources.all())
 
 

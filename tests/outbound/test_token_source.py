@@ -163,7 +163,7 @@ class TestLife:
     def test_is_not_handed_out_with_less_left_than(
         self, pool: LocalUserPool, clock: Clock, life: int, margin: float, usable_for: float
     ) -> None:
-        said(pool, expires_in=life)
+        said(pool, expires_in=life, own=life)
         source = source_of(pool, clock, policy=TokenPolicy(margin=margin))
         token = source.token()
         pool.fail("token", status=400)
@@ -211,8 +211,33 @@ class TestLife:
         source.token()
         assert pool.count("token") == 2
 
-    def test_counts_from_before_the_request_was_sent(self, pool: LocalUserPool) -> None:
-        # A slow answer has used up some of the life that it speaks of.
+    @pytest.mark.parametrize("ahead", [-7200, 290, 300, 3590, 3600, 100_000])
+    @pytest.mark.parametrize("life", [300, 3600])
+    def test_clock_of_this_machine_does_not_matter(
+        self, any_pool: tuple[LocalUserPool, list[Clock]], pool: LocalUserPool, ahead: float, life: int
+    ) -> None:
+        here, there = Clock(), any_pool[1][0]
+        here.move(ahead)
+        said(pool, expires_in=life, own=life)
+        source = source_of(pool, here)
+        token = source.token()
+        for _ in range(10):
+            here.move(life * 0.07)
+            there.move(life * 0.07)
+            assert source.token() == token
+        assert pool.count("token") == 1
+        here.move(life * 0.1)
+        source.token()
+        assert pool.count("token") == 2
+
+    def test_exp_without_iat_counts_by_the_servers_date(self, pool: LocalUserPool, clock: Clock) -> None:
+        token = pool.sign({"exp": clock.wall() + 600, "scope": "a/read"})
+        pool.answer("token", {"access_token": token, "expires_in": 900})
+        source = source_of(pool, clock)
+        source.token()
+        assert source.refreshable.vitals()["seconds_left"] == 570
+
+    def test_counts_from_when_the_answer_came(self, pool: LocalUserPool) -> None:
         clock = Clock()
         client = CognitoM2MClient(
             pool.token_url, "local-client", SECRET, on_answer=lambda answer: clock.move(100)
@@ -222,7 +247,66 @@ class TestLife:
         source.token()
         fetched = source.refreshable.state.fetched
         assert fetched is not None
-        assert fetched.usable_until == clock.wall() - 100 + 900 - 30
+        assert fetched.usable_until == clock.wall() + 900 - 30
+
+
+class TestAnswersOfACache:
+    """A gateway that caches the token endpoint's answers returns tokens that have lived already."""
+
+    def cached(self, pool: LocalUserPool, clock: Clock, age: float, left: float, **body: Any) -> str:
+        now = clock.wall()
+        claims = {"scope": "a/read", "iat": now - age, "exp": now + left, "jti": str(now)}
+        token = pool.sign(claims)
+        pool.answer("token", {"access_token": token, "expires_in": age + left, **body})
+        return token
+
+    def test_token_is_not_used_longer_than_it_lives(self, pool: LocalUserPool, clock: Clock) -> None:
+        token = self.cached(pool, clock, age=3000, left=600)
+        source = source_of(pool, clock)
+        assert source.token() == token
+        assert source.refreshable.vitals()["seconds_left"] == 570
+
+    @pytest.mark.parametrize("left", [1, 20, 30])
+    @pytest.mark.parametrize("way", ["by its age", "by expires_in"])
+    def test_token_with_less_than_the_margin_is_renewed_at_once(
+        self, pool: LocalUserPool, clock: Clock, threads: Threads, left: int, way: str
+    ) -> None:
+        if way == "by its age":
+            short = self.cached(pool, clock, age=3600 - left, left=left)
+        else:
+            short = self.cached(pool, clock, age=0, left=3600, expires_in=left)
+        source = source_of(pool, clock, threads)
+        assert source.token() == short
+        pool.recover()
+        clock.move(0.1)
+        threads.held = True
+        assert source.token() == short
+        threads.run_waiting()
+        assert source.token() != short
+        assert pool.count("token") == 2
+
+    def test_same_short_token_again_is_not_asked_for_at_each_call(
+        self, pool: LocalUserPool, clock: Clock
+    ) -> None:
+        short = self.cached(pool, clock, age=3580, left=20)
+        source = source_of(pool, clock)
+        for _ in range(100):
+            assert source.token() == short
+            clock.move(0.1)
+        assert pool.count("token") <= 6
+        clock.move(20)
+        error = failure_of(source)
+        assert "expired" in str(error)
+        assert error.retry_after is not None
+
+    @pytest.mark.parametrize(("age", "left"), [("2400", 1200), ("soon", 3600), ("", 3600)])
+    def test_age_header_counts(self, pool: LocalUserPool, clock: Clock, age: str, left: int) -> None:
+        token = pool.token(scopes="a/read", expires_in=3600)
+        body = {"access_token": token, "expires_in": 3600}
+        pool.answer("token", body, headers={"Age": age} if age else {})
+        source = source_of(pool, clock)
+        assert source.token() == token
+        assert source.refreshable.vitals()["seconds_left"] == left - 30
 
 
 class TestRenewal:
