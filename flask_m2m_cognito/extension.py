@@ -53,6 +53,7 @@ class CognitoM2M:
     def __init__(self, app: Flask | None = None, *, cache: Cache | None = None) -> None:
         self._cache = cache
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
+        self._last_app_name: str | None = None  # survives its application
         #: What turns a token into the application's own object, see :meth:`principal_loader`.
         self.loader: PrincipalLoader | None = None
         if app is not None:
@@ -74,6 +75,7 @@ class CognitoM2M:
         app.extensions[EXTENSION] = app_parts_from(app, settings, self._cache, self)
         set_request_globals(app)
         self._apps.add(app)
+        self._last_app_name = app.name
 
     # -- tokens that come in -----------------------------------------------------------------
 
@@ -380,6 +382,11 @@ class CognitoM2M:
         apps = list(self._apps)
         if len(apps) == 1:
             return apps[0]
+        if not apps and self._last_app_name is not None:
+            raise RuntimeError(
+                f"The application {self._last_app_name!r} that CognitoM2M was initialised with has been "
+                "garbage-collected. Keep a reference to it, such as `app = create_app()` in its module."
+            )
         known = ", ".join(sorted(repr(app.name) for app in apps)) or "none"
         raise RuntimeError(
             "Outside an application context CognitoM2M serves the one application that it was initialised "

@@ -276,6 +276,16 @@ class TestContexts:
         with pytest.raises(RuntimeError):
             m2m.for_app(Flask("stranger"))
 
+    def test_collected_application_is_named_in_the_error(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+        app_of(m2m, pool, "worker-app")
+        KEPT.clear()
+        gc.collect()
+        for call in (m2m.token, m2m.health, m2m.warm_up, lambda: m2m.validator):
+            with pytest.raises(RuntimeError, match=r"'worker-app' .* garbage-collected"):
+                call()
+        with pytest.raises(RuntimeError, match="but there are 0: none"):
+            CognitoM2M().token()
+
     def test_in_the_context_of_an_application_that_was_not_initialised_it_raises(
         self, m2m: CognitoM2M, pool: LocalUserPool
     ) -> None:
