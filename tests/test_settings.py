@@ -453,6 +453,33 @@ def test_a_secret_file_that_is_missing_is_found_at_once(path: str) -> None:
     ]
 
 
+JSON_SECRETS = [
+    '{"client_secret": "hunter2"}',
+    '{\n  "username": "me",\n  "password": "hunter2"\n}\n',
+    '["hunter2"]',
+    '"hunter2"',
+]
+
+
+@pytest.mark.parametrize("content", JSON_SECRETS)
+def test_secret_in_json_is_an_error(tmp_path: Path, content: str) -> None:
+    (tmp_path / "secret").write_text(content)
+    file = {key: value for key, value in CLIENT.items() if key != "CLIENT_SECRET"}
+    (of_file,) = problems({**file, "CLIENT_SECRET_FILE": str(tmp_path / "secret")})
+    (of_text,) = problems({**CLIENT, "CLIENT_SECRET": content.replace("\n", " ")})
+    for problem in (of_file, of_text):
+        assert "JSON" in problem
+        assert "callable" in problem
+
+
+def test_file_that_becomes_json_is_an_error_when_read(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text(JSON_SECRETS[0])
+    with pytest.raises(ConfigurationError, match="JSON") as caught:
+        SecretFile(str(path))()
+    assert SECRET not in str(caught.value)
+
+
 def test_pinned_keys_come_from_a_file_too(tmp_path: Path) -> None:
     file = tmp_path / "jwks.json"
     file.write_text('{"keys": [{"kid": "a"}]}')

@@ -47,9 +47,22 @@ class SecretFile:
             return "", f"can't be read ({getattr(error, 'strerror', None) or type(error).__name__})"
         if not text:
             return "", "is empty"
+        if is_json_document(text):
+            return "", f"holds {_JSON_SECRET}"
         if PRINTABLE.fullmatch(text) is None:
             return "", "holds more than one line of printable ASCII"
         return text, ""
+
+
+_JSON_SECRET = (
+    "JSON, not the secret alone: store the bare secret, or set CLIENT_SECRET to a callable that returns the "
+    "secret from it"
+)
+
+
+def is_json_document(text: str) -> bool:
+    """Whether ``text`` is a JSON object, list or string, as secret stores keep them; no client secret is."""
+    return isinstance(parsed_json(text), dict | list | str)
 
 
 def read_allowed_clients(value: object) -> frozenset[str] | Callable[[str], bool] | str:
@@ -84,6 +97,8 @@ def read_secret(value: object) -> tuple[str, ...] | Callable[[], str | Sequence[
     secrets = tuple(map(read_text, value if isinstance(value, list | tuple) else [value]))
     if not secrets or not all(map(PRINTABLE.fullmatch, secrets)):
         raise Wrong(value, "give text in printable ASCII, a list of such texts, or a callable")
+    if any(map(is_json_document, secrets)):
+        raise Wrong(value, f"it holds {_JSON_SECRET}")
     return tuple(dict.fromkeys(secrets))
 
 
