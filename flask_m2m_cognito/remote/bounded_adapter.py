@@ -1,35 +1,59 @@
-"""A ``requests`` session whose every wait on the socket ends by one deadline.
+"""A ``requests`` session that ends by a deadline, over whatever connection ``requests`` chooses.
 
 Imported when the first request is made, since ``requests`` takes longer to import than Flask.
 """
 
 from __future__ import annotations
 
-import io
+import http.client
 import socket
-from collections.abc import Callable
-from contextvars import ContextVar
-from typing import Any, NamedTuple
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
 
 import requests
 from urllib3 import exceptions as urllib3_errors
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from .loopback_adapter import LoopbackAdapter
 from .redaction import proxy_urls
 from .transport import Deadline, TransportError
 
 
-def bounded_session(deadline: Deadline, read_timeout: float) -> requests.Session:
-    """A session for one request on this thread, that ends by ``deadline`` whatever the server does."""
-    _bound.set(_Bound(deadline, read_timeout))
-    session = requests.Session()
-    # Otherwise an entry for the host in ~/.netrc adds Basic credentials of its own.
-    session.auth = _unchanged
-    for prefix in ("https://", "http://"):
-        session.mount(prefix, _BoundedAdapter())
-    return session
+@contextmanager
+def bounded_session(deadline: Deadline) -> Iterator[requests.Session]:
+    """Yield a session for one request. At ``deadline`` its connection is shut down.
+
+    Each read has a timeout of its own, so a server that sends a byte at a time is only ended by the shutdown.
+
+    Raises:
+        requests.Timeout: the connection was shut down.
+    """
+    adapter = _BoundedAdapter(deadline)
+    timer = threading.Timer(deadline.left(), adapter.shut_down)
+    timer.daemon = True
+    has_answer = False
+    with suppress(RuntimeError):  # no thread can be started, at shutdown or at a limit
+        timer.start()
+    try:
+        with requests.Session() as session:
+            # Otherwise an entry for the host in ~/.netrc adds Basic credentials of its own.
+            session.auth = _unchanged
+            session.mount("https://", adapter)
+            session.mount("http://", adapter)
+            yield session
+        has_answer = True
+    except Exception:
+        if not adapter.is_shut_down:
+            raise
+    finally:
+        timer.cancel()
+        adapter.rank_address(has_answer and not adapter.is_shut_down)
+    if adapter.is_shut_down:
+        # Also in place of an answer: to a body without a length the shutdown looks like its end.
+        raise requests.Timeout("the deadline has passed")
 
 
 def failure_from(
@@ -53,23 +77,6 @@ _UNUSABLE_PROXY = (
 )
 
 
-class _Bound(NamedTuple):
-    deadline: Deadline
-    read_timeout: float
-
-    def seconds(self) -> float:
-        """For one wait: the read timeout, or what is left."""
-        return min(self.left(), self.read_timeout)
-
-    def left(self) -> float:
-        left = self.deadline.left()
-        if left <= 0:
-            raise TimeoutError("the deadline has passed")
-        return left
-
-
-_bound: ContextVar[_Bound] = ContextVar("cognito_m2m_bound")
-
 _CONNECTION_ERRORS = (
     requests.ConnectionError,
     requests.exceptions.ChunkedEncodingError,
@@ -78,112 +85,105 @@ _CONNECTION_ERRORS = (
 )
 
 
-class _BoundedReader(io.RawIOBase):
-    """The socket's bytes; each read waits for what is left of the deadline, not for its own time anew."""
+_ranks: dict[tuple[str, int, str], int] = {}
+"""For host, port and address: -1 if the address answered last time, 1 if it did not. Asked in this order."""
 
-    def __init__(self, sock: Any, bound: _Bound) -> None:
-        self._sock = sock
-        self._bound = bound
-        # SocketIO keeps the socket open after the connection object lets go of it.
-        self._file = socket.socket.makefile(sock, "rb", buffering=0)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(self._bound.seconds())
-        return self._file.readinto(buffer)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-class _BoundedSocket:
-    """A socket with a deadline, as far as ``http.client`` uses one."""
-
-    def __init__(self, sock: Any, bound: _Bound) -> None:
-        self._sock = sock
-        self._bound = bound
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
-
-    def makefile(self, *_: Any, **__: Any) -> io.BufferedReader:
-        return io.BufferedReader(_BoundedReader(self._sock, self._bound))
-
-    def sendall(self, content: Any) -> None:
-        self._sock.settimeout(self._bound.seconds())
-        self._sock.sendall(content)
-
-
-class _Connection(HTTPConnection):
-    def _new_conn(self) -> socket.socket:
-        return _connected(self, super()._new_conn)
-
-    def connect(self) -> None:
-        super().connect()
-        self.sock: Any = _BoundedSocket(self.sock, _bound.get())
-
-
-class _SecureConnection(HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        return _connected(self, super()._new_conn)
-
-    def connect(self) -> None:
-        super().connect()
-        self.sock: Any = _BoundedSocket(self.sock, _bound.get())
-
-
-def _connected(connection: HTTPConnection, connect: Callable[[], socket.socket]) -> socket.socket:
-    """A connected socket, by the deadline: urllib3 gives each address of a host the whole time anew."""
-    bound, host = _bound.get(), connection.host
-    timeout = connection.timeout or bound.read_timeout
-    for address, is_last in _addresses(host, connection.port):
-        connection.host = address
-        connection.timeout = min(timeout, bound.left())
-        try:
-            sock = connect()
-        except (urllib3_errors.NewConnectionError, urllib3_errors.ConnectTimeoutError):
-            if is_last:
-                raise
-        else:
-            # The TLS handshake takes this time, and not what connecting had. Nothing may raise here: the
-            # socket would stay open. With no time left the next wait ends at once.
-            sock.settimeout(min(timeout, max(bound.deadline.left(), 0.001)))
-            return sock
-        finally:
-            connection.host = host
-    raise AssertionError("a host has at least one address")
-
-
-def _addresses(host: str, port: int) -> list[tuple[str, bool]]:
-    """The addresses of ``host``, and whether each is the last; ``host`` itself if there are none."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        found = []
-    addresses = list(dict.fromkeys(str(address[0]) for *_, address in found)) or [host]
-    return [(address, address == addresses[-1]) for address in addresses]
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
+_MOST_RANKS = 1000
 
 
 class _BoundedAdapter(LoopbackAdapter):
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+    """Keeps the connection of its one request, of whatever class it is, to shut it down."""
 
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
-        return manager
+    def __init__(self, deadline: Deadline) -> None:
+        super().__init__()
+        self.is_shut_down = False
+        self._deadline = deadline
+        self._connection: Any = None
+        self._sock: Any = None
+        self._address: tuple[str, int, str] | None = None
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        pool.ConnectionCls = partial(self._build_connection, pool.ConnectionCls)
+        return pool
+
+    def shut_down(self) -> None:
+        """End every wait on the connection."""
+        self.is_shut_down = True
+        # Before it is connected (a TLS handshake), and after it let go of its socket ("Connection: close").
+        sock: Any
+        for sock in (getattr(self._connection, "sock", None), self._sock):
+            with suppress(Exception):
+                # TLS inside TLS is no socket, but has one. SSLSocket's own shutdown() ends the encryption.
+                socket.socket.shutdown(getattr(sock, "socket", sock), socket.SHUT_RDWR)
+
+    def rank_address(self, has_answer: bool) -> None:
+        """Have the address that was connected to come first next time, or last if it did not answer."""
+        if self._address is not None:
+            if len(_ranks) >= _MOST_RANKS:
+                _ranks.clear()
+            _ranks[self._address] = -1 if has_answer else 1
+
+    def _build_connection(self, build: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        connection = build(*args, **kwargs)
+        if isinstance(connection, http.client.HTTPConnection):
+            self._connection = connection
+            connection.connect = partial(self._connect, connection, connection.connect)  # type: ignore[method-assign]
+        return connection
+
+    def _connect(self, connection: Any, connect: Callable[[], None]) -> None:
+        addresses = _addresses(connection)
+        if len(addresses) > 1:
+            self._connect_to_one_of(addresses, connection, connect)
+        else:
+            connect()
+        self._sock = connection.sock
+        if self._deadline.passed:
+            # Nobody waits any more: a token that was bought now would be lost.
+            raise TimeoutError("the deadline has passed")
+
+    def _connect_to_one_of(self, addresses: list[str], connection: Any, connect: Callable[[], None]) -> None:
+        """Connect by the deadline: urllib3 gives each address of a host the whole timeout again."""
+        host, timeout = connection.host, connection.timeout
+        is_direct_tls = connection.proxy is None and isinstance(connection, HTTPSConnection)
+        if is_direct_tls:
+            connection.server_hostname = connection.server_hostname or host
+        for others in reversed(range(len(addresses))):
+            connection.host = addresses[-1 - others]
+            self._address = host, connection.port, connection.host
+            # One more share is for the answer.
+            share = self._deadline.left() / (others + 2 if others else 1)
+            connection.timeout = max(min(timeout, share), 0.001)
+            try:
+                return connect()
+            except (
+                urllib3_errors.NewConnectionError,
+                urllib3_errors.ConnectTimeoutError,
+                TimeoutError,
+            ) as error:
+                if not others or (isinstance(error, TimeoutError) and not is_direct_tls):
+                    raise
+                if is_direct_tls:
+                    connection.close()  # it may be in the middle of a handshake
+                self.rank_address(has_answer=False)
+            finally:
+                connection.host, connection.timeout = host, timeout
+        raise AssertionError("a host has at least one address")
+
+
+def _addresses(connection: Any) -> list[str]:
+    """The addresses of the host that is connected to, where urllib3 looks them up itself, else none."""
+    if type(connection) not in (HTTPConnection, HTTPSConnection):
+        return []  # a SOCKS proxy looks them up itself; another package may replace connections
+    if connection.proxy is not None and connection.proxy.scheme != "http":
+        return []  # a certificate is checked for the proxy's name
+    host, port = connection.host, connection.port
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    addresses = dict.fromkeys(str(address[0]) for *_, address in found)
+    return sorted(addresses, key=lambda address: _ranks.get((host, port, address), 0))
 
 
 def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:

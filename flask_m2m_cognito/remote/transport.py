@@ -1,7 +1,7 @@
 """GET, and POST of a form or of JSON: one deadline, a limit on what is read, the first address that answers.
 
 ``requests`` bounds each wait but not their sum: a server that drips one byte a second holds a
-caller for hours. Here every wait on the socket ends by the deadline (see ``bounded_adapter``).
+caller for hours. Here the connection is shut down at the deadline (see ``bounded_adapter``).
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ class Transport:
         deadline = Deadline(seconds)
         try:
             with (
-                bounded_session(deadline, read) as session,
+                bounded_session(deadline) as session,
                 session.request(
                     method,
                     url,
@@ -234,16 +234,18 @@ class Transport:
                     stream=True,
                 ) as response,
             ):
-                received = self._body(response)
+                received = self._body(response, deadline)
                 if received is None:
                     return TransportError(f"{_place(url)} sent more than {self._max_body} bytes")
                 return Answer(url, response.status_code, response.headers, received)
         except Exception as error:
             return failure_from(error, _place(url), seconds, self._redact)
 
-    def _body(self, response: Any) -> bytes | None:
+    def _body(self, response: Any, deadline: Deadline) -> bytes | None:
         body = bytearray()
         for chunk in response.iter_content(8192):
+            if deadline.passed:
+                raise TimeoutError("the deadline has passed")
             body += chunk
             if len(body) > self._max_body:
                 return None

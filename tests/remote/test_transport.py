@@ -11,12 +11,12 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from email.utils import formatdate
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlsplit
 
 import pytest
 import requests
@@ -24,7 +24,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from requests.utils import get_netrc_auth
+from urllib3.connection import HTTPConnection
+from urllib3.connectionpool import HTTPConnectionPool
 
+from flask_m2m_cognito.remote import loopback_adapter
 from flask_m2m_cognito.remote.transport import (
     MAX_BODY,
     Answer,
@@ -89,6 +92,10 @@ def get(*urls: str, seconds: float = LONG, timeout: tuple[float, float] = (LONG,
     return Transport(timeout).get(urls, Deadline(seconds), is_well)
 
 
+def get_any(url: str) -> Answer:
+    return Transport((LONG, LONG)).get([url], Deadline(LONG), lambda answer: True)
+
+
 def post(*urls: str, seconds: float = LONG) -> Answer:
     credentials = BasicCredentials(f"Basic {SECRET}")
     return Transport((LONG, LONG)).post_form(
@@ -107,7 +114,7 @@ Script = Callable[[socket.socket, threading.Event], object]
 
 
 @contextmanager
-def raw_server(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[str]:
+def raw_server(script: Script, tls: ssl.SSLContext | None = None, reads_first: bool = True) -> Iterator[str]:
     """The URL of a server that does with each connection what ``script`` says; the event is its end."""
     over = threading.Event()
 
@@ -121,7 +128,8 @@ def raw_server(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[st
                     read_and_run(secured)
 
     def read_and_run(connection: socket.socket) -> None:
-        connection.recv(65536)
+        if reads_first:
+            connection.recv(65536)
         script(connection, over)
 
     def accept() -> None:
@@ -223,6 +231,45 @@ class TestDeadline:
         resolve_to(monkeypatch, ["127.0.0.2", "127.0.0.1"])  # nobody listens on the first
         assert get(pool.jwks_url.replace("127.0.0.1", "pool.example")).status == 200
 
+    @pytest.mark.parametrize("dead", [1, 7])
+    def test_dead_addresses_leave_time_for_a_later_one(
+        self, pool: LocalUserPool, monkeypatch: pytest.MonkeyPatch, dead: int
+    ) -> None:
+        addresses = [f"127.0.2.{n}" for n in range(1, dead + 1)]
+        name = f"pool-behind-{dead}.example"
+        resolve_to(monkeypatch, [*addresses, "127.0.0.1"], name)
+        with ExitStack() as stack, ends_in_time():
+            for address in addresses:
+                stack.enter_context(deaf_address(address, port_of(pool)))
+            assert get(pool.jwks_url.replace("127.0.0.1", name), seconds=2).status == 200
+
+    @pytest.mark.parametrize("url", ["http://pool.example:{}/", "http://elsewhere.invalid/"])
+    def test_address_that_answered_is_asked_first_next_time(
+        self, pool: LocalUserPool, monkeypatch: pytest.MonkeyPatch, url: str
+    ) -> None:
+        # The second URL is reached through a proxy of several addresses.
+        monkeypatch.setenv("HTTP_PROXY", f"http://proxy.example:{port_of(pool)}")
+        monkeypatch.setenv("NO_PROXY", "pool.example")
+        for name in ("pool.example", "proxy.example"):
+            resolve_to(monkeypatch, ["127.0.0.3", "127.0.0.1"], name)
+        url = url.format(port_of(pool))
+        assert get_any(url).status  # nobody listens on the first
+        with socket.create_server(("127.0.0.3", port_of(pool))) as woken:
+            woken.setblocking(False)
+            assert get_any(url).status
+            with pytest.raises(BlockingIOError):
+                woken.accept()
+
+    def test_address_that_hangs_is_asked_last_next_time(
+        self, pool: LocalUserPool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        resolve_to(monkeypatch, ["127.0.0.4", "127.0.0.1"], "half.example")
+        url = pool.jwks_url.replace("127.0.0.1", "half.example")
+        with socket.create_server(("127.0.0.4", port_of(pool))):
+            with pytest.raises(TransportError):
+                get(url, seconds=SOON)
+            assert get(url).status == 200
+
     def test_a_deadline_that_has_passed_asks_nobody(self, pool: LocalUserPool) -> None:
         with pytest.raises(TransportError) as caught:
             get(pool.jwks_url, seconds=0)
@@ -244,19 +291,26 @@ class TestDeadline:
         assert (deadline.left(), deadline.passed) == (0, True)
 
 
+def port_of(pool: LocalUserPool) -> int:
+    port = urlsplit(pool.jwks_url).port
+    assert port
+    return port
+
+
 @contextmanager
-def deaf_address() -> Iterator[int]:
-    """A port, on every loopback address, whose queue of connections is full and never emptied."""
+def deaf_address(address: str = "0.0.0.0", port: int = 0) -> Iterator[int]:
+    """A port, by default on every loopback address, whose queue of connections is full and never emptied."""
     with socket.socket() as listening:
-        listening.bind(("0.0.0.0", 0))
+        listening.bind((address, port))
         listening.listen(0)
-        port: int = listening.getsockname()[1]
+        address = address.replace("0.0.0.0", "127.0.0.1")
+        port = listening.getsockname()[1]
         waiting = [socket.socket() for _ in range(4)]
         try:
             for each in waiting:
                 each.setblocking(False)
-                each.connect_ex(("127.0.0.1", port))
-            if waiting[-1].connect_ex(("127.0.0.1", port)) == 0:
+                each.connect_ex((address, port))
+            if waiting[-1].connect_ex((address, port)) == 0:
                 pytest.skip("this system lets more connections wait")
             yield port
         finally:
@@ -264,12 +318,12 @@ def deaf_address() -> Iterator[int]:
                 each.close()
 
 
-def resolve_to(monkeypatch: pytest.MonkeyPatch, addresses: list[str]) -> None:
-    """Have ``pool.example`` stand for these addresses; others resolve as ever."""
+def resolve_to(monkeypatch: pytest.MonkeyPatch, addresses: list[str], name: str = "pool.example") -> None:
+    """Have ``name`` stand for these addresses; others resolve as ever."""
     real = socket.getaddrinfo
 
     def resolved(host: Any, *more: Any, **named: Any) -> Any:
-        if host not in ("pool.example", b"pool.example"):
+        if host not in (name, name.encode()):
             return real(host, *more, **named)
         return list(itertools.chain.from_iterable(real(address, *more, **named) for address in addresses))
 
@@ -339,6 +393,16 @@ class TestTls:
             get(url.replace("http:", "https:"), seconds=SOON)
         assert caught.value.is_timeout
 
+    def test_address_whose_handshake_hangs_is_passed_over(
+        self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        resolve_to(monkeypatch, ["127.0.0.5", "127.0.0.1"], "localhost")
+        with (
+            raw_server(says(HEAD + b"Content-Length: 2\r\n\r\n{}"), tls) as url,
+            socket.create_server(("127.0.0.5", urlsplit(url).port or 0)),
+        ):
+            assert get(url, seconds=3).body == b"{}"
+
     def test_a_handshake_that_drips_is_left_at_the_deadline(self, tls: ssl.SSLContext) -> None:
         hello = b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc"  # of a long message
         with (
@@ -348,6 +412,125 @@ class TestTls:
         ):
             get(url.replace("http:", "https:"), seconds=SOON)
         assert caught.value.is_timeout
+
+
+@contextmanager
+def proxy_over_tls(context: ssl.SSLContext, asked: list[bytes]) -> Iterator[str]:
+    """The URL of a proxy that is reached over TLS; it notes the first line of each request for a tunnel."""
+
+    def tunnel(connection: socket.socket, over: threading.Event) -> None:
+        head = connection.recv(65536)
+        asked.append(head.split(b"\r\n")[0])
+        host, _, port = head.split(b" ")[1].decode().rpartition(":")
+        with socket.create_connection((host, int(port))) as onward:
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            copying = threading.Thread(target=copy, args=(onward, connection), daemon=True)
+            copying.start()
+            copy(connection, onward)
+            copying.join(LONG)
+
+    with raw_server(tunnel, context, reads_first=False) as url:
+        yield url
+
+
+@contextmanager
+def socks_proxy(asked: list[tuple[bytes, int]]) -> Iterator[str]:
+    """The URL of a SOCKS5 proxy without authentication that leads to loopback (RFC 1928)."""
+
+    def tunnel(connection: socket.socket, over: threading.Event) -> None:
+        connection.recv(2 + 1)
+        connection.sendall(b"\x05\x00")
+        *_, length = connection.recv(5)  # a host by its name
+        asked.append((connection.recv(length), int.from_bytes(connection.recv(2), "big")))
+        with socket.create_connection(("127.0.0.1", asked[-1][1])) as onward:
+            connection.sendall(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00")
+            copying = threading.Thread(target=copy, args=(onward, connection), daemon=True)
+            copying.start()
+            copy(connection, onward)
+            copying.join(LONG)
+
+    with raw_server(tunnel, reads_first=False) as url:
+        yield url.replace("http:", "socks5h:")
+
+
+def copy(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while content := source.recv(65536):
+            target.sendall(content)
+    for each in (source, target):
+        with suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
+
+
+class TestWaysOfRequests:
+    """Whatever connection requests chooses is used as it is, and ends by the deadline."""
+
+    def test_proxy_over_tls_is_used(self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[bytes] = []
+        well = says(HEAD + b"Content-Length: 2\r\n\r\n{}")
+        with raw_server(well, tls) as url, proxy_over_tls(tls, asked) as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", proxy)
+            monkeypatch.setattr(loopback_adapter, "is_loopback_host", lambda host: False)
+            assert get(url).body == b"{}"
+        assert [line.split(b" ")[0] for line in asked] == [b"CONNECT"]
+
+    def test_drips_through_a_proxy_over_tls_end_in_time(
+        self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with raw_server(DRIPS["between the headers"], tls) as url, proxy_over_tls(tls, []) as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", proxy)
+            monkeypatch.setattr(loopback_adapter, "is_loopback_host", lambda host: False)
+            with ends_in_time(), pytest.raises(TransportError) as caught:
+                get(url, seconds=5 * SOON)
+        assert caught.value.is_timeout
+
+    @pytest.mark.parametrize("name", ["HTTP_PROXY", "all_proxy"])
+    def test_socks_proxy_is_used_and_resolves_the_host(
+        self, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        asked: list[tuple[bytes, int]] = []
+        with raw_server(says(HEAD + b"Content-Length: 2\r\n\r\n{}")) as url, socks_proxy(asked) as proxy:
+            monkeypatch.setenv(name, proxy)
+            assert get(url.replace("127.0.0.1", "pool.invalid")).body == b"{}"
+        assert [host for host, _ in asked] == [b"pool.invalid"]
+
+    def test_drips_through_a_socks_proxy_end_in_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with raw_server(DRIPS["inside a header"]) as url, socks_proxy([]) as proxy:
+            monkeypatch.setenv("HTTP_PROXY", proxy)
+            with ends_in_time(), pytest.raises(TransportError) as caught:
+                get(url.replace("127.0.0.1", "pool.invalid"), seconds=SOON)
+        assert caught.value.is_timeout
+
+    def test_connection_class_of_another_package_is_used(
+        self, pool: LocalUserPool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        connected: list[str] = []
+
+        class Recording(HTTPConnection):
+            def connect(self) -> None:
+                connected.append(self.host)
+                super().connect()
+
+        monkeypatch.setattr(HTTPConnectionPool, "ConnectionCls", Recording)
+        assert get(pool.jwks_url).status == 200
+        assert connected == ["127.0.0.1"]
+
+    def test_no_request_is_sent_after_the_deadline(
+        self, pool: LocalUserPool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = socket.getaddrinfo
+
+        def late(*args: Any, **kwargs: Any) -> Any:
+            while not deadline.passed:
+                threading.Event().wait(deadline.left())
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(socket, "getaddrinfo", late)
+        deadline = Deadline(SOON)
+        with pytest.raises(TransportError) as caught:
+            Transport((LONG, LONG)).post_form([pool.token_url], Form({}), deadline, is_well)
+        assert caught.value.is_timeout
+        assert pool.count() == 0
 
 
 class TestSize:
