@@ -146,21 +146,20 @@ def key_set_fetch(
     def fetch(ask: Ask[KeySet]) -> Fetched[KeySet]:
         known = ask.held.value if ask.held else None
         found: list[KeySet] = []
-        problem = ""
+        problems: dict[str, NoUsableKeys] = {}
 
         def is_final(answer: Answer) -> bool:
-            nonlocal problem
             on_answer(answer)
             try:
                 found.append(_key_set_in(answer, known))
             except NoUsableKeys as error:
-                problem = str(error)
+                problems[answer.url] = error
             return bool(found)
 
         asked_at = wall()
         last = transport.get(urls, ask.deadline, is_final)
         if not found:
-            raise NoUsableKeys(problem, last.retry_after(wall()))
+            raise NoUsableKeys(str(problems[last.url]), last.retry_after(wall()))
         return fetched_from(found[0], asked_at)
 
     return fetch

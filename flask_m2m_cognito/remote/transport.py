@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlencode, urlsplit
 
 from .redaction import Redaction
@@ -263,37 +263,51 @@ def first_answer(
     is_final: Callable[[Answer], bool],
     ask: Callable[[str, float], Answer | TransportError],
 ) -> Answer:
-    """The first final answer of ``urls``, asked in order; else the last answer that there was.
+    """Return the first final answer of ``urls``, asked in order; else what the first of them said.
 
     Each address gets an equal share of the time left, so that one that hangs does not starve
-    the next. A single address gets all of it, and one more try, at once, if its connection
-    failed or it said 502, 503 or 504 without ``Retry-After``.
+    the next; a single address gets all of it. If all fail, the first is asked once more, at once, if its
+    connection failed or it answered 502, 503 or 504 without ``Retry-After``. Its failure is the one that is
+    reported: a later address may answer 403 because it does not serve this resource at all.
 
     Raises:
-        TransportError: no address answered.
+        TransportError: no address answered, or the first did not and the others answered 4xx.
     """
-    last: Answer | TransportError = TransportError("no time left to ask", is_timeout=True)
+    outcomes: list[Answer | TransportError] = []
     for position, url in enumerate(urls):
         seconds = deadline.left() / (len(urls) - position)
         if seconds <= 0:
             break
-        outcome = ask(url, seconds)
-        if isinstance(outcome, Answer) and is_final(outcome):
-            return outcome
-        last = _later(last, outcome)
-    if len(urls) == 1 and _is_worth_a_retry(last) and not deadline.passed:
+        outcomes.append(ask(url, seconds))
+        if _is_final(outcomes[-1], is_final):
+            return outcomes[-1]
+    if not outcomes:
+        raise TransportError("no time left to ask", is_timeout=True)
+    if _is_worth_a_retry(outcomes[0]) and not deadline.passed:
         outcome = ask(urls[0], deadline.left())
-        if isinstance(outcome, Answer) and is_final(outcome):
+        if _is_final(outcome, is_final):
             return outcome
-        last = _later(last, outcome)
-    if isinstance(last, TransportError):
-        raise last
-    return last
+        outcomes[0] = _first_that_tells(outcome, outcomes[0])
+    failure = _first_that_tells(*outcomes)
+    if isinstance(failure, TransportError):
+        raise failure
+    return failure
 
 
-def _later(last: Answer | TransportError, outcome: Answer | TransportError) -> Answer | TransportError:
-    """``outcome``, unless it says less: an answer says more than none."""
-    return last if isinstance(last, Answer) and isinstance(outcome, TransportError) else outcome
+def _is_final(outcome: Answer | TransportError, is_final: Callable[[Answer], bool]) -> TypeGuard[Answer]:
+    return isinstance(outcome, Answer) and is_final(outcome)
+
+
+def _first_that_tells(
+    first: Answer | TransportError, *later: Answer | TransportError
+) -> Answer | TransportError:
+    """Return ``first``; if it is no answer, the first later answer that reports an outage."""
+    if isinstance(first, Answer):
+        return first
+    outages = (
+        each for each in later if isinstance(each, Answer) and (each.status >= 500 or each.status == 429)
+    )
+    return next(outages, first)
 
 
 def _is_worth_a_retry(outcome: Answer | TransportError) -> bool:

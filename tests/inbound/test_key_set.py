@@ -306,6 +306,12 @@ class TestFetching:
             fetch(pool.jwks_url)
         assert raised.value.retry_after == 17
 
+    def test_the_failure_names_the_first_address(self, pool: LocalUserPool, fetch: Ask_) -> None:
+        pool.fail("jwks", status=429, headers={"Retry-After": "33"})
+        with pytest.raises(NoUsableKeys, match=f"^{pool.jwks_url} answered 429$") as raised:
+            fetch(pool.jwks_url, f"{pool.url}/not-switched")
+        assert raised.value.retry_after == 33
+
     def test_the_next_address_is_asked_when_one_has_no_usable_key(
         self, pool: LocalUserPool, fetch: Ask_
     ) -> None:

@@ -690,13 +690,39 @@ class TestSeveralAddresses:
             assert get(pool.jwks_url, other_pool.jwks_url).url == other_pool.jwks_url
         assert pool.count("jwks") == 1
 
-    @pytest.mark.parametrize("fault", [{"reset": True}, {"status": 503}], ids=str)
-    def test_when_all_fail_none_is_tried_again(
-        self, pool: LocalUserPool, other_pool: LocalUserPool, fault: dict[str, Any]
+    @pytest.mark.parametrize("fault", [{"reset": True}, {"status": 502}], ids=str)
+    @pytest.mark.parametrize("later", [{"status": 403}, {"status": 503}, {"reset": True}], ids=str)
+    def test_when_all_fail_the_first_is_tried_once_more(
+        self, pool: LocalUserPool, other_pool: LocalUserPool, fault: dict[str, Any], later: dict[str, Any]
     ) -> None:
-        with pool.fail("jwks", **fault), other_pool.fail("jwks", **fault), suppress(TransportError):
-            get(pool.jwks_url, other_pool.jwks_url)
-        assert (pool.count("jwks"), other_pool.count("jwks")) == (1, 1)
+        pool.fail("jwks", times=1, **fault)
+        with other_pool.fail("jwks", **later):
+            assert get(pool.jwks_url, other_pool.jwks_url).url == pool.jwks_url
+        assert (pool.count("jwks"), other_pool.count("jwks")) == (2, 1)
+
+    @pytest.mark.parametrize("status", [404, 429, 503])
+    def test_the_first_answer_counts_when_all_fail(
+        self, pool: LocalUserPool, other_pool: LocalUserPool, status: int
+    ) -> None:
+        pool.fail("jwks", status=status, headers={"Retry-After": "21"})
+        with other_pool.fail("jwks", status=403):
+            answer = get(pool.jwks_url, other_pool.jwks_url)
+        assert (answer.status, answer.retry_after(0)) == (status, 21)
+        assert pool.count("jwks") == 1
+
+    def test_a_later_rejection_does_not_hide_a_timeout(
+        self, pool: LocalUserPool, other_pool: LocalUserPool
+    ) -> None:
+        pool.fail("jwks", hang=True)
+        with other_pool.fail("jwks", status=403), pytest.raises(TransportError) as caught:
+            get(pool.jwks_url, other_pool.jwks_url, timeout=(SOON, SOON))
+        assert caught.value.is_timeout
+
+    def test_a_later_outage_says_more_than_no_answer(
+        self, pool: LocalUserPool, other_pool: LocalUserPool
+    ) -> None:
+        with pool.offline(), other_pool.fail("jwks", status=503, headers={"Retry-After": "9"}):
+            assert get(pool.jwks_url, other_pool.jwks_url).retry_after(0) == 9
 
     def test_an_answer_says_more_than_a_later_one_that_does_not_come(
         self, pool: LocalUserPool, other_pool: LocalUserPool
