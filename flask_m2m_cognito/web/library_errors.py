@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 
 from ..exceptions import CognitoTokenRequestError, KeysUnavailableError, TokenValidationError
 from .guard import Guard
-from .problems import Wording, completed, problem_from
+from .problems import Problem, Wording, completed, problem_from
 from .request_globals import current_request
 
 
@@ -34,7 +34,11 @@ def answer_library_errors(guard: Guard | None, wording: Wording) -> Callable[[Fl
         handle = app.handle_user_exception
 
         def handle_user_exception(e: Exception) -> Any:
-            return handle(answer_of(e))
+            answer = answer_of(e)
+            if isinstance(answer, Problem) and app.trap_http_exception(answer):
+                # connexion sets TRAP_HTTP_EXCEPTIONS, and makes an answer of its own of what it then gets.
+                return app.handle_http_exception(answer)
+            return handle(answer)
 
         # As Flask-RESTful and Flask-RESTX do. Theirs are within this one, so their own bodies are made of
         # the answer, and not of an error that they do not know.

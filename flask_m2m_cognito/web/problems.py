@@ -151,7 +151,11 @@ class Problem(HTTPException):
         """Put them on the answer to this, which a framework's handler may have made without."""
         if response.status_code == self.code:
             for name, value in self.answer_headers():
-                response.headers.setdefault(name, value)
+                if name != "WWW-Authenticate":
+                    response.headers.setdefault(name, value)
+                elif not any(_is_bearer(each) for each in response.headers.get_all(name)):
+                    # Beside a framework's own, such as Basic: a client may choose (RFC 9110, section 11.6.1).
+                    response.headers.add(name, value)
         return response
 
 
@@ -228,6 +232,10 @@ def challenge_from(error: TokenValidationError, wording: Wording) -> str:
         f"{name}={quote_header_value(value, allow_token=False)}" for name, value in parameters.items()
     )
     return f"Bearer {text}{wording.challenge_suffix}"
+
+
+def _is_bearer(challenge: str) -> bool:
+    return challenge.lower().startswith("bearer")
 
 
 def whole_seconds(seconds: float | None) -> int:

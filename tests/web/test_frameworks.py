@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, abort, request
 from flask.views import MethodView
+from werkzeug.exceptions import Conflict
 
-from flask_m2m_cognito import CognitoM2M
+from flask_m2m_cognito import CognitoM2M, TokenValidationError
 from flask_m2m_cognito.testing import LocalUserPool
 
 # What these frameworks import warns of what the framework will have to change.
@@ -155,3 +156,81 @@ def test_a_token_that_is_not_to_be_had_is_503_with_retry_after(app: Flask, pool:
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) >= 1
     assert answer.headers["Cache-Control"] == "no-store"
+
+
+def restful_with_basic_challenges(m2m: CognitoM2M, config: dict[str, Any]) -> Flask:
+    from flask_restful import Api, Resource
+
+    class View(Resource):  # type: ignore[misc]
+        method_decorators = [m2m.require_scopes("shop/use")]  # noqa: RUF012
+
+        def get(self) -> dict[str, bool]:
+            return {"reached": True}
+
+    app = started(Flask("shop"), m2m, config)
+    Api(app, serve_challenge_on_401=True).add_resource(View, "/a")
+    return app
+
+
+def httpauth_with_a_token_for_basic(m2m: CognitoM2M, config: dict[str, Any]) -> Flask:
+    from flask_httpauth import HTTPBasicAuth
+
+    app, auth = started(Flask("shop"), m2m, config), HTTPBasicAuth()
+
+    @auth.verify_password
+    def verify(name: str, password: str) -> str | None:
+        try:
+            return m2m.authorize("shop/use").client_id
+        except TokenValidationError:
+            return None
+
+    app.get("/a")(auth.login_required(lambda: {"reached": True}))
+    return app
+
+
+@pytest.mark.parametrize("make", [restful_with_basic_challenges, httpauth_with_a_token_for_basic])
+def test_a_frameworks_basic_challenge_does_not_replace_ours(config: dict[str, Any], make: Make) -> None:
+    answer = make(CognitoM2M(), config).test_client().get("/a")
+    assert answer.status_code == 401
+    challenges = answer.headers.get_all("WWW-Authenticate")
+    assert 'Bearer realm="shop", scope="shop/use"' in challenges
+    assert any(each.startswith("Basic ") for each in challenges)
+
+
+def test_a_bearer_challenge_of_the_applications_own_stays(config: dict[str, Any]) -> None:
+    app = plain(CognitoM2M(), config)
+    own = {"WWW-Authenticate": 'Bearer realm="mine"'}
+    app.register_error_handler(401, lambda error: ("own", 401, own))
+    answer = app.test_client().get("/a")
+    assert answer.headers.get_all("WWW-Authenticate") == ['Bearer realm="mine"']
+
+
+@pytest.mark.parametrize("raised", ["by the guard", "in the view"])
+def test_answers_are_whole_with_trapped_http_exceptions(
+    config: dict[str, Any], pool: LocalUserPool, raised: str
+) -> None:
+    m2m = CognitoM2M()
+    traps = {"TRAP_HTTP_EXCEPTIONS": True, "TRAP_BAD_REQUEST_ERRORS": True, "PROPAGATE_EXCEPTIONS": True}
+    app = started(Flask("shop"), m2m, {**config, **traps})
+
+    def view() -> dict[str, bool]:
+        if raised == "in the view":
+            m2m.validator.validate(request.headers.get("Authorization", "").removeprefix("Bearer "))
+            m2m.authorize("shop/use")
+        return {"reached": True}
+
+    app.get("/a")(m2m.require_scopes("shop/use")(view) if raised == "by the guard" else view)
+    app.get("/not-ours")(lambda: abort(409))
+    client = app.test_client()
+    bad = client.get("/a", headers={"Authorization": "Bearer bad"})
+    assert (bad.status_code, bad.json["reason"]) == (401, "malformed")
+    assert bad.headers["WWW-Authenticate"].startswith('Bearer realm="shop", error="invalid_token"')
+    lacking = client.get("/a", headers={"Authorization": f"Bearer {pool.token('shop/other')}"})
+    assert (lacking.status_code, lacking.json["reason"]) == (403, "insufficient_scope")
+    assert lacking.headers["WWW-Authenticate"].endswith('scope="shop/use"')
+    with pool.fail("jwks", status=500):
+        unknown = pool.token("shop/use", headers={"kid": "new"})
+        outage = client.get("/a", headers={"Authorization": f"Bearer {unknown}"})
+    assert (outage.status_code, outage.json["reason"]) == (503, "keys_unavailable")
+    with pytest.raises(Conflict):
+        client.get("/not-ours")
