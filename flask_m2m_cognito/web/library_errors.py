@@ -36,8 +36,7 @@ def answer_library_errors(guard: Guard | None, wording: Wording) -> Callable[[Fl
         def handle_user_exception(e: Exception) -> Any:
             answer = answer_of(e)
             if isinstance(answer, Problem) and app.trap_http_exception(answer):
-                # connexion sets TRAP_HTTP_EXCEPTIONS, and makes an answer of its own of what it then gets.
-                return app.handle_http_exception(answer)
+                return _untrapped(app, answer)
             return handle(answer)
 
         # As Flask-RESTful and Flask-RESTX do. Theirs are within this one, so their own bodies are made of
@@ -45,3 +44,17 @@ def answer_library_errors(guard: Guard | None, wording: Wording) -> Callable[[Fl
         app.handle_user_exception = handle_user_exception  # type: ignore[method-assign]
 
     return install
+
+
+def _untrapped(app: Flask, answer: Problem) -> Any:
+    """The answer of an application with TRAP_HTTP_EXCEPTIONS, which connexion sets.
+
+    connexion's handler raises an exception of Starlette's with the status and the text alone, of which its
+    middleware makes the answer: the headers would be lost.
+    """
+    try:
+        return app.handle_http_exception(answer)
+    except Exception as error:
+        if getattr(error, "status_code", None) != answer.code:
+            raise
+        return answer

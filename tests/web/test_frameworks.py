@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask, abort, request
 from flask.views import MethodView
-from werkzeug.exceptions import Conflict
+from werkzeug.exceptions import Conflict, HTTPException
 
 from flask_m2m_cognito import CognitoM2M, TokenValidationError
 from flask_m2m_cognito.testing import LocalUserPool
@@ -234,3 +234,23 @@ def test_answers_are_whole_with_trapped_http_exceptions(
     assert (outage.status_code, outage.json["reason"]) == (503, "keys_unavailable")
     with pytest.raises(Conflict):
         client.get("/not-ours")
+
+
+def test_a_handler_that_passes_errors_on_makes_no_answer(config: dict[str, Any], pool: LocalUserPool) -> None:
+    class OfAnotherFramework(Exception):
+        def __init__(self, status_code: int) -> None:
+            self.status_code = status_code
+
+    def pass_on(error: HTTPException) -> None:
+        raise OfAnotherFramework(error.code or 0)
+
+    # As connexion does, whose middleware makes an answer of the status and the text alone.
+    traps = {"TRAP_HTTP_EXCEPTIONS": True, "PROPAGATE_EXCEPTIONS": True}
+    app = plain(CognitoM2M(), {**config, **traps})
+    app.register_error_handler(HTTPException, pass_on)
+    app.get("/not-ours", endpoint="not_ours")(lambda: abort(409))
+    answer = app.test_client().get("/a", headers={"Authorization": f"Bearer {pool.token('shop/other')}"})
+    assert (answer.status_code, answer.json["reason"]) == (403, "insufficient_scope")
+    assert answer.headers["WWW-Authenticate"].endswith('scope="shop/use"')
+    with pytest.raises(OfAnotherFramework):
+        app.test_client().get("/not-ours")
