@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -254,3 +257,59 @@ def test_a_handler_that_passes_errors_on_makes_no_answer(config: dict[str, Any],
     assert answer.headers["WWW-Authenticate"].endswith('scope="shop/use"')
     with pytest.raises(OfAnotherFramework):
         app.test_client().get("/not-ours")
+
+
+def protected_item() -> dict[str, bool]:
+    """What connexion calls by its name."""
+    return {"reached": True}
+
+
+def test_connexions_recipe_and_guards_give_whole_answers(pool: LocalUserPool) -> None:
+    connexion = pytest.importorskip("connexion")
+    m2m, scope = CognitoM2M(), {}
+    recipe = (Path(__file__).parents[2] / "docs/guide/frameworks.md").read_text("utf-8")
+    exec(recipe.rpartition("```text\n")[2].partition("```")[0], scope)
+    scope["m2m"] = m2m
+    module = ModuleType("shop_of_connexion")
+    vars(module).update(
+        guarded=m2m.require_scopes("shop/use")(protected_item),
+        checked=lambda: {"reached": True},
+        bearer_info=scope["bearer_info"],
+    )
+    sys.modules[module.__name__] = module
+    try:
+        service = connexion.FlaskApp("shop", server_args={})
+        started(service.app, m2m, pool.config(ALLOWED_CLIENT_IDS="*"))
+        info = {"type": "http", "scheme": "bearer", "x-bearerInfoFunc": f"{module.__name__}.bearer_info"}
+        paths = {
+            f"/{name}": {
+                "get": {
+                    "operationId": f"{module.__name__}.{name}",
+                    "security": security,
+                    "responses": {"200": {"description": "ok"}},
+                }
+            }
+            for name, security in (("guarded", []), ("checked", [{"m2m": []}]))
+        }
+        service.add_api(
+            {
+                "openapi": "3.0.0",
+                "info": {"title": "shop", "version": "1"},
+                "components": {"securitySchemes": {"m2m": info}},
+                "paths": paths,
+            }
+        )
+        client = service.test_client()
+        for path in ("/guarded", "/checked"):
+            expired = {"Authorization": f"Bearer {pool.token('shop/use', expires_in=-60)}"}
+            answer = client.get(path, headers=expired)
+            assert answer.status_code == 401
+            assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
+            good = {"Authorization": f"Bearer {pool.token('shop/use')}"}
+            assert client.get(path, headers=good).json() == {"reached": True}
+            with pool.fail("jwks", status=500):
+                unknown = {"Authorization": f"Bearer {pool.token('shop/use', headers={'kid': 'new'})}"}
+                outage = client.get(path, headers=unknown)
+            assert (outage.status_code, int(outage.headers["Retry-After"]) >= 1) == (503, True)
+    finally:
+        del sys.modules[module.__name__]
