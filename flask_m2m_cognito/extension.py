@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 View = TypeVar("View", bound=Callable[..., Any])
 Loader = TypeVar("Loader", bound=PrincipalLoader)
 
+_NOTHING: Any = object()
+
 
 class CognitoM2M:
     """Amazon Cognito machine-to-machine tokens for Flask applications, in both directions.
@@ -123,12 +125,12 @@ class CognitoM2M:
         """
         return authorize(*scopes, match=match, clients=clients)
 
-    def optional_token(self, view: View) -> View:
+    def optional_token(self, view: View = _NOTHING) -> View:
         """A decorator: no token reaches the view as nobody's, a bad token is 401.
 
         Without a token ``g.m2m_token`` is ``None`` and ``current_token`` is false.
         """
-        return optional_token(view)
+        return optional_token(_decorated("optional_token", view))
 
     def protect(
         self,
@@ -155,11 +157,11 @@ class CognitoM2M:
         """
         protect(app_or_blueprint, *scopes, match=match, clients=clients, by_method=by_method, public=public)
 
-    def public(self, view: View) -> View:
+    def public(self, view: View = _NOTHING) -> View:
         """A decorator for a view, or a class's ``decorators``, that :meth:`protect` lets everybody reach."""
-        return public(view)
+        return public(_decorated("public", view))
 
-    def principal_loader(self, loader: Loader) -> Loader:
+    def principal_loader(self, loader: Loader = _NOTHING) -> Loader:
         """A decorator for what turns a token into the application's own object: a row, a tenant.
 
         Called once a request with the :class:`ValidatedAccessToken`, after every check; what it gives
@@ -168,7 +170,7 @@ class CognitoM2M:
         Raises:
             ConfigurationError: it can't be called.
         """
-        if not callable(loader):
+        if not callable(_decorated("principal_loader", loader)):
             raise ConfigurationError(f"principal_loader decorates a function of the token, not {loader!r}.")
         self.loader = loader
         return loader
@@ -395,3 +397,9 @@ class CognitoM2M:
 
 
 _current_app = cast("Any", current_app)._get_current_object
+
+
+def _decorated(name: str, function: View) -> View:
+    if function is _NOTHING:
+        raise ConfigurationError(f"{name} takes no parentheses: write @m2m.{name} above the function.")
+    return function

@@ -452,6 +452,12 @@ def test_a_principal_loader_serves_an_async_view_once(
     assert len(calls) == 2
 
 
+@pytest.mark.parametrize("name", ["public", "optional_token", "principal_loader"])
+def test_parentheses_are_an_error_that_says_so(m2m: CognitoM2M, name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} takes no parentheses"):
+        getattr(m2m, name)()
+
+
 def test_optional_token_without_a_view_is_an_error_at_once(m2m: CognitoM2M) -> None:
     with pytest.raises(ConfigurationError, match="optional_token"):
         m2m.optional_token("orders/read")  # type: ignore[type-var]
