@@ -353,6 +353,7 @@ class _Assembly:
             client_secret=settings.client_secret,
             client_auth=settings.client_auth,
             client_metadata=settings.client_metadata,
+            headers=settings.token_headers,
             client_token_api=settings.client_token_api,
             allow_http_hosts=self._settings.allow_http_hosts,
             on_answer=on_answer,

@@ -243,6 +243,16 @@ class TestContexts:
         assert len(found) == (0 if said is None else 1)
         assert said is None or said in found[0]
 
+    def test_token_headers_are_each_clients_own(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+        billing = {"CLIENT_ID": "billing", "CLIENT_SECRET": pool.client("billing").secret}
+        clients = {"one": billing, "other": {**billing, "TOKEN_HEADERS": {"x-origin-verify": "other"}}}
+        settings = {"CLIENTS": clients, "TOKEN_HEADERS": {"x-origin-verify": "top"}}
+        app = app_of(m2m, pool, **{f"COGNITO_M2M_{key}": value for key, value in settings.items()})
+        for client, scopes in ((None, None), ("one", "stock/read"), ("other", "stock/write")):
+            m2m.for_app(app).token(scopes, client=client)
+        sent = [each.headers["X-Origin-Verify"] for each in pool.requests]
+        assert sent == ["top", "top", "other"]
+
     @pytest.mark.parametrize("bound", [False, True], ids=["m2m", "for_app"])
     def test_metadata_and_force_refresh_reach_the_request(
         self, m2m: CognitoM2M, pool: LocalUserPool, peer: Peer, bound: bool

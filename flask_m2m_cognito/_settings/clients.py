@@ -33,6 +33,7 @@ class ClientSettings:
     token_margin: float
     timeout: tuple[float, float]
     refresh_deadline: float
+    token_headers: Mapping[str, str] | None = field(default=None, repr=False)
     client_token_api: bool = False  # token_urls are the user pools API's
 
 
@@ -174,6 +175,7 @@ def _client_from(level: Level, endpoint: Endpoint) -> ClientSettings:
         client_auth=level["CLIENT_AUTH"],
         scopes=level["SCOPES"],
         client_metadata=level["CLIENT_METADATA"] or None,
+        token_headers=level["TOKEN_HEADERS"] or None,
         scopes_missing=level["SCOPES_MISSING"],
         token_fresh_fraction=level["TOKEN_FRESH_FRACTION"],
         token_margin=level["TOKEN_MARGIN"],

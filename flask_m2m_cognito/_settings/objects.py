@@ -17,7 +17,17 @@ from typing import Any, Final
 
 from ..exceptions import ConfigurationError
 from ..strict_json import parse_object
-from .values import PRINTABLE, Wrong, objection, one_or_all, parsed_json, read_names, read_text, shown
+from .values import (
+    PRINTABLE,
+    Wrong,
+    objection,
+    one_or_all,
+    parsed_json,
+    read_header_name,
+    read_names,
+    read_text,
+    shown,
+)
 
 ANY_CLIENT: Final = "*"
 
@@ -146,6 +156,24 @@ def read_texts_by_name(value: object) -> dict[str, str]:
     if odd:
         raise Wrong(one_or_all(odd), "every value is text, from JSON in quotes", verb="has no text for")
     return {name: read_text(item) for name, item in found.items()}
+
+
+_OWN_HEADERS: Final = frozenset(
+    {"authorization", "content-type", "content-length", "host", "transfer-encoding", "proxy-authorization"}
+)
+
+
+def read_headers(value: object) -> dict[str, str]:
+    """More headers for a request. No value is shown: a WAF's header is a shared secret."""
+    found = read_texts_by_name(value)
+    own = [name for name in found if name.lower() in _OWN_HEADERS]
+    if own:
+        raise Wrong(one_or_all(own), "leave that header to the token request", verb="sets")
+    odd = [name for name in found if objection(read_header_name, name)]
+    odd += [name for name, text in found.items() if PRINTABLE.fullmatch(text) is None]
+    if odd:
+        raise Wrong(one_or_all(odd), "give header names with values in printable ASCII", verb="cannot send")
+    return found
 
 
 def read_pinned_keys(value: object) -> dict[str | None, dict[str, Any]]:

@@ -200,6 +200,11 @@ _CALLING = (
         of_client=True,
     ),
     Setting(
+        "TOKEN_HEADERS", "dict of texts", None, objects.read_headers,
+        "More headers for requests to the token endpoint, such as the one that a WAF before it requires.",
+        of_client=True, secret=True,
+    ),
+    Setting(
         "TOKEN_FRESH_FRACTION", "above 0, at most 1", 0.75, values.number(1),
         "A token is renewed after this part of its life.",
         of_client=True,

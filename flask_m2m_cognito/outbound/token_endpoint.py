@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,16 @@ from urllib.parse import quote, quote_plus
 
 from ..exceptions import CognitoTokenRequestError, ConfigurationError
 from ..remote.redaction import Redaction
-from ..remote.transport import Answer, BasicCredentials, Deadline, Form, OnCall, Transport, TransportError
+from ..remote.transport import (
+    Answer,
+    BasicCredentials,
+    Deadline,
+    Form,
+    Json,
+    OnCall,
+    Transport,
+    TransportError,
+)
 from ..scopes import requested_scopes
 from ..urls import http_hosts_from, url_problem
 from .client_secret import ClientSecret, Secret, SecretText
@@ -94,6 +104,7 @@ class CognitoM2MClient:
         client_secret: the app client's secret, or several, or a callable that gives it: see ``ClientSecret``.
         client_auth: ``"post"`` sends id and secret in the form, ``"basic"`` in the header.
         client_metadata: sent as ``aws_client_metadata`` to the pool's Lambda triggers.
+        headers: more headers of each request, such as one that a WAF requires. Never shown.
         client_token_api: ask ``GetClientToken`` of the user pools API, which ``token_url`` is the address
             of: for a pool without a domain. ``client_auth`` has no meaning there.
         allow_http_hosts: hosts that ``token_url`` may reach over plain http besides loopback, such as
@@ -113,6 +124,7 @@ class CognitoM2MClient:
         *,
         client_auth: ClientAuth = "post",
         client_metadata: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         client_token_api: bool = False,
         allow_http_hosts: str | Iterable[str] = (),
         on_answer: Callable[[Answer], None] = lambda answer: None,
@@ -121,7 +133,8 @@ class CognitoM2MClient:
         self._token_url: str | tuple[str, ...] = ()  # for the repr, if the one that is given raises
         self.client_id = client_id
         self.client_secret = client_secret
-        del client_secret  # error trackers send the locals of each frame
+        self._headers = {name: SecretText(text) for name, text in (headers or {}).items()}
+        del client_secret, headers  # error trackers send the locals of each frame
         self._http_hosts = http_hosts_from(allow_http_hosts)
         self.token_url = token_url
         self.client_auth = client_auth
@@ -224,13 +237,14 @@ class CognitoM2MClient:
     def _answer(
         self, wanted: TokenRequest, secret: SecretText, transport: Transport, deadline: Deadline
     ) -> Answer:
-        urls = _as_urls(self._token_url)
+        body: Form | Json
         if self.client_token_api:
-            document = client_token_request(self.client_id, secret, wanted.scopes, wanted.metadata)
-            return transport.post_json(urls, document, deadline, _is_final)
-        return transport.post_form(
-            urls, self._form(wanted, secret), deadline, _is_final, self._credentials(secret)
-        )
+            body = client_token_request(self.client_id, secret, wanted.scopes, wanted.metadata)
+            credentials = None
+        else:
+            body, credentials = self._form(wanted, secret), self._credentials(secret)
+        with_headers = _BodyWithHeaders(body, self._headers)
+        return transport.post_form(_as_urls(self._token_url), with_headers, deadline, _is_final, credentials)
 
     def _form(self, wanted: TokenRequest, secret: SecretText) -> Form:
         fields = {"grant_type": "client_credentials"}
@@ -252,7 +266,7 @@ class CognitoM2MClient:
 
     def _redaction(self, secret: SecretText) -> Redaction:
         """Removes each secret as it is and as it was sent: a proxy's error page may quote any request."""
-        secrets = {secret, *self._secret.known}
+        secrets = {secret, *self._secret.known, *self._headers.values()}
         return Redaction(spelling for each in secrets for spelling in self._spellings(each))
 
     def _spellings(self, secret: SecretText) -> Iterator[str]:
@@ -261,6 +275,31 @@ class CognitoM2MClient:
             yield from (text, quote_plus(text), quote(text, safe=""), json.dumps(text)[1:-1], escape(text))
             yield self._pair(secret)
             yield base64.b64encode(f"{self.client_id}:{text}".encode()).decode("ascii")
+
+
+class _BodyWithHeaders(Form):
+    """A body that is sent with the client's own headers too; as mute as the body."""
+
+    __slots__ = ("_body", "_more")
+
+    def __init__(self, body: Form | Json, more: Mapping[str, SecretText]) -> None:
+        self._body = body
+        self._more = more
+
+    def headers(self) -> Mapping[str, str]:
+        own = {name.lower() for name in self._more}
+        usual = {"User-Agent": _user_agent(), **self._body.headers()}
+        kept = {name: text for name, text in usual.items() if name.lower() not in own}
+        return {**kept, **{name: text.reveal() for name, text in self._more.items()}}
+
+    def encoded(self) -> bytes:
+        return self._body.encoded()
+
+
+def _user_agent() -> str:
+    # A firewall may block "python-requests" as a bot. The package itself imports this module.
+    package = sys.modules[__name__.partition(".")[0]]
+    return f"flask-m2m-cognito/{package.__version__}"
 
 
 def _as_urls(token_url: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from urllib.parse import quote_plus
 import pytest
 import requests
 
+from flask_m2m_cognito import __version__
 from flask_m2m_cognito.exceptions import CognitoTokenRequestError, ConfigurationError
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient, TokenResponse
 from flask_m2m_cognito.remote.transport import Deadline
@@ -61,6 +62,32 @@ def failure_of(client: CognitoM2MClient, timeout: Any = 5.0) -> CognitoTokenRequ
 def token_body(pool: LocalUserPool, **members: Any) -> dict[str, Any]:
     whole = {"access_token": pool.token(), "expires_in": 3600, "token_type": "Bearer", **members}
     return {name: value for name, value in whole.items() if value is not None}
+
+
+class TestHeaders:
+    HEADER = "shared-with-the-waf/1"
+
+    @pytest.mark.parametrize("api", [False, True], ids=["token endpoint", "GetClientToken"])
+    def test_own_user_agent_and_given_headers_are_sent(self, pool: LocalUserPool, api: bool) -> None:
+        url = pool.url if api else pool.token_url
+        client = CognitoM2MClient(
+            url, "billing", SECRET, headers={"x-origin-verify": self.HEADER}, client_token_api=api
+        )
+        client.fetch_token("inventory/read")
+        headers = pool.requests[-1].headers
+        assert headers["User-Agent"] == f"flask-m2m-cognito/{__version__}"
+        assert headers["X-Origin-Verify"] == self.HEADER
+        assert headers["Accept"] == "application/json"
+
+    def test_given_header_replaces_the_usual_one(self, pool: LocalUserPool) -> None:
+        client_of(pool, headers={"user-agent": "mine/1"}).fetch_token("inventory/read")
+        assert pool.requests[-1].headers["User-Agent"] == "mine/1"
+
+    def test_value_is_shown_nowhere(self, pool: LocalUserPool) -> None:
+        client = client_of(pool, headers={"x-origin-verify": self.HEADER})
+        pool.answer("token", {"error": "blocked", "error_description": self.HEADER}, status=403)
+        error = failure_of(client)
+        assert self.HEADER not in f"{client!r} {error!r} {error.error_description} {error.response_body}"
 
 
 class TestWhatIsSent:
