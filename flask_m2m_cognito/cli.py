@@ -129,6 +129,24 @@ def refresh_keys_command(context: click.Context, as_json: bool) -> None:
     context.exit(remote_values.refresh_keys(application.loaded_app(context), as_json=as_json))
 
 
+@m2m.command("refresh-tokens")
+@_json
+@click.option("--scopes", help="Separated by spaces; by default COGNITO_M2M_SCOPES.")
+@click.option("--client", help="A name of COGNITO_M2M_CLIENTS; by default every client.")
+@click.pass_context
+def refresh_tokens_command(
+    context: click.Context, as_json: bool, scopes: str | None, client: str | None
+) -> None:
+    """Request a new token for each client now, into the shared cache. Cognito bills each request.
+
+    Exits with 1 if a request failed. Prints no token.
+    """
+    from ._cli import application, remote_values
+
+    app = application.loaded_app(context)
+    context.exit(remote_values.refresh_tokens(app, as_json=as_json, scopes=scopes, client=client))
+
+
 @m2m.command("local-pool")
 @_json
 @click.option("--port", type=click.IntRange(1, 65535), default=9229, show_default=True)

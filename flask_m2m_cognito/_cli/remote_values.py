@@ -1,4 +1,4 @@
-"""``flask m2m token`` and ``flask m2m refresh-keys``."""
+"""``flask m2m token``, ``flask m2m refresh-tokens`` and ``flask m2m refresh-keys``."""
 
 from __future__ import annotations
 
@@ -38,6 +38,36 @@ def show_token(app: Flask, *, as_json: bool, scopes: str | None, client: str | N
         }
     )
     return 0
+
+
+def refresh_tokens(app: Flask, *, as_json: bool, scopes: str | None, client: str | None) -> int:
+    """Request a new token for each client, for all processes that share the cache. 1 if one failed."""
+    parts = parts_of(app)
+    names = [client] if client is not None else list(parts.settings.clients) or [None]
+    with quiet():
+        rows = [_refreshed_token(parts, name, scopes) for name in names]
+    if as_json:
+        echo_json({"tokens": rows, "seal": parts._store.seal.fingerprint})
+    else:
+        for row in rows:
+            what = f"failed: {row['error']}" if row["error"] else f"usable for {duration(row['usable_for'])}"
+            click.echo(f"{row['client']}: {what.rstrip('.')}.")
+    return int(any(row["error"] for row in rows))
+
+
+def _refreshed_token(parts: AppM2M, name: str | None, scopes: str | None) -> dict[str, Any]:
+    source, error = parts.sources.source(scopes, name), None
+    try:
+        source.refreshed_token()
+    except TokenUnavailableError as unavailable:
+        error = str(unavailable)
+    return {
+        "client": name or "default",
+        "client_id": source.client.client_id,
+        "scopes": join_scopes(source.scopes),
+        "usable_for": None if error else source.refreshable.vitals()["seconds_left"],
+        "error": error,
+    }
 
 
 def refresh_keys(app: Flask, *, as_json: bool) -> int:

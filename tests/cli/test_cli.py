@@ -11,7 +11,7 @@ from flask_m2m_cognito._cli import scopes_export
 from flask_m2m_cognito.cli import FORMS, m2m
 from tests.cli.flask_process import Flask
 
-COMMANDS = ["check", "explain", "local-pool", "refresh-keys", "routes", "scopes", "token"]
+COMMANDS = ["check", "explain", "local-pool", "refresh-keys", "refresh-tokens", "routes", "scopes", "token"]
 
 
 def test_every_command_speaks_json() -> None:
@@ -32,7 +32,7 @@ def test_wrong_settings_are_sentences(flask: Flask, command: str) -> None:
     assert "COGNITO_M2M_CLIENT_SECRET" in ended.err
 
 
-@pytest.mark.parametrize("command", ["explain", "refresh-keys", "token"])
+@pytest.mark.parametrize("command", ["explain", "refresh-keys", "refresh-tokens", "token"])
 def test_app_without_the_extension_is_told_so(flask: Flask, command: str) -> None:
     ended = flask(command, app="service:create_bare_app")
     assert ended.status == 1

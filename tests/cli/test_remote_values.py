@@ -1,4 +1,4 @@
-"""``flask m2m token`` and ``flask m2m refresh-keys``."""
+"""``flask m2m token``, ``flask m2m refresh-tokens`` and ``flask m2m refresh-keys``."""
 
 from __future__ import annotations
 
@@ -135,3 +135,26 @@ class TestRefreshKeys:
         ended = flask("refresh-keys", USER_POOL_ID=None, ISSUER=None, JWKS_URL=None, ALLOWED_CLIENT_IDS=None)
         assert ended.status == 1
         assert "COGNITO_M2M_USER_POOL_ID" in ended.err
+
+
+class TestRefreshTokens:
+    def test_shared_token_is_replaced_and_none_is_printed(
+        self, flask: Flask, pool: LocalUserPool, shared: dict[str, Any]
+    ) -> None:
+        old = flask("token", may_say_token=True, **shared).out
+        ended = flask("refresh-tokens", **shared)
+        assert (ended.status, ended.err) == (0, "")
+        assert ended.out.startswith("default: usable for ")
+        assert flask("token", may_say_token=True, **shared).out != old
+        assert pool.count("token") == 2
+
+    def test_each_client_gets_its_own(self, flask: Flask, pool: LocalUserPool) -> None:
+        bills = {"CLIENT_ID": "billing", "CLIENT_SECRET": pool.client("billing").secret, "SCOPES": "a/b"}
+        ended = flask("refresh-tokens", "--json", CLIENTS={"bills": bills})
+        rows = [(row["client"], row["client_id"], row["error"]) for row in ended.json["tokens"]]
+        assert rows == [("default", pool.client().client_id, None), ("bills", "billing", None)]
+
+    def test_failure_is_a_sentence(self, flask: Flask) -> None:
+        ended = flask("refresh-tokens", CLIENT_SECRET="not-the-secret-of-it")
+        assert ended.status == 1
+        assert "invalid_client" in ended.out
