@@ -252,6 +252,8 @@ class _Assembly:
         note_app(self._app)
         if settings.any_client_unwarned:
             _warn(_ANY_CLIENT)
+        if settings.is_resource_unchecked:
+            _warn(f"{RESOURCE_UNCHECKED} {SET_AUDIENCE}")
         if settings.allow_http_hosts:
             _warn(plain_http_text(settings))
         if settings.cache_key is None and is_in_process(self._app, self._cache) is False:
@@ -455,6 +457,11 @@ _ANY_CLIENT = (
     "each client of the user pool passes a guard without scopes. List the clients that may call, "
     "or say '*' if all of them may."
 )
+RESOURCE_UNCHECKED = (
+    "COGNITO_M2M_RESOURCE is set and COGNITO_M2M_AUDIENCE is not: tokens that are bound to another resource "
+    "(their aud) are accepted."
+)
+SET_AUDIENCE = "Set COGNITO_M2M_AUDIENCE to this service's resource."
 _PICKLE = "The cache %s reads with pickle: whoever can write to it can run code in this process. %s"
 _PICKLE_ADVICE = "Set CACHE_SERIALIZER to cachelib's JSONSerializer, or leave making the cache to CognitoM2M."
 _PICKLE_ALWAYS = "It can't do otherwise: let nobody else write to it."

@@ -75,6 +75,11 @@ class Settings:
         restricted = self.allowed_client_ids is not None or self.required_scopes or self.audience
         return bool(self.user_pool_ids) and not self.any_client_said and not restricted
 
+    @property
+    def is_resource_unchecked(self) -> bool:
+        """Whether this service names its resource, and tokens of another resource are accepted."""
+        return bool(self.user_pool_ids) and self.resource is not None and not self.audience
+
 
 def settings_from(
     config: Mapping[str, Any], *, app_name: str, environ: Mapping[str, str] = os.environ

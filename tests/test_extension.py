@@ -651,6 +651,17 @@ class TestWarnings:
         assert not caplog.records
 
     @pytest.mark.parametrize(
+        ("audience", "warnings"),
+        [(None, ["COGNITO_M2M_RESOURCE is set and COGNITO_M2M_AUDIENCE is not: tokens"]), ("stock", [])],
+    )
+    def test_resource_without_audience_is_warned_about(
+        self, pool: LocalUserPool, audience: str | None, warnings: list[str]
+    ) -> None:
+        settings = {"COGNITO_M2M_RESOURCE": "https://stock.example/", "COGNITO_M2M_AUDIENCE": audience}
+        said = warned_by(app_of(None, pool, **settings))
+        assert [text.partition(" that are")[0] for text in said] == warnings
+
+    @pytest.mark.parametrize(
         ("settings", "warning"),
         [
             pytest.param({"SECRET_KEY": None}, NO_KEY, id="no key"),

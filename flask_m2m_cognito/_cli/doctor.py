@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ..app_parts import AppM2M, plain_http_text
+from ..app_parts import RESOURCE_UNCHECKED, SET_AUDIENCE, AppM2M, plain_http_text
 from ..exceptions import ConfigurationError
 from ..settings import Settings
 from ..web.guard import EXTENSION
@@ -94,6 +94,8 @@ def _settings_findings(settings: Settings) -> list[Finding]:
                 _NAME_CLIENTS,
             )
         )
+    if settings.is_resource_unchecked:
+        findings.append(warning("settings", RESOURCE_UNCHECKED, SET_AUDIENCE))
     if settings.allow_http_hosts:
         findings.append(warning("settings", plain_http_text(settings), _USE_HTTPS))
     return findings

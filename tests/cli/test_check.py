@@ -265,3 +265,8 @@ def test_plain_http_beyond_loopback_is_a_warning(flask: Flask) -> None:
     checked = flask("check", ALLOW_HTTP_HOSTS="*.mesh.test")
     assert checked.status == 0
     checked.finding("warning", "settings", "*.mesh.test", "signing keys", "https")
+
+
+def test_resource_without_audience_is_a_warning(flask: Flask) -> None:
+    checked = flask("check", RESOURCE="https://stock.example/")
+    checked.finding("warning", "settings", "COGNITO_M2M_RESOURCE", "Set COGNITO_M2M_AUDIENCE")

@@ -12,6 +12,9 @@ from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.web.metadata import metadata_path, metadata_url
 from tests.web.conftest import MakeApp
 
+# Most tests here have no AUDIENCE, so that any token of the pool will do.
+pytestmark = pytest.mark.filterwarnings("ignore:COGNITO_M2M_RESOURCE is set")
+
 RESOURCE = "https://stock.example.com"
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 
