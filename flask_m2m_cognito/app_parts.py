@@ -33,6 +33,7 @@ from .remote.sealed_store import Seal, SealedStore
 from .remote.transport import Answer, Transport
 from .scopes import join_scopes
 from .settings import ClientSettings, Settings
+from .urls import is_redis_url
 from .warm_up import ask_all
 from .watcher import around_refresh_of, on_call_of
 from .web.cache_backend import (
@@ -252,6 +253,8 @@ class _Assembly:
         note_app(self._app)
         if settings.any_client_unwarned:
             _warn(_ANY_CLIENT)
+        if cache_url_problem(self._app):
+            _warn(f"{cache_url_problem(self._app)} {QUOTE_PASSWORD}")
         if settings.is_resource_unchecked:
             _warn(f"{RESOURCE_UNCHECKED} {SET_AUDIENCE}")
         if settings.allow_http_hosts:
@@ -482,6 +485,20 @@ def plain_http_text(settings: Settings) -> str:
         "tokens and secrets that are sent there. If COGNITO_M2M_ISSUER or COGNITO_M2M_JWKS_URL is such a "
         "URL, they choose the signing keys, and so can forge tokens."
     )
+
+
+def cache_url_problem(app: Flask) -> str | None:
+    """What is wrong with the ``CACHE_REDIS_URL`` of an application, or ``None``. Quotes nothing of it."""
+    url = app.config.get("CACHE_REDIS_URL")
+    is_used = "redis" in str(app.config.get("CACHE_TYPE")).lower()
+    if not is_used or not isinstance(url, str) or is_redis_url(url):
+        return None
+    return "CACHE_REDIS_URL cannot be parsed (not shown), so the cache is unavailable."
+
+
+QUOTE_PASSWORD = (
+    "The password in it must be percent-encoded, as urllib.parse.quote(password, safe='') returns it."
+)
 
 
 def _no_key_text(settings: Settings) -> str:

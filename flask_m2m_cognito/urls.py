@@ -8,10 +8,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Collection, Iterable
+from urllib.parse import urlsplit
 
 from .exceptions import ConfigurationError
 
-# urllib.parse is not used: on Python 3.10 it reads "http://[::1]evil.com" as the host "::1".
+# urllib.parse is not used for our own URLs: on Python 3.10 it reads "http://[::1]evil.com" as the host "::1".
 _URL = re.compile(
     r"(?P<scheme>https?)://"
     r"(?:\[(?P<ipv6>[0-9A-F:.]+)\]|(?P<name>[A-Z0-9_][A-Z0-9._-]*))"
@@ -83,6 +84,21 @@ def http_host_problem(host: str) -> str | None:
     if name["wildcard"] and _ENDS_IN_NUMBER.fullmatch(host[2:]):
         return "a wildcard stands for names, not for IP addresses; name each address"
     return None
+
+
+def is_redis_url(url: str) -> bool:
+    """Whether ``url`` can be split into the parts of a Redis URL: no character of its password ends the host.
+
+    >>> [is_redis_url(f"redis://:{password}@cache:6379/0") for password in ("a%2Fb", "a@b", "a/b", "1#2")]
+    [True, True, False, False]
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    # After "redis://:12/34@cache", whose host seems to be empty and port 12.
+    return "@" not in f"{parts.path}{parts.query}{parts.fragment}"
 
 
 def is_origin(url: str) -> bool:

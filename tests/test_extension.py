@@ -650,6 +650,24 @@ class TestWarnings:
         assert warned_by(app_of(None, pool, **settings)) == []
         assert not caplog.records
 
+    @pytest.mark.parametrize("password", ["hun/ter2", "hun#ter2", "hun?ter2", "12/hunter2", "[hunter2"])
+    def test_password_that_breaks_the_redis_url_is_warned_about(
+        self, pool: LocalUserPool, password: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        url = f"redis://:{password}@127.0.0.1:6379/0"
+        app = app_of(None, pool, CACHE_TYPE="RedisCache", CACHE_REDIS_URL=url)
+        (text,) = warned_by(app)
+        assert text.startswith("CACHE_REDIS_URL cannot be parsed")
+        assert "percent-encoded" in caplog.text
+        assert "hunter2" not in caplog.text
+
+    @pytest.mark.parametrize("password", ["hun%2Fter2", "hun@ter2", "hunter2"])
+    def test_redis_url_that_can_be_parsed_is_not_warned_about(
+        self, pool: LocalUserPool, password: str
+    ) -> None:
+        url = f"rediss://me:{password}@cache.test:6379/0?db=1"
+        assert warned_by(app_of(None, pool, CACHE_TYPE="RedisCache", CACHE_REDIS_URL=url)) == []
+
     @pytest.mark.parametrize(
         ("audience", "warnings"),
         [(None, ["COGNITO_M2M_RESOURCE is set and COGNITO_M2M_AUDIENCE is not: tokens"]), ("stock", [])],

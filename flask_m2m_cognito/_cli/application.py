@@ -74,7 +74,7 @@ def quiet() -> Iterator[None]:
     logger.addHandler(handler)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="COGNITO_M2M_")
+            warnings.filterwarnings("ignore", message="COGNITO_M2M_|CACHE_REDIS_URL")
             yield
     finally:
         logger.removeHandler(handler)

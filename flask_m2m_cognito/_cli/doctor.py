@@ -6,7 +6,14 @@ from typing import Any
 
 import click
 
-from ..app_parts import RESOURCE_UNCHECKED, SET_AUDIENCE, AppM2M, plain_http_text
+from ..app_parts import (
+    QUOTE_PASSWORD,
+    RESOURCE_UNCHECKED,
+    SET_AUDIENCE,
+    AppM2M,
+    cache_url_problem,
+    plain_http_text,
+)
 from ..exceptions import ConfigurationError
 from ..settings import Settings
 from ..web.guard import EXTENSION
@@ -62,8 +69,10 @@ def _findings(context: click.Context) -> list[Finding]:
     parts: Any = app.extensions.get(EXTENSION)
     if parts is None:
         return [failed("settings", NOT_INITIALISED, "")]
-    guards = [failed("guards", problem, "") for problem in guard_problems(app)]
-    return [*_findings_of(parts), *guards]
+    problem = cache_url_problem(app)
+    findings = [failed("cache", problem, QUOTE_PASSWORD)] if problem else []
+    findings += [failed("guards", problem, "") for problem in guard_problems(app)]
+    return [*_findings_of(parts), *findings]
 
 
 def _findings_of(parts: AppM2M) -> list[Finding]:

@@ -270,3 +270,9 @@ def test_plain_http_beyond_loopback_is_a_warning(flask: Flask) -> None:
 def test_resource_without_audience_is_a_warning(flask: Flask) -> None:
     checked = flask("check", RESOURCE="https://stock.example/")
     checked.finding("warning", "settings", "COGNITO_M2M_RESOURCE", "Set COGNITO_M2M_AUDIENCE")
+
+
+def test_redis_url_that_cannot_be_parsed_is_explained(flask: Flask) -> None:
+    checked = flask("check", CACHE_TYPE="RedisCache", CACHE_REDIS_URL="redis://:hun/ter2@127.0.0.1:1/0")
+    checked.finding("failed", "cache", "CACHE_REDIS_URL cannot be parsed", "percent-encoded")
+    assert "ter2" not in checked.out + checked.err
