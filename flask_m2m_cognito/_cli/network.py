@@ -14,6 +14,7 @@ from ..regions import is_region
 from ..remote.transport import Answer, Deadline, Timeout, Transport, TransportError
 from ..urls import is_loopback_host, is_loopback_url
 from .finding import Finding, failed, ok
+from .words import listed
 
 _NO_ADDRESS = (
     "If the name is right, this machine can't look up names outside: try `nslookup {host}`, and ask "
@@ -28,6 +29,8 @@ _NOT_TRUSTED = (
     "Mostly this is a company's proxy that opens TLS: get its CA certificate as a file and name that in "
     "REQUESTS_CA_BUNDLE. Check this machine's clock, too, and that the host's name is spelt right."
 )
+
+_NAME_BUNDLE = "Set {name} to a file with CA certificates, or unset it to trust the usual authorities."
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,9 @@ def _name_finding(place: Place) -> Finding:
 
 def _connection_finding(place: Place, seconds: float) -> Finding:
     where = f"{place.host} on port {place.port}"
+    name, bundle = _bundle()
+    if place.scheme == "https" and not os.path.exists(bundle):
+        return failed("tls", f"{name} names {bundle}, which does not exist.", _NAME_BUNDLE.format(name=name))
     try:
         with socket.create_connection((place.host, place.port), timeout=seconds) as connection:
             if place.scheme != "https":
@@ -148,7 +154,9 @@ def _connection_finding(place: Place, seconds: float) -> Finding:
                 )
     except ssl.SSLCertVerificationError as error:
         return failed(
-            "tls", f"The certificate of {where} is not trusted: {error.verify_message}.", _NOT_TRUSTED
+            "tls",
+            f"The certificate of {where} is not trusted: {error.verify_message}.",
+            f"{_NOT_TRUSTED}{_ignored_variables()}",
         )
     except ssl.SSLError as error:
         return failed("tls", f"{where} answers, but not with TLS ({error.reason}).", _NOT_TRUSTED)
@@ -167,14 +175,27 @@ def _plain_http(place: Place) -> str:
 
 def _trust() -> ssl.SSLContext:
     """The authorities that ``requests`` trusts."""
-    from requests.utils import DEFAULT_CA_BUNDLE_PATH
-
-    bundle = (
-        os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or DEFAULT_CA_BUNDLE_PATH
-    )
+    _, bundle = _bundle()
     if os.path.isdir(bundle):
         return ssl.create_default_context(capath=bundle)
     return ssl.create_default_context(cafile=bundle)
+
+
+def _bundle() -> tuple[str, str]:
+    """Return the file or folder of authorities that ``requests`` reads, and what names it."""
+    from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if os.environ.get(name):
+            return name, os.environ[name]
+    return "The package certifi", DEFAULT_CA_BUNDLE_PATH
+
+
+def _ignored_variables() -> str:
+    """A sentence about variables that name authorities for other programs."""
+    given = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_CA_BUNDLE") if os.environ.get(name)]
+    read = "requests reads REQUESTS_CA_BUNDLE, then CURL_CA_BUNDLE"
+    return f" {listed(given)} does not count here: {read}." if given else ""
 
 
 def _age(answer: Answer) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from flask_m2m_cognito._cli.network import Network
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.cli.flask_process import Flask
 from tests.cli.self_signed import self_signed_server
@@ -114,6 +115,41 @@ class TestUnreachableHost:
         ended = flask("check", ISSUER=issuer, JWKS_URL=None, JWKS=keys)
         assert ended.status == 0
         assert ended.finding("warning", "dns", "auth.nowhere.invalid")
+
+
+@pytest.fixture
+def authorities(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """No variable names authorities."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "*")
+    return monkeypatch
+
+
+class TestAuthorities:
+    @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+    def test_missing_bundle_is_named_with_its_variable(
+        self, authorities: pytest.MonkeyPatch, tmp_path: Path, name: str
+    ) -> None:
+        missing = str(tmp_path / "missing.pem")
+        authorities.setenv(name, missing)
+        with self_signed_server(tmp_path) as url:
+            finding = Network((5, 5)).look_at(url)[-1]
+        assert (finding.status, finding.check) == ("failed", "tls")
+        assert finding.said == f"{name} names {missing}, which does not exist."
+        assert name in finding.advice
+
+    @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_CA_BUNDLE"])
+    def test_variables_that_do_not_count_are_named(
+        self, authorities: pytest.MonkeyPatch, tmp_path: Path, name: str
+    ) -> None:
+        with self_signed_server(tmp_path) as url:
+            before = Network((5, 5)).look_at(url)[-1].advice
+            authorities.setenv(name, str(tmp_path))
+            after = Network((5, 5)).look_at(url)[-1].advice
+        assert name not in before
+        assert f"{name} does not count here" in after
+        assert "REQUESTS_CA_BUNDLE, then CURL_CA_BUNDLE" in after
 
 
 @pytest.mark.parametrize(
