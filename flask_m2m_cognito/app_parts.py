@@ -266,6 +266,7 @@ class _Assembly:
             serve_metadata(
                 self._app, settings.resource, issuers, settings.resource_metadata, _of_every_token(settings)
             )
+        _logger.info(*_configured(self._app.name, settings), extra={"event": "configured"})
         return AppM2M(
             settings=settings,
             guard=guard,
@@ -475,6 +476,17 @@ def _log_if_it_unpickles(backend: Any) -> None:
         advice = _PICKLE_ADVICE if hasattr(backend, "serializer") else _PICKLE_ALWAYS
         kind, extra = type(backend).__name__, {"event": "cache-unpickles"}
         report(lambda: _logger.warning(_PICKLE, kind, advice, extra=extra))
+
+
+def _configured(app_name: str, settings: Settings) -> tuple[str, str, str, str]:
+    """The arguments of the log record that says what an application is configured for."""
+    pools = "trusts no user pool"
+    if settings.user_pool_ids:
+        allowed = settings.allowed_client_ids
+        of = "those of a callable" if callable(allowed) else ", ".join(sorted(allowed or ())) or "any"
+        pools = f"trusts {', '.join(settings.user_pool_ids)} (allowed clients: {of})"
+    calls = ", ".join(each.client_id for each in settings.clients.values())
+    return "%s %s and %s.", app_name, pools, f"calls as {calls}" if calls else "has no client for calls"
 
 
 def plain_http_text(settings: Settings) -> str:

@@ -612,6 +612,33 @@ class TestPlainHttp:
             m2m.for_app(refuses).session().get(url, timeout=5)
 
 
+class TestRecordAtStart:
+    @pytest.mark.parametrize(
+        ("settings", "text"),
+        [
+            ({}, "shop trusts us-east-1_One (allowed clients: any) and calls as local-client."),
+            (
+                {"COGNITO_M2M_ALLOWED_CLIENT_IDS": "b,a"},
+                "shop trusts us-east-1_One (allowed clients: a, b) and calls as local-client.",
+            ),
+            (
+                {"COGNITO_M2M_ALLOWED_CLIENT_IDS": bool, **RECEIVES_ONLY},
+                "shop trusts us-east-1_One (allowed clients: those of a callable) "
+                "and has no client for calls.",
+            ),
+            (CALLS_ONLY, "shop trusts no user pool and calls as local-client."),
+        ],
+    )
+    def test_log_says_what_is_configured(
+        self, pool: LocalUserPool, caplog: pytest.LogCaptureFixture, settings: dict[str, Any], text: str
+    ) -> None:
+        caplog.set_level("INFO", "flask_m2m_cognito")
+        CognitoM2M(app_of(None, pool, "shop", **settings))
+        (record,) = caplog.records
+        assert (record.levelname, record.__dict__["event"]) == ("INFO", "configured")
+        assert record.getMessage() == text
+
+
 class TestWarnings:
     def test_any_client_may_call_is_warned_of(
         self, pool: LocalUserPool, caplog: pytest.LogCaptureFixture
