@@ -524,5 +524,6 @@ def _no_key_text(settings: Settings) -> str:
 
 def _warn(message: str) -> None:
     """For whoever starts the application by hand, and for whoever reads its log."""
-    _logger.warning(message, extra={"event": "configuration"})
+    if _logger.hasHandlers():  # else logging itself would print it, beside the warning
+        _logger.warning(message, extra={"event": "configuration"})
     warnings.warn(message, stacklevel=5)  # whoever called init_app

@@ -8,6 +8,8 @@ import gc
 import json
 import logging
 import socket
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -676,6 +678,17 @@ class TestWarnings:
     ) -> None:
         assert warned_by(app_of(None, pool, **settings)) == []
         assert not caplog.records
+
+    def test_warning_is_printed_once_without_a_log(self, pool: LocalUserPool) -> None:
+        program = (
+            "import json, sys; from flask import Flask; from flask_m2m_cognito import CognitoM2M\n"
+            "app = Flask('shop'); app.config.update(json.load(sys.stdin)); CognitoM2M(app)"
+        )
+        settings = json.dumps({**pool.config(), "SECRET_KEY": SECRET_KEY})
+        done = subprocess.run(
+            [sys.executable, "-c", program], input=settings, capture_output=True, text=True, check=True
+        )
+        assert done.stderr.count(ANY_CLIENT) == 1
 
     @pytest.mark.parametrize("password", ["hun/ter2", "hun#ter2", "hun?ter2", "12/hunter2", "[hunter2"])
     def test_password_that_breaks_the_redis_url_is_warned_about(
