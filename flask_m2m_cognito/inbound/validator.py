@@ -40,7 +40,8 @@ from .verified_tokens import VerifiedTokens
 AllowedClients = Collection[str] | Callable[[str], bool] | None
 
 _UNKNOWN_KEY_PATIENCE = 1.0
-"""The age of a running download, in seconds, until which a request with an unknown ``kid`` waits for it.
+"""The age of a running download, in seconds, until which a request with an unknown ``kid``, or a signature
+that fails under a known one, waits for it.
 
 Anybody can send one, and each that waits holds a worker thread."""
 
@@ -278,9 +279,12 @@ class CognitoAccessTokenValidator:
         raise rejection.with_traceback(None)
 
     def _verified_by(self, trusted: TrustedPool, unverified: UnverifiedToken) -> VerifiedToken:
-        key, key_set = self._key_for(unverified.kid, trusted)
+        started = self._monotonic()
+        key, key_set = self._key_for(unverified.kid, trusted, started)
         if not key.has_signed(unverified.signing_input, unverified.signature):
-            raise refused(BAD_SIGNATURE, unverified.kid, trusted)
+            key, key_set = self._key_instead_of(key, key_set, trusted, started)
+            if not key.has_signed(unverified.signing_input, unverified.signature):
+                raise refused(BAD_SIGNATURE, unverified.kid, trusted)
         if not unverified.claims:
             unverified.read_claims()
             if self._by_issuer.get(unverified.issuers[0]) is not trusted:
@@ -288,9 +292,26 @@ class CognitoAccessTokenValidator:
         self._headers.add(unverified)
         return VerifiedToken(trusted, key, key_set, unverified, self.machine_tokens_only, self.leeway)
 
-    def _key_for(self, kid: str, trusted: TrustedPool) -> tuple[VerificationKey, KeySet]:
+    def _key_instead_of(
+        self, key: VerificationKey, keys: KeySet, trusted: TrustedPool, started: float
+    ) -> tuple[VerificationKey, KeySet]:
+        """Return the key that took this one's ``kid`` and its set, after at most one download; else this one.
+
+        An emulator that restarts has a new key under the same ``kid``. Anyone can send a bad signature, so
+        the bounds are those of an unknown ``kid``. A failed download leaves the verdict of the known key.
+        """
+        kid = key.kid
+        try:
+            newer = trusted.keys.renew_for(
+                lambda keys: keys.get(kid) is not key, since=started, patience=_UNKNOWN_KEY_PATIENCE
+            )
+        except KeysUnavailableError:
+            return key, keys
+        found = newer.get(kid)
+        return (key, keys) if found is None else (found, newer)
+
+    def _key_for(self, kid: str, trusted: TrustedPool, started: float) -> tuple[VerificationKey, KeySet]:
         """The key with this id and its set, after at most one download for one that is not known."""
-        started = self._monotonic()
         keys = trusted.keys.get()
         key = keys.get(kid)
         if key is None:

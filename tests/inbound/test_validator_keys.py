@@ -194,13 +194,6 @@ class TestUnknownKid:
             assert list(threads.map(validate, range(8))) == ["unknown_key"] * 8
         assert own_pool.count("jwks") == 2
 
-    def test_a_bad_signature_causes_no_download(
-        self, validator: CognitoAccessTokenValidator, own_pool: LocalUserPool
-    ) -> None:
-        content, _, signature = own_pool.token().rpartition(".")
-        assert answer_to(validator, f"{content}.{'A' * len(signature)}") == "bad_signature"
-        assert own_pool.count() == 0
-
     def test_each_pool_has_a_cooldown_of_its_own(
         self, own_pool: LocalUserPool, pool: LocalUserPool, clocks: Clocks
     ) -> None:
@@ -213,6 +206,63 @@ class TestUnknownKid:
                 answer_to(validator, each.token(headers={"kid": "unknown"}, expires_in=LONG)) == "unknown_key"
             )
         assert (own_pool.count("jwks"), pool.count("jwks")) == (2, 2)
+
+
+class TestNewKeyUnderAKnownKid:
+    """An emulator that restarts has a new key under the same ``kid``."""
+
+    @pytest.fixture
+    def validator(self, own_pool: LocalUserPool, clocks: Clocks) -> CognitoAccessTokenValidator:
+        """One that holds another key under the pool's ``kid``, for a minute."""
+        with LocalUserPool() as other:
+            own_pool.fail("jwks", body=with_kid(other.jwks(), own_pool.kid))
+            validator = validator_of(own_pool, clocks=clocks)
+            assert answer_to(validator, own_pool.token(expires_in=LONG)) == "bad_signature"
+        own_pool.recover()
+        clocks.advance(60)
+        own_pool.clear_requests()
+        return validator
+
+    def test_it_is_accepted_on_its_first_request(
+        self, validator: CognitoAccessTokenValidator, own_pool: LocalUserPool
+    ) -> None:
+        assert answer_to(validator, own_pool.token()) == "good"
+        assert own_pool.count("jwks") == 1
+
+    def test_bad_signatures_cause_one_download_per_cooldown(
+        self, validator: CognitoAccessTokenValidator, own_pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        downloads = []
+        for _ in range(4):
+            content, _, signature = own_pool.token().rpartition(".")
+            assert answer_to(validator, f"{content}.{'A' * len(signature)}") == "bad_signature"
+            answer_to(validator, own_pool.token(headers={"kid": "unknown"}))
+            downloads.append(own_pool.count("jwks"))
+            clocks.advance(COOLDOWN / 2)
+        assert downloads == [1, 1, 2, 2]
+
+    def test_after_a_failed_download_the_signature_is_bad(
+        self, validator: CognitoAccessTokenValidator, own_pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        with own_pool.fail("jwks", status=500):
+            assert [answer_to(validator, own_pool.token()) for _ in range(3)] == ["bad_signature"] * 3
+        assert own_pool.count("jwks") == 1
+        clocks.advance(COOLDOWN)
+        assert answer_to(validator, own_pool.token()) == "good"
+
+    def test_keys_fetched_for_this_very_request_are_not_fetched_again(
+        self, own_pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        content, _, signature = own_pool.token().rpartition(".")
+        assert (
+            answer_to(validator_of(own_pool, clocks=clocks), f"{content}.{'A' * len(signature)}")
+            == "bad_signature"
+        )
+        assert own_pool.count("jwks") == 1
+
+
+def with_kid(jwks: Any, kid: str) -> dict[str, Any]:
+    return {"keys": [{**key, "kid": kid} for key in jwks["keys"]]}
 
 
 class TestAge:
