@@ -22,16 +22,23 @@ def health_of(
 ) -> dict[str, Any]:
     """The state of all of it; asks nobody.
 
-    ``ready``: every pool has had keys since the start. It stays true in an outage, which is
-    ``"degraded"``: what is held goes on serving. ``status`` is ``"ok"``, ``"degraded"`` (something
-    can't be refreshed), ``"starting"`` (nothing has been asked for yet) or ``"unavailable"``.
+    ``ready``: every pool has had keys since the start, or has answered that it has none while another pool
+    has keys. It stays true in an outage, which is ``"degraded"``: what is held goes on serving. ``status``
+    is ``"ok"``, ``"degraded"`` (something can't be refreshed), ``"starting"`` (nothing has been asked for
+    yet) or ``"unavailable"``.
     """
+    pools = list(pools)
     pool_rows = {trusted.pool.pool_id: _pool_row(trusted) for trusted in pools}
     token_rows = [_token_row(name, source) for name, source in sources]
-    ready = all(row["had_keys"] for row in pool_rows.values())
+    # A deleted pool of several must not keep new instances out of rotation; a service without any keys must.
+    empty = {each.pool.pool_id for each in pools if each.has_no_keys.is_set()}
+    serving = {pool_id for pool_id, row in pool_rows.items() if row["had_keys"]}
+    ready = (bool(serving) or not pools) and serving | empty == set(pool_rows)
     rows = [*pool_rows.values(), *token_rows]
+    expected = [row for pool_id, row in pool_rows.items() if not ready or pool_id in serving]
+    is_unavailable = any(row["state"] == "gone" and row["failures"] for row in [*expected, *token_rows])
     return {
-        "status": _status(rows, store.works, ready),
+        "status": "unavailable" if is_unavailable else _status(rows, store.works, ready),
         "ready": ready,
         "pools": pool_rows,
         "tokens": token_rows,
@@ -63,8 +70,6 @@ def _token_row(name: str | None, source: TokenSource) -> dict[str, Any]:
 
 
 def _status(rows: list[dict[str, Any]], store_works: bool, ready: bool) -> str:
-    if any(row["state"] == "gone" and row["failures"] for row in rows):
-        return "unavailable"
     if not store_works or any(row["failures"] for row in rows):
         return "degraded"
     return "ok" if ready else "starting"

@@ -80,11 +80,14 @@ class NoUsableKeys(Exception):
 
     Attributes:
         retry_after: seconds of the answer's ``Retry-After``, if it had one.
+        is_final: the source answered that there are no keys, as Cognito does for a deleted pool: a key set
+            without a usable key, or one of the statuses 400, 404 and 410.
     """
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, retry_after: float | None = None, is_final: bool = False) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.is_final = is_final
 
 
 def parse_key_set(document: object, known: KeySet | None = None) -> KeySet:
@@ -111,7 +114,7 @@ def parse_key_set(document: object, known: KeySet | None = None) -> KeySet:
         if key is not None:
             keys.setdefault(key.kid, key)
     if not keys:
-        raise NoUsableKeys("the key set has no key that can verify RS256")
+        raise NoUsableKeys("the key set has no key that can verify RS256", is_final=True)
     return KeySet(keys)
 
 
@@ -135,12 +138,14 @@ def key_set_fetch(
     *,
     wall: Callable[[], float] = time.time,
     on_answer: Callable[[Answer], None] = lambda answer: None,
+    on_no_keys: Callable[[], None] = lambda: None,
 ) -> Fetch[KeySet]:
     """A fetch of the first usable key set that ``urls`` give.
 
     Args:
         fetched_from: says how long a set serves that was asked for at a moment.
         on_answer: is shown each answer, for its ``Date``.
+        on_no_keys: is called when the source answered that there are no keys.
     """
 
     def fetch(ask: Ask[KeySet]) -> Fetched[KeySet]:
@@ -159,7 +164,11 @@ def key_set_fetch(
         asked_at = wall()
         last = transport.get(urls, ask.deadline, is_final)
         if not found:
-            raise NoUsableKeys(str(problems[last.url]), last.retry_after(wall()))
+            problem = problems[last.url]
+            problem.retry_after = last.retry_after(wall())
+            if problem.is_final:
+                on_no_keys()
+            raise problem
         return fetched_from(found[0], asked_at)
 
     return fetch
@@ -167,13 +176,14 @@ def key_set_fetch(
 
 def _key_set_in(answer: Answer, known: KeySet | None) -> KeySet:
     if answer.status != 200:
-        raise NoUsableKeys(f"{answer.url} answered {answer.status}")
+        is_final = answer.status in (400, 404, 410)
+        raise NoUsableKeys(f"{answer.url} answered {answer.status}", is_final=is_final)
     try:
         return read_key_set(answer.body, known)
     except ValueError:
         raise NoUsableKeys(f"{answer.url} did not answer with a JSON object") from None
     except NoUsableKeys as error:
-        raise NoUsableKeys(f"{answer.url}: {error}") from None
+        raise NoUsableKeys(f"{answer.url}: {error}", is_final=error.is_final) from None
 
 
 def _usable_key(row: object, known: KeySet | None) -> VerificationKey | None:

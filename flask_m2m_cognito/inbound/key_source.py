@@ -6,6 +6,7 @@ import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Any
 
 from ..exceptions import KeysUnavailableError
@@ -38,10 +39,15 @@ class KeyTimes:
 
 @dataclass(frozen=True)
 class TrustedPool:
-    """A pool and its keys."""
+    """A pool and its keys.
+
+    Attributes:
+        has_no_keys: set once the pool's source has answered that there are no keys.
+    """
 
     pool: UserPool
     keys: Refreshable[KeySet] = field(repr=False)
+    has_no_keys: Event = field(repr=False)
 
     def entry_in(self, store: SealedStore) -> Entry | None:
         """What ``store`` has of these keys."""
@@ -72,12 +78,14 @@ def trusted_pool_from(
         refreshing: more arguments of :class:`Refreshable`: observer, the other clock, threads.
     """
     times = times or KeyTimes()
+    has_no_keys = Event()
     fetch = key_set_fetch(
         transport or Transport(),
         pool.jwks_urls,
         times.fetched_from,
         wall=wall,
         on_answer=on_answer,
+        on_no_keys=has_no_keys.set,
     )
     if store is not None:
         fetch = shared(fetch, store, _store_name(pool), _codec(times), wall=wall)
@@ -91,7 +99,7 @@ def trusted_pool_from(
         wall=wall,
         **refreshing,
     )
-    return TrustedPool(pool, keys)
+    return TrustedPool(pool, keys, has_no_keys)
 
 
 def _codec(times: KeyTimes) -> Codec[KeySet]:

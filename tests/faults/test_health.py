@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from flask_m2m_cognito.exceptions import KeysUnavailableError, TokenUnavailableError
+from flask_m2m_cognito.health import health_of as health_of_parts
 from flask_m2m_cognito.inbound.key_set import parse_key_set
+from flask_m2m_cognito.inbound.key_source import TrustedPool, trusted_pool_from
+from flask_m2m_cognito.inbound.user_pool import user_pool_from
+from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
+from flask_m2m_cognito.remote.clock_offset import ClockOffset
 from flask_m2m_cognito.testing import LocalUserPool
 
 from .caches import RaisingCache
@@ -92,6 +97,62 @@ def test_a_service_that_never_had_keys_is_not_ready_in_an_outage(pool: LocalUser
     pool.offline()
     service.get("/items", pool.token())
     assert (health_of(service)["status"], health_of(service)["ready"]) == ("unavailable", False)
+
+
+NO_KEYS: list[dict[str, Any]] = [{"status": 404}, {"status": 400}, {"status": 200, "body": {"keys": []}}]
+
+
+@pytest.mark.parametrize("fault", NO_KEYS, ids=str)
+def test_pool_that_has_no_keys_does_not_hold_readiness(
+    pool: LocalUserPool, clocks: Clocks, fault: dict[str, Any]
+) -> None:
+    with LocalUserPool(pool_id="us-east-1_Deleted") as deleted:
+        trusted = [trusted_at(each, clocks) for each in (pool, deleted)]
+        deleted.fail("jwks", **fault)
+        trusted[0].keys.get()
+        assert not health_at(trusted)["ready"], "the other pool was not asked yet"
+        with pytest.raises(KeysUnavailableError):
+            trusted[1].keys.get()
+        health = health_at(trusted)
+        assert (health["ready"], health["status"]) == (True, "degraded")
+        assert health["pools"]["us-east-1_Deleted"]["last_error"]
+        deleted.fail("jwks", status=503)
+        clocks.advance(HOUR)
+        with pytest.raises(KeysUnavailableError):
+            trusted[1].keys.get()
+        assert health_at(trusted)["ready"], "it stays so"
+
+
+@pytest.mark.parametrize(
+    "fault", [{"status": 503}, {"status": 403}, {"garbage": True}, {"reset": True}], ids=str
+)
+def test_pool_that_does_not_tell_holds_readiness(
+    pool: LocalUserPool, clocks: Clocks, fault: dict[str, Any]
+) -> None:
+    with LocalUserPool(pool_id="us-east-1_Silent") as silent, silent.fail("jwks", **fault):
+        both = [trusted_at(pool, clocks), trusted_at(silent, clocks)]
+        both[0].keys.get()
+        with pytest.raises(KeysUnavailableError):
+            both[1].keys.get()
+        assert not health_at(both)["ready"]
+
+
+def test_service_whose_only_pool_has_no_keys_is_not_ready(pool: LocalUserPool, clocks: Clocks) -> None:
+    only = trusted_at(pool, clocks)
+    pool.fail("jwks", status=404)
+    with pytest.raises(KeysUnavailableError):
+        only.keys.get()
+    health = health_at([only])
+    assert (health["ready"], health["status"]) == (False, "unavailable")
+
+
+def trusted_at(pool: LocalUserPool, clocks: Clocks) -> TrustedPool:
+    user_pool = user_pool_from(pool.pool_id, issuer=pool.issuer, jwks_url=pool.jwks_url)
+    return trusted_pool_from(user_pool, wall=clocks.wall, monotonic=clocks.monotonic)
+
+
+def health_at(pools: list[TrustedPool]) -> dict[str, Any]:
+    return health_of_parts(pools, [], {}, BoundedBackend(lambda: None), ClockOffset())
 
 
 def test_a_cache_that_does_not_work_is_degraded(pool: LocalUserPool, clocks: Clocks) -> None:
