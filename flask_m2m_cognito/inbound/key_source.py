@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,9 +33,14 @@ class KeyTimes:
     unknown_key_cooldown: float = 10.0
     refresh_deadline: float = 10.0
 
-    def fetched_from(self, keys: KeySet, fetched_at: float) -> Fetched[KeySet]:
-        """``keys`` and how long they serve; a moment in seconds since the epoch."""
-        return Fetched(keys, fetched_at + self.fresh_for, fetched_at + self.usable_for, fetched_at)
+    def fetched_from(self, keys: KeySet, fetched_at: float, chance: float = 0.5) -> Fetched[KeySet]:
+        """``keys`` and how long they serve; a moment in seconds since the epoch.
+
+        ``chance``, 0 to 1, moves the renewal by up to 7 % either way, so hosts that started together do not
+        renew together.
+        """
+        fresh_for = min(self.fresh_for * (0.93 + 0.14 * chance), self.usable_for)
+        return Fetched(keys, fetched_at + fresh_for, fetched_at + self.usable_for, fetched_at)
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,7 @@ def trusted_pool_from(
     store: SealedStore | None = None,
     on_answer: Any = lambda answer: None,
     wall: Callable[[], float] = time.time,
+    spread: Callable[[], float] = random.random,
     **refreshing: Any,
 ) -> TrustedPool:
     """``pool`` with keys that are fetched at first use, for all processes that share ``store``.
@@ -75,20 +82,25 @@ def trusted_pool_from(
         pinned: keys that serve at once, and whenever the pool's can't be had.
         on_answer: is shown each answer, for its ``Date``.
         wall: the clock by which keys age, in seconds.
+        spread: chance in 0..1, drawn for each value: see :meth:`KeyTimes.fetched_from`.
         refreshing: more arguments of :class:`Refreshable`: observer, the other clock, threads.
     """
-    times = times or KeyTimes()
+    times = KeyTimes() if times is None else times
     has_no_keys = Event()
+
+    def fetched_from(keys: KeySet, fetched_at: float) -> Fetched[KeySet]:
+        return times.fetched_from(keys, fetched_at, spread())
+
     fetch = key_set_fetch(
         transport or Transport(),
         pool.jwks_urls,
-        times.fetched_from,
+        fetched_from,
         wall=wall,
         on_answer=on_answer,
         on_no_keys=has_no_keys.set,
     )
     if store is not None:
-        fetch = shared(fetch, store, _store_name(pool), _codec(times), wall=wall)
+        fetch = shared(fetch, store, _store_name(pool), _codec(fetched_from), wall=wall)
     keys: Refreshable[KeySet] = Refreshable(
         fetch,
         unavailable=_unavailable,
@@ -102,11 +114,11 @@ def trusted_pool_from(
     return TrustedPool(pool, keys, has_no_keys)
 
 
-def _codec(times: KeyTimes) -> Codec[KeySet]:
+def _codec(fetched_from: Callable[[KeySet, float], Fetched[KeySet]]) -> Codec[KeySet]:
     """How a key set is kept in the store."""
 
     def decode(entry: Entry, held: KeySet | None) -> Fetched[KeySet]:
-        return times.fetched_from(parse_key_set(entry.payload, held), entry.fetched_at)
+        return fetched_from(parse_key_set(entry.payload, held), entry.fetched_at)
 
     return Codec(KIND, KeySet.to_document, decode)
 

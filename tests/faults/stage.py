@@ -207,6 +207,7 @@ def moved_service(
         pinned=pinned,
         on_answer=offset.look_at,
         observer=events.of_keys(pool.pool_id),
+        spread=lambda: 0.5,
         **common,
     )
     tokens = TokenSource(

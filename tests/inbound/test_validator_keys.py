@@ -8,12 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from cachelib import SimpleCache
 
 from flask_m2m_cognito import CognitoAccessTokenValidator, KeysUnavailableError, TokenValidationError
 from flask_m2m_cognito.inbound.key_set import parse_key_set
 from flask_m2m_cognito.inbound.key_source import KeyTimes, TrustedPool, trusted_pool_from
 from flask_m2m_cognito.inbound.user_pool import UserPool
+from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
 from flask_m2m_cognito.remote.refreshable import start_daemon
+from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.inbound.trusted import Clocks, at_once, trusted, validator_of
 from tests.remote.moved import together
@@ -316,6 +319,38 @@ class TestAge:
         assert answer_to(validator, token) == "good"
         assert own_pool.count("jwks") == 2
         assert answer_to(validator, own_pool.token(headers={"kid": "unknown"})) == "keys_unavailable"
+
+    @pytest.mark.parametrize(("chance", "fresh_for"), [(0.0, 930), (0.5, 1000), (1.0, 1070)])
+    def test_moment_of_renewal_is_drawn_for_each_value(
+        self, own_pool: LocalUserPool, clocks: Clocks, chance: float, fresh_for: float
+    ) -> None:
+        drawn = iter([chance, 0.5])
+        keys = trusted(own_pool, clocks, times=KeyTimes(fresh_for=1000), spread=lambda: next(drawn)).keys
+        keys.get()
+        assert keys.state.fresh_wall - clocks.wall() == pytest.approx(fresh_for)
+        clocks.advance(fresh_for)
+        keys.get()
+        assert keys.state.fresh_wall - clocks.wall() == pytest.approx(1000)
+
+    def test_keys_are_never_fresh_when_no_longer_usable(
+        self, own_pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        times = KeyTimes(fresh_for=500, usable_for=500)
+        keys = trusted(own_pool, clocks, times=times, spread=lambda: 1.0).keys
+        keys.get()
+        assert (keys.state.fresh_wall, keys.state.usable_wall) == (clocks.wall() + 500,) * 2
+
+    def test_processes_that_share_keys_renew_them_apart(
+        self, own_pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        cache = SimpleCache()
+        moments = set()
+        for chance in (0.2, 0.9):
+            store = SealedStore(BoundedBackend(lambda: cache), Seal(bytes(32)), wall=clocks.wall)
+            keys = trusted(own_pool, clocks, store=store, spread=lambda chance=chance: chance).keys
+            keys.get()
+            moments.add(keys.state.fresh_wall)
+        assert (own_pool.count("jwks"), len(moments)) == (1, 2)
 
     def test_times_are_arguments(self, own_pool: LocalUserPool, clocks: Clocks) -> None:
         times = KeyTimes(fresh_for=2, usable_for=5, unknown_key_cooldown=1)

@@ -45,7 +45,13 @@ def trusted(
         user_pool_from(pool.pool_id, issuer=pool.issuer, jwks_url=pool.jwks_url),
         times=times,
         wall=clocks.wall,
-        **{"monotonic": clocks.monotonic, "jitter": lambda: 0.0, "start_thread": at_once, **options},
+        **{
+            "monotonic": clocks.monotonic,
+            "jitter": lambda: 0.0,
+            "spread": lambda: 0.5,
+            "start_thread": at_once,
+            **options,
+        },
     )
 
 
