@@ -114,6 +114,8 @@ class Failure:
     rest_until: float
     rest_until_if_gone: float
     failed_at: float = NEVER
+    only_behind: bool = False
+    """Since the last success only background attempts failed, by a timeout: a frozen process fails so too."""
 
 
 @dataclass(frozen=True)

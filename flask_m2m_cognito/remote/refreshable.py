@@ -84,7 +84,7 @@ def start_daemon(run: Callable[[], None]) -> None:
 class _Attempt(Generic[T]):
     """One fetch under way in this process."""
 
-    __slots__ = ("deadline", "done", "is_enough", "is_forced", "outcome", "started")
+    __slots__ = ("deadline", "done", "is_behind", "is_enough", "is_forced", "outcome", "started")
 
     def __init__(
         self,
@@ -97,6 +97,7 @@ class _Attempt(Generic[T]):
         self.started = started
         self.is_enough = is_enough
         self.is_forced = is_forced
+        self.is_behind = False
         self.outcome: Fetched[T] | Exception | None = None
         self.done = Turnstile()
 
@@ -437,6 +438,7 @@ class Refreshable(Generic[T]):
 
     def _start(self, attempt: _Attempt[T], is_behind: bool = False) -> None:
         """Fetch, on a thread that is left behind when it outlives the deadline."""
+        attempt.is_behind = is_behind
         ask = Ask(attempt.deadline, self.state.fetched, attempt.is_enough, attempt.is_forced)
         fetch = self._around(self._fetch, is_behind)
         self._run_on_thread(lambda: self._run(attempt, fetch, ask))
@@ -530,12 +532,20 @@ class Refreshable(Generic[T]):
         count = before.failure.count + 1 if before.failure else 1
         rest = _LASTING_REST if self._is_lasting(error) else rest_after(count, self._jitter())
         wish = getattr(error, "retry_after", None) or 0.0
+        only_behind = (
+            attempt.is_behind
+            and isinstance(error, RefreshTimeout)
+            and (before.failure is None or before.failure.only_behind)
+        )
+        if_gone = max(rest, min(wish, _LONGEST_WISH_IF_GONE))
         failure = Failure(
             error=error.with_traceback(None),
             count=count,
             rest_until=now.monotonic + max(rest, min(wish, _LONGEST_WISH)),
-            rest_until_if_gone=now.monotonic + max(rest, min(wish, _LONGEST_WISH_IF_GONE)),
+            # Nobody waited for it: the first caller without a value starts an attempt at once.
+            rest_until_if_gone=now.monotonic + (0.0 if only_behind else if_gone),
             failed_at=now.wall,
+            only_behind=only_behind,
         )
         self.state = with_failure(before, failure, now)
         has_value = phase_of(self.state, now) is not Phase.GONE

@@ -27,6 +27,7 @@ from flask_m2m_cognito.remote.refreshable import (
 from flask_m2m_cognito.remote.reports import report
 from tests.remote.conftest import Build
 from tests.remote.moved import (
+    DEADLINE,
     FRESH_FOR,
     LONG,
     USABLE_FOR,
@@ -487,6 +488,49 @@ class TestRests:
         source.error = SourceDown(retry_after=40)
         refreshable = build(jitter=lambda: 1.0)
         assert error_of(refreshable.get).retry_in == pytest.approx(40)
+
+    @pytest.mark.parametrize("given_up", [1, 3])
+    def test_timeouts_behind_a_value_do_not_outlast_it(
+        self, build: Build, source: Source, clocks: Clocks, given_up: int
+    ) -> None:
+        held: list[Callable[[], None]] = []
+        is_frozen = False
+        refreshable = build(start_thread=lambda run: held.append(run) if is_frozen else run())
+        refreshable.get()
+        lead = (given_up - 1) * (DEADLINE + 60) + DEADLINE + 0.1
+        clocks.advance(refreshable.state.usable_wall - clocks.wall() - lead)
+        is_frozen = True
+        for attempt in range(given_up):
+            clocks.advance(60 if attempt else 0)
+            refreshable.get()
+            clocks.advance(DEADLINE)
+            refreshable.get()  # gives it up
+        clocks.advance(0.1)
+        is_frozen = False
+        asked = source.asked
+        assert refreshable.get().startswith("v")
+        assert (len(held), source.asked) == (given_up, asked + 1)
+
+    def test_own_failure_after_such_a_timeout_backs_off(
+        self, build: Build, source: Source, clocks: Clocks
+    ) -> None:
+        held: list[Callable[[], None]] = []
+
+        def start(run: Callable[[], None]) -> None:
+            run() if source.error or not source.asked else held.append(run)
+
+        refreshable = build(start_thread=start)
+        refreshable.get()
+        clocks.advance(refreshable.state.usable_wall - clocks.wall() - DEADLINE - 0.1)
+        refreshable.get()
+        clocks.advance(DEADLINE)
+        refreshable.get()
+        source.error = SourceDown()
+        clocks.advance(0.1)
+        assert error_of(refreshable.get).retry_in > 0
+        asked = source.asked
+        error_of(refreshable.get)
+        assert source.asked == asked
 
 
 class TestObserver:
