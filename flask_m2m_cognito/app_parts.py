@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from .inbound.key_source import KeyTimes, TrustedPool, trusted_pool_from
 from .inbound.user_pool import UserPool, user_pool_from
 from .inbound.validator import CognitoAccessTokenValidator
 from .outbound.bearer_auth import BearerAuth, SessionTimeout, bearer_auth
+from .outbound.client_secret import Secret
 from .outbound.request_count import RequestCount
 from .outbound.token_endpoint import CognitoM2MClient
 from .outbound.token_source import TokenPolicy, TokenSource
@@ -356,7 +357,7 @@ class _Assembly:
         return CognitoM2MClient(
             token_url=urls[0] if len(urls) == 1 else urls,
             client_id=settings.client_id,
-            client_secret=settings.client_secret,
+            client_secret=_in_context_of(self._app, settings.client_secret),
             client_auth=settings.client_auth,
             client_metadata=settings.client_metadata,
             headers=settings.token_headers,
@@ -423,9 +424,22 @@ class _Assembly:
             backend_finder(self._app, self._cache, on_found),
             import_client=functools.partial(import_client, self._app, self._cache),
             timeout=settings.store_timeout,
+            context=self._app.app_context,
             on_change=self._events.store_changed,
             monotonic=self._clock.monotonic,
         )
+
+
+def _in_context_of(app: Flask, secret: Secret) -> Secret:
+    """Return ``secret``; a callable of the application's may use ``current_app`` on whatever thread."""
+    if not callable(secret):
+        return secret
+
+    def ask() -> str | Sequence[str]:
+        with app.app_context():
+            return secret()
+
+    return ask
 
 
 def _of_client(name: ClientName, settings: ClientSettings) -> dict[str, str]:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -67,6 +68,8 @@ class BoundedBackend:
             the first call and under no lock.
         import_client: imports what building needs, see :meth:`SealedStore.import_all`.
         timeout: seconds that one call may take; building and the first call together may take 2 s.
+        context: entered around building and each call, on their thread: an application context, for code of
+            the application's such as a callable key prefix.
         on_change: called with ``(works, error)`` when the backend goes down and when it is back, see
             :func:`report`.
         monotonic, start_thread: the clock in seconds, and threads.
@@ -78,6 +81,7 @@ class BoundedBackend:
         *,
         import_client: Callable[[], None] = lambda: None,
         timeout: float = 0.25,
+        context: Callable[[], AbstractContextManager[object]] = nullcontext,
         on_change: Callable[[bool, Exception | None], None] = lambda works, error: None,
         monotonic: Callable[[], float] = time.monotonic,
         start_thread: Callable[[Callable[[], None]], None] = start_daemon,
@@ -85,6 +89,7 @@ class BoundedBackend:
         self._build = build
         self.import_client = import_client
         self.timeout = timeout
+        self._context = context
         self._on_change = on_change
         self._monotonic = monotonic
         self._start_thread = start_thread
@@ -150,8 +155,10 @@ class BoundedBackend:
         def run() -> None:
             with held_reports() as reports:
                 try:
-                    backend = self._backend(circuit)
-                    call.set_result(None if backend is None else (operation(backend),))
+                    with self._context():
+                        backend = self._backend(circuit)
+                        outcome = None if backend is None else (operation(backend),)
+                    call.set_result(outcome)
                 except Exception as error:
                     call.set_exception(error)
                 except BaseException:

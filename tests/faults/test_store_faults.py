@@ -10,11 +10,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cachelib import RedisCache, SimpleCache
+from flask import Flask, current_app
 
+from flask_m2m_cognito import CognitoM2M
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend, StoreDown
 from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
 from flask_m2m_cognito.testing import LocalUserPool
@@ -341,3 +344,25 @@ def test_a_steady_request_makes_no_call_to_the_cache(pool: LocalUserPool, clocks
     with load(lambda: service.status("/relay", token)) as callers:
         callers.go_on_for(100)
     assert cache.calls == before
+
+
+@pytest.mark.parametrize("renew", ["background", "inline"])
+def test_callables_of_the_application_may_use_current_app(tmp_path: Path, renew: str) -> None:
+    with LocalUserPool() as pool:
+        secret = pool.client().secret
+        app = Flask("tenants")
+        app.config.update(pool.config(ALLOWED_CLIENT_IDS="*", RENEW=renew))
+        app.config["COGNITO_M2M_CLIENT_SECRET"] = lambda: current_app.config["MY_SECRET"]
+        app.config.update(MY_SECRET=secret, SECRET_KEY="k" * 32)
+        app.config.update(CACHE_TYPE="FileSystemCache", CACHE_DIR=str(tmp_path))
+        m2m = CognitoM2M(app)
+        assert m2m.for_app(app).token()
+        assert m2m.for_app(app).health()["store"]["works"]
+
+
+def test_cache_is_built_and_called_in_an_application_context() -> None:
+    app = Flask("tenants")
+    backend = BoundedBackend(lambda: [current_app.name], context=app.app_context)
+    assert [backend.call(lambda names: (*names, current_app.name)) for _ in range(2)] == [
+        ("tenants",) * 2
+    ] * 2
