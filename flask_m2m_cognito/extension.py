@@ -165,7 +165,7 @@ class CognitoM2M:
         """A decorator for what turns a token into the application's own object: a row, a tenant.
 
         Called once a request with the :class:`ValidatedAccessToken`, after every check; what it gives
-        is on ``g.m2m_principal`` and :data:`current_principal`. It may refuse the request by ``abort(403)``.
+        is on ``g.m2m_principal`` and ``current_principal``. It may refuse the request by ``abort(403)``.
 
         Raises:
             ConfigurationError: it can't be called.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
 
-from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient, TokenResponse
+from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient, DatedToken, TokenResponse
 from flask_m2m_cognito.outbound.token_source import TokenSource
 from flask_m2m_cognito.remote.refreshable import Phase
 from flask_m2m_cognito.remote.transport import Deadline
@@ -30,11 +30,16 @@ class Endpoint(CognitoM2MClient):
         self._clocks = clocks
         self._requested_at = requested_at
 
-    def request_token(
-        self, scopes: Sequence[str], timeout: tuple[float, float], deadline: Deadline
-    ) -> TokenResponse:
+    def request_dated_token(
+        self,
+        scopes: Sequence[str],
+        timeout: tuple[float, float],
+        deadline: Deadline,
+        metadata: Mapping[str, str] | None = None,
+    ) -> DatedToken:
         self._requested_at.append(self._clocks.wall())
-        return TokenResponse(f"token-{len(self._requested_at)}", LIFETIME, "Bearer", {})
+        token = TokenResponse(f"token-{len(self._requested_at)}", LIFETIME, "Bearer", {})
+        return DatedToken(token, self._clocks.wall())
 
 
 def busiest_second(jitter: Callable[[random.Random], float], seed: int = 7) -> int:
