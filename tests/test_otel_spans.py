@@ -155,8 +155,10 @@ class TestCalls:
         self, pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry
     ) -> None:
         instrumented(pool, m2m, telemetry, REFRESH_DEADLINE=SOON, RENEW="inline")
-        with pool.fail("token", hang=True), pytest.raises(TokenUnavailableError):
-            m2m.token()
+        with pool.fail("token", hang=True):
+            with pytest.raises(TokenUnavailableError):
+                m2m.token()
+            settle()
         (call,) = telemetry.calls
         assert (call.attributes["error.type"], call.status.status_code) == ("timeout", StatusCode.ERROR)
 

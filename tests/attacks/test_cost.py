@@ -310,8 +310,8 @@ def test_a_flood_is_logged_ten_times_a_minute_and_in_lines_of_its_own(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
     """CWE-779, CWE-117: path and kid are fields of a record, and never its text."""
-    caplog.set_level(logging.DEBUG)
     service = Service(scene)
+    caplog.set_level(logging.DEBUG)
     kid = "\r\nCRITICAL root: all is lost \x1b[2J"
     for each in range(100):
         service.ask(bearer(scene.pool.token(headers={"kid": f"{kid}{each}"})), f"/orders?%0d%0a{each}")

@@ -24,7 +24,7 @@ from flask_caching import Cache
 from flask_m2m_cognito import CognitoM2M
 from flask_m2m_cognito.exceptions import TokenUnavailableError
 from flask_m2m_cognito.outbound.bearer_auth import bearer_auth
-from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient, TokenResponse
+from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient, DatedToken, TokenResponse
 from flask_m2m_cognito.outbound.token_source import TokenSource
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
 from flask_m2m_cognito.testing import LocalUserPool
@@ -364,9 +364,11 @@ class FreeClient(CognitoM2MClient):
         self._clocks = clocks
         self._bought_at = bought_at
 
-    def request_token(self, scopes: Any, timeout: Any, deadline: Any) -> TokenResponse:
+    def request_dated_token(
+        self, scopes: Any, timeout: Any, deadline: Any, metadata: Any = None
+    ) -> DatedToken:
         self._bought_at.append(self._clocks.wall())
-        return TokenResponse("opaque", 3600, "Bearer", {})
+        return DatedToken(TokenResponse("opaque", 3600, "Bearer", {}), self._clocks.wall())
 
 
 def busiest_second(jitter: Callable[[], float]) -> int:
