@@ -115,7 +115,7 @@ _RECEIVING = (
     ),
     Setting(
         "KEYS_FRESH_FOR", "seconds", 3600.0, values.number(_YEAR),
-        "After this age keys are renewed in the background. Not above KEYS_USABLE_FOR.",
+        "After this age, times 0.93 to 1.07, keys are renewed in the background. Not above KEYS_USABLE_FOR.",
     ),
     Setting(
         "KEYS_USABLE_FOR", "seconds", 86400.0, values.number(_YEAR),
