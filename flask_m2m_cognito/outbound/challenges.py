@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-_LONGEST = 16 * 1024
-"""Characters that are read: a peer may send 64 KiB, which would take more than its share of time."""
+_LONGEST = 4 * 1024
+"""Characters that are read: a real header has a few hundred, and a peer may send 64 KiB of commas."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r'[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"?|([^ \t,";]+))', re.DOTALL)
