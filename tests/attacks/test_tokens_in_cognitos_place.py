@@ -9,7 +9,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -374,12 +374,23 @@ def test_answer_of_64_kib_costs_at_most_50_ms(drop: str, member: str | None, poo
     body = text if member is None else json.dumps({member: text})[:MAX_BODY]
     answer = Answer(pool.token_url, 400, {"Retry-After": text, "Date": f"Mon, {text}"}, body.encode())
     redact = Redaction(["a-secret-of-a-usual-length"] * 6)
-    began = time.thread_time()
-    with pytest.raises(CognitoTokenRequestError):
-        _AnswerReader(answer, redact, in_oauth_words).token_response()
-    answer.clock_offset(0)
 
-    assert time.thread_time() - began < 0.05
+    def read() -> None:
+        with pytest.raises(CognitoTokenRequestError):
+            _AnswerReader(answer, redact, in_oauth_words).token_response()
+        answer.clock_offset(0)
+
+    assert _cpu_seconds(read) < 0.05
+
+
+def _cpu_seconds(run: Callable[[], object]) -> float:
+    """Of this thread, the least of three times: on a busy machine each takes longer, never less."""
+    times = []
+    for _ in range(3):
+        began = time.thread_time()
+        run()
+        times.append(time.thread_time() - began)
+    return min(times)
 
 
 def test_a_page_of_error_that_quotes_the_request_is_kept_without_the_secret(pool: LocalUserPool) -> None:
@@ -453,7 +464,6 @@ def _answer_twice(listening: socket.socket, answer: bytes) -> None:
 )
 def test_a_challenge_of_64_kib_is_read_at_once(challenge: str) -> None:
     """CWE-1333: a service that is called may answer 401 with what it likes. It took 13 s."""
-    began = time.thread_time()
-
-    assert not is_invalid_token(401, {"WWW-Authenticate": challenge})
-    assert time.thread_time() - began < 0.05
+    headers = {"WWW-Authenticate": challenge}
+    assert not is_invalid_token(401, headers)
+    assert _cpu_seconds(lambda: is_invalid_token(401, headers)) < 0.05
