@@ -126,7 +126,7 @@ class CognitoAccessTokenValidator:
         self._find = self._memory.get
         self._longest = 0
         self._headers = VerifiedHeaders()
-        self._by_issuer = {issuer: trusted for trusted in self.pools for issuer in trusted.pool.issuers}
+        self._by_issuer = _pools_by_issuer(self.pools)
         self._wall = wall
         self._monotonic = monotonic
 
@@ -357,6 +357,20 @@ class CognitoAccessTokenValidator:
         if objection is not None:
             reason, message = flaw
             raise verified.refused((reason, objection.text or message)) from objection.cause
+
+
+def _pools_by_issuer(pools: Sequence[TrustedPool]) -> dict[str, TrustedPool]:
+    """Which pool's keys verify an issuer's tokens. An issuer of two pools would be verified by either's."""
+    by_issuer: dict[str, TrustedPool] = {}
+    for trusted in pools:
+        for issuer in trusted.pool.issuers:
+            other = by_issuer.setdefault(issuer, trusted)
+            if other is not trusted:
+                raise ConfigurationError(
+                    f"The user pools {other.pool.pool_id} and {trusted.pool.pool_id} have the same issuer "
+                    f"{issuer}. Each pool needs an issuer of its own."
+                )
+    return by_issuer
 
 
 def _collection(name: str, given: Collection[str]) -> Collection[str]:
