@@ -13,6 +13,8 @@ from ..strict_json import decode_base64url, parse_object, values_in
 _NO_JWT = "The access token is not a JSON Web Token."
 _LONGEST_KID = 256
 _MOST_IN_HEADER = 32
+_LONGEST_HEADER = 2048
+"""Bytes of a header as it is sent. Cognito's have some 100; long numbers cost more than their length."""
 _MOST_HEADERS = 64
 _MOST_BEFORE_KEYS = 64
 _LONGEST_BEFORE_KEYS = 2048
@@ -118,6 +120,8 @@ def take_apart(
         header_part, payload_part, signature_part = text.split(b".", 3)
         kid = known.kid_of(header_part) if known is not None else None
         if kid is None:
+            if len(header_part) > _LONGEST_HEADER:
+                raise ValueError
             header = parse_object(decode_base64url(header_part), _MOST_IN_HEADER)
         payload = decode_base64url(payload_part)
         signature = decode_base64url(signature_part)
