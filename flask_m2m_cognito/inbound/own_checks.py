@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from ..exceptions import TokenValidationError
@@ -48,11 +49,12 @@ class OwnChecks:
             setting: the name of the check, for the log.
         """
         try:
-            return None if is_true_answer(check(subject)) else Objection()
-        except self._answers as answer:
-            return Objection(cause=answer)
-        except TokenValidationError as error:
-            return Objection(str(error), error)
+            try:
+                return None if is_true_answer(check(subject)) else Objection()
+            except self._answers as answer:
+                return Objection(cause=answer)
+            except TokenValidationError as error:
+                return Objection(str(error), error)
         except Exception as error:
             if self._may_log(setting):
                 _logger.warning(
@@ -86,6 +88,6 @@ def is_true_answer(answer: object) -> bool:
     Raises:
         Exception: whatever the answer raises when it is asked for its truth.
     """
-    if answer is NotImplemented or isinstance(answer, (Awaitable, Iterator, AsyncIterator)):
+    if answer is NotImplemented or isinstance(answer, (Awaitable, Iterator, AsyncIterator, Future)):
         return False
     return bool(answer)

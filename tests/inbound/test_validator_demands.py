@@ -7,19 +7,21 @@ import json
 import logging
 import re
 from base64 import urlsafe_b64decode
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from flask_m2m_cognito import (
+    ConfigurationError,
     InsufficientScopeError,
     KeysUnavailableError,
     TokenValidationError,
     ValidatedAccessToken,
 )
 from flask_m2m_cognito.inbound.key_source import trusted_pool_from
-from flask_m2m_cognito.inbound.user_pool import UserPool
+from flask_m2m_cognito.inbound.user_pool import UserPool, user_pool_from
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.inbound.trusted import NOW, Clocks, at_once, reason_of, trusted, validator_of
 
@@ -64,6 +66,7 @@ NO_TRUE_ANSWERS = [
     pytest.param((each for each in "ab"), id="a generator"),
     pytest.param(filter(None, "ab"), id="a filter"),
     pytest.param(later(), id="an async generator"),
+    pytest.param(Future(), id="a future"),
 ]
 
 
@@ -426,6 +429,13 @@ class TestIssuers:
         validator = validator_of(pool, own_pool)
         posing = own_pool.token(iss=pool.issuer, own={"iss": own_pool.issuer}, rows=list(range(500)))
         assert reason_of(validator, posing) in ("wrong_issuer", "unknown_key")
+
+    def test_two_pools_with_one_issuer_are_an_error(
+        self, pool: LocalUserPool, own_pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        other = user_pool_from(own_pool.pool_id, issuer=pool.issuer, jwks_url=own_pool.jwks_url)
+        with pytest.raises(ConfigurationError, match="have the same issuer"):
+            validator_of(trusted(pool, clocks), trusted_pool_from(other))
 
     def test_a_pool_that_is_not_trusted_is_another_issuer(
         self, pool: LocalUserPool, own_pool: LocalUserPool
