@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -218,13 +219,17 @@ def token_unavailable(message: str, *, wording: Wording, **said: Any) -> TokenUn
     return cast("TokenUnavailableError", completed(problem) if has_request_context() else problem)
 
 
+_NOT_IN_A_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5B\x5D-\x7E]")
+"""An application's own text may have what no header can carry (RFC 6750, section 3)."""
+
+
 def challenge_from(error: TokenValidationError, wording: Wording) -> str:
     """The ``WWW-Authenticate`` of a refusal (RFC 6750, section 3)."""
     row = ANSWERS.get(error.reason, _INVALID_TOKEN)
     # werkzeug's WWWAuthenticate leaves token-like values bare, but a realm must be quoted.
     parameters = {"realm": wording.realm}
     if row.error is not None:
-        parameters |= {"error": row.error, "error_description": str(error)}
+        parameters |= {"error": row.error, "error_description": _NOT_IN_A_DESCRIPTION.sub("?", str(error))}
     if error.required_scopes and (row.status == 401 or error.reason == "insufficient_scope"):
         # A 401 names them too: MCP clients ask the token endpoint for exactly these.
         parameters["scope"] = join_scopes(error.required_scopes)

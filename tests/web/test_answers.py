@@ -6,6 +6,7 @@ import base64
 import copy
 import json
 import pickle
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -489,6 +490,16 @@ def test_an_abort_in_an_own_check_is_the_answer(
     events = [vars(each) for each in caplog.records]
     logged = [(each["reason"], each["status"]) for each in events if each.get("event") == "token-rejected"]
     assert logged == [(reason, status)] * 2
+
+
+@pytest.mark.parametrize("text", ["key → gone", "two\r\nlines", "a\ttab", 'a "quote" and \\'])
+def test_text_of_the_application_fits_into_the_challenge(make_app: MakeApp, text: str) -> None:
+    app = make_app()
+    app.get("/a")(lambda: raise_error(TokenValidationError(text)))
+    answer = app.test_client().get("/a")
+    description = answer.www_authenticate.parameters["error_description"]
+    assert re.fullmatch(r"[\x20-\x21\x23-\x5B\x5D-\x7E]+", description)
+    assert (answer.status_code, json.loads(answer.data)["detail"]) == (401, text)
 
 
 PLAIN_ERRORS = [
