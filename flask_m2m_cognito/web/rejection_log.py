@@ -58,19 +58,22 @@ class RejectionLog:
         """Log or count a rejection."""
         with self._lock:
             now = self._monotonic()
+            # Of every reason: a burst may be followed by rejections of other reasons only.
+            ended = {each: m for each, m in self._minutes.items() if now >= m.began_at + _MINUTE}
+            for reason in ended:
+                del self._minutes[reason]
             minute = self._minutes.get(rejection.reason, _Minute(now))
-            left_out = 0
-            if now >= minute.began_at + _MINUTE:
-                left_out, minute = max(0, minute.count - MOST_A_MINUTE), _Minute(now)
             minute = _Minute(minute.began_at, minute.count + 1)
             self._minutes[rejection.reason] = minute
-        if left_out:
-            _logger.info(
-                "%d more requests were refused: %s",
-                left_out,
-                rejection.reason,
-                extra={"event": "token-rejected-more", "reason": rejection.reason, "count": left_out},
-            )
+        for reason, last in ended.items():
+            left_out = last.count - MOST_A_MINUTE
+            if left_out > 0:
+                _logger.info(
+                    "%d more requests were refused: %s",
+                    left_out,
+                    reason,
+                    extra={"event": "token-rejected-more", "reason": reason, "count": left_out},
+                )
         if minute.count <= MOST_A_MINUTE:
             _logger.info(
                 "Refused a request: %s",
