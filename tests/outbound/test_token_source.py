@@ -16,7 +16,7 @@ from flask_m2m_cognito.exceptions import CognitoTokenRequestError, TokenUnavaila
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
 from flask_m2m_cognito.outbound.token_source import TokenPolicy, TokenSource, identity_of
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
-from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
+from flask_m2m_cognito.remote.sealed_store import Entry, Seal, SealedStore
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.outbound.clocks import Clock, Threads, refreshing
 from tests.settling import settle
@@ -878,6 +878,17 @@ class TestSharing:
         clock.move_to(3300 if policy.margin > 30 else 2600)
         reader = source_of(pool, clock, store=store, policy=policy)
         assert (reader.token() == token) is is_taken
+
+    def test_entry_of_a_clock_ahead_does_not_prolong_a_token(
+        self, pool: LocalUserPool, clock: Clock, store: SealedStore
+    ) -> None:
+        token, now = pool.token("a/read", expires_in=300), clock.wall()
+        name = identity_of(client_of(pool), ["a/read"])
+        store.save(name, "token", Entry(token, now + 50, now + 50 + 3600))
+        reader = source_of(pool, clock, store=store)
+        assert reader.token() == token
+        clock.move(300)
+        assert reader.token() != token
 
     def test_token_that_lacks_scopes_is_rejected_from_the_cache_too(
         self, pool: LocalUserPool, clock: Clock, store: SealedStore, caplog: pytest.LogCaptureFixture
