@@ -20,6 +20,7 @@ R = TypeVar("R")
 LONGEST_CALL = 300.0
 """Seconds after which a callable that never returned is called again."""
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _AWS_CODE = re.compile(r"[A-Za-z]{1,50}")
 _PACKAGE = os.path.dirname(os.path.dirname(__file__))
 
@@ -122,7 +123,12 @@ class ClientSecret:
                 asking = self._asking = _Asking(os.getpid(), self._monotonic() + LONGEST_CALL, Future())
         assert asking is not None
         if leads:
-            asking.answer.set_result(self._take(_answer_of(ask), known, asking))
+            answer_or_problem: tuple[SecretText, ...] | str = "the call was aborted."
+            try:
+                answer_or_problem = _answer_of(ask)
+            finally:
+                # Also when gevent's Timeout or a SystemExit ends it: the next call asks again.
+                asking.answer.set_result(self._take(answer_or_problem, known, asking))
         try:
             answer = asking.answer.result(deadline.left())
         except FutureTimeout:
@@ -201,12 +207,15 @@ def _aws_code_of(error: Any) -> str | None:
 def _problem_of(secret: object) -> str | None:
     """Return what is wrong with the type of a secret, or ``None``. Quotes nothing of it."""
     if isinstance(secret, str):
-        return None
+        # An error of encoding it would hold it.
+        return "text that can be encoded" if _SURROGATE.search(secret) else None
     if not isinstance(secret, Sequence) or isinstance(secret, (bytes, bytearray)):
         return f"text or a list of texts, got {_kind_of(secret)}"
     for each in secret:
         if not isinstance(each, str):
             return f"text or a list of texts, got a list with {_kind_of(each)}"
+        if _SURROGATE.search(each):
+            return "text that can be encoded"
     return None
 
 

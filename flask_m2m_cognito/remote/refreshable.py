@@ -9,6 +9,7 @@ callers wait for the one fetch under way. What to do is decided by :func:`phase_
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import random
 import threading
@@ -65,6 +66,8 @@ __all__ = [
     "start_daemon",
 ]
 
+_logger = logging.getLogger("flask_m2m_cognito")
+
 _LASTING_REST = 60.0
 _LONGEST_WISH = 3600.0
 _LONGEST_WISH_IF_GONE = 60.0
@@ -75,10 +78,24 @@ _SHORT_RETRY = 1.0
 def start_daemon(run: Callable[[], None]) -> None:
     """Run ``run`` on a thread that does not keep the process alive.
 
+    Whatever ends it, such as a ``SystemExit`` in a callable of the application, ends it without a
+    traceback: its text and its frames may hold a secret.
+
     Raises:
         RuntimeError: no thread can be started, at shutdown or at a limit.
     """
-    threading.Thread(target=run, name="cognito-m2m-refresh", daemon=True).start()
+
+    def run_quietly() -> None:
+        try:
+            run()
+        except BaseException as error:
+            _logger.error(
+                "A background thread was ended by %s.",
+                type(error).__name__,
+                extra={"event": "thread-ended", "error": type(error).__name__},
+            )
+
+    threading.Thread(target=run_quietly, name="cognito-m2m-refresh", daemon=True).start()
 
 
 class _Attempt(Generic[T]):
@@ -197,6 +214,11 @@ class Refreshable(Generic[T]):
             raise self._unavailable_because(state.failure, self._now())
         self._follow(step)
         return state.value
+
+    def held(self) -> T | None:
+        """The value that is held, unless it is gone, without a fetch."""
+        state = self.state
+        return None if phase_of(state, self._now()) is Phase.GONE else state.value
 
     def renew(self, refused: T) -> T:
         """A value other than ``refused``, if one can be had; else what there is: see :meth:`renew_for`."""

@@ -271,6 +271,21 @@ class TestCallable:
         secret = ClientSecret(vault)
         assert secret.try_with(cognito.request, Deadline(LONG)) == "token"
 
+    @pytest.mark.parametrize("ended_by", [SystemExit, GeneratorExit])
+    def test_callable_that_is_aborted_is_called_again(self, ended_by: type[BaseException]) -> None:
+        calls = []
+
+        def vault() -> str:
+            calls.append(1)
+            if len(calls) == 1:
+                raise ended_by("the secret")
+            return "good"
+
+        secret, cognito = ClientSecret(vault), Cognito("good")
+        with pytest.raises(ended_by):
+            secret.try_with(cognito.request, Deadline(LONG))
+        assert secret.try_with(cognito.request, Deadline(0.05)) == "token"
+
     def test_callable_that_never_returns_is_called_again(self) -> None:
         never, begun, clocks, calls = threading.Event(), threading.Event(), Clocks(), []
 
@@ -320,6 +335,13 @@ class TestCallable:
         for _ in range(3):
             secret.try_with(cognito.request, Deadline(LONG))
         assert (vault.asked, cognito.sent) == (1, ["old", "new", "new", "new"])
+
+
+class TestSecretThatCannotBeEncoded:
+    def test_error_does_not_hold_it(self) -> None:
+        refusal = refusal_of(ClientSecret(lambda: "top-secret\udc80"), Cognito().request)
+        assert "text that can be encoded" in str(refusal)
+        assert refusal.__cause__ is refusal.__context__ is None
 
 
 class TestWhatItIs:
