@@ -272,9 +272,13 @@ class CognitoM2MClient:
     def _spellings(self, secret: SecretText) -> Iterator[str]:
         text = secret.reveal()
         if text:
-            yield from (text, quote_plus(text), quote(text, safe=""), json.dumps(text)[1:-1], escape(text))
-            yield self._pair(secret)
-            yield base64.b64encode(f"{self.client_id}:{text}".encode()).decode("ascii")
+            in_json = json.dumps(text)[1:-1]
+            yield from (text, in_json, in_json.replace("/", "\\/"), escape(text))
+            for quoted in (quote_plus(text), quote(text, safe="")):
+                in_lower_case = _LOWER_HEX.sub(lambda found: found[0].lower(), quoted)
+                yield from (quoted, in_lower_case, quote(quoted, safe=""))
+            for pair in (self._pair(secret), _base64(f"{self.client_id}:{text}"), _base64(text)):
+                yield from (pair, pair.rstrip("="), pair.rstrip("=").replace("+", "-").replace("/", "_"))
 
 
 class _BodyWithHeaders(Form):
@@ -308,6 +312,14 @@ def _as_urls(token_url: str | tuple[str, ...]) -> tuple[str, ...]:
 
 def _is_final(answer: Answer) -> bool:
     return answer.status < 500
+
+
+_NO_JSON = object()
+_LOWER_HEX = re.compile(r"%[0-9A-F]{2}")
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode("ascii")
 
 
 class _AnswerReader:
@@ -349,11 +361,12 @@ class _AnswerReader:
         try:
             payload = json.loads(self._answer.body)
         except (ValueError, RecursionError):
+            payload = _NO_JSON
+        if payload is _NO_JSON:
+            # Not raised above: what was caught holds the body, and would be the error's context.
             # A proxy's page, or a redirect, says more by its status.
             is_error = self._answer.status >= 300
-            raise self._error(
-                self._failed_text({}) if is_error else "Token response was not valid JSON."
-            ) from None
+            raise self._error(self._failed_text({}) if is_error else "Token response was not valid JSON.")
         if not isinstance(payload, dict):
             raise self._error("Token response JSON was not an object.")
         return payload

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import html
 import json
@@ -297,6 +298,36 @@ def test_standard_code_stays_whole_beside_any_secret(code: str, pool: LocalUserP
 
     assert raised.value.error_code == code
     assert raised.value.error_description == "[hidden] is the secret"
+
+
+SPELLED = "abcDEF+ghi/JKL_9"
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        pytest.param("abcDEF%2bghi%2fJKL_9", id="percent in lower case"),
+        pytest.param("abcDEF%252Bghi%252FJKL_9", id="percent twice"),
+        pytest.param("abcDEF+ghi\\/JKL_9", id="JSON with an escaped slash"),
+        pytest.param(base64.b64encode(SPELLED.encode()).decode(), id="base64"),
+        pytest.param(
+            base64.b64encode(f"local-client:{SPELLED}".encode()).decode().rstrip("="), id="the pair"
+        ),
+    ],
+)
+def test_secret_is_removed_however_it_is_spelled(echo: str, pool: LocalUserPool) -> None:
+    pool.answer("token", f"<p>You sent {echo}.</p>", status=403)
+    with pytest.raises(CognitoTokenRequestError) as raised:
+        CognitoM2MClient(pool.token_url, "local-client", SPELLED).fetch_token("stock/read")
+    assert echo not in str(raised.value.response_body)
+
+
+@pytest.mark.parametrize("status", [200, 403])
+def test_body_that_is_no_json_is_no_context(status: int, pool: LocalUserPool) -> None:
+    pool.answer("token", '{"access_token": "a.live.token"} <!-- a page -->', status=status)
+    with pytest.raises(CognitoTokenRequestError) as raised:
+        CognitoM2MClient(pool.token_url, "local-client", "s").fetch_token("stock/read")
+    assert raised.value.__cause__ is raised.value.__context__ is None
 
 
 def test_every_secret_of_a_rotation_is_removed(pool: LocalUserPool) -> None:
