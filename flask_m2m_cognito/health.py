@@ -36,7 +36,9 @@ def health_of(
     ready = (bool(serving) or not pools) and serving | empty == set(pool_rows)
     rows = [*pool_rows.values(), *token_rows]
     expected = [row for pool_id, row in pool_rows.items() if not ready or pool_id in serving]
-    is_unavailable = any(row["state"] == "gone" and row["failures"] for row in [*expected, *token_rows])
+    # One rare token that fails, for a scope that the client may not have, leaves all others as they are.
+    has_no_token = bool(token_rows) and all(_is_down(row) for row in token_rows)
+    is_unavailable = has_no_token or any(map(_is_down, expected))
     return {
         "status": "unavailable" if is_unavailable else _status(rows, store.works, ready),
         "ready": ready,
@@ -49,6 +51,10 @@ def health_of(
         "store": {"works": store.works, "kind": store.kind},
         "clock_offset": clock.seconds,
     }
+
+
+def _is_down(row: Mapping[str, Any]) -> bool:
+    return row["state"] == "gone" and bool(row["failures"])
 
 
 def _pool_row(trusted: TrustedPool) -> dict[str, Any]:

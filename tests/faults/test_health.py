@@ -78,6 +78,16 @@ def test_in_an_outage_it_is_degraded_and_stays_ready(
     assert "refused" in keys["last_error"]
 
 
+def test_one_rare_token_that_fails_is_degraded(real_pool: LocalUserPool) -> None:
+    app, m2m = app_on(real_pool)
+    parts = m2m.for_app(app)
+    assert get(app.test_client(), "/relay", real_pool.token()).status_code == 200
+    with real_pool.fail("token", status=400, body={"error": "invalid_scope"}):
+        with pytest.raises(TokenUnavailableError):
+            parts.token("rare/x")
+        assert parts.health()["status"] == "degraded"
+
+
 def test_when_nothing_is_usable_any_more_it_is_unavailable_and_stays_ready(
     service: MovedService, pool: LocalUserPool, clocks: Clocks
 ) -> None:
