@@ -18,7 +18,7 @@ from flask_m2m_cognito.exceptions import KeysUnavailableError, TokenValidationEr
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.remote.moved import threads
 
-from .stage import Clocks, MovedService, app_on, get, seconds_of, wait_for
+from .stage import HOUR, Clocks, MovedService, app_on, get, moved_service, seconds_of, wait_for
 
 TOKENS = 10_000
 THREADS = 8
@@ -140,6 +140,16 @@ def test_unknown_kid_waits_until_the_download_is_a_second_old(real_pool: LocalUs
     assert (late[:2], late[2] < 0.5) == ((503, "1"), True)
     assert real_pool.count("jwks") == 2
     assert get(client, "/items", real_pool.token()).status_code == 200
+
+
+def test_unknown_kid_does_not_wait_for_an_inline_renewal(pool: LocalUserPool, clocks: Clocks) -> None:
+    service = moved_service(pool, clocks, in_background=False)
+    assert service.get("/items", pool.token()).status_code == 200
+    clocks.advance(HOUR + 1)
+    pool.fail("jwks", hang=True)
+    (token,) = tokens_with_random_kids(pool, 1)
+    status, seconds = service.status("/items", token)
+    assert (status, seconds < 1 + MARGIN) == (503, True)
 
 
 def test_unknown_kid_at_a_cold_start_waits_for_the_keys(real_pool: LocalUserPool) -> None:
