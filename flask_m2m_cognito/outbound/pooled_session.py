@@ -17,6 +17,7 @@ import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3 import BaseHTTPResponse, Retry
 from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.exceptions import InvalidHeader
 
 from ..exceptions import ConfigurationError
 from ..remote.loopback_adapter import LoopbackAdapter
@@ -68,7 +69,9 @@ def _check_timeout(timeout: SessionTimeout) -> None:
     parts = timeout if isinstance(timeout, tuple) else (timeout,)
     is_number = [isinstance(each, int | float) and not isinstance(each, bool) for each in parts]
     if timeout is not None and not (
-        all(is_number) and len(parts) in (1, 2) and all(0 < each < _LONGEST_TIMEOUT for each in parts)  # type: ignore[operator]
+        all(is_number)
+        and len(parts) == (2 if isinstance(timeout, tuple) else 1)
+        and all(0 < each < _LONGEST_TIMEOUT for each in parts)  # type: ignore[operator]
     ):
         raise ConfigurationError(
             f"timeout must be a number of seconds above 0, or (connect, read), got {timeout!r}."
@@ -97,7 +100,10 @@ class _BoundedRetry(Retry):
         return made
 
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
-        seconds = super().get_retry_after(response)
+        try:
+            seconds = super().get_retry_after(response)
+        except InvalidHeader:
+            return None  # as without one
         return None if seconds is None else min(seconds, self.longest)
 
 

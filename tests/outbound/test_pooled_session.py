@@ -204,7 +204,9 @@ class TestTimeout:
             made.get(peer.url(), timeout=0.05)
         may_answer.set()
 
-    @pytest.mark.parametrize("timeout", [0, -1, "5", True, (1,) * 3, (1, None), (0, 1), float("nan"), 1e9])
+    @pytest.mark.parametrize(
+        "timeout", [0, -1, "5", True, (1,), (1,) * 3, (1, None), (0, 1), float("nan"), 1e9]
+    )
     def test_what_is_no_timeout_is_an_error(self, timeout: Any) -> None:
         with pytest.raises(ConfigurationError, match="timeout"):
             session(timeout=timeout)
@@ -251,6 +253,12 @@ class TestRetries:
         peer.answer = lambda request: Reply(503, {"Retry-After": "3600"}, b"")
         session(retries=2, **options).get(peer.url())
         assert slept == [longest, longest]
+
+    @pytest.mark.parametrize("wish", ["zz", "inf", "-5"])
+    def test_malformed_retry_after_counts_as_none(self, peer: Peer, wish: str) -> None:
+        peer.answer = lambda request: Reply(503, {"Retry-After": wish}, b"")
+        assert session(retries=1).get(peer.url(), timeout=5).status_code == 503
+        assert len(peer.received) == 2
 
     def test_all_share_their_connections(self, peer: Peer) -> None:
         for retries in (0, 1, 2):
