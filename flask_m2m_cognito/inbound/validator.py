@@ -313,8 +313,9 @@ class CognitoAccessTokenValidator:
     def _key_for(self, kid: str, trusted: TrustedPool, started: float) -> tuple[VerificationKey, KeySet]:
         """The key with this id and its set, after at most one download for one that is not known."""
         # For an unknown kid even a renewal that is due is waited for with patience only.
-        held = trusted.keys.held()
-        keys = held if held is not None and held.get(kid) is None else trusted.keys.get()
+        keys = trusted.keys.state.value
+        if keys is None or keys.get(kid) is not None or trusted.keys.held() is None:
+            keys = trusted.keys.get()
         key = keys.get(kid)
         if key is None:
             keys = trusted.keys.renew_for(
