@@ -1,7 +1,8 @@
 """Signals (blinker) of what happens to an application's keys and tokens. The sender is the application.
 
-Sent outside locks, by the thread on which it happened, which may be a background one. A receiver
-that raises is logged and harms nobody.
+``token_accepted`` and ``token_rejected`` are sent in the request. All others are sent by a background
+thread, after everyone who waited for the refresh has been released, so a slow receiver delays nobody.
+Exceptions in receivers are logged and swallowed.
 
 =======================  ============================================================================
 signal                   arguments
