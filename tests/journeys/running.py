@@ -1,0 +1,130 @@
+"""Starts the programs of the journeys as their users do: as processes, with settings in the environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+ROOT = Path(__file__).parents[2]
+HOST = "127.0.0.1"
+READY_WITHIN = 60.0
+ENDS_WITHIN = 15.0
+
+
+@dataclass(frozen=True)
+class Program:
+    """A running process that answers at ``url``."""
+
+    url: str
+    pid: int
+    _log: Path
+
+    @property
+    def log(self) -> str:
+        """What it printed so far."""
+        return self._log.read_text(errors="replace")
+
+    def get(self, path: str, token: str | None = None) -> requests.Response:
+        return self.request("GET", path, token)
+
+    def post(self, path: str, token: str | None = None) -> requests.Response:
+        return self.request("POST", path, token)
+
+    def request(self, method: str, path: str, token: str | None = None) -> requests.Response:
+        """One request on a connection of its own, without a proxy."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.request(
+                method, self.url + path, headers={"Connection": "close", **headers}, timeout=30
+            )
+
+
+def free_port() -> int:
+    with socket.create_server((HOST, 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
+
+
+@contextmanager
+def flask_run(app: str, settings: Mapping[str, object]) -> Generator[Program, None, None]:
+    """``flask --app … run`` on a free port."""
+    port = free_port()
+    with program(["flask", "--app", app, "run", "--port", str(port)], port, settings) as running:
+        yield running
+
+
+@contextmanager
+def program(
+    command: Sequence[str], port: int, settings: Mapping[str, object]
+) -> Generator[Program, None, None]:
+    """``python -m`` the command, whose environment has each setting with ``FLASK_`` before its name.
+
+    The body runs once it listens on the port.
+    """
+    with tempfile.TemporaryDirectory(prefix="journey-") as folder:
+        log = Path(folder, "log")
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                cwd=ROOT,
+                env=_environment(settings),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        running = Program(f"http://{HOST}:{port}", process.pid, log)
+        try:
+            _wait_until_it_listens(process, port)
+            yield running
+        except BaseException:
+            print(running.log)  # which pytest shows
+            raise
+        finally:
+            _end(process)
+
+
+def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + READY_WITHIN
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection((HOST, port), timeout=1).close()
+        except OSError:
+            try:
+                process.wait(0.02)
+            except subprocess.TimeoutExpired:
+                continue
+            break
+        else:
+            return
+    raise AssertionError(f"Nothing listens on port {port}; exit status {process.poll()}")
+
+
+def _environment(settings: Mapping[str, object]) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FLASK_", "OTEL_"))}
+    given = {
+        f"FLASK_{key}": value if isinstance(value, str) else json.dumps(value)
+        for key, value in settings.items()
+    }
+    return {**kept, **given, "PYTHONUNBUFFERED": "1", "NO_PROXY": HOST}
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(ENDS_WITHIN)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
