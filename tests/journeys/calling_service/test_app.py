@@ -1,0 +1,99 @@
+"""The tests that the team of orders has of its own service: with the plugin's pool and clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from threading import Event, Thread
+
+import pytest
+from flask import Flask, Response, jsonify, request
+from flask.testing import FlaskClient
+from werkzeug.serving import make_server
+
+from flask_m2m_cognito.testing import LocalUserPool, MovedClock
+from tests.journeys.calling_service.app import create_app
+
+
+class Stock:
+    """Answers with what it was given, then with 200; keeps the tokens that it saw."""
+
+    def __init__(self) -> None:
+        self.answers: list[Response] = []
+        self.tokens: list[str] = []
+        self.answers_now = Event()
+        self.answers_now.set()
+        self.app = Flask("stock")
+        self.app.add_url_rule("/items", view_func=self.items, methods=["GET", "POST"])
+
+    def items(self) -> Response:
+        self.tokens.append(request.headers["Authorization"].removeprefix("Bearer "))
+        self.answers_now.wait(30)
+        return self.answers.pop(0) if self.answers else jsonify(items=["tea"])
+
+
+@pytest.fixture
+def stock() -> Stock:
+    return Stock()
+
+
+@pytest.fixture
+def orders(m2m_clock: MovedClock, m2m_pool: LocalUserPool, stock: Stock) -> Iterator[FlaskClient]:
+    server = make_server("127.0.0.1", 0, stock.app, threaded=True)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    warehouse = {"CLIENT_ID": "local-client", "CLIENT_SECRET": m2m_pool.client().secret}
+    config = m2m_pool.config(ALLOWED_CLIENT_IDS="*", CLIENTS={"warehouse": warehouse})
+    try:
+        yield create_app({**config, "STOCK_URL": url}).test_client()
+    finally:
+        stock.answers_now.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def refused() -> Response:
+    return Response(status=401, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+
+
+def test_two_calls_need_one_token(orders: FlaskClient, m2m_pool: LocalUserPool) -> None:
+    assert orders.get("/stock").get_json() == {"items": ["tea"]}
+    assert orders.get("/stock").status_code == 200
+    assert m2m_pool.count("token") == 1
+
+
+def test_a_token_is_renewed_before_it_expires(
+    orders: FlaskClient, stock: Stock, m2m_clock: MovedClock
+) -> None:
+    orders.get("/stock")
+    m2m_clock.move(3600)
+    assert orders.get("/stock").status_code == 200
+    first, second = stock.tokens
+    assert first != second
+
+
+def test_a_refused_token_is_replaced_once(orders: FlaskClient, stock: Stock, m2m_clock: MovedClock) -> None:
+    orders.get("/stock")
+    m2m_clock.move(60)
+    stock.answers = [refused()]
+    assert orders.get("/stock").status_code == 200
+    held, again, newer = stock.tokens
+    assert held == again != newer
+
+
+def test_reads_are_sent_again_after_a_503(orders: FlaskClient, stock: Stock) -> None:
+    stock.answers = [Response(status=503), Response(status=503)]
+    assert orders.get("/stock").status_code == 200
+    assert len(stock.tokens) == 3
+
+
+def test_suggestions_work_without_a_token(orders: FlaskClient, m2m_pool: LocalUserPool) -> None:
+    with m2m_pool.fail("token", status=500):
+        assert orders.get("/suggestions").get_json() == {"items": None}
+
+
+def test_suggestions_do_not_wait_for_a_stock_that_hangs(orders: FlaskClient, stock: Stock) -> None:
+    assert orders.get("/suggestions").get_json() == {"items": ["tea"]}
+    stock.answers_now.clear()
+    assert orders.get("/suggestions").get_json() == {"items": None}
