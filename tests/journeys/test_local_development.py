@@ -1,0 +1,96 @@
+"""A pool and two services on a developer's machine, each a process, and calls as ``curl`` makes them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.faults.stage import wait_for
+from tests.journeys.running import Program, flask_run, free_port, program
+
+pytestmark = pytest.mark.processes
+
+FOLDER = Path(__file__).parent / "local_development"
+PACKAGE = "tests.journeys.local_development"
+SECRETS = {
+    client: str(entry["secret"])
+    for client, entry in json.loads((FOLDER / "pool.json").read_text("utf-8"))["clients"].items()
+}
+
+
+@contextmanager
+def local_pool(port: int) -> Generator[Program, None, None]:
+    config = str(FOLDER / "pool.json")
+    with program(["flask", "m2m", "local-pool", "--config", config, "--port", str(port)], port, {}) as pool:
+        yield pool
+
+
+def printed_settings(pool: Program) -> dict[str, str]:
+    """The lines of the pool that a developer copies, by their names in ``app.config``."""
+    wait_for(lambda: "COGNITO_M2M_TOKEN_URL=" in pool.log, "the pool prints the settings")
+    words = [word for line in pool.log.splitlines() if "FLASK_" in line for word in shlex.split(line)]
+    pairs = [word.removeprefix("FLASK_").partition("=") for word in words if word.startswith("FLASK_")]
+    return {name: value for name, _, value in pairs}
+
+
+def token_for(client: str, settings: dict[str, str]) -> str:
+    """As ``curl -d grant_type=client_credentials -d … TOKEN_URL``."""
+    form = {"grant_type": "client_credentials", "client_id": client, "client_secret": SECRETS[client]}
+    with requests.Session() as session:
+        session.trust_env = False
+        reply = session.post(settings["COGNITO_M2M_TOKEN_URL"], data=form, timeout=10)
+    return str(reply.json()["access_token"])
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def settings(port: int) -> Iterator[dict[str, str]]:
+    """Those that the pool printed, while it runs; afterwards it is gone."""
+    with local_pool(port) as pool:
+        yield printed_settings(pool)
+
+
+@contextmanager
+def services(settings: dict[str, str]) -> Generator[tuple[Program, Program], None, None]:
+    """Orders and inventory."""
+    for_inventory = {**settings, "COGNITO_M2M_ALLOWED_CLIENT_IDS": "orders"}
+    del for_inventory["COGNITO_M2M_TOKEN_URL"]  # it calls nobody
+    with flask_run(f"{PACKAGE}.inventory", for_inventory) as inventory:
+        for_orders = {
+            **settings,
+            "COGNITO_M2M_ALLOWED_CLIENT_IDS": "shop",
+            "COGNITO_M2M_CLIENT_ID": "orders",
+            "COGNITO_M2M_CLIENT_SECRET": SECRETS["orders"],
+            "INVENTORY_URL": inventory.url,
+        }
+        with flask_run(f"{PACKAGE}.orders", for_orders) as orders:
+            yield orders, inventory
+
+
+def test_the_shop_reads_an_order_through_both_services(settings: dict[str, str]) -> None:
+    with services(settings) as (orders, inventory):
+        token = token_for("shop", settings)
+        item = {"name": "tea", "caller": "orders"}
+        assert orders.get("/orders/7", token).json() == {"number": 7, "item": item, "caller": "shop"}
+        assert orders.get("/orders/7").status_code == 401
+        assert inventory.get("/items/tea", token).status_code == 403
+
+
+def test_services_go_on_when_the_pool_is_restarted(port: int) -> None:
+    with ExitStack() as first, ExitStack() as running:
+        settings = printed_settings(first.enter_context(local_pool(port)))
+        orders, _ = running.enter_context(services(settings))
+        assert orders.get("/orders/7", token_for("shop", settings)).status_code == 200
+        first.close()
+        running.enter_context(local_pool(port))  # has other keys
+        assert orders.get("/orders/7", token_for("shop", settings)).status_code == 200
