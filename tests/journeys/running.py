@@ -68,9 +68,12 @@ def flask_run(app: str, settings: Mapping[str, object]) -> Generator[Program, No
 
 @contextmanager
 def program(
-    command: Sequence[str], port: int, settings: Mapping[str, object]
+    command: Sequence[str],
+    port: int,
+    settings: Mapping[str, object],
+    environ: Mapping[str, str] | None = None,
 ) -> Generator[Program, None, None]:
-    """``python -m`` the command, whose environment has each setting with ``FLASK_`` before its name.
+    """``python -m`` the command, with each setting as ``FLASK_…`` in its environment, and ``environ``.
 
     The body runs once it listens on the port.
     """
@@ -80,7 +83,7 @@ def program(
             process = subprocess.Popen(
                 [sys.executable, "-m", *command],
                 cwd=ROOT,
-                env=_environment(settings),
+                env={**_environment(settings), **(environ or {}), "XDG_RUNTIME_DIR": folder},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

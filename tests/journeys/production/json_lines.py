@@ -1,0 +1,19 @@
+"""A formatter for logs that are read by programs."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+STANDARD = vars(logging.makeLogRecord({})).keys() | {"message", "asctime"}
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: the message, and the fields that a record carries beside it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        line |= {name: value for name, value in vars(record).items() if name not in STANDARD}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
