@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from email.message import Message
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..exceptions import ConfigurationError
 from ..regions import region_of
@@ -21,6 +21,9 @@ from .clients import Clients, LocalClient, clients_from, local_client, secrets_f
 from .faults import Delivery, Misbehaving, Target
 from .recorded import RecordedRequest, recorded_request
 from .tokens import Minting
+
+if TYPE_CHECKING:
+    from ..inbound.key_source import TrustedPool
 
 
 class LocalUserPool(Minting, Misbehaving):
@@ -179,6 +182,17 @@ class LocalUserPool(Minting, Misbehaving):
             **{name.upper(): value for name, value in extra.items()},
         }
         return {f"COGNITO_M2M_{name}": value for name, value in settings.items()}
+
+    def trusted_pool(self) -> TrustedPool:
+        """Return this pool with its keys, for a validator without Flask.
+
+        The keys are downloaded from this pool at first use:
+        ``CognitoAccessTokenValidator(pools=[pool.trusted_pool()])``.
+        """
+        from ..inbound.key_source import trusted_pool_from
+        from ..inbound.user_pool import user_pool_from
+
+        return trusted_pool_from(user_pool_from(self.pool_id, issuer=self.issuer, jwks_url=self.jwks_url))
 
     @property
     def clients(self) -> tuple[LocalClient, ...]:
