@@ -17,16 +17,14 @@ from werkzeug.exceptions import HTTPException
 from flask_m2m_cognito import CognitoM2M, current_token
 from flask_m2m_cognito.signals import token_rejected
 
-dictConfig(
-    {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"default": {"format": "%(levelname)s %(name)s: %(message)s"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "default"}},
-        "loggers": {"stock.audit": {"level": "INFO"}},
-        "root": {"level": "WARNING", "handlers": ["stderr"]},
-    }
-)
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"default": {"format": "%(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "default"}},
+    "loggers": {"stock.audit": {"level": "INFO"}},
+    "root": {"level": "WARNING", "handlers": ["stderr"]},
+}
 
 audit = logging.getLogger("stock.audit")
 m2m = CognitoM2M()
@@ -40,6 +38,7 @@ limiter = Limiter(caller)
 
 
 def create_app() -> Flask:
+    dictConfig(LOGGING)
     app = APIFlask(__name__, title="Stock", version="1")
     app.config.from_prefixed_env()  # FLASK_RATELIMIT_STORAGE_URI too
     m2m.init_app(app)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from logging.config import dictConfig
+from typing import Any
 
 from flask import Flask
 from flask.typing import ResponseReturnValue
@@ -11,21 +12,20 @@ from flask.typing import ResponseReturnValue
 from flask_m2m_cognito import CognitoM2M, current_token
 from flask_m2m_cognito.otel import instrument
 
-dictConfig(
-    {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"json": {"()": "tests.journeys.production.json_lines.JsonFormatter"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
-        "loggers": {"flask_m2m_cognito": {"level": "INFO"}},
-        "root": {"level": "WARNING", "handlers": ["stderr"]},
-    }
-)
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"json": {"()": "tests.journeys.production.json_lines.JsonFormatter"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "loggers": {"flask_m2m_cognito": {"level": "INFO"}},
+    "root": {"level": "WARNING", "handlers": ["stderr"]},
+}
 
 m2m = CognitoM2M()
 
 
 def create_app() -> Flask:
+    dictConfig(LOGGING)
     app = Flask(__name__)
     app.config.from_prefixed_env()
     m2m.init_app(app)
