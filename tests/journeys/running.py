@@ -99,6 +99,22 @@ def program(
             _end(process)
 
 
+def run(command: Sequence[str], settings: Mapping[str, object]) -> tuple[int, str]:
+    """``python -m`` the command to its end: its exit status, and what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env=_environment(settings),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=READY_WITHIN,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
 def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
     deadline = time.monotonic() + READY_WITHIN
     while time.monotonic() < deadline:

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from tests.faults.stage import wait_for
-from tests.journeys.running import Program, flask_run, free_port, program
+from tests.journeys.running import Program, flask_run, free_port, program, run
 
 pytestmark = pytest.mark.processes
 
@@ -60,19 +60,22 @@ def settings(port: int) -> Iterator[dict[str, str]]:
         yield printed_settings(pool)
 
 
+def settings_of_orders(settings: dict[str, str]) -> dict[str, str]:
+    return {
+        **settings,
+        "COGNITO_M2M_ALLOWED_CLIENT_IDS": "shop",
+        "COGNITO_M2M_CLIENT_ID": "orders",
+        "COGNITO_M2M_CLIENT_SECRET": SECRETS["orders"],
+    }
+
+
 @contextmanager
 def services(settings: dict[str, str]) -> Generator[tuple[Program, Program], None, None]:
     """Orders and inventory."""
     for_inventory = {**settings, "COGNITO_M2M_ALLOWED_CLIENT_IDS": "orders"}
     del for_inventory["COGNITO_M2M_TOKEN_URL"]  # it calls nobody
     with flask_run(f"{PACKAGE}.inventory", for_inventory) as inventory:
-        for_orders = {
-            **settings,
-            "COGNITO_M2M_ALLOWED_CLIENT_IDS": "shop",
-            "COGNITO_M2M_CLIENT_ID": "orders",
-            "COGNITO_M2M_CLIENT_SECRET": SECRETS["orders"],
-            "INVENTORY_URL": inventory.url,
-        }
+        for_orders = {**settings_of_orders(settings), "INVENTORY_URL": inventory.url}
         with flask_run(f"{PACKAGE}.orders", for_orders) as orders:
             yield orders, inventory
 
@@ -94,3 +97,11 @@ def test_services_go_on_when_the_pool_is_restarted(port: int) -> None:
         first.close()
         running.enter_context(local_pool(port))  # has other keys
         assert orders.get("/orders/7", token_for("shop", settings)).status_code == 200
+
+
+@pytest.mark.parametrize("command", ["check", "routes --fail-open --except static"])
+def test_a_command_finds_nothing_wrong(settings: dict[str, str], command: str) -> None:
+    arguments = ["flask", "--app", f"{PACKAGE}.orders", "m2m", *command.split()]
+    status, output = run(arguments, settings_of_orders(settings))
+    assert status == 0, output
+    assert "failed" not in output
