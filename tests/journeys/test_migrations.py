@@ -66,7 +66,7 @@ def headers_of(pool: LocalUserPool, issuer: str) -> dict[str, dict[str, str]]:
         "another issuer": pool.token("stock/read", "orders", iss="https://example.com/pool"),
         "forged": f"{start}.{'B' if signature[0] == 'A' else 'A'}{signature[1:]}",
         "no JWT": "bad",
-        "a person's": pool.user_token("stock/read", client_id="orders", iss=issuer),
+        "user token": pool.user_token("stock/read", client_id="orders", iss=issuer),
     }
     return {"none": {}, **{case: {"Authorization": f"Bearer {token}"} for case, token in tokens.items()}}
 
@@ -86,7 +86,7 @@ def test_pyjwt_decorator_and_guard_agree(
     environ(pool.config(ALLOWED_CLIENT_IDS="orders"))
     new = verdicts(pyjwt_decorator.create_app(), headers)
     assert (old["valid"], old["no scope"], old["none"], old["forged"]) == (200, 403, 401, 401)
-    assert changes(old, new) == {"stranger": (200, 403), "a person's": (200, 401)}
+    assert changes(old, new) == {"stranger": (200, 403), "user token": (200, 401)}
 
 
 # Slow, so that it runs where the extra [dev] is installed: m2m-cognito does not go with the lowest requests.
@@ -127,7 +127,7 @@ def test_keys_that_are_unavailable_are_not_the_callers_fault(
     assert (answers["valid"], answers["no JWT"]) == (503, 401)
 
 
-def test_the_extension_refuses_strangers_and_people(
+def test_the_extension_rejects_strangers_and_users(
     pool: LocalUserPool, environ: Callable[[dict[str, Any]], None]
 ) -> None:
     headers = headers_of(pool, pool.issuer)
@@ -139,7 +139,7 @@ def test_the_extension_refuses_strangers_and_people(
     old = verdicts(m2m_cognito_service.create_app(validator, client), headers)
     environ(pool.config("shop", ALLOWED_CLIENT_IDS="orders"))
     app = m2m_cognito_extension.create_app()
-    assert changes(old, verdicts(app, headers)) == {"stranger": (401, 403), "a person's": (200, 401)}
+    assert changes(old, verdicts(app, headers)) == {"stranger": (401, 403), "user token": (200, 401)}
     asked = pool.count("token")
     assert [app.test_client().post("/orders").get_json() for _ in range(2)] == [{"has_token": True}] * 2
     assert pool.count("token") == asked + 1
@@ -189,7 +189,7 @@ def test_an_api_leaves_the_cookie_of_flask_cognito_lib(
     not_valid = ("none", "expired", "another issuer", "forged", "no JWT")
     assert changes(old, new) == {
         **dict.fromkeys(not_valid, (403, 401)),
-        "a person's": (200, 401),
+        "user token": (200, 401),
         "no scope": (200, 403),
     }
 

@@ -94,7 +94,7 @@ def test_only_probes_are_public(pool: LocalUserPool, redis_server: Service, coll
         assert [stock.get(path).status_code for path in paths] == [200, 200, 401, 401]
 
 
-def test_the_log_has_refusals_as_json(
+def test_the_log_has_rejections_as_json(
     pool: LocalUserPool, redis_server: Service, collector: Collector
 ) -> None:
     with host(pool, redis_server, collector) as stock:
@@ -116,17 +116,19 @@ def test_the_metrics_of_all_workers_add_up(
 ) -> None:
     read = pool.token("stock/read", "orders")
     with host(pool, redis_server, collector) as stock:
-        pids: set[int] = set()
-        served = 0
-        while len(pids) < WORKERS:
-            pids.add(stock.get("/items", read).json()["pid"])
-            served += 1
+        pids: list[int] = []
+
+        def each_worker_has_served() -> bool:
+            pids.append(stock.get("/items", read).json()["pid"])
+            return len(set(pids)) == WORKERS
+
+        wait_for(each_worker_has_served, "each worker has served")
         stock.get("/items")
 
         def count(**attributes: str) -> float:
             return collector.total("cognito_m2m.requests", **attributes)
 
-        wait_for(lambda: count(cognito_m2m_outcome="accepted") == served, "requests are counted")
-        wait_for(lambda: count(error_type="missing_token") == 1, "refused ones too")
+        wait_for(lambda: count(cognito_m2m_outcome="accepted") == len(pids), "requests are counted")
+        wait_for(lambda: count(error_type="missing_token") == 1, "rejected ones too")
         assert collector.total("cognito_m2m.ready") == WORKERS
         assert collector.total("cognito_m2m.cache.up") == WORKERS

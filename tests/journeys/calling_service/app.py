@@ -41,7 +41,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         """A page that must work without the stock, and soon."""
         try:
             headers = {"Authorization": f"Bearer {m2m.token('stock/read')}"}
-            reply = requests.get(items, headers=headers, timeout=1)
+            reply = requests.get(items, headers=headers, timeout=2)
         except TokenUnavailableError as error:
             app.logger.warning("No token for stock: %s", error.error_code or error.status_code)
             return {"items": None}
