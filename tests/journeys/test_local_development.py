@@ -72,8 +72,11 @@ def settings_of_orders(settings: dict[str, str]) -> dict[str, str]:
 @contextmanager
 def services(settings: dict[str, str]) -> Generator[tuple[Program, Program], None, None]:
     """Orders and inventory."""
-    for_inventory = {**settings, "COGNITO_M2M_ALLOWED_CLIENT_IDS": "orders"}
-    del for_inventory["COGNITO_M2M_TOKEN_URL"]  # it calls nobody
+    for_inventory = {
+        "COGNITO_M2M_USER_POOL_ID": settings["COGNITO_M2M_USER_POOL_ID"],
+        "COGNITO_M2M_ISSUER": settings["COGNITO_M2M_ISSUER"],
+        "COGNITO_M2M_ALLOWED_CLIENT_IDS": "orders",
+    }
     with flask_run(f"{PACKAGE}.inventory", for_inventory) as inventory:
         for_orders = {**settings_of_orders(settings), "INVENTORY_URL": inventory.url}
         with flask_run(f"{PACKAGE}.orders", for_orders) as orders:
