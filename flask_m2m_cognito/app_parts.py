@@ -33,7 +33,7 @@ from .remote.reports import report
 from .remote.sealed_store import Seal, SealedStore
 from .remote.transport import Answer, Transport
 from .scopes import join_scopes
-from .settings import ClientSettings, Settings
+from .settings import ClientSettings, Settings, runs_without_threads
 from .urls import is_redis_url
 from .warm_up import ask_all
 from .watcher import around_refresh_of, on_call_of
@@ -260,6 +260,8 @@ class _Assembly:
             _warn(f"{RESOURCE_UNCHECKED} {SET_AUDIENCE}")
         if settings.allow_http_hosts:
             _warn(plain_http_text(settings))
+        if runs_without_threads() and self._app.config.get("COGNITO_M2M_RENEW") != "inline":
+            _warn(_no_threads_text(settings))
         if settings.cache_key is None and is_in_process(self._app, self._cache) is False:
             _warn(_no_key_text(settings))
         if validator is not None and settings.resource is not None:
@@ -534,6 +536,13 @@ def _no_key_text(settings: Settings) -> str:
         "a random key: only workers forked from this process share it. Set the same COGNITO_M2M_CACHE_KEY, "
         "of 16 bytes or more, for every process."
     )
+
+
+def _no_threads_text(settings: Settings) -> str:
+    consequence = "requests wait for the renewal of keys and tokens (COGNITO_M2M_RENEW is 'inline')"
+    if settings.renew == "background":
+        consequence = "COGNITO_M2M_RENEW = 'background' does not work: renewals stand still and time out"
+    return f"uWSGI runs without threads, so {consequence}. Set enable-threads in uWSGI's configuration."
 
 
 def _warn(message: str) -> None:

@@ -12,6 +12,7 @@ give back how ``1e5`` was written: put quotes around it.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -89,7 +90,8 @@ def settings_from(
     Args:
         config: ``app.config``. Read are its keys that begin with ``COGNITO_M2M_``, and ``SECRET_KEY``.
         app_name: the default of ``REALM``.
-        environ: tells whether the process is frozen between requests (the default of ``RENEW``).
+        environ: tells, beside uWSGI, whether the process is frozen between requests (the default of
+            ``RENEW``).
 
     Raises:
         ConfigurationError: all that is wrong. No problem shows a secret.
@@ -269,8 +271,19 @@ def _cache_key(top: Level, config: Mapping[str, Any]) -> bytes | None:
         return None
 
 
+def runs_without_threads() -> bool:
+    """Return whether this is uWSGI without threads, where nothing runs between requests.
+
+    uWSGI holds the GIL then while it waits for a request: a thread runs only while a request runs or waits.
+    That is the default before uWSGI 2.0.27. ``has_threads`` counts ``enable-threads``, ``threads`` and the
+    version; uWSGI imports its module before the application.
+    """
+    return not getattr(sys.modules.get("uwsgi"), "has_threads", True)
+
+
 def _renew_in(environ: Mapping[str, str]) -> Literal["background", "inline"]:
-    return "inline" if any(environ.get(name) for name in _FROZEN_BETWEEN_REQUESTS) else "background"
+    is_frozen = any(environ.get(name) for name in _FROZEN_BETWEEN_REQUESTS) or runs_without_threads()
+    return "inline" if is_frozen else "background"
 
 
 def _realm_of(app_name: str) -> str:

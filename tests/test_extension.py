@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -579,6 +580,34 @@ class TestSeveralEmulatedPools:
         app = app_of(m2m, pool, **settings)
         assert [status_of(app, each.token()) for each in both] == [200, 200]
         assert [status_of(app, a.token(iss=b.issuer)) for a, b in (both, both[::-1])] == [401, 401]
+
+
+class TestUwsgiWithoutThreads:
+    @pytest.mark.parametrize(
+        ("renew", "consequence"),
+        [
+            pytest.param({}, "requests wait for the renewal", id="unset"),
+            pytest.param({"RENEW": "background"}, "'background' does not work", id="background"),
+        ],
+    )
+    def test_missing_threads_are_warned_of(
+        self, monkeypatch: pytest.MonkeyPatch, pool: LocalUserPool, renew: dict[str, str], consequence: str
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(has_threads=0))
+        app = Flask("shop")
+        app.config.update(pool.config(ALLOWED_CLIENT_IDS="*", **renew))
+        with pytest.warns(
+            UserWarning, match=f"uWSGI runs without threads, so .*{consequence}.*enable-threads"
+        ):
+            CognitoM2M(app)
+
+    def test_inline_as_set_is_not_warned_of(
+        self, monkeypatch: pytest.MonkeyPatch, pool: LocalUserPool
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(has_threads=0))
+        app = Flask("shop")
+        app.config.update(pool.config(ALLOWED_CLIENT_IDS="*", RENEW="inline"))
+        CognitoM2M(app)
 
 
 class TestPlainHttp:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -827,6 +828,15 @@ def test_a_cache_key_goes_before_the_secret_key() -> None:
 def test_a_process_that_is_frozen_between_requests_renews_inline(name: str) -> None:
     assert read(POOL, environ={name: "f"}).renew == "inline"
     assert read({**POOL, "RENEW": "background"}, environ={name: "f"}).renew == "background"
+
+
+@pytest.mark.parametrize(("has_threads", "renew"), [(0, "inline"), (1, "background")])
+def test_uwsgi_without_threads_renews_inline_by_default(
+    monkeypatch: pytest.MonkeyPatch, has_threads: int, renew: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(has_threads=has_threads))
+    assert read(POOL).renew == renew
+    assert read({**POOL, "RENEW": "background"}).renew == "background"
 
 
 def test_the_realm_is_the_apps_name_as_far_as_a_header_carries_it() -> None:

@@ -244,7 +244,8 @@ _BOTH = (
     Setting(
         "RENEW", "'background' or 'inline'", None, values.one_of("background", "inline"),
         "'inline' where a process is frozen between requests.",
-        default_text="'background', and 'inline' when AWS_LAMBDA_FUNCTION_NAME or K_SERVICE is set",
+        default_text="'background', and 'inline' when AWS_LAMBDA_FUNCTION_NAME or K_SERVICE is set, or under "
+        "uWSGI without threads",
     ),
     Setting(
         "CACHE_KEY", "str or bytes", None, objects.read_cache_key,

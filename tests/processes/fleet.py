@@ -19,6 +19,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 ENDS_WITHIN = 15.0
+SERVICE = "tests.processes.service_app:create_app()"
 
 
 @dataclass(frozen=True)
@@ -81,32 +82,52 @@ def gunicorn(config: Mapping[str, object], options: Sequence[str]) -> Iterator[F
     Requests may be sent at once: the socket listens before the first worker is there.
     """
     with tempfile.TemporaryDirectory(prefix="fleet-") as folder, _listening() as listener:
-        log = Path(folder, "log")
         command = [
             *(sys.executable, "-m", "gunicorn", "--bind", f"fd://{listener.fileno()}", *options),
             *("--worker-tmp-dir", folder),
             # A worker that is asked to end while it boots does not hear it.
             *("--graceful-timeout", "3"),
             *(["--no-control-socket"] if _has_control_socket() else []),
-            "tests.processes.service_app:create_app()",
+            SERVICE,
         ]
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=_environment(config),
-                pass_fds=[listener.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        try:
-            yield Fleet(listener.getsockname()[1], process.pid, log)
-        except BaseException:
-            print(log.read_text(errors="replace"))  # which pytest shows
-            raise
-        finally:
-            _end(process)
+        with _serving(config, command, listener, Path(folder, "log")) as fleet:
+            yield fleet
+
+
+@contextmanager
+def uwsgi(config: Mapping[str, object], options: Sequence[str] = ()) -> Iterator[Fleet]:
+    """As :func:`gunicorn`, with one worker of uWSGI."""
+    with tempfile.TemporaryDirectory(prefix="fleet-") as folder, _listening() as listener:
+        command = [
+            *(sys.executable, "-c", "import pyuwsgi; pyuwsgi.run()"),
+            *("--http-socket", f"fd://{listener.fileno()}", "--module", SERVICE, "--pythonpath", str(ROOT)),
+            *("--need-app", "--die-on-term", "--disable-logging", *options),
+        ]
+        with _serving(config, command, listener, Path(folder, "log")) as fleet:
+            yield fleet
+
+
+@contextmanager
+def _serving(
+    config: Mapping[str, object], command: Sequence[str], listener: socket.socket, log: Path
+) -> Iterator[Fleet]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=_environment(config),
+            pass_fds=[listener.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield Fleet(listener.getsockname()[1], process.pid, log)
+    except BaseException:
+        print(log.read_text(errors="replace"))  # which pytest shows
+        raise
+    finally:
+        _end(process)
 
 
 @contextmanager
