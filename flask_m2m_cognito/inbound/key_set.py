@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 from ..remote.refreshable import Ask, Fetch, Fetched
+from ..remote.subinterpreters import explain_subinterpreters
 from ..remote.transport import Answer, Transport
 from ..strict_json import decode_base64url, parse_object
 
@@ -213,7 +214,8 @@ def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
 
 
 def _key_from(kid: str, n: str, e: str) -> VerificationKey | None:
-    from jwt.algorithms import RSAAlgorithm
+    with explain_subinterpreters():  # pinned keys are parsed when the application starts
+        from jwt.algorithms import RSAAlgorithm
 
     try:
         modulus = int.from_bytes(decode_base64url(n.encode("ascii")), "big")

@@ -14,6 +14,7 @@ from ..exceptions import KeysUnavailableError
 from ..remote.refreshable import Fetched, Refreshable
 from ..remote.sealed_store import Entry, SealedStore
 from ..remote.sharing import Codec, shared
+from ..remote.subinterpreters import explain_subinterpreters
 from ..remote.transport import Transport, import_http
 from .key_set import KeySet, key_set_fetch, parse_key_set
 from .user_pool import UserPool
@@ -124,7 +125,8 @@ def _codec(fetched_from: Callable[[KeySet, float], Fetched[KeySet]]) -> Codec[Ke
 
 
 def _import_all(store: SealedStore | None) -> None:
-    import jwt.algorithms  # noqa: F401
+    with explain_subinterpreters():
+        import jwt.algorithms  # noqa: F401
 
     import_http()
     if store is not None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from .bounded_backend import BoundedBackend, StoreDown
 from .exclusive_add import exclusive_add
 from .reports import report
+from .subinterpreters import explain_subinterpreters
 
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
@@ -171,8 +172,9 @@ class SealedStore:
         So it takes no time from a deadline. And a child that is forked while another thread imports waits
         for that import forever, which here is also one of PyJWT and others that a client imports.
         """
-        import cryptography.fernet
-        import cryptography.hazmat.primitives.kdf.hkdf  # noqa: F401
+        with explain_subinterpreters():
+            import cryptography.fernet
+            import cryptography.hazmat.primitives.kdf.hkdf  # noqa: F401
 
         self.backend.import_client()
 
