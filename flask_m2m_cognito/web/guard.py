@@ -257,6 +257,10 @@ def guarded(view: View, demand: Demand) -> View:
             f"require_scopes guards functions: for the class {view.__name__} use its "
             "decorators = [require_scopes(…)], or decorate its methods."
         )
+    if not callable(view):  # such as Flask-Sock's route, which returns nothing
+        raise ConfigurationError(
+            f"require_scopes decorates a view function, got {view!r}: put the route's decorator above it."
+        )
     wrapper: Callable[..., Any]
     if inspect.iscoroutinefunction(view):
 

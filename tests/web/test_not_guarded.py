@@ -1,0 +1,155 @@
+"""What a guard does not see, with the packages that the page "What is not guarded" names."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from flask import Flask
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.test import Client
+
+from example_app.stage import LoopbackServer
+from flask_m2m_cognito import CognitoM2M, ConfigurationError
+from flask_m2m_cognito.testing import LocalUserPool
+
+# What these frameworks import warns of what the framework will have to change.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+UPGRADE = (
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version: 13",
+)
+
+
+@pytest.fixture
+def m2m() -> CognitoM2M:
+    return CognitoM2M()
+
+
+def started(app: Flask, m2m: CognitoM2M, pool: LocalUserPool) -> Flask:
+    app.config.update(pool.config(ALLOWED_CLIENT_IDS="*"))
+    m2m.init_app(app)
+    return app
+
+
+@pytest.fixture
+def app(m2m: CognitoM2M, local_pool: LocalUserPool) -> Flask:
+    return started(Flask("shop"), m2m, local_pool)
+
+
+def statuses_of_upgrade(app: Flask, path: str, *headers: str) -> list[int]:
+    """The status of each answer on one connection that asks for a WebSocket."""
+    with served(app) as port, socket.create_connection(("127.0.0.1", port), 10) as connection:
+        lines = (f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", *UPGRADE, *headers, "", "")
+        connection.sendall("\r\n".join(lines).encode())
+        answers = connection.makefile("rb").read()
+    return [int(part[:3]) for part in answers.split(b"HTTP/1.1 ")[1:]]
+
+
+@contextmanager
+def served(app: Flask) -> Iterator[int]:
+    server = LoopbackServer(app, 0)
+    try:
+        yield int(server.url.rpartition(":")[2])
+    finally:
+        server.end()
+
+
+def test_other_apps_of_a_dispatcher_are_not_guarded(app: Flask, m2m: CognitoM2M) -> None:
+    m2m.protect(app)
+    other = Flask("other")
+    other.get("/a")(lambda: "open")
+    client = Client(DispatcherMiddleware(app, {"/other": other}))
+    assert (client.get("/a").status_code, client.get("/other/a").status_code) == (401, 200)
+
+
+def test_socket_io_events_pass_protect(app: Flask, m2m: CognitoM2M) -> None:
+    from flask_socketio import SocketIO
+
+    m2m.protect(app)
+    socketio = SocketIO(app, async_mode="threading")
+    socketio.on("count")(lambda data: "open")
+    client = socketio.test_client(app)
+    assert client.emit("count", {}, callback=True) == "open"
+    client.disconnect()
+
+
+class TestFlaskSock:
+    def test_guard_below_the_route_runs_after_the_upgrade(
+        self, app: Flask, m2m: CognitoM2M, local_pool: LocalUserPool
+    ) -> None:
+        from flask_sock import Sock
+
+        opened = []
+        Sock(app).route("/a")(m2m.require_scopes("a/read")(opened.append))
+        assert statuses_of_upgrade(app, "/a") == [101, 401]
+        assert opened == []
+
+    def test_protect_rejects_before_the_upgrade(
+        self, app: Flask, m2m: CognitoM2M, local_pool: LocalUserPool
+    ) -> None:
+        from flask_sock import Sock
+
+        m2m.protect(app, "a/read")
+        Sock(app).route("/a")(lambda ws: ws.send("a"))
+        assert statuses_of_upgrade(app, "/a") == [401]
+        allowed = f"Authorization: Bearer {local_pool.token('a/read')}"
+        assert statuses_of_upgrade(app, "/a", allowed)[0] == 101
+
+    def test_guard_above_the_route_is_an_error(self, app: Flask, m2m: CognitoM2M) -> None:
+        from flask_sock import Sock
+
+        def echo(ws: Any) -> None: ...
+
+        with pytest.raises(ConfigurationError, match="got None: put the route's decorator above it"):
+            m2m.require_scopes("a/read")(Sock(app).route("/a")(echo))
+
+
+def test_flask_admin_ignores_decorators(app: Flask, m2m: CognitoM2M) -> None:
+    from flask_admin import Admin, BaseView, expose
+
+    class Stock(BaseView):  # type: ignore[misc]
+        decorators = [m2m.require_scopes("a/read")]  # noqa: RUF012
+
+        @expose("/")
+        def index(self) -> str:
+            return "open"
+
+        @expose("/guarded")
+        @m2m.require_scopes("a/read")
+        def guarded(self) -> str:
+            return "guarded"
+
+    Admin(app).add_view(Stock(endpoint="stock", url="/stock"))
+    client = app.test_client()
+    assert (client.get("/stock/").status_code, client.get("/stock/guarded").status_code) == (200, 401)
+
+
+def test_flask_openapi3_view_ignores_decorators(m2m: CognitoM2M, local_pool: LocalUserPool) -> None:
+    from flask_openapi3 import APIView, OpenAPI
+
+    app = started(OpenAPI("shop"), m2m, local_pool)
+    views = APIView()
+
+    @views.route("/stock")
+    class Stock:
+        decorators = [m2m.require_scopes("a/read")]  # noqa: RUF012
+
+        @views.doc(summary="Open")
+        def get(self) -> str:
+            return "open"
+
+        @views.doc(summary="Guarded")
+        @m2m.require_scopes("a/read")
+        def post(self) -> str:
+            return "guarded"
+
+    app.register_api_view(views)
+    client = app.test_client()
+    assert (client.get("/stock").status_code, client.post("/stock").status_code) == (200, 401)
