@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ print(app.test_client().get(sys.argv[1], headers=headers).status_code)
 """
 
 
-def log_of(pool: LocalUserPool, path: str, **settings: object) -> str:
+def log_of(pool: LocalUserPool, path: str, **settings: Any) -> str:
     """What the program prints of a request for ``path``."""
     config = pool.config(ALLOWED_CLIENT_IDS="*", **settings) | {"SECRET_KEY": "k" * 20}
     ended = subprocess.run(

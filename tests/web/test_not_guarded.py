@@ -86,7 +86,7 @@ class TestFlaskSock:
     ) -> None:
         from flask_sock import Sock
 
-        opened = []
+        opened: list[Any] = []
         Sock(app).route("/a")(m2m.require_scopes("a/read")(opened.append))
         assert statuses_of_upgrade(app, "/a") == [101, 401]
         assert opened == []
