@@ -1,4 +1,4 @@
-"""Fixtures for every test: real Redis and Memcached.
+"""Fixtures for every test: real Redis and Memcached, and an event loop.
 
 ``redis_server`` and ``memcached_server`` run for the whole session and are empty at the start of each test
 that asks for them. A test that stops its server asks for ``own_redis`` or ``own_memcached``.
@@ -6,6 +6,7 @@ that asks for them. A test that stops its server asks for ``own_redis`` or ``own
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Iterator
@@ -55,6 +56,16 @@ def names_of_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
         return resolve("127.0.0.1" if str(name).endswith(".test") else host, *more, **named)
 
     monkeypatch.setattr(socket, "getaddrinfo", resolved)
+
+
+@pytest.fixture
+def current_event_loop() -> Iterator[None]:
+    """An event loop for mangum, which else makes one when it is built, and leaves it open."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
 
 
 @pytest.fixture(scope="session")

@@ -144,6 +144,7 @@ def bearer(token: str) -> dict[str, str]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what some frameworks import
+@pytest.mark.usefixtures("current_event_loop")
 @pytest.mark.parametrize(
     "path",
     [path for path in PAGES if any(block.language in ("python", "pycon") for block in blocks_of(path))],
@@ -175,7 +176,7 @@ def not_installed(names: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what some frameworks import
-@pytest.mark.usefixtures("not_installed")
+@pytest.mark.usefixtures("current_event_loop", "not_installed")
 @pytest.mark.parametrize("block", [each for each in BLOCKS if each.language == "python"], ids=str)
 def test_block_runs_when_copied_alone(block: Block) -> None:
     source = textwrap.dedent(block.content)

@@ -13,6 +13,8 @@ from flask import Flask
 from flask_m2m_cognito import CognitoM2M
 from flask_m2m_cognito.testing import LocalUserPool
 
+pytestmark = pytest.mark.usefixtures("current_event_loop")
+
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
 PROBLEM = "application/problem+json"
