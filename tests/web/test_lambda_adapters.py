@@ -33,45 +33,45 @@ EVENT: dict[str, Any] = {
 }
 
 
-def mangum(app: Flask, is_told: bool) -> Handler:
+def mangum(app: Flask, is_configured: bool) -> Handler:
     from a2wsgi import WSGIMiddleware
     from mangum import Mangum
     from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
 
-    types = [*DEFAULT_TEXT_MIME_TYPES, PROBLEM] if is_told else None
+    types = [*DEFAULT_TEXT_MIME_TYPES, PROBLEM] if is_configured else None
     handler = Mangum(WSGIMiddleware(app), lifespan="off", text_mime_types=types)  # type: ignore[arg-type]
     return lambda event: dict(handler(event, object()))  # type: ignore[arg-type]
 
 
-def serverless_wsgi(app: Flask, is_told: bool) -> Handler:
+def serverless_wsgi(app: Flask, is_configured: bool) -> Handler:
     import serverless_wsgi
 
     def handle(event: dict[str, Any]) -> dict[str, Any]:
         with pytest.MonkeyPatch.context() as patched:
             types = [each for each in serverless_wsgi.TEXT_MIME_TYPES if each != PROBLEM]
-            patched.setattr(serverless_wsgi, "TEXT_MIME_TYPES", [*types, PROBLEM] if is_told else types)
+            patched.setattr(serverless_wsgi, "TEXT_MIME_TYPES", [*types, PROBLEM] if is_configured else types)
             answer: dict[str, Any] = serverless_wsgi.handle_request(app, event, object())
             return answer
 
     return handle
 
 
-def apig_wsgi(app: Flask, is_told: bool) -> Handler:
+def apig_wsgi(app: Flask, is_configured: bool) -> Handler:
     from apig_wsgi import make_lambda_handler
 
     handler = make_lambda_handler(app, binary_support=True)
     return lambda event: dict(handler(event, {}))
 
 
-def aws_wsgi(app: Flask, is_told: bool) -> Handler:
+def aws_wsgi(app: Flask, is_configured: bool) -> Handler:
     import awsgi
 
     return lambda event: dict(awsgi.response(app, event, {}))
 
 
 Adapter = Callable[[Flask, bool], Handler]
-NEED_TO_BE_TOLD: list[Adapter] = [mangum, serverless_wsgi]
-ADAPTERS: list[Adapter] = [*NEED_TO_BE_TOLD, apig_wsgi, aws_wsgi]
+NEED_CONFIGURATION: list[Adapter] = [mangum, serverless_wsgi]
+ADAPTERS: list[Adapter] = [*NEED_CONFIGURATION, apig_wsgi, aws_wsgi]
 
 
 @pytest.fixture
@@ -90,8 +90,8 @@ def test_adapter_sends_a_problem_as_text(app: Flask, adapter: Adapter) -> None:
     assert json.loads(answer["body"])["reason"] == "missing_token"
 
 
-@pytest.mark.parametrize("adapter", NEED_TO_BE_TOLD)
-def test_adapter_that_is_not_told_sends_base64(app: Flask, adapter: Adapter) -> None:
+@pytest.mark.parametrize("adapter", NEED_CONFIGURATION)
+def test_unconfigured_adapter_sends_base64(app: Flask, adapter: Adapter) -> None:
     answer = adapter(app, False)(EVENT)
     assert (answer["statusCode"], answer["isBase64Encoded"]) == (401, True)
     assert json.loads(base64.b64decode(answer["body"]))["reason"] == "missing_token"
