@@ -90,7 +90,7 @@ def settings_from(
     Args:
         config: ``app.config``. Read are its keys that begin with ``COGNITO_M2M_``, and ``SECRET_KEY``.
         app_name: the default of ``REALM``.
-        environ: tells, beside uWSGI, whether the process is frozen between requests (the default of
+        environ: shows, beside uWSGI, whether the process is frozen between requests (the default of
             ``RENEW``).
 
     Raises:
