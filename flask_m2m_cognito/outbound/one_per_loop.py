@@ -38,6 +38,31 @@ class OnePerLoop:
             await asyncio.wait({under_way})
         return value
 
+    async def get_next(self, check: Callable[[], object], waiting: Callable[[], T]) -> T:
+        """Return what ``waiting`` returns on a thread that begins after this call.
+
+        Coroutines that call while such a thread waits share the next one.
+
+        Args:
+            check: raises where ``waiting`` would raise without a wait.
+            waiting: is called on the thread.
+
+        Raises:
+            what either raises.
+        """
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        before = self._under_way.get(loop)
+        while True:
+            check()
+            under_way = self._under_way.get(loop)
+            if under_way is None:
+                return await self._led(loop, waiting)
+            await asyncio.wait({under_way})
+            if under_way is not before and not under_way.cancelled() and under_way.exception() is None:
+                return under_way.result()  # type: ignore[no-any-return]
+
     async def _led(self, loop: asyncio.AbstractEventLoop, waiting: Callable[[], T]) -> T:
         import asyncio
 

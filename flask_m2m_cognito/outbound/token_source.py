@@ -112,6 +112,7 @@ class TokenSource:
         #: The fresh access token. Raises TokenUnavailableError if there is none and none can be had.
         self.token: Callable[[], str] = self.refreshable.get
         self._waits = OnePerLoop()
+        self._forced_waits = OnePerLoop()
 
     def refreshed_token(self) -> str:
         """Return a token whose request began after this call; until it arrives others get the old one.
@@ -126,10 +127,8 @@ class TokenSource:
         return await self._waits.get(self.refreshable.get_at_once, self.token)
 
     async def refreshed_token_async(self) -> str:
-        """As :meth:`refreshed_token`, for a coroutine: it waits on a thread."""
-        import asyncio
-
-        return await asyncio.to_thread(self.refreshed_token)
+        """As :meth:`refreshed_token`, for a coroutine: those of a loop wait on one thread."""
+        return await self._forced_waits.get_next(self.refreshable.check_backoff, self.refreshed_token)
 
     def renew(self, refused: str) -> str:
         """A newer token than ``refused``, if one may be had now; else what there is.

@@ -290,12 +290,16 @@ class Refreshable(Generic[T]):
         with sync.lock:
             if sync.attempt is not None:
                 return sync.attempt, False
-            error = self._backing_off()
-            if error is not None:
-                raise error
+            self.check_backoff()
             deadline = Deadline(self._deadline, self._monotonic)
             sync.attempt = _Attempt(deadline, self._monotonic(), is_forced=True)
             return sync.attempt, True
+
+    def check_backoff(self) -> None:
+        """Raise what :meth:`refresh` raises at once while the source is backing off."""
+        error = self._backing_off()
+        if error is not None:
+            raise error
 
     def _backing_off(self) -> Exception | None:
         """Return the error for a caller that what is held does not serve, while the source is backing off."""

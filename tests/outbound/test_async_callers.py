@@ -263,6 +263,47 @@ class TestSource:
         newer, used = on_a_loop(source.token_async)
         assert (newer != held, used) == (True, 1)
 
+    def test_forced_renewals_of_a_loop_share_the_next_request(self, pool: LocalUserPool) -> None:
+        source = real_source_of(pool, Clock())
+        old = source.token()
+
+        async def renew_often() -> tuple[list[str], int]:
+            asked, threads = [source.refreshed_token_async() for _ in range(60)], CountedThreads()
+            asyncio.get_running_loop().set_default_executor(threads)
+            return await asyncio.gather(*asked), threads.used
+
+        tokens, used = asyncio.run(renew_often())
+        assert old not in tokens
+        assert (len(set(tokens)), pool.count("token") - 1, used) == (2, 2, 2)
+
+    def test_failed_forced_renewals_have_an_error_each(
+        self, pool: LocalUserPool, clock: Clock, threads: Threads
+    ) -> None:
+        source = source_of(pool, clock, threads)
+
+        async def failures() -> list[BaseException | str]:
+            asked = (source.refreshed_token_async() for _ in range(20))
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+        with pool.fail("token", status=400):
+            errors, used = on_a_loop(failures)
+        assert {type(error) for error in errors} == {TokenUnavailableError}
+        assert len({id(error) for error in errors}) == 20
+        assert (pool.count("token"), used) == (1, 1)
+
+    def test_cancelled_forced_renewal_leaves_the_others(self, pool: LocalUserPool, clock: Clock) -> None:
+        source = real_source_of(pool, clock)
+
+        async def renew() -> list[BaseException | str]:
+            asking = [asyncio.create_task(source.refreshed_token_async()) for _ in range(3)]
+            await asyncio.sleep(0)
+            asking[0].cancel()
+            return await asyncio.gather(*asking, return_exceptions=True)
+
+        cancelled, *others = while_the_loop_goes_on(pool, renew)
+        assert isinstance(cancelled, asyncio.CancelledError)
+        assert set(others) == {source.token()}
+
     def test_error_is_the_same_and_comes_at_once_while_the_source_rests(
         self, pool: LocalUserPool, clock: Clock, threads: Threads
     ) -> None:
