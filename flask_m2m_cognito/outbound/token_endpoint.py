@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from ..remote.transport import (
     OnCall,
     Transport,
     TransportError,
+    merge_headers,
 )
 from ..scopes import requested_scopes
 from ..urls import http_hosts_from, url_problem
@@ -291,19 +291,10 @@ class _BodyWithHeaders(Form):
         self._more = more
 
     def headers(self) -> Mapping[str, str]:
-        own = {name.lower() for name in self._more}
-        usual = {"User-Agent": _user_agent(), **self._body.headers()}
-        kept = {name: text for name, text in usual.items() if name.lower() not in own}
-        return {**kept, **{name: text.reveal() for name, text in self._more.items()}}
+        return merge_headers(self._body.headers(), {name: text.reveal() for name, text in self._more.items()})
 
     def encoded(self) -> bytes:
         return self._body.encoded()
-
-
-def _user_agent() -> str:
-    # A firewall may block "python-requests" as a bot. The package itself imports this module.
-    package = sys.modules[__name__.partition(".")[0]]
-    return f"flask-m2m-cognito/{package.__version__}"
 
 
 def _as_urls(token_url: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from requests.utils import get_netrc_auth
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 
+from flask_m2m_cognito import __version__
 from flask_m2m_cognito.remote import loopback_adapter
 from flask_m2m_cognito.remote.transport import (
     MAX_BODY,
@@ -736,6 +737,10 @@ class TestSeveralAddresses:
 
 
 class TestRequests:
+    def test_request_for_keys_names_the_library(self, pool: LocalUserPool) -> None:
+        get(pool.jwks_url)
+        assert pool.requests[-1].headers["User-Agent"] == f"flask-m2m-cognito/{__version__}"
+
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     def test_no_redirect_is_followed(
         self, pool: LocalUserPool, other_pool: LocalUserPool, status: int
