@@ -153,13 +153,18 @@ class TokenSource:
         if response.token_type is not None and response.token_type.lower() != "bearer":
             raise CognitoTokenRequestError("The token endpoint gave a token that is not a Bearer token.")
         token, claims = response.access_token, _claims_of(response.access_token)
-        self._check_scopes(claims.get("scope", response.raw.get("scope")))
+        granted = claims.get("scope", response.raw.get("scope"))
+        self._check_scopes(granted)
         left = _seconds_left(found, claims)
         if left <= 0:
             raise CognitoTokenRequestError(
                 f"The token endpoint returned a token that expired {-left:.0f} s ago, by its own clock."
             )
         fetched = self._fetched(token, answered_at, left, claims)
+        if "scope" not in claims:
+            # Only the answer says what an opaque token was granted: the store keeps that with it.
+            kept = {"token": token, "scope": granted if isinstance(granted, str) else None}
+            fetched = replace(fetched, payload=kept)
         if fetched.fresh_until <= answered_at and ask.held is not None and ask.held.value == token:
             # Renewed at each call, such a token would cost a request for each.
             error = CognitoTokenRequestError(
@@ -171,13 +176,15 @@ class TokenSource:
 
     def _decoded(self, entry: Entry, held: str | None) -> Fetched[str]:
         """What another process was given, if this one would have taken it from the endpoint too."""
-        token = entry.payload
+        payload = entry.payload if isinstance(entry.payload, dict) else {"token": entry.payload}
+        token = payload["token"]
         if not isinstance(token, str) or not token.isascii() or not token.isprintable() or " " in token:
             raise ValueError("not a token")
         if entry.expires_at is None:
             raise ValueError("an entry without its end")
         claims = _claims_of(token)
-        self._check_scopes(claims.get("scope"))
+        # An opaque token without what was granted, as earlier versions kept it, is not taken.
+        self._check_scopes(claims["scope"] if "scope" in claims else payload["scope"])
         expires_at, exp = entry.expires_at, claims.get("exp")
         if isinstance(exp, (int, float)) and not isinstance(exp, bool) and abs(exp) < 2**53:
             # The clock of another process dated this entry. Where it was ahead, the token ends sooner.

@@ -41,6 +41,7 @@ class Fetched(Generic[T]):
         source: ``"network"``, ``"store"`` or ``"pinned"``.
         failure: why there is no newer one, if this is only what was left.
         expires_at: when the value itself expires, whatever the settings are; ``None``: it does not.
+        payload: what the store keeps where the value alone does not say enough; plain JSON.
     """
 
     value: T = field(repr=False)
@@ -50,6 +51,7 @@ class Fetched(Generic[T]):
     source: str = "network"
     failure: Exception | None = None
     expires_at: float | None = None
+    payload: Any = field(default=None, repr=False)
 
 
 def accept_any(value: object) -> bool:

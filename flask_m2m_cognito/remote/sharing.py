@@ -128,4 +128,5 @@ class _Sharing(Generic[T]):
         return replace(found, source="store") if is_of_use else None
 
     def _entry_from(self, fetched: Fetched[T]) -> Entry:
-        return Entry(self.codec.encode(fetched.value), fetched.fetched_at, fetched.expires_at)
+        payload = self.codec.encode(fetched.value) if fetched.payload is None else fetched.payload
+        return Entry(payload, fetched.fetched_at, fetched.expires_at)

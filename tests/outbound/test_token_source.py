@@ -905,6 +905,41 @@ class TestSharing:
         )
         assert failure_of(strict).error_code == "invalid_scope"
 
+    @pytest.mark.parametrize(
+        ("granted", "is_taken"),
+        [
+            pytest.param("a/read", False, id="fewer scopes"),
+            pytest.param("a/read b/write", True, id="all scopes"),
+            pytest.param(None, True, id="no scopes in the answer"),
+        ],
+    )
+    def test_opaque_token_is_taken_as_from_the_network(
+        self, pool: LocalUserPool, clock: Clock, store: SealedStore, granted: str | None, is_taken: bool
+    ) -> None:
+        said(pool, access_token="opaque", scope=granted)
+        scopes = ["a/read", "b/write"]
+        source_of(pool, clock, store=store, scopes=scopes).token()
+        pool.fail("token", status=500)
+        policy = TokenPolicy(scopes_missing="raise")
+        strict = source_of(pool, clock, store=store, scopes=scopes, policy=policy)
+        if is_taken:
+            assert strict.token() == "opaque"
+        else:
+            failure_of(strict)
+
+    @pytest.mark.parametrize(
+        "payload",
+        ["opaque", {"token": "opaque"}, {"scope": "a/read"}, {"token": 1, "scope": None}, None],
+        ids=["of an earlier version", "no scopes", "no token", "odd token", "null"],
+    )
+    def test_entry_without_what_was_granted_is_ignored(
+        self, pool: LocalUserPool, clock: Clock, store: SealedStore, payload: Any
+    ) -> None:
+        now = clock.wall()
+        store.save(identity_of(client_of(pool), ["a/read"]), "token", Entry(payload, now, now + 3600))
+        assert source_of(pool, clock, store=store).token() != "opaque"
+        assert pool.count("token") == 1
+
     def test_other_scopes_are_another_token(
         self, pool: LocalUserPool, clock: Clock, store: SealedStore
     ) -> None:
