@@ -400,6 +400,7 @@ class _Assembly:
             ),
             unavailable=functools.partial(token_unavailable, wording=self._wording),
             store=self._store,
+            on_refused=self._events.call_refused,
             in_background=self._settings.renew == "background",
             observer=self._events.of_token(name, mine.client_id, text),
             around=around_refresh_of(self._app, "token", {**_of_client(name, mine), "scopes": text}),

@@ -8,6 +8,7 @@ from typing import Any
 
 from . import signals
 from .inbound.validated_access_token import ValidatedAccessToken
+from .outbound.refused_calls import RefusedCall, RefusedCallLog
 from .remote.freshness import Observer, Refreshed, RefreshFailed
 from .state_log import refresh_log, store_log
 from .web.rejection_log import Rejection, RejectionLog
@@ -24,6 +25,7 @@ class Events:
     def __init__(self, app: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._app = app
         self._rejections = RejectionLog(monotonic)
+        self._refused_calls = RefusedCallLog(monotonic)
 
     def token_accepted(self, token: ValidatedAccessToken, is_remembered: bool) -> None:
         """A guard let a request in."""
@@ -44,6 +46,10 @@ class Events:
             token_scopes=rejection.token_scopes,
             required_scopes=rejection.required_scopes,
         )
+
+    def call_refused(self, call: RefusedCall) -> None:
+        """A peer refused a call of this application's."""
+        self._refused_calls.note(call)
 
     def store_changed(self, works: bool, error: Exception | None) -> None:
         """The cache went down, or is back."""

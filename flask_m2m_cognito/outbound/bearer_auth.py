@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Generator, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Protocol, cast
 from urllib.parse import urljoin, urlsplit
@@ -16,12 +16,13 @@ from urllib.request import getproxies
 
 from ..exceptions import CognitoTokenRequestError, ConfigurationError
 from ..urls import is_loopback_url, is_safe_url
-from .challenges import parse_challenges
+from .challenges import bearer_challenges
+from .refused_calls import MOST_READ as MOST_OF_A_PROBLEM
+from .refused_calls import REFUSALS, Refusal, has_problem, read_refusal
 
 MOST_READ = 64 * 1024
 """Bytes of a 401 that are read before the request is sent again."""
 
-_CHALLENGE_HEADERS = ("WWW-Authenticate", "x-amzn-Remapped-WWW-Authenticate")
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
@@ -32,6 +33,7 @@ class Tokens(Protocol):
     async def token_async(self) -> str: ...
     def renew(self, refused: str) -> str: ...
     def forget(self, refused: str) -> None: ...
+    def note_refusal(self, refused: str, refusal: Refusal) -> None: ...
 
 
 SessionTimeout = float | tuple[float, float] | None
@@ -176,17 +178,26 @@ def _uses_proxy_in_httpx(url: str) -> bool:
 def is_invalid_token(status: int, headers: Mapping[str, str]) -> bool:
     """Return whether an answer says that the token was not valid (RFC 6750, section 3.1).
 
-    API Gateway renames ``WWW-Authenticate`` of what stands behind a REST API. Its own Cognito authorizer
-    sends no challenge, but the type of its error.
+    The Cognito authorizer of an API Gateway sends no challenge, but the type of its error.
     """
     if status != 401:
         return False
     error_type = headers.get("x-amzn-ErrorType", "").partition(":")[0].strip()
     return error_type == "UnauthorizedException" or any(
-        challenge.scheme == "bearer" and challenge.parameters.get("error", "").lower() == "invalid_token"
-        for name in _CHALLENGE_HEADERS
-        for challenge in parse_challenges(headers.get(name, ""))
+        challenge.parameters.get("error", "").lower() == "invalid_token"
+        for challenge in bearer_challenges(headers)
     )
+
+
+def note_refusal(tokens: Tokens, token: str | None, response: Any, body: bytes) -> None:
+    """Tell where the token came from that a peer refused it, if that is what an answer says.
+
+    Raises nothing: the caller has its answer, and this is for the log.
+    """
+    with suppress(Exception):
+        refusal = read_refusal(str(response.url), response.status_code, response.headers, body)
+        if refusal is not None and token is not None:
+            tokens.note_refusal(token, refusal)
 
 
 def origin_of(url: str) -> tuple[str, str | None, int | None] | None:
@@ -219,12 +230,14 @@ class _RequestHooks:
             self._keep_token_from_https(response, request)
             return response
         if not is_invalid_token(response.status_code, response.headers):
+            self._note_refusal(response, sending)
             return response
         # Kept in the flow and in no variable of who sends it: error trackers send those of each frame.
         flow = bearer_flow(self._tokens, self._rewound, _token_of(request))
         next(flow)
         newer = request.copy()
         if not _put_newer_token(flow, newer):
+            self._note_refusal(response, sending)
             return response
         return self._sent_again(flow, response, newer, sending)
 
@@ -242,7 +255,17 @@ class _RequestHooks:
             self._keep_token_from_https(again, request)
         with suppress(StopIteration):
             flow.send(is_invalid_token(again.status_code, again.headers))
+        self._note_refusal(again, sending)
         return again
+
+    def _note_refusal(self, response: Any, sending: Mapping[str, Any]) -> None:
+        """Note an answer that the caller gets, if it is a refusal."""
+        if response.status_code not in REFUSALS:
+            return
+        body = b""
+        if not sending.get("stream") and has_problem(response.status_code, response.headers):
+            body = response.content  # which requests would read next
+        note_refusal(self._tokens, _token_of(response.request), response, body)
 
     def _keep_token_from_https(self, response: Any, request: Any) -> None:
         """Drop the header from a request that requests would follow from http to https of the same host.
@@ -339,15 +362,14 @@ def _httpx_auth_class() -> type[BearerAuth]:
                 response = yield request
                 is_same_place = origin_of(str(response.url)) == origin_of(str(request.url))
                 had_token = "Authorization" in response.request.headers
+                is_ours = is_same_place and had_token
                 # The last of a chain of redirects: what came before it has been done.
                 request = response.request
                 try:
-                    token = flow.send(
-                        is_same_place
-                        and had_token
-                        and is_invalid_token(response.status_code, response.headers)
-                    )
+                    token = flow.send(is_ours and is_invalid_token(response.status_code, response.headers))
                 except StopIteration:
+                    if is_ours and response.status_code in REFUSALS:
+                        note_when_read(self._tokens, response)
                     return
 
         async def async_auth_flow(
@@ -361,12 +383,57 @@ def _httpx_auth_class() -> type[BearerAuth]:
             outgoing: httpx.Request | None = next(flow)
             while outgoing is not None:
                 response = yield outgoing
-                if response.status_code != 401:
-                    flow.close()
-                    return
-                outgoing = await asyncio.to_thread(_sent, flow, response)
+                if response.status_code == 401:
+                    outgoing = await asyncio.to_thread(_sent, flow, response)
+                else:
+                    outgoing = _sent(flow, response)
                 if outgoing is not None and not response.is_stream_consumed:
                     await read_beginning_async(response)
+
+    class ReadAlong(httpx.SyncByteStream, httpx.AsyncByteStream):
+        """A body whose beginning is kept while the application reads it, for ``note`` at its end.
+
+        An auth cannot see whether the response is streamed.
+        """
+
+        def __init__(
+            self, stream: httpx.SyncByteStream | httpx.AsyncByteStream, note: Callable[[bytes], None]
+        ) -> None:
+            self._stream = stream
+            self._note = note
+            self._beginning = bytearray()
+
+        def __iter__(self) -> Iterator[bytes]:
+            for chunk in cast("httpx.SyncByteStream", self._stream):
+                self._keep(chunk)
+                yield chunk
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            async for chunk in cast("httpx.AsyncByteStream", self._stream):
+                self._keep(chunk)
+                yield chunk
+
+        def close(self) -> None:
+            cast("httpx.SyncByteStream", self._stream).close()
+            self._note(bytes(self._beginning))
+
+        async def aclose(self) -> None:
+            await cast("httpx.AsyncByteStream", self._stream).aclose()
+            self._note(bytes(self._beginning))
+
+        def _keep(self, chunk: bytes) -> None:
+            # One byte more than is read: it tells that the body is longer.
+            self._beginning += chunk[: MOST_OF_A_PROBLEM + 1 - len(self._beginning)]
+
+    def note_when_read(tokens: Tokens, response: httpx.Response) -> None:
+        note = functools.partial(note_refusal, tokens, _token_of(response.request), response)
+        if not has_problem(response.status_code, response.headers):
+            note(b"")
+        elif response.is_closed:
+            with suppress(httpx.ResponseNotRead):
+                note(response.content)
+        else:
+            response.stream = ReadAlong(response.stream, note)
 
     # httpx reads all of a response before it sends the next request: these leave it less to read.
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
+
+# API Gateway renames the header of what stands behind a REST API.
+_HEADERS = ("WWW-Authenticate", "x-amzn-Remapped-WWW-Authenticate")
 
 _LONGEST = 4 * 1024
 """Characters that are read: a real header has a few hundred, and a peer may send 64 KiB of commas."""
@@ -56,3 +59,9 @@ Challenge(scheme='negotiate', parameters={}, token68='YWI=')]
             position = token68.end()
         found.append(Challenge(name[0].lower(), parameters, token68[1] if token68 else None))
     return found
+
+
+def bearer_challenges(headers: Mapping[str, str]) -> Iterator[Challenge]:
+    """Yield the Bearer challenges (RFC 6750, section 3) in the headers of an answer."""
+    for name in _HEADERS:
+        yield from (each for each in parse_challenges(headers.get(name, "")) if each.scheme == "bearer")

@@ -221,7 +221,7 @@ class CognitoM2MClient:
     def _request(
         self, wanted: TokenRequest, secret: SecretText, timeout: tuple[float, float], deadline: Deadline
     ) -> DatedToken:
-        redact = self._redaction(secret)
+        redact = self.redaction(secret)
         transport = Transport(timeout, on_call=self._on_call, redact=redact)
         try:
             answer = self._answer(wanted, secret, transport, deadline)
@@ -264,9 +264,9 @@ class CognitoM2MClient:
         pair = f"{quote_plus(self.client_id)}:{quote_plus(secret.reveal())}"
         return base64.b64encode(pair.encode()).decode("ascii")
 
-    def _redaction(self, secret: SecretText) -> Redaction:
+    def redaction(self, *sent: SecretText) -> Redaction:
         """Removes each secret as it is and as it was sent: a proxy's error page may quote any request."""
-        secrets = {secret, *self._secret.known, *self._headers.values()}
+        secrets = {*sent, *self._secret.known, *self._headers.values()}
         return Redaction(spelling for each in secrets for spelling in self._spellings(each))
 
     def _spellings(self, secret: SecretText) -> Iterator[str]:

@@ -19,7 +19,9 @@ from ..remote.sharing import Codec, shared
 from ..remote.transport import import_http
 from ..scopes import join_scopes, parse_scopes
 from ..strict_json import decode_base64url, parse_object
+from .client_secret import SecretText
 from .one_per_loop import OnePerLoop
+from .refused_calls import Refusal, RefusedCall, missing_scopes
 from .token_endpoint import CognitoM2MClient, DatedToken
 
 DEFAULT_LIFETIME = 300.0
@@ -35,6 +37,7 @@ Doubles to an hour while each newer token is refused too: without that such a pe
 
 _LASTING = frozenset({"invalid_client", "unauthorized_client", "invalid_scope", "unsupported_grant_type"})
 _LONGEST_MARGIN = 0.1
+_SHORTEST_PART = 16
 
 _logger = logging.getLogger("flask_m2m_cognito.token")
 
@@ -70,6 +73,7 @@ class TokenSource:
         policy: times.
         unavailable: makes what is raised when there is no token.
         store: where tokens are shared with other processes.
+        on_refused: is called, on the caller's thread, with each call that a peer refused.
         wall, jitter: the clock in seconds, and chance in 0..1.
         refreshing: more arguments of :class:`Refreshable`: observer, threads, another clock.
     """
@@ -83,6 +87,7 @@ class TokenSource:
         policy: TokenPolicy | None = None,
         unavailable: Callable[..., TokenUnavailableError] = TokenUnavailableError,
         store: SealedStore | None = None,
+        on_refused: Callable[[RefusedCall], object] = lambda call: None,
         wall: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
         **refreshing: Any,
@@ -93,6 +98,7 @@ class TokenSource:
         self._policy = policy or TokenPolicy()
         self._wall = wall
         self._jitter = jitter
+        self._on_refused = on_refused
         fetch: Fetch[str] = self._fetch
         if store is not None:
             codec = Codec("token", str, self._decoded)
@@ -141,6 +147,17 @@ class TokenSource:
     def forget(self, refused: str) -> None:
         """Have the next call get a newer token than ``refused``, within the bounds of renewal."""
         self.refreshable.forget(refused)
+
+    def note_refusal(self, refused: str, refusal: Refusal) -> None:
+        """Call ``on_refused`` with what a peer's refusal of this token means."""
+        held = parse_scopes(str(_claims_of(refused).get("scope", "")))
+        # A peer may quote the token or a part of it. Redacted first: half a secret would not be found.
+        parts = (part for part in refused.split(".") if len(part) >= _SHORTEST_PART)
+        redact = self.client.redaction(SecretText(refused), *map(SecretText, parts))
+        missing = missing_scopes(redact(refusal.required_scopes), held)
+        self._on_refused(
+            RefusedCall(self.client.client_id, refusal.peer, refusal.status, refusal.reason, missing)
+        )
 
     def __repr__(self) -> str:
         return f"TokenSource(client_id={self.client.client_id!r}, scopes={self.scopes!r})"

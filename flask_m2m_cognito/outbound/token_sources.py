@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..exceptions import ConfigurationError
 from ..remote.process_lock import ProcessLock
 from ..scopes import check_scope, requested_scopes
+from .refused_calls import Refusal
 from .token_source import TokenSource
 
 MOST_SOURCES = 256
@@ -38,6 +39,9 @@ class FoundTokens:
 
     def forget(self, refused: str) -> None:
         self.find().forget(refused)
+
+    def note_refusal(self, refused: str, refusal: Refusal) -> None:
+        self.find().note_refusal(refused, refusal)
 
 
 class TokenSources:
