@@ -53,7 +53,7 @@ class Events:
 
     def store_changed(self, works: bool, error: Exception | None) -> None:
         """The cache went down, or is back."""
-        store_log(works, error)
+        store_log(error)
         name = None if error is None else type(error).__name__
         signals.send(signals.store_state_changed, self._app, works=works, error=name)
 

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from .remote.freshness import Observer, Refreshed, RefreshFailed
+from .remote.redaction import describe_error
 
 _MOST_TROUBLES = 10
 
@@ -49,14 +50,14 @@ def refresh_log(what: str, event_prefix: str, **fields: str | None) -> Observer:
     return observe
 
 
-def store_log(works: bool, error: Exception | None) -> None:
+def store_log(error: Exception | None) -> None:
     """Log when the cache stops working, and when it works again."""
-    if works:
+    if error is None:
         _logger.info("Recovered: the cache works again.", extra={"event": "store-recovered"})
     else:
         _logger.warning(
-            "The cache does not work (%s): each process keeps keys and tokens to itself until it does.",
-            type(error).__name__,
+            "The cache does not work: %s. Each process keeps keys and tokens to itself until it does.",
+            describe_error(error),
             extra={"event": "store-failed", "error": type(error).__name__},
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -527,7 +528,18 @@ class TestNoStore:
         service = process(pool, **Redis(own_redis).config)
         assert service.status(pool.token()) == 200
         assert service.token() == service.token()
-        assert [vars(record).get("event") for record in warnings_of(caplog)] == ["store-failed"]
+        (record,) = warnings_of(caplog)
+        assert vars(record)["event"] == "store-failed"
+        assert "ConnectionError (Connection refused) in redis/" in record.getMessage()
+
+    def test_log_says_that_the_client_is_not_installed(
+        self, pool: LocalUserPool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "redis", None)
+        process(pool, CACHE_TYPE="RedisCache", CACHE_REDIS_URL="redis://:hunter2@127.0.0.1:1/0").token()
+        (record,) = warnings_of(caplog)
+        assert "RuntimeError (the module redis is not installed) in backends/redis" in record.getMessage()
+        assert "hunter2" not in record.getMessage()
 
     def test_down_later_costs_no_request(self, pool: LocalUserPool, own_redis: Service) -> None:
         service = process(pool, **Redis(own_redis).config)

@@ -67,8 +67,8 @@ def _down(problem: str, is_made: bool) -> Finding:
     if problem == "there is none":
         return warning("cache", "The cache was not initialised with this application.", _NONE_MADE)
     if not is_made:
-        return failed("cache", f"The cache could not be made ({problem}).", _NOT_MADE)
-    return failed("cache", f"The cache does not work ({problem}).", _DOWN)
+        return failed("cache", f"The cache could not be made: {problem}.", _NOT_MADE)
+    return failed("cache", f"The cache does not work: {problem}.", _DOWN)
 
 
 def _safety_findings(settings: Settings, backend: Any) -> list[Finding]:

@@ -10,8 +10,9 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, NamedTuple, TypeVar
 
-from ..exceptions import CognitoTokenRequestError, ConfigurationError
+from ..exceptions import CognitoTokenRequestError
 from ..remote.process_lock import ProcessLock
+from ..remote.redaction import describe_error
 from ..remote.transport import Deadline
 
 Secret = str | Sequence[str] | Callable[[], str | Sequence[str]]
@@ -21,8 +22,6 @@ LONGEST_CALL = 300.0
 """Seconds after which a callable that never returned is called again."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_AWS_CODE = re.compile(r"[A-Za-z]{1,50}")
-_PACKAGE = os.path.dirname(os.path.dirname(__file__))
 
 
 class SecretText:
@@ -177,31 +176,7 @@ def _answer_of(ask: Callable[[], object]) -> tuple[SecretText, ...] | str:
         problem = _problem_of(answer)
         return f"the callable must return {problem}." if problem else _as_tuple(answer)
     except Exception as error:
-        return _description_of(error)
-
-
-def _description_of(error: Exception) -> str:
-    """Name an exception's type, an AWS error code, and where it was raised; quote nothing of its text."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    if frame is None:
-        return f"{type(error).__name__}."
-    path = frame.tb_frame.f_code.co_filename
-    if isinstance(error, ConfigurationError) and os.path.dirname(path).startswith(_PACKAGE):
-        return str(error)  # our own reader of CLIENT_SECRET_FILE, which quotes nothing of the file
-    place = "/".join(path.replace("\\", "/").split("/")[-2:])
-    code = _aws_code_of(error)
-    return f"{type(error).__name__}{f' ({code})' if code else ''} in {place}, line {frame.tb_lineno}."
-
-
-def _aws_code_of(error: Any) -> str | None:
-    """Return the code of a botocore ``ClientError``, such as ``AccessDeniedException``."""
-    try:
-        code = error.response["Error"]["Code"]
-    except Exception:
-        return None
-    return code if isinstance(code, str) and _AWS_CODE.fullmatch(code) else None
+        return f"{describe_error(error)}."
 
 
 def _problem_of(secret: object) -> str | None:

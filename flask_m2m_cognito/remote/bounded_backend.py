@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from .redaction import describe_error
 from .refreshable import start_daemon
 from .reports import held_reports, report, send_reports
 
@@ -123,7 +124,7 @@ class BoundedBackend:
             outcome = self._call_bounded(circuit, operation)
         except Exception as error:
             self._note_failure(circuit, error, failures)
-            raise StoreDown(type(error).__name__) from None
+            raise StoreDown(describe_error(error)) from None
         if outcome is None:
             raise StoreDown("there is none")
         self._note_success(circuit)

@@ -6,10 +6,14 @@ Every function takes time that grows with the length of the text: its author may
 from __future__ import annotations
 
 import base64
+import os
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 from urllib.parse import unquote
 from urllib.request import getproxies
+
+from ..exceptions import ConfigurationError
 
 HIDDEN = "[hidden]"
 
@@ -22,6 +26,10 @@ _RUN = re.compile(r"[A-Za-z0-9_.-]+")
 _NOT_A_WORD = re.compile(r"[^A-Za-z0-9]+")
 _SCHEME = re.compile(r"^(?:[A-Za-z][A-Za-z0-9+.-]*:)?//")
 _SHORTEST_FRAGMENT = 3
+_AWS_CODE = re.compile(r"[A-Za-z]{1,50}")
+_MODULE = re.compile(r"[A-Za-z0-9_.]{1,100}")
+_MOST_CAUSES = 10
+_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
 class Redaction:
@@ -65,6 +73,51 @@ def _spans_of(secrets: Iterable[str], text: str) -> Iterator[tuple[int, int]]:
         while start >= 0:
             yield start, start + len(secret)
             start = text.find(secret, start + len(secret))
+
+
+def describe_error(error: BaseException) -> str:
+    """Return what may be shown of an exception whose text, causes and frames may hold a secret.
+
+    That is its type, why it was raised as far as a closed set of words says it (a missing module, the code of
+    an AWS error, an error of the operating system), and the file and line that raised it.
+    """
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    kind, reason = type(error).__name__, _reason_of(error)
+    shown = f"{kind} ({reason})" if reason else kind
+    if frame is None:
+        return shown
+    path = frame.tb_frame.f_code.co_filename
+    if isinstance(error, ConfigurationError | TimeoutError) and path.startswith(_PACKAGE):
+        return str(error)  # our own words, which quote nothing
+    place = "/".join(path.replace("\\", "/").split("/")[-2:])
+    return f"{shown} in {place}, line {frame.tb_lineno}"
+
+
+def _reason_of(error: BaseException) -> str | None:
+    cause: BaseException | None = error
+    for _ in range(_MOST_CAUSES):
+        if cause is None:
+            break
+        if isinstance(cause, ModuleNotFoundError) and _MODULE.fullmatch(str(cause.name)):
+            return f"the module {cause.name} is not installed"
+        if isinstance(cause, OSError) and isinstance(cause.errno, int) and cause.errno > 0:
+            return os.strerror(cause.errno)
+        code = _aws_code_of(cause)
+        if code is not None:
+            return code
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _aws_code_of(error: Any) -> str | None:
+    """Return the code of a botocore ``ClientError``, such as ``AccessDeniedException``."""
+    try:
+        code = error.response["Error"]["Code"]
+    except Exception:
+        return None
+    return code if isinstance(code, str) and _AWS_CODE.fullmatch(code) else None
 
 
 def proxy_urls() -> list[str]:

@@ -270,7 +270,7 @@ class TestCache:
     def test_down(self, flask: Flask) -> None:
         ended = flask("check", CACHE_TYPE="RedisCache", CACHE_REDIS_URL="redis://127.0.0.1:1/0", **SEALED)
         assert ended.status == 1
-        assert ended.finding("failed", "cache", "CACHE_REDIS_URL")
+        assert ended.finding("failed", "cache", "Connection refused", "CACHE_REDIS_URL")
 
     @pytest.mark.parametrize("kind", ["RediesCache", "no_such_package.Cache", "FileSystemCache"])
     def test_one_that_can_not_be_made(self, flask: Flask, kind: str) -> None:

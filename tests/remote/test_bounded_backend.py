@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -162,6 +163,34 @@ class TestCalls:
         assert caught.value.__cause__ is None
         assert caught.value.__suppress_context__
 
+    @pytest.mark.parametrize(
+        ("error", "shown"),
+        [
+            (ValueError("redis://:password@cache.example"), "ValueError in "),
+            (ConnectionRefusedError(111, "password"), "ConnectionRefusedError (Connection refused) in "),
+            (TimeoutError("password"), "TimeoutError in "),
+        ],
+        ids=["any", "of the operating system", "its own timeout"],
+    )
+    def test_failure_names_type_reason_and_place(
+        self, bound: Bound, backend: Backend, error: Exception, shown: str
+    ) -> None:
+        backend.error = error
+        with pytest.raises(StoreDown, match=re.escape(shown) + r"remote/test_bounded_backend\.py, line \d+$"):
+            get(bound())
+
+    def test_failure_names_the_module_that_is_missing(self, bound: Bound) -> None:
+        def build() -> Backend:
+            try:
+                import no_such_client_of_a_cache  # type: ignore[import-not-found]  # noqa: F401
+            except ImportError as missing:
+                raise RuntimeError("no client, password") from missing
+            raise AssertionError
+
+        shown = r"RuntimeError \(the module no_such_client_of_a_cache is not installed\) in "
+        with pytest.raises(StoreDown, match=shown):
+            get(bound(build=build))
+
     def test_a_call_that_is_aborted_is_a_failure(self, bound: Bound) -> None:
         def abort(backend: Backend) -> None:
             raise SystemExit
@@ -292,7 +321,8 @@ class TestHanging:
             get(bounded)
             with hanging(backend):
                 began = time.monotonic()
-                fails(bounded)
+                with pytest.raises(StoreDown, match=rf"^no answer within {SOON:g} s$"):
+                    get(bounded)
                 assert SOON <= time.monotonic() - began < FIRST_CALL_TIMEOUT
                 assert changes == [(False, "TimeoutError")]
 
