@@ -19,6 +19,7 @@ from flask_caching import Cache
 
 from flask_m2m_cognito import CognitoM2M, TokenUnavailableError, require_scopes
 from flask_m2m_cognito.testing import LocalUserPool
+from tests.relay import relay_to
 from tests.services import Service
 from tests.settling import settle
 
@@ -518,6 +519,40 @@ class TestPickle:
     def times_said(caplog: pytest.LogCaptureFixture) -> int:
         settle()
         return sum(map(is_of_pickle, caplog.records))
+
+
+class TestIdleConnections:
+    """A firewall forgets them: the next bytes on one are answered with a reset, or never."""
+
+    @pytest.mark.parametrize(
+        ("resets", "options"),
+        [
+            pytest.param(True, {}, id="reset"),
+            pytest.param(False, {"socket_timeout": 0.5}, id="silence, with a timeout of the client"),
+        ],
+    )
+    def test_forgotten_connection_is_replaced(
+        self,
+        pool: LocalUserPool,
+        redis_server: Service,
+        caplog: pytest.LogCaptureFixture,
+        resets: bool,
+        options: dict[str, Any],
+    ) -> None:
+        with relay_to(redis_server.port) as relay:
+            config = {
+                "CACHE_TYPE": "RedisCache",
+                "CACHE_REDIS_URL": f"redis://127.0.0.1:{relay.port}/0",
+                "CACHE_OPTIONS": options,
+                "COGNITO_M2M_STORE_TIMEOUT": 5.0,
+            }
+            one, other = process(pool, **config), process(pool, **config)
+            assert one.token() == other.token()
+            settle()
+            relay.forget(resets)
+            assert one.m2m.token("orders/read") == other.m2m.token("orders/read")
+            assert pool.count("token") == 2
+            assert not warnings_of(caplog)
 
 
 class TestNoStore:

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from .redaction import describe_error
+from .redaction import causes_of, describe_error
 from .refreshable import start_daemon
 from .reports import held_reports, report, send_reports
 
@@ -31,6 +31,7 @@ With 0.25 s half of a fleet's cold starts gave up."""
 LONGEST_CALL = 300.0
 """Seconds after which a call that never returned no longer keeps others from being tried."""
 
+_LOST = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, TimeoutError)
 _REST = 30.0
 _MAX_REST = 300.0
 
@@ -158,7 +159,7 @@ class BoundedBackend:
                 try:
                     with self._context():
                         backend = self._backend(circuit)
-                        outcome = None if backend is None else (operation(backend),)
+                        outcome = None if backend is None else (self._outcome_of(operation, backend),)
                     call.set_result(outcome)
                 except Exception as error:
                     call.set_exception(error)
@@ -182,6 +183,20 @@ class BoundedBackend:
             raise TimeoutError(f"no answer within {seconds:g} s") from None
         circuit.has_answered = circuit.backend is not None
         return outcome
+
+    def _outcome_of(self, operation: Callable[[Any], R], backend: Any) -> R:
+        """What ``operation`` returns. Tried once more, within its time, if its connection was lost.
+
+        A firewall may have forgotten an idle connection, which only the next bytes on it show. A client drops
+        a connection that failed, so the second try has a new one.
+        """
+        began = self._monotonic()
+        try:
+            return operation(backend)
+        except Exception as error:
+            if not _has_lost_connection(error) or self._monotonic() - began >= self.timeout:
+                raise
+        return operation(backend)
 
     def _backend(self, circuit: _Circuit) -> Any:
         """The backend, built by the first thread that asks; the others wait for it."""
@@ -226,3 +241,8 @@ class BoundedBackend:
             circuit.open_until = float("-inf")
         if was_down:
             report(lambda: self._on_change(True, None))
+
+
+def _has_lost_connection(error: BaseException) -> bool:
+    """Return whether a connection was reset, or nothing came on it in time; clients wrap the cause."""
+    return any(isinstance(each, _LOST) for each in causes_of(error))

@@ -95,11 +95,18 @@ def describe_error(error: BaseException) -> str:
     return f"{shown} in {place}, line {frame.tb_lineno}"
 
 
-def _reason_of(error: BaseException) -> str | None:
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and what it came from, ten at most: a chain may be a circle."""
     cause: BaseException | None = error
     for _ in range(_MOST_CAUSES):
         if cause is None:
-            break
+            return
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _reason_of(error: BaseException) -> str | None:
+    for cause in causes_of(error):
         if isinstance(cause, ModuleNotFoundError) and _MODULE.fullmatch(str(cause.name)):
             return f"the module {cause.name} is not installed"
         if isinstance(cause, OSError) and isinstance(cause.errno, int) and cause.errno > 0:
@@ -107,7 +114,6 @@ def _reason_of(error: BaseException) -> str | None:
         code = _aws_code_of(cause)
         if code is not None:
             return code
-        cause = cause.__cause__ or cause.__context__
     return None
 
 

@@ -191,6 +191,37 @@ class TestCalls:
         with pytest.raises(StoreDown, match=shown):
             get(bound(build=build))
 
+    @pytest.mark.parametrize(
+        ("error", "calls"),
+        [
+            (ConnectionResetError(), 2),
+            (BrokenPipeError(), 2),
+            (TimeoutError(), 2),
+            (ConnectionRefusedError(), 1),
+            (PermissionError(), 1),
+            (ValueError(), 1),
+        ],
+        ids=repr,
+    )
+    def test_call_on_a_lost_connection_is_tried_once_more(
+        self, bound: Bound, backend: Backend, error: Exception, calls: int
+    ) -> None:
+        backend.error = error
+        fails(bound())
+        assert backend.calls == calls
+
+    def test_call_is_not_tried_once_more_after_its_time(
+        self, bound: Bound, backend: Backend, clocks: Clocks
+    ) -> None:
+        def time_out(backend: Backend) -> None:
+            backend.calls += 1
+            clocks.advance(SOON)
+            raise TimeoutError
+
+        with pytest.raises(StoreDown):
+            bound().call(time_out)
+        assert backend.calls == 1
+
     def test_a_call_that_is_aborted_is_a_failure(self, bound: Bound) -> None:
         def abort(backend: Backend) -> None:
             raise SystemExit

@@ -248,6 +248,20 @@ class TestLeases:
         leases = together(8, lambda: take(stores.pop()))
         assert sum(lease is not None for lease in leases) == 1
 
+    def test_lease_whose_answer_was_lost_is_taken(self, opened: Open, memory: Memory) -> None:
+        add, losses = memory.add, [ConnectionResetError()]
+
+        def add_and_lose_the_answer(key: str, value: Any, timeout: int) -> bool:
+            was_added = add(key, value, timeout)
+            if losses:
+                raise losses.pop()
+            return was_added
+
+        memory.add = add_and_lose_the_answer  # type: ignore[method-assign]
+        lease = taken(opened(memory))
+        opened(memory).give_back(lease)
+        assert not memory.keys("lease")
+
     def test_leases_of_different_names_are_apart(self, opened: Open, backend: Memory) -> None:
         assert taken(opened(backend))
         assert opened(backend).take_lease("another name", SECONDS) is not None
