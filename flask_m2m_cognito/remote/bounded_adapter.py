@@ -129,6 +129,8 @@ class _BoundedAdapter(LoopbackAdapter):
         if isinstance(connection, http.client.HTTPConnection):
             self._connection = connection
             connection.connect = partial(self._connect, connection, connection.connect)  # type: ignore[method-assign]
+            if connection.response_class is http.client.HTTPResponse:
+                connection.response_class = _QuietResponse
         return connection
 
     def _connect(self, connection: Any, connect: Callable[[], None]) -> None:
@@ -169,6 +171,15 @@ class _BoundedAdapter(LoopbackAdapter):
             finally:
                 connection.host, connection.timeout = host, timeout
         raise AssertionError("a host has at least one address")
+
+
+class _QuietResponse(http.client.HTTPResponse):
+    """A response without its malformed headers: urllib3 logs them, and a peer may quote a secret there."""
+
+    def begin(self) -> None:
+        super().begin()
+        self.msg.defects = []
+        self.msg.set_payload("")
 
 
 def _addresses(connection: Any) -> list[str]:

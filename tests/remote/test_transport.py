@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import gzip
 import itertools
+import logging
 import re
 import socket
 import ssl
@@ -919,6 +920,23 @@ class TestSecrets:
                 get("http://pool.example/keys")
         assert "[hidden] [hidden]" in str(caught.value)
         assert "hunter2" not in f"{caught.value} {caught.value.cause}"
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            f"X-One: 1\r\n{SECRET}\r\nX-Two: 2\r\n",
+            f" {SECRET}\r\nX-One: 1\r\n",
+            f"Content-Type: multipart/mixed\r\n{SECRET}\r\n",
+        ],
+        ids=["a line without a colon", "a continued line first", "multipart"],
+    )
+    def test_malformed_headers_are_not_logged(self, caplog: pytest.LogCaptureFixture, headers: str) -> None:
+        caplog.set_level(logging.DEBUG)
+        with raw_server(says(f"HTTP/1.1 200 OK\r\n{headers}\r\n{{}}".encode())) as url:
+            post(url)
+        shown = "".join(f"{record.getMessage()} {record.exc_info!r}" for record in caplog.records)
+        assert "urllib3" in {record.name.partition(".")[0] for record in caplog.records}
+        assert SECRET not in shown
 
     def test_an_error_names_its_address_without_a_user_or_query(self, pool: LocalUserPool) -> None:
         url = pool.jwks_url.replace("://", "://somebody:something@") + "?key=something"
