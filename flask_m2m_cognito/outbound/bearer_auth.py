@@ -427,13 +427,13 @@ def _httpx_auth_class() -> type[BearerAuth]:
 
     def note_when_read(tokens: Tokens, response: httpx.Response) -> None:
         note = functools.partial(note_refusal, tokens, _token_of(response.request), response)
-        if not has_problem(response.status_code, response.headers):
-            note(b"")
-        elif response.is_closed:
-            with suppress(httpx.ResponseNotRead):
-                note(response.content)
-        else:
+        if has_problem(response.status_code, response.headers) and not response.is_closed:
             response.stream = ReadAlong(response.stream, note)
+            return
+        body = b""
+        with suppress(httpx.ResponseNotRead):
+            body = response.content  # which a hook of the application has read
+        note(body)
 
     # httpx reads all of a response before it sends the next request: these leave it less to read.
 

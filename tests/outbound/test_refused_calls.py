@@ -275,6 +275,24 @@ def test_stream_is_not_read_for_the_log(
     assert [vars(each)["reason"] for each in refused(caplog)] == ["unknown"]
 
 
+@pytest.mark.parametrize(("hook", "reason"), [("read", "client_not_allowed"), ("close", "unknown")])
+def test_answer_that_a_hook_has_read_or_closed_is_logged(
+    hook: str, reason: str, pool: LocalUserPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = Flask("caller")
+    app.config.update(pool.config(ALLOWED_CLIENT_IDS="*", SCOPES=HELD))
+    auth, hooks = _as_httpx(CognitoM2M(app)), {"response": [lambda answer: getattr(answer, hook)()]}
+    with (
+        peer_service(pool, ALLOWED_CLIENT_IDS=["another"]) as peer,
+        httpx.Client(trust_env=False, auth=auth, event_hooks=hooks) as client,
+        client.stream("GET", f"{peer}/read") as answer,
+    ):
+        assert answer.status_code == 403
+    settle()
+    (record,) = refused(caplog)
+    assert vars(record)["reason"] == reason
+
+
 def test_one_record_a_minute_for_each_peer_and_reason(
     pool: LocalUserPool, caller: Caller, clock: MovedClock, caplog: pytest.LogCaptureFixture
 ) -> None:
