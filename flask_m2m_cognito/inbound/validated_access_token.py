@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ..scopes import ScopeMatch, check_match, has_scopes
 
 
+class _Clocked:
+    """The clock of the validator that accepted a token.
+
+    A slot and no field of the dataclass: two tokens are equal whatever their clocks, and a clock is neither
+    shown nor pickled.
+    """
+
+    __slots__ = ("_wall",)
+    _wall: Callable[[], float]
+
+
 @dataclass(frozen=True, slots=True)
-class ValidatedAccessToken:
+class ValidatedAccessToken(_Clocked):
     """An access token that passed every check.
 
     Attributes:
@@ -50,8 +62,12 @@ class ValidatedAccessToken:
 
     @property
     def expires_in(self) -> float:
-        """Seconds until it ends, 0 if it has."""
-        return max(0.0, (self.exp or 0) - time.time())
+        """Seconds until it expires, by the clock of the validator that accepted it; 0 if it has expired.
+
+        A token that no validator made, or that was copied or unpickled, has the system clock.
+        """
+        wall = getattr(self, "_wall", time.time)
+        return max(0.0, (self.exp or 0) - wall())
 
     def has_scope(self, scope: str) -> bool:
         """Whether it was granted ``scope``."""
@@ -67,17 +83,20 @@ class ValidatedAccessToken:
         return has_scopes(self.scopes, frozenset(scopes), match)
 
 
-def token_from(client_id: str, scopes: frozenset[str], claims: dict[str, Any]) -> ValidatedAccessToken:
+def token_from(
+    client_id: str, scopes: frozenset[str], claims: dict[str, Any], wall: Callable[[], float]
+) -> ValidatedAccessToken:
     """A token, made in half the time that a frozen dataclass takes to make itself."""
     token = new_token(ValidatedAccessToken)
     set_client_id(token, client_id)
     set_scopes(token, scopes)
     set_claims(token, claims)
+    set_wall(token, wall)
     return token
 
 
 # For where even the call of token_from is too much.
 new_token = object.__new__
-set_client_id, set_scopes, set_claims = (
-    getattr(ValidatedAccessToken, name).__set__ for name in ("client_id", "scopes", "claims")
+set_client_id, set_scopes, set_claims, set_wall = (
+    getattr(ValidatedAccessToken, name).__set__ for name in ("client_id", "scopes", "claims", "_wall")
 )

@@ -22,6 +22,7 @@ from .validated_access_token import (
     set_claims,
     set_client_id,
     set_scopes,
+    set_wall,
     token_from,
 )
 from .verified_token import (
@@ -209,6 +210,7 @@ class CognitoAccessTokenValidator:
         set_client_id(validated, verified.client_id)
         set_scopes(validated, verified.scopes)
         set_claims(validated, claims)
+        set_wall(validated, self._wall)
         if self.required_scopes or self.audience is not None or self.token_check is not None:
             self._check_more(validated, verified)
         return validated
@@ -245,7 +247,7 @@ class CognitoAccessTokenValidator:
         if verified.flaw is not None or not verified.valid_from <= now < verified.valid_until:
             raise verified.refused(verified.flaw_at(now))
         self._check_client(verified)
-        token = token_from(verified.client_id, verified.scopes, verified.claims())
+        token = token_from(verified.client_id, verified.scopes, verified.claims(), self._wall)
         self._check_more(token, verified)
         return token
 

@@ -41,6 +41,17 @@ def test_a_token_ends_when_the_clock_is_moved_past_its_life() -> None:
     assert answer.json["reason"] == "expired"
 
 
+def test_expires_in_follows_the_moved_clock() -> None:
+    with MovedClock() as clock, LocalUserPool(clock=clock.wall) as pool:
+        app, m2m = create_app(pool)
+        app.get("/left")(m2m.require_scopes()(lambda: str(m2m.authorize().expires_in)))
+        headers = bearer(pool)
+        clock.move(HOUR - 10)
+        # The first request verifies the signature; later ones find the token in memory.
+        left = [float(app.test_client().get("/left", headers=headers).text) for _ in range(3)]
+    assert all(9 <= each <= 10 for each in left), left
+
+
 def test_an_outbound_token_is_asked_for_anew_when_its_life_is_over() -> None:
     with MovedClock() as clock, LocalUserPool(clock=clock.wall) as pool:
         _, m2m = create_app(pool)
