@@ -123,7 +123,10 @@ def token_command(context: click.Context, as_json: bool, scopes: str | None, cli
 @_json
 @click.pass_context
 def refresh_keys_command(context: click.Context, as_json: bool) -> None:
-    """Download each pool's keys now, into the shared cache, and say which there are."""
+    """Download each pool's keys now, into the shared cache, and say which there are.
+
+    Exits with 1 if a download failed, or if other processes can't read the keys in a shared cache.
+    """
     from ._cli import application, remote_values
 
     context.exit(remote_values.refresh_keys(application.loaded_app(context), as_json=as_json))
@@ -139,7 +142,8 @@ def refresh_tokens_command(
 ) -> None:
     """Request a new token for each client now, into the shared cache. Cognito bills each request.
 
-    Exits with 1 if a request failed. Prints no token.
+    Exits with 1 if a request failed, or if other processes can't read the new token in a shared cache.
+    Prints no token.
     """
     from ._cli import application, remote_values
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..app_parts import AppM2M
 from ..remote.bounded_backend import StoreDown
 from ..settings import Settings
-from ..web.cache_backend import shares_with_others, unpickles
+from ..web.cache_backend import IN_PROCESS, shares_with_others, unpickles
 from .finding import Finding, failed, ok, warning
 
 _SHARE = (
@@ -35,6 +35,22 @@ _JSON = (
     "JSONSerializer, or don't make a Cache yourself: CognitoM2M makes one from the CACHE_… settings that "
     "reads JSON only."
 )
+
+
+def unshared_because(parts: AppM2M) -> str | None:
+    """Return why other processes can't read what this one has put into the cache, or ``None`` if they can.
+
+    The cache must have been used: before that nobody knows what it is.
+    """
+    backend, settings = parts._store.backend, parts.settings
+    if not backend.works:
+        return "the cache does not work"
+    if backend.kind is None or backend.kind in IN_PROCESS:
+        return "no cache is configured that other processes use"
+    if settings.cache_key is None:
+        problem = "is shorter than 16 bytes" if settings.cache_key_too_short else "is not set"
+        return f"COGNITO_M2M_CACHE_KEY (or SECRET_KEY) {problem}, so that nobody else can open the entry"
+    return None
 
 
 def cache_findings(parts: AppM2M) -> list[Finding]:

@@ -10,9 +10,11 @@ from flask import Flask
 from ..app_parts import AppM2M
 from ..exceptions import KeysUnavailableError, TokenUnavailableError
 from ..inbound.key_source import TrustedPool
+from ..remote.refreshable import Refreshable
+from ..remote.sealed_store import Entry
 from ..scopes import join_scopes
-from ..web.cache_backend import IN_PROCESS
 from .application import echo_json, parts_of, pools_of, quiet
+from .cache_check import unshared_because
 from .words import duration, listed, quoted
 
 
@@ -41,7 +43,11 @@ def show_token(app: Flask, *, as_json: bool, scopes: str | None, client: str | N
 
 
 def refresh_tokens(app: Flask, *, as_json: bool, scopes: str | None, client: str | None) -> int:
-    """Request a new token for each client, for all processes that share the cache. 1 if one failed."""
+    """Request a new token for each client, for all processes that share the cache.
+
+    Returns:
+        The exit status: 1 if a request failed, or if no other process can read a token.
+    """
     parts = parts_of(app)
     names = [client] if client is not None else list(parts.settings.clients) or [None]
     with quiet():
@@ -51,8 +57,8 @@ def refresh_tokens(app: Flask, *, as_json: bool, scopes: str | None, client: str
     else:
         for row in rows:
             what = f"failed: {row['error']}" if row["error"] else f"usable for {duration(row['usable_for'])}"
-            click.echo(f"{row['client']}: {what.rstrip('.')}.")
-    return int(any(row["error"] for row in rows))
+            click.echo(f"{row['client']}: {what.rstrip('.')}.{_not_shared_sentence(row)}")
+    return int(any(row["error"] or row["not_shared"] for row in rows))
 
 
 def _refreshed_token(parts: AppM2M, name: str | None, scopes: str | None) -> dict[str, Any]:
@@ -61,12 +67,16 @@ def _refreshed_token(parts: AppM2M, name: str | None, scopes: str | None) -> dic
         source.refreshed_token()
     except TokenUnavailableError as unavailable:
         error = str(unavailable)
+    not_shared = None
+    if error is None:
+        not_shared = _sharing_problem(source.entry_in(parts._store), source.refreshable, parts)
     return {
         "client": name or "default",
         "client_id": source.client.client_id,
         "scopes": join_scopes(source.scopes),
         "usable_for": None if error else source.refreshable.vitals()["seconds_left"],
         "error": error,
+        "not_shared": not_shared,
     }
 
 
@@ -86,23 +96,18 @@ def refresh_keys(app: Flask, *, as_json: bool) -> int:
 
 def _refreshed(trusted: TrustedPool, parts: AppM2M) -> dict[str, Any]:
     """A row of the output; ``not_shared`` says why no other process has these keys."""
-    row = _downloaded(trusted)
-    return {**row, "not_shared": None if row["error"] else _sharing_problem(trusted, parts)}
+    row, not_shared = _downloaded(trusted), None
+    if not row["error"]:
+        not_shared = _sharing_problem(trusted.entry_in(parts._store), trusted.keys, parts)
+    return {**row, "not_shared": not_shared}
 
 
-def _sharing_problem(trusted: TrustedPool, parts: AppM2M) -> str | None:
-    backend, settings = parts._store.backend, parts.settings
-    entry, fetched = trusted.entry_in(parts._store), trusted.keys.state.fetched
-    if not backend.works:
-        return "the cache does not work"
-    if backend.kind is None or backend.kind in IN_PROCESS:
-        return "no cache is configured that other processes use"
-    if settings.cache_key is None:
-        problem = "is shorter than 16 bytes" if settings.cache_key_too_short else "is not set"
-        return f"COGNITO_M2M_CACHE_KEY (or SECRET_KEY) {problem}, so that nobody else can open the entry"
-    if entry is None or fetched is None or entry.fetched_at < fetched.fetched_at:
-        return f"the cache ({backend.kind}) does not keep the entry"
-    return None
+def _sharing_problem(entry: Entry | None, value: Refreshable[Any], parts: AppM2M) -> str | None:
+    """Return why other processes do not find in ``entry`` what this one holds, or ``None`` if they do."""
+    problem, fetched = unshared_because(parts), value.state.fetched
+    if problem is None and (entry is None or fetched is None or entry.fetched_at < fetched.fetched_at):
+        return f"the cache ({parts._store.backend.kind}) does not keep the entry"
+    return problem
 
 
 def _downloaded(trusted: TrustedPool) -> dict[str, Any]:
@@ -134,7 +139,9 @@ def _sentence(row: dict[str, Any]) -> str:
         return f"failed: {row['error']}.{kept} `flask m2m check` says what to do."
     age = f" (downloaded by another process {duration(row['age'])} ago)" if row["source"] == "store" else ""
     count = f"{len(row['kids'])} {'key' if len(row['kids']) == 1 else 'keys'}"
-    shared = (
-        f" Not shared: {row['not_shared']}. `flask m2m check` says what to do." if row["not_shared"] else ""
-    )
-    return f"{count}: {listed(map(quoted, row['kids']))}{age}.{shared}"
+    return f"{count}: {listed(map(quoted, row['kids']))}{age}.{_not_shared_sentence(row)}"
+
+
+def _not_shared_sentence(row: dict[str, Any]) -> str:
+    problem = row["not_shared"]
+    return f" Not shared: {problem}. `flask m2m check` says what to do." if problem else ""

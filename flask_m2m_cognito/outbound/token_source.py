@@ -35,6 +35,9 @@ COOLDOWN = 30.0
 
 Doubles to an hour while each newer token is refused too: without that such a peer cost 60 tokens an hour."""
 
+_KIND = "token"
+"""What an entry with a token is called in the store."""
+
 _LASTING = frozenset({"invalid_client", "unauthorized_client", "invalid_scope", "unsupported_grant_type"})
 _LONGEST_MARGIN = 0.1
 _SHORTEST_PART = 16
@@ -101,7 +104,7 @@ class TokenSource:
         self._on_refused = on_refused
         fetch: Fetch[str] = self._fetch
         if store is not None:
-            codec = Codec("token", str, self._decoded)
+            codec = Codec(_KIND, str, self._decoded)
             fetch = shared(fetch, store, identity_of(client, self.scopes, metadata), codec, wall=wall)
         self.refreshable: Refreshable[str] = Refreshable(
             fetch,
@@ -158,6 +161,10 @@ class TokenSource:
         self._on_refused(
             RefusedCall(self.client.client_id, refusal.peer, refusal.status, refusal.reason, missing)
         )
+
+    def entry_in(self, store: SealedStore) -> Entry | None:
+        """Return what ``store`` has of this token."""
+        return store.load(identity_of(self.client, self.scopes, self.metadata), _KIND)
 
     def __repr__(self) -> str:
         return f"TokenSource(client_id={self.client.client_id!r}, scopes={self.scopes!r})"

@@ -24,6 +24,23 @@ def claims(token: str) -> dict[str, Any]:
     return found
 
 
+NOT_SHARED = pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        pytest.param({"CACHE_TYPE": "SimpleCache"}, "no cache is configured", id="in the process"),
+        pytest.param({"CACHE_TYPE": "NullCache"}, "no cache is configured", id="none"),
+        pytest.param({"CACHE_KEY": None}, "CACHE_KEY (or SECRET_KEY) is not set", id="no key"),
+        pytest.param({"CACHE_KEY": "fifteen-letters"}, "shorter than 16 bytes", id="a short key"),
+        pytest.param(
+            {"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": "redis://127.0.0.1:1/0"},
+            "does not work",
+            id="nobody listens",
+        ),
+        pytest.param({"CACHE_TYPE": "NoSuchCache"}, "does not work", id="a cache that is none"),
+    ],
+)
+
+
 class TestToken:
     def test_it_is_all_that_is_printed(self, flask: Flask) -> None:
         ended = flask("token", may_say_token=True)
@@ -86,21 +103,7 @@ class TestRefreshKeys:
         with pool.offline():
             assert flask("explain", "--json", stdin=pool.token(), **shared).json["good"]
 
-    @pytest.mark.parametrize(
-        ("changed", "reason"),
-        [
-            pytest.param({"CACHE_TYPE": "SimpleCache"}, "no cache is configured", id="in the process"),
-            pytest.param({"CACHE_TYPE": "NullCache"}, "no cache is configured", id="none"),
-            pytest.param({"CACHE_KEY": None}, "CACHE_KEY (or SECRET_KEY) is not set", id="no key"),
-            pytest.param({"CACHE_KEY": "fifteen-letters"}, "shorter than 16 bytes", id="a short key"),
-            pytest.param(
-                {"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": "redis://127.0.0.1:1/0"},
-                "does not work",
-                id="nobody listens",
-            ),
-            pytest.param({"CACHE_TYPE": "NoSuchCache"}, "does not work", id="a cache that is none"),
-        ],
-    )
+    @NOT_SHARED
     def test_keys_that_reach_no_other_process_are_a_failure(
         self, flask: Flask, pool: LocalUserPool, shared: dict[str, Any], changed: dict[str, Any], reason: str
     ) -> None:
@@ -148,11 +151,26 @@ class TestRefreshTokens:
         assert flask("token", may_say_token=True, **shared).out != old
         assert pool.count("token") == 2
 
-    def test_each_client_gets_its_own(self, flask: Flask, pool: LocalUserPool) -> None:
+    @NOT_SHARED
+    def test_token_that_reaches_no_process_is_a_failure(
+        self, flask: Flask, shared: dict[str, Any], changed: dict[str, Any], reason: str
+    ) -> None:
+        ended = flask("refresh-tokens", **{**shared, **changed})
+        assert ended.status == 1
+        assert ended.line("default: usable for ", "Not shared", reason)
+
+    def test_each_client_gets_its_own(
+        self, flask: Flask, pool: LocalUserPool, shared: dict[str, Any]
+    ) -> None:
         bills = {"CLIENT_ID": "billing", "CLIENT_SECRET": pool.client("billing").secret, "SCOPES": "a/b"}
-        ended = flask("refresh-tokens", "--json", CLIENTS={"bills": bills})
-        rows = [(row["client"], row["client_id"], row["error"]) for row in ended.json["tokens"]]
-        assert rows == [("default", pool.client().client_id, None), ("bills", "billing", None)]
+        ended = flask("refresh-tokens", "--json", CLIENTS={"bills": bills}, **shared)
+        rows = [
+            (row["client"], row["client_id"], row["error"], row["not_shared"]) for row in ended.json["tokens"]
+        ]
+        assert (ended.status, rows) == (
+            0,
+            [("default", pool.client().client_id, None, None), ("bills", "billing", None, None)],
+        )
 
     def test_failure_is_a_sentence(self, flask: Flask) -> None:
         ended = flask("refresh-tokens", CLIENT_SECRET="not-the-secret-of-it")
