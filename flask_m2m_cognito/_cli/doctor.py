@@ -15,6 +15,7 @@ from ..app_parts import (
     plain_http_text,
 )
 from ..exceptions import ConfigurationError
+from ..inbound.key_source import TrustedPool
 from ..settings import Settings
 from ..web.guard import EXTENSION
 from ..web.misplaced import guard_problems
@@ -81,10 +82,17 @@ def _findings_of(parts: AppM2M) -> list[Finding]:
     findings = _settings_findings(settings)
     if parts.guard is not None:
         for trusted in parts.validator.pools:
-            findings += pool_findings(trusted, network, is_pinned=trusted.pool.pool_id in settings.jwks)
+            findings += _pool_findings(trusted, network, settings)
     for client in settings.clients.values():
         findings += client_findings(parts, client, network)
     return [*findings, *_clock_findings(network.offset), *cache_findings(parts)]
+
+
+def _pool_findings(trusted: TrustedPool, network: Network, settings: Settings) -> list[Finding]:
+    pool_id = trusted.pool.pool_id
+    overrides = {"COGNITO_M2M_JWKS_URL": settings.jwks_url, "COGNITO_M2M_ISSUER": settings.issuer}
+    setting = next((name for name, urls in overrides.items() if pool_id in urls), None)
+    return pool_findings(trusted, network, is_pinned=pool_id in settings.jwks, address_setting=setting)
 
 
 def _settings_findings(settings: Settings) -> list[Finding]:

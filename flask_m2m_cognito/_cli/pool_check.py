@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..inbound.key_set import KeySet, NoUsableKeys, read_key_set
 from ..inbound.key_source import TrustedPool
 from ..inbound.user_pool import UserPool
@@ -27,37 +29,61 @@ _NOT_COGNITO = (
     "Something else answers in Cognito's place: a proxy's page, or a wrong COGNITO_M2M_JWKS_URL or "
     "COGNITO_M2M_ISSUER. Open the address in a browser on this machine."
 )
+_IS_IT_RIGHT = "{setting} names this address: is it right? "
+_SET_ADDRESS = {
+    "COGNITO_M2M_ISSUER": "Set COGNITO_M2M_ISSUER to the `iss` of the pool's tokens (for an emulator)",
+    "COGNITO_M2M_JWKS_URL": "Set COGNITO_M2M_JWKS_URL to the address of the pool's keys (for an emulator)",
+}
+_OR_DERIVE_IT = ", or leave it out for a pool in Cognito: COGNITO_M2M_USER_POOL_ID gives the address then."
 
 
-def pool_findings(trusted: TrustedPool, network: Network, is_pinned: bool = False) -> list[Finding]:
+def pool_findings(
+    trusted: TrustedPool, network: Network, is_pinned: bool = False, address_setting: str | None = None
+) -> list[Finding]:
     """What was found of one pool, at the first of its addresses that is well, or else at the first.
 
     Args:
         is_pinned: its keys are in the settings, so that a service without a way out does without.
+        address_setting: the setting that overrides the address of its keys, if one does:
+            ``"COGNITO_M2M_ISSUER"`` or ``"COGNITO_M2M_JWKS_URL"``.
     """
     tried: list[list[Finding]] = []
     for url in trusted.pool.jwks_urls:
-        findings = _at(url, trusted.pool, network)
+        findings = _at(url, trusted.pool, network, address_setting)
         if not has_failed(findings):
             return [*(line for each in tried for line in demoted(each)), *findings]
         tried.append(findings)
     return demoted(tried[0]) if is_pinned else tried[0]
 
 
-def _at(url: str, pool: UserPool, network: Network) -> list[Finding]:
-    way = network.look_at(url)
-    if not network.reached(url):
-        return way or [failed("keys", f"The keys of {pool.pool_id} are at a host that can't be reached.", "")]
-    keys = _keys_finding(url, pool, network)
-    if keys.status == "failed":
-        return [*way, keys]
-    return [*way, keys, _issuer_finding(url, pool, network)]
+def _at(url: str, pool: UserPool, network: Network, address_setting: str | None) -> list[Finding]:
+    findings = network.look_at(url)
+    if network.reached(url):
+        findings = [*findings, _keys_finding(url, pool, network, address_setting)]
+    elif not findings:
+        said = f"The keys of {pool.pool_id} are at a host that can't be reached."
+        findings = [failed("keys", said, "")]
+    if has_failed(findings):
+        return [_with_setting(each, address_setting) for each in findings]
+    return [*findings, _issuer_finding(url, pool, network)]
 
 
-def _keys_finding(url: str, pool: UserPool, network: Network) -> Finding:
+def _with_setting(finding: Finding, address_setting: str | None) -> Finding:
+    """Return a failure with the setting that leads there, unless it names that already."""
+    if finding.status != "failed" or address_setting is None or address_setting in finding.advice:
+        return finding
+    return replace(finding, advice=_IS_IT_RIGHT.format(setting=address_setting) + finding.advice)
+
+
+def _keys_finding(url: str, pool: UserPool, network: Network, address_setting: str | None) -> Finding:
     answer = got(network, url)
     if isinstance(answer, str):
         return failed("keys", f"No keys of {pool.pool_id}: {answer}.", _NO_ANSWER)
+    if answer.status in (400, 404) and address_setting is not None:
+        said = (
+            f"There are no keys of {pool.pool_id} at {url} ({answer.status}), which {address_setting} names."
+        )
+        return failed("keys", said, _SET_ADDRESS[address_setting] + _OR_DERIVE_IT)
     if answer.status in (400, 404):
         where = f"in the region {pool.region}" if pool.region else "there"
         return failed(

@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
+from flask_m2m_cognito._cli.finding import Finding
 from flask_m2m_cognito._cli.network import Network
+from flask_m2m_cognito._cli.pool_check import pool_findings
+from flask_m2m_cognito.inbound.key_source import trusted_pool_from
+from flask_m2m_cognito.inbound.user_pool import user_pool_from
+from flask_m2m_cognito.remote.transport import Answer
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.cli.flask_process import Flask
 from tests.cli.self_signed import self_signed_server
@@ -67,16 +72,46 @@ class TestWrongRegion:
         elsewhere = f"{pool.url}/eu-west-1_LocalPool"
         ended = flask("check", USER_POOL_ID="eu-west-1_LocalPool", ISSUER=elsewhere, JWKS_URL=None)
         assert ended.status == 1
-        assert ended.finding("failed", "keys", "no user pool eu-west-1_LocalPool in the region eu-west-1")
+        assert ended.finding("failed", "keys", "no keys of eu-west-1_LocalPool at", elsewhere)
 
 
-def test_wrong_pool_id(flask: Flask, pool: LocalUserPool) -> None:
-    ended = flask(
-        "check", USER_POOL_ID="us-east-1_Other", ISSUER=f"{pool.url}/us-east-1_Other", JWKS_URL=None
-    )
-    assert ended.status == 1
-    assert ended.finding("failed", "keys", "no user pool us-east-1_Other", "Copy the user pool id from the")
-    assert ended.finding("ok", "token")
+def test_wrong_pool_id_names_the_pool_and_its_region() -> None:
+    class Nowhere(Network):
+        def look_at(self, url: str) -> list[Finding]:
+            return []
+
+        def reached(self, url: str) -> bool:
+            return True
+
+        def get(self, url: str) -> Answer:
+            return Answer(url, 400, {}, b"")
+
+    trusted = trusted_pool_from(user_pool_from("us-west-2_AbCdEfGhI"))
+    finding = pool_findings(trusted, Nowhere((1, 1)))[0]
+    assert (finding.status, finding.check) == ("failed", "keys")
+    assert "no user pool us-west-2_AbCdEfGhI in the region us-west-2" in finding.said
+    assert "Copy the user pool id" in finding.advice
+
+
+class TestWrongAddressOfThePool:
+    """``ISSUER`` or ``JWKS_URL`` is what is wrong, and not ``USER_POOL_ID``."""
+
+    @pytest.mark.parametrize("key", ["ISSUER", "JWKS_URL"])
+    def test_no_keys_there_names_the_setting(self, flask: Flask, pool: LocalUserPool, key: str) -> None:
+        address = {"ISSUER": f"{pool.url}/us-east-1_Other", "JWKS_URL": f"{pool.url}/nothing-here"}[key]
+        ended = flask("check", **{"JWKS_URL": None, key: address})
+        assert ended.status == 1
+        line = ended.finding("failed", "keys", address, f"COGNITO_M2M_{key} names", f"Set COGNITO_M2M_{key}")
+        assert "Copy the user pool id" not in line
+        assert ended.finding("ok", "token")
+
+    def test_nobody_listens_there_names_the_setting(self, flask: Flask) -> None:
+        ended = flask("check", ISSUER="http://127.0.0.1:1/us-east-1_LocalPool", JWKS_URL=None)
+        assert ended.finding("failed", "connection", "COGNITO_M2M_ISSUER names this address: is it right?")
+
+    def test_unknown_host_names_the_setting(self, flask: Flask) -> None:
+        ended = flask("check", ISSUER="https://pool.nowhere.invalid/us-east-1_LocalPool", JWKS_URL=None)
+        assert ended.finding("failed", "dns", "COGNITO_M2M_ISSUER names this address: is it right?")
 
 
 def test_issuer_that_is_not_the_pools(flask: Flask, pool: LocalUserPool) -> None:
