@@ -5,7 +5,7 @@ It asks Cognito anew, past what is remembered and shared, since that is the ques
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..app_parts import AppM2M
@@ -64,6 +64,20 @@ _SECRET_NOT_READ = "Look at what gives {CLIENT_SECRET}: this machine's rights to
 def client_findings(parts: AppM2M, client: ClientSettings, network: Network) -> list[Finding]:
     """What was found of one client: the way to its token endpoints, its token, the token's scopes."""
     return [*_way_findings(client, network), *_token_findings(parts, client, network)]
+
+
+def advice_for(error: CognitoTokenRequestError, client: ClientSettings, asked: Sequence[str] | None) -> str:
+    """Return what to do after a token request failed.
+
+    Args:
+        asked: the scopes of the command line. ``flask m2m check`` asks for the client's own ones only, and
+            so passes where one of these is not allowed. ``None``: there were none.
+    """
+    if not asked or not _is_of_scopes(error):
+        return "`flask m2m check` says what to do."
+    which = listed(asked) if len(asked) == 1 else f"one or more of {listed(asked)}"
+    advice = _SCOPE_NOT_ALLOWED.format(SCOPES="--scopes")
+    return f"{_subject(client)} may not have {which}. {advice}"
 
 
 def client_name(client: ClientSettings) -> str:

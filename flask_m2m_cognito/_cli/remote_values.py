@@ -10,11 +10,13 @@ from flask import Flask
 from ..app_parts import AppM2M
 from ..exceptions import KeysUnavailableError, TokenUnavailableError
 from ..inbound.key_source import TrustedPool
+from ..outbound.token_source import TokenSource
 from ..remote.refreshable import Refreshable
 from ..remote.sealed_store import Entry
 from ..scopes import join_scopes
 from .application import echo_json, parts_of, pools_of, quiet
 from .cache_check import unshared_because
+from .client_check import advice_for
 from .words import duration, listed, quoted
 
 
@@ -26,7 +28,8 @@ def show_token(app: Flask, *, as_json: bool, scopes: str | None, client: str | N
         with quiet():
             token = source.token()
     except TokenUnavailableError as error:
-        raise click.ClickException(f"{str(error).rstrip('.')}. `flask m2m check` says what to do.") from None
+        advice = _advice(parts, client, source, scopes, error)
+        raise click.ClickException(f"{str(error).rstrip('.')}. {advice}") from None
     if not as_json:
         click.echo(token)
         return 0
@@ -56,19 +59,18 @@ def refresh_tokens(app: Flask, *, as_json: bool, scopes: str | None, client: str
         echo_json({"tokens": rows, "seal": parts._store.seal.fingerprint})
     else:
         for row in rows:
-            what = f"failed: {row['error']}" if row["error"] else f"usable for {duration(row['usable_for'])}"
-            click.echo(f"{row['client']}: {what.rstrip('.')}.{_not_shared_sentence(row)}")
+            click.echo(f"{row['client']}: {_token_sentence(row)}")
     return int(any(row["error"] or row["not_shared"] for row in rows))
 
 
 def _refreshed_token(parts: AppM2M, name: str | None, scopes: str | None) -> dict[str, Any]:
-    source, error = parts.sources.source(scopes, name), None
+    source = parts.sources.source(scopes, name)
+    error = advice = not_shared = None
     try:
         source.refreshed_token()
     except TokenUnavailableError as unavailable:
-        error = str(unavailable)
-    not_shared = None
-    if error is None:
+        error, advice = str(unavailable), _advice(parts, name, source, scopes, unavailable)
+    else:
         not_shared = _sharing_problem(source.entry_in(parts._store), source.refreshable, parts)
     return {
         "client": name or "default",
@@ -76,8 +78,21 @@ def _refreshed_token(parts: AppM2M, name: str | None, scopes: str | None) -> dic
         "scopes": join_scopes(source.scopes),
         "usable_for": None if error else source.refreshable.vitals()["seconds_left"],
         "error": error,
+        "advice": advice,
         "not_shared": not_shared,
     }
+
+
+def _advice(
+    parts: AppM2M, name: str | None, source: TokenSource, scopes: str | None, error: TokenUnavailableError
+) -> str:
+    return advice_for(error, parts.settings.clients[name], None if scopes is None else source.scopes)
+
+
+def _token_sentence(row: dict[str, Any]) -> str:
+    if row["error"]:
+        return f"failed: {row['error'].rstrip('.')}. {row['advice']}"
+    return f"usable for {duration(row['usable_for'])}.{_not_shared_sentence(row)}"
 
 
 def refresh_keys(app: Flask, *, as_json: bool) -> int:

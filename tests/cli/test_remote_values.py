@@ -76,6 +76,23 @@ class TestToken:
         assert "invalid_client" in ended.err
         assert "flask m2m check" in ended.err
 
+    @pytest.mark.parametrize("command", ["token", "refresh-tokens"])
+    def test_scope_that_is_refused_is_explained(self, flask: Flask, command: str) -> None:
+        """``check`` asks for the client's own scopes, which it may have, and finds nothing wrong."""
+        assert flask("check").status == 0
+        ended = flask(command, "--scopes", "stock/read stock/delete")
+        said = ended.out + ended.err
+        assert ended.status == 1
+        assert "invalid_scope" in said
+        assert "(shop-client) may not have one or more of stock/delete and stock/read." in said
+        assert "leave them out of --scopes" in said
+        assert "flask m2m check" not in said
+
+    def test_refused_scope_of_the_settings_is_for_check(self, flask: Flask) -> None:
+        ended = flask("token", SCOPES="stock/delete")
+        assert "`flask m2m check` says what to do" in ended.err
+        assert flask("check", SCOPES="stock/delete").finding("failed", "scopes", "stock/delete")
+
     def test_client_that_is_none(self, flask: Flask) -> None:
         ended = flask("token", "--client", "nobody")
         assert (ended.status, ended.out) == (1, "")
