@@ -110,9 +110,41 @@ def explain_command(context: click.Context, as_json: bool, endpoint: str | None)
 @_json
 @click.option("--scopes", help="Separated by spaces; by default COGNITO_M2M_SCOPES.")
 @click.option("--client", help="A name of COGNITO_M2M_CLIENTS; by default the default client.")
+@click.option("--local", is_flag=True, help="Of the pool that `flask m2m local-pool` runs; needs --as.")
+@click.option("--as", "client_id", metavar="CLIENT", help="With --local: the client id of the caller.")
+@click.option(
+    "--url",
+    metavar="URL",
+    help="With --local: scheme, host and port of the pool; by default those of the application's issuer, "
+    "else http://127.0.0.1:9229.",
+)
 @click.pass_context
-def token_command(context: click.Context, as_json: bool, scopes: str | None, client: str | None) -> None:
-    """Print an access token for calling another service. Keep it to yourself."""
+def token_command(
+    context: click.Context,
+    as_json: bool,
+    scopes: str | None,
+    client: str | None,
+    local: bool,
+    client_id: str | None,
+    url: str | None,
+) -> None:
+    """Print an access token for calling another service. Keep it to yourself.
+
+    With --local and --as: a token of a client of the local pool, for calling this application. It needs
+    no client in the application's settings, and no application.
+    """
+    if local:
+        from ._cli import local_token
+
+        if client_id is None or client is not None:
+            raise click.UsageError("With --local give --as CLIENT, and not --client.", context)
+        context.exit(
+            local_token.show_local_token(
+                context, as_json=as_json, scopes=scopes, client_id=client_id, url=url
+            )
+        )
+    if client_id is not None or url is not None:
+        raise click.UsageError("--as and --url are for --local.", context)
     from ._cli import application, remote_values
 
     app = application.loaded_app(context)
@@ -167,15 +199,16 @@ def refresh_tokens_command(
 def local_pool_command(
     context: click.Context, as_json: bool, port: int, host: str, public_url: str | None, path: str | None
 ) -> None:
-    """Be a Cognito user pool on this machine, for development without AWS.
+    """Run a Cognito user pool on this machine, for development without AWS.
 
-    Its clients, their secrets and scopes are those of the application's settings or of FILE. Where neither
-    names one there is local-client with the secret local-secret. Whoever can reach the port of this
-    machine can get tokens: it is no place for anything but development.
+    Its clients are those of the application's settings, with their secrets and scopes, and the callers
+    that it allows; or those of FILE. Where neither names one there is local-client. Each client has the
+    secret local-secret, too. Prints settings and commands, and each request to standard error. Anyone who
+    can reach the port can get tokens: use it for development only.
     """
-    from ._cli import application, local_pool
+    from ._cli import local_pool
 
-    app = None if path is not None else application.app_or_none(context)
+    app = None if path is not None else local_pool.app_for_pool(context)
     address = local_pool.Address(host, port, public_url)
     context.exit(local_pool.serve(app, as_json=as_json, address=address, path=path))
 

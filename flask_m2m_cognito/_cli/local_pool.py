@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import click
 from flask import Flask
 
+from ..app_parts import AppM2M
+from ..exceptions import ConfigurationError
 from ..regions import region_of
 from ..scopes import requested_scopes
-from ..settings import ClientSettings
-from ..testing import LocalClient, LocalUserPool
-from ..testing.clients import DEFAULT_SCOPES
-from ..urls import http_hosts_for, is_loopback_host
+from ..testing import LocalClient, LocalUserPool, RecordedRequest
+from ..testing._answers import Answer
+from ..testing.clients import DEFAULT_CLIENT_ID, DEFAULT_SCOPES
+from ..urls import is_loopback_host
 from ..web.guard import EXTENSION
-from .application import echo_json
+from .application import app_or_none, echo_json
+from .local_clients import caller, clients_of, with_local_secret
+from .local_lines import (
+    DEFAULT_URL,
+    Commands,
+    PoolSettings,
+    commands_for,
+    export_lines,
+    request_line,
+    settings_for,
+)
 from .words import listed
 
 POOL_ID = "us-east-1_LocalPool"
-DEFAULT_CLIENT = LocalClient("local-client", secrets=("local-secret",), any_scope=True)
-"""Where neither an application nor a file names one."""
 
 _KEYS = ("pool_id", "token_lifetime", "clients")
 _CLIENT_KEYS = ("secret", "secrets", "scopes")
+_USER_POOL = {"FLASK_COGNITO_M2M_USER_POOL_ID": POOL_ID}
+_PRINTED = (_USER_POOL, {**_USER_POOL, "FLASK_COGNITO_M2M_TOKEN_URL": f"{DEFAULT_URL}/oauth2/token"})
+"""Settings that the command prints, for applications that do not have them yet."""
 
 
 class Address(NamedTuple):
@@ -37,6 +52,51 @@ class Address(NamedTuple):
     host: str
     port: int
     public_url: str | None
+
+
+class _LoggingPool(LocalUserPool):
+    """A pool that writes a line for each request to standard error."""
+
+    def _note(self, request: RecordedRequest, answer: Answer) -> None:
+        # Without anyone who reads them, the lines are lost, and the pool goes on.
+        with contextlib.suppress(OSError, ValueError):
+            click.echo(request_line(request, answer, self.clients), err=True)
+
+
+def app_for_pool(context: click.Context) -> Flask | None:
+    """Return the application, or ``None`` with a note if its settings are not usable yet.
+
+    They may be the ones that this command prints: it is loaded again with these.
+
+    Raises:
+        flask.cli.NoAppException: it can't be loaded for another reason.
+    """
+    try:
+        return app_or_none(context)
+    except ConfigurationError as error:
+        problem = str(error)
+    for printed in _PRINTED:
+        # An application may do anything when it is loaded twice.
+        with _environment_with(printed), contextlib.suppress(Exception):
+            return app_or_none(context)
+    click.echo(
+        f"NOTE: the application's settings are not usable yet, so the pool has {DEFAULT_CLIENT_ID} only. "
+        "Set them, with those that the pool prints, and restart it to have the application's clients. "
+        f"{problem}",
+        err=True,
+    )
+    return None
+
+
+@contextlib.contextmanager
+def _environment_with(variables: Mapping[str, str]) -> Iterator[None]:
+    added = [name for name in variables if name not in os.environ]
+    os.environ.update({name: variables[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
 
 
 def serve(app: Flask | None, *, as_json: bool, address: Address, path: str | None) -> int:
@@ -59,57 +119,23 @@ def serve(app: Flask | None, *, as_json: bool, address: Address, path: str | Non
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     with pool:
-        _announce(pool, _token_url(app, pool), as_json)
+        _announce(pool, app, as_json)
         while not stopped.wait(1.0):
             # Windows wakes nobody who waits for ever.
             pass
     return 0
 
 
+def _parts(app: Flask | None) -> AppM2M | None:
+    return None if app is None else app.extensions.get(EXTENSION)
+
+
 def _from_app(app: Flask | None, address: Address) -> LocalUserPool:
-    parts = None if app is None else app.extensions.get(EXTENSION)
-    if parts is None:
-        return LocalUserPool(POOL_ID, clients=[DEFAULT_CLIENT], **address._asdict())
+    parts = _parts(app)
+    if app is None or parts is None:
+        return _LoggingPool(POOL_ID, clients=[caller()], **address._asdict())
     pool_id = next((each for each in parts.settings.user_pool_ids if region_of(each)), POOL_ID)
-    return LocalUserPool(pool_id, clients=_clients_of(parts.settings.clients.values()), **address._asdict())
-
-
-def _clients_of(clients: Iterable[ClientSettings]) -> list[LocalClient]:
-    """Each client id once, with all the secrets and scopes that its names have."""
-    found: dict[str, LocalClient] = {}
-    for client in clients:
-        known = found.get(client.client_id)
-        secrets = dict.fromkeys((*(known.secrets if known else ()), *_secrets_of(client)))
-        scopes = dict.fromkeys((*(known.scopes if known else ()), *client.scopes))
-        # One that asks without scopes is to get some.
-        any_scope = not client.scopes or (known is not None and known.any_scope)
-        found[client.client_id] = LocalClient(
-            client.client_id, tuple(secrets), tuple(scopes) or DEFAULT_SCOPES, any_scope
-        )
-    return list(found.values()) or [DEFAULT_CLIENT]
-
-
-def _secrets_of(client: ClientSettings) -> tuple[str, ...]:
-    """Its secrets. Why they can't be read is not quoted: who knows what stands in there."""
-    secret, problem = client.client_secret, "it is no text"
-    try:
-        given = secret() if callable(secret) else secret
-        secrets = (given,) if isinstance(given, str) else tuple(given)
-        if secrets and all(isinstance(each, str) and each for each in secrets):
-            return secrets
-    except Exception as error:
-        problem = type(error).__name__
-    raise click.ClickException(
-        f"The secret of client {client.client_id!r} can't be read from the application's settings "
-        f"({problem}). Give the pool's clients in a file, with --config."
-    )
-
-
-def _token_url(app: Flask | None, pool: LocalUserPool) -> str:
-    """Where the application's client asks: at the token endpoint, or at the user pools API."""
-    parts = None if app is None else app.extensions.get(EXTENSION)
-    clients = () if parts is None else tuple(parts.settings.clients.values())
-    return pool.api_url if clients and clients[0].client_token_api else pool.token_url
+    return _LoggingPool(pool_id, clients=clients_of(app, parts.settings), **address._asdict())
 
 
 def _from_file(path: str, address: Address) -> LocalUserPool:
@@ -118,9 +144,10 @@ def _from_file(path: str, address: Address) -> LocalUserPool:
     clients = content.get("clients") or {}
     if not isinstance(clients, Mapping):
         raise click.ClickException(f"{path}: clients is a table of clients by their ids.")
-    return LocalUserPool(
+    named = [with_local_secret(_client(path, str(name), row)) for name, row in clients.items()]
+    return _LoggingPool(
         str(content.get("pool_id", POOL_ID)),
-        clients=[_client(path, str(name), row) for name, row in clients.items()] or [DEFAULT_CLIENT],
+        clients=named or [caller()],
         token_lifetime=_lifetime(path, content.get("token_lifetime", 3600)),
         **address._asdict(),
     )
@@ -179,24 +206,42 @@ def _parse_toml(text: str) -> Any:
     raise click.ClickException("TOML is read by Python 3.11 and later: give the same as a .json file.")
 
 
-def _announce(pool: LocalUserPool, token_url: str, as_json: bool) -> None:
-    """Where it is, and what an application must be told. No secret: the settings and the file have those."""
-    settings = {
-        "COGNITO_M2M_USER_POOL_ID": pool.pool_id,
-        "COGNITO_M2M_ISSUER": pool.issuer,
-        "COGNITO_M2M_TOKEN_URL": token_url,
-    }
-    if http_hosts_for(pool.url):
-        settings["COGNITO_M2M_ALLOW_HTTP_HOSTS"] = ",".join(http_hosts_for(pool.url))
-    clients = [client.client_id for client in pool.clients]
+def _announce(pool: LocalUserPool, app: Flask | None, as_json: bool) -> None:
+    """Print where it is, what an application must be told, and commands. No secret but the one of all."""
+    parts = _parts(app)
+    own = None if parts is None else parts.settings
+    settings = settings_for(pool, own)
+    commands = {each.client_id: commands_for(each, pool, app, own) for each in pool.clients}
     if as_json:
-        echo_json({"url": pool.url, "settings": settings, "clients": clients})
-    else:
-        click.echo(
-            f"User pool {pool.pool_id} at {pool.url}, with {listed(clients)}. Ctrl-C ends it. Its settings:"
+        echo_json(
+            {
+                "url": pool.url,
+                "settings": settings.receive,
+                "client_settings": settings.call,
+                "clients": list(commands),
+                "commands": {client_id: each._asdict() for client_id, each in commands.items()},
+            }
         )
-        for key, value in settings.items():
-            click.echo(f"  FLASK_{key}={value}")
-        click.echo("A DOMAIN in your settings must give way to this TOKEN_URL.")
+    else:
+        click.echo("\n".join(_lines(pool, settings, commands, has_clients=bool(own and own.clients))))
     # Whoever reads this from a pipe waits for it.
     cast(Any, sys.stdout).flush()
+
+
+def _lines(
+    pool: LocalUserPool, settings: PoolSettings, commands: Mapping[str, Commands], *, has_clients: bool
+) -> Iterator[str]:
+    """The text as a shell takes it: what is not a command is a comment."""
+    yield f"# User pool {pool.pool_id} at {pool.url}, with {listed(commands)}. Ctrl-C ends it."
+    yield "# The application's settings:"
+    yield from export_lines(settings.receive)
+    if has_clients:
+        yield from export_lines(settings.call)
+        yield "# Unset a DOMAIN: TOKEN_URL takes its place."
+    else:
+        yield "# If it calls other services, these too:"
+        yield from (f"# {line}" for line in export_lines(settings.call))
+    for client_id, each in commands.items():
+        yield ""
+        yield f"# {client_id}: get a token" + ("; call the application" if each.call else "")
+        yield from (line for line in each if line)

@@ -1,6 +1,7 @@
 """Tools for the tests of services that use this library: a local user pool, a clock to move, a pytest plugin.
 
-Nothing that a service runs imports this package; of the commands only ``local-pool`` does.
+Nothing that a service runs imports this package; of the commands only
+``local-pool`` and ``token --local`` do.
 """
 
 from __future__ import annotations

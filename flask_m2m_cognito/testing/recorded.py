@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from base64 import b64decode
 from dataclasses import dataclass, field
 from email.message import Message
 from typing import Literal, get_args
@@ -71,6 +73,32 @@ def _endpoint_of(path: str, pool_id: str) -> Endpoint:
         f"/{pool_id}/.well-known/openid-configuration": "openid-configuration",
     }
     return endpoints.get(path, "other")
+
+
+def named_client(request: RecordedRequest) -> tuple[str, tuple[str, ...]]:
+    """Return the client id and the scopes that a token request names; empty what it does not."""
+    scheme, _, credentials = (request.headers["Authorization"] or "").partition(" ")
+    client_id, scope = request.form.get("client_id"), request.form.get("scope", "")
+    if scheme.lower() == "basic" and client_id is None:
+        try:
+            pair = b64decode(credentials.strip(), validate=True).decode()
+        except ValueError:
+            pair = ""
+        return pair.partition(":")[0] if ":" in pair else "", tuple(scope.split())
+    if TARGET in request.headers:
+        return _client_in_json(request.body)
+    return client_id or "", tuple(scope.split())
+
+
+def _client_in_json(body: bytes) -> tuple[str, tuple[str, ...]]:
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        return "", ()
+    scopes = content.get("Scopes")
+    return str(content.get("ClientId", "")), tuple(map(str, scopes)) if isinstance(scopes, list) else ()
 
 
 def _form_pairs(headers: Message, body: bytes) -> list[tuple[str, str]]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from contextlib import ExitStack, suppress
+from email.message import Message
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,8 +24,11 @@ import requests
 from click.testing import CliRunner
 
 from flask_m2m_cognito._cli import local_pool
+from flask_m2m_cognito._cli.local_lines import request_line
 from flask_m2m_cognito.cli import m2m
 from flask_m2m_cognito.testing import LocalUserPool
+from flask_m2m_cognito.testing._answers import Answer
+from flask_m2m_cognito.testing.recorded import FORM_TYPE, recorded_request
 from tests.cli.flask_process import LONGEST, Flask, bare_environ
 
 TOML = """
@@ -108,10 +115,11 @@ def test_file(flask: Flask, port: int, config: str) -> None:
     with flask.running("local-pool", "--json", "--port", str(port), "--config", config, app=None) as process:
         said = announced(process)
         assert said["settings"]["COGNITO_M2M_ISSUER"] == f"http://127.0.0.1:{port}/eu-west-1_Development"
-        url = said["settings"]["COGNITO_M2M_TOKEN_URL"]
+        url = said["client_settings"]["COGNITO_M2M_TOKEN_URL"]
         answer = asked(url, "billing", "secret-of-billing").json()
         refused = asked(url, "billing", "secret-of-billing", "other/scope")
         second = asked(url, "reports", "its-second-secret", "any/scope")
+        assert asked(url, "reports", "local-secret").status_code == 200
         process.send_signal(signal.SIGINT)
         assert process.wait(LONGEST) == 0
     assert (answer["expires_in"], refused.json(), second.status_code) == (
@@ -121,7 +129,7 @@ def test_file(flask: Flask, port: int, config: str) -> None:
     )
     said_of_itself = jwt.decode(answer["access_token"], options={"verify_signature": False})
     assert said_of_itself["scope"] == "orders/read orders/write"
-    assert "secret" not in json.dumps(said)
+    assert not any(secret in json.dumps(said) for secret in ("secret-of", "its-second-secret"))
 
 
 def test_clients_of_the_application(flask: Flask, pool: LocalUserPool, port: int) -> None:
@@ -130,20 +138,21 @@ def test_clients_of_the_application(flask: Flask, pool: LocalUserPool, port: int
     options = ("local-pool", "--json", "--port", str(port))
     with flask.running(*options, app=app, CLIENTS={"one": named, "two": again}) as process:
         said = announced(process)
-        url = said["settings"]["COGNITO_M2M_TOKEN_URL"]
+        url = said["client_settings"]["COGNITO_M2M_TOKEN_URL"]
         default = asked(url, "shop-client", pool.client().secret)
         billing = asked(url, "billing", "the-other", "a/b c/d")
         process.send_signal(signal.SIGTERM)
         assert process.wait(LONGEST) == 0
     assert (default.status_code, billing.status_code) == (200, 200)
     assert said["settings"]["COGNITO_M2M_USER_POOL_ID"] == pool.pool_id
-    assert said["clients"] == ["shop-client", "billing"]
+    assert said["clients"] == ["shop-client", "billing", "local-client"]
 
 
 def test_application_that_asks_get_client_token_is_told_its_address(flask: Flask, port: int) -> None:
     options = ("local-pool", "--json", "--port", str(port))
     with flask.running(*options, app="service:create_app", CLIENT_TOKEN_API=True, TOKEN_URL=None) as process:
-        settings = announced(process)["settings"]
+        content = announced(process)
+        settings = {**content["settings"], **content["client_settings"]}
         said = {key.removeprefix("COGNITO_M2M_"): value for key, value in settings.items()}
         token = flask("token", "--json", may_say_token=True, CLIENT_TOKEN_API=True, JWKS_URL=None, **said)
     assert said["TOKEN_URL"] == f"http://127.0.0.1:{port}/"
@@ -161,19 +170,154 @@ def test_secret_that_can_not_be_read_is_said_without_a_traceback(flask: Flask, p
 
 def test_without_an_application_or_a_file(flask: Flask, port: int) -> None:
     with flask.running("local-pool", "--port", str(port), app=None) as process:
-        assert process.stdout is not None
-        assert "local-client" in process.stdout.readline()
-        settings = [process.stdout.readline().strip() for _ in range(3)]
-        assert f"FLASK_COGNITO_M2M_TOKEN_URL=http://127.0.0.1:{port}/oauth2/token" in settings
-        assert (
-            asked(f"http://127.0.0.1:{port}/oauth2/token", "local-client", "local-secret").status_code == 200
-        )
+        lines = lines_of(process)
+        url = f"http://127.0.0.1:{port}"
+        assert "local-client" in lines[0]
+        assert f"export FLASK_COGNITO_M2M_ISSUER={url}/us-east-1_LocalPool" in lines
+        assert f"# export FLASK_COGNITO_M2M_TOKEN_URL={url}/oauth2/token" in lines
+        assert asked(f"{url}/oauth2/token", "local-client", "local-secret").status_code == 200
+
+
+UNSET: dict[str, Any] = dict.fromkeys(
+    ["USER_POOL_ID", "ISSUER", "JWKS_URL", "TOKEN_URL", "CLIENT_ID", "CLIENT_SECRET", "SCOPES"]
+)
+"""An application that has none of the settings that the pool prints."""
+
+
+def lines_of(process: subprocess.Popen[str], calls: int = 1) -> list[str]:
+    """What it prints, to the command that calls the application for the last of its clients."""
+    assert process.stdout is not None
+    lines: list[str] = []
+    while sum(line.startswith("curl -H") for line in lines) < calls:
+        lines.append(process.stdout.readline().rstrip("\n"))
+        assert process.poll() is None, lines
+    return lines
+
+
+@pytest.mark.skipif(not shutil.which("bash") or not shutil.which("curl"), reason="there is no bash or curl")
+def test_printed_commands_work_in_a_shell(flask: Flask, port: int, tmp_path: Path) -> None:
+    """Settings, a token, and the call: what a new user does with two terminals."""
+    callers = ["billing", "report's"]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        app_port = str(free.getsockname()[1])
+    config = {"ALLOWED_CLIENT_IDS": callers, **UNSET}
+    environ = {**flask.environ(config), "FLASK_RUN_PORT": app_port, "FLASK_APP": "service:create_app"}
+    environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ["PATH"]])
+    environ["NO_PROXY"] = "*"
+
+    def shell(script: str) -> str:
+        return subprocess.run(
+            ["bash", "-ec", script], env=environ, cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout
+
+    command = [sys.executable, "-m", "flask", "m2m", "local-pool", "--port", str(port)]
+    with ExitStack() as stack:
+        pool = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ, cwd=tmp_path)
+        stack.enter_context(pool)
+        stack.callback(pool.kill)
+        lines = lines_of(pool, calls=len(callers))
+        exports = "\n".join(line for line in lines if line.startswith("export "))
+        tokens = [line for line in lines if line.startswith("curl http")]
+        calls = [line for line in lines if line.startswith("curl -H")]
+        assert {json.loads(shell(f"{line} -s"))["token_type"] for line in tokens} == {"Bearer"}
+        service = subprocess.Popen(["bash", "-c", f"{exports}\nexec flask run"], env=environ, cwd=tmp_path)
+        stack.enter_context(service)
+        stack.callback(service.kill)
+        wait_for_port(int(app_port))
+        status = "-s -o body -w '%{http_code}'"
+        assert [shell(f"{exports}\n{line} {status}") for line in calls] == ["200", "200"]
+    assert any("--as billing" in line for line in calls)
+    assert any("""--as 'report'"'"'s'""" in line for line in calls)
+
+
+def test_callers_are_the_allowed_clients(flask: Flask, port: int) -> None:
+    options, allowed = ("local-pool", "--json", "--port", str(port)), ["reports", "billing"]
+    own = {**UNSET, "CLIENT_ID": "shop", "CLIENT_SECRET": "the-shops-own-secret"}
+    with flask.running(
+        *options, app="service:create_app", **{**own, "ALLOWED_CLIENT_IDS": allowed}
+    ) as process:
+        said = announced(process)
+        secrets = ("local-secret", "the-shops-own-secret")
+        url = said["client_settings"]["COGNITO_M2M_TOKEN_URL"]
+        answers = {
+            (each, secret): asked(url, each, secret).status_code
+            for each in said["clients"]
+            for secret in secrets
+        }
+    assert said["clients"] == ["shop", "billing", "reports"]
+    assert [client for (client, secret), status in answers.items() if status == 200] == [
+        "shop", "shop", "billing", "reports",
+    ]  # fmt: skip
+    # The application refuses its own id, so nothing is printed for that.
+    assert [client for client, each in said["commands"].items() if each["call"]] == ["billing", "reports"]
+    assert "the-shops-own-secret" not in json.dumps(said)
+
+
+def test_unusable_settings_are_a_note_and_no_error(flask: Flask, port: int) -> None:
+    options = ("local-pool", "--json", "--port", str(port))
+    running = flask.running(
+        *options, app="service:create_app", stderr=subprocess.PIPE, **UNSET, LEEWAY="soon"
+    )
+    with running as process:
+        assert announced(process)["clients"] == ["local-client"]
+        process.send_signal(signal.SIGINT)
+        _, note = process.communicate(timeout=LONGEST)
+    assert process.returncode == 0
+    assert "settings are not usable yet, so the pool has local-client only" in note
+    assert "COGNITO_M2M_LEEWAY" in note
+
+
+def test_each_request_is_a_line_without_a_secret(flask: Flask, port: int, config: str) -> None:
+    options = ("local-pool", "--json", "--port", str(port), "--config", config)
+    with flask.running(*options, app=None, stderr=subprocess.PIPE) as process:
+        said = announced(process)
+        url = said["client_settings"]["COGNITO_M2M_TOKEN_URL"]
+        asked(url, "billing", "secret-of-billing")
+        asked(url, "reports", "its-second-secret", "any/scope")
+        asked(url, "billing", "secret-of-billing", "other/scope")
+        asked(url, "secret-of-billing", "billing")
+        with requests.Session() as session:
+            session.trust_env = False
+            session.get(f"{said['url']}/eu-west-1_Development/.well-known/jwks.json", timeout=10)
+        process.send_signal(signal.SIGINT)
+        _, log = process.communicate(timeout=LONGEST)
+    assert log.splitlines() == [
+        "POST /oauth2/token 200 billing orders/read orders/write",
+        "POST /oauth2/token 200 reports any/scope",
+        "POST /oauth2/token 400 invalid_scope billing other/scope",
+        "POST /oauth2/token 400 invalid_client (a secret)",
+        "GET /eu-west-1_Development/.well-known/jwks.json 200",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "said"),
+    [
+        pytest.param({"Authorization": f"Basic {b64encode(b'basic:pw').decode()}"}, b"", "basic", id="Basic"),
+        pytest.param({"Authorization": "Basic ?"}, b"", "", id="no Basic"),
+        pytest.param({"X-Amz-Target": "x"}, b'{"ClientId": "api", "Scopes": ["a/b"]}', "api a/b", id="API"),
+        pytest.param({"X-Amz-Target": "x"}, b'{"ClientId": 7, "Scopes": "a"}', "7", id="odd JSON"),
+        pytest.param({"X-Amz-Target": "x"}, b"[", "", id="no JSON"),
+        pytest.param({}, b"client_id=%1b%5b2J%0aGET&scope=a%0ab", r'"\u001b[2J\nGET" a b', id="controls"),
+    ],
+)
+def test_line_of_an_odd_token_request(headers: dict[str, str], body: bytes, said: str) -> None:
+    message = Message()
+    for name, value in {"Content-Type": FORM_TYPE, **headers}.items():
+        message[name] = value
+    request = recorded_request(
+        pool_id="p", method="POST", target="/" if "X-Amz-Target" in headers else "/oauth2/token",
+        headers=message, body=body, at=0.0,
+    )  # fmt: skip
+    line = request_line(request, Answer(400, b'{"error": "invalid_client"}', {}), [])
+    assert line == f"POST {request.path} 400 invalid_client {said}".rstrip()
 
 
 def test_service_runs_on_it(flask: Flask, port: int, config: str) -> None:
     """The settings that it prints are the ones that an application needs."""
     with flask.running("local-pool", "--json", "--port", str(port), "--config", config, app=None) as process:
-        said = announced(process)["settings"]
+        content = announced(process)
+        said = {**content["settings"], "COGNITO_M2M_TOKEN_URL": content["url"] + "/oauth2/token"}
         settings = {key.removeprefix("COGNITO_M2M_"): value for key, value in said.items()}
         billing: dict[str, Any] = {
             "CLIENT_ID": "billing",
@@ -186,18 +330,19 @@ def test_service_runs_on_it(flask: Flask, port: int, config: str) -> None:
 def test_public_url_is_what_applications_are_told(flask: Flask, port: int) -> None:
     options = ("--host", "127.0.0.2", "--port", str(port), "--public-url", f"http://pool.test:{port}/")
     with flask.running("local-pool", "--json", *options, app=None) as process:
-        settings = announced(process)["settings"]
+        content = announced(process)
+        settings, to_call = content["settings"], content["client_settings"]
         url = f"http://127.0.0.2:{port}/us-east-1_LocalPool/.well-known/openid-configuration"
         found = requests.get(url, timeout=5, proxies={"http": ""}).json()
     assert settings == {
         "COGNITO_M2M_USER_POOL_ID": "us-east-1_LocalPool",
         "COGNITO_M2M_ISSUER": f"http://pool.test:{port}/us-east-1_LocalPool",
-        "COGNITO_M2M_TOKEN_URL": f"http://pool.test:{port}/oauth2/token",
         "COGNITO_M2M_ALLOW_HTTP_HOSTS": "pool.test",
     }
+    assert to_call["COGNITO_M2M_TOKEN_URL"] == f"http://pool.test:{port}/oauth2/token"
     assert (found["issuer"], found["token_endpoint"]) == (
         settings["COGNITO_M2M_ISSUER"],
-        settings["COGNITO_M2M_TOKEN_URL"],
+        to_call["COGNITO_M2M_TOKEN_URL"],
     )
 
 
@@ -238,7 +383,7 @@ def test_public_url_is_an_origin_alone(url: str) -> None:
 def test_address_beyond_loopback_is_warned_about(
     monkeypatch: pytest.MonkeyPatch, pool: LocalUserPool
 ) -> None:
-    monkeypatch.setattr(local_pool, "LocalUserPool", lambda *args, **kwargs: pool)
+    monkeypatch.setattr(local_pool, "_LoggingPool", lambda *args, **kwargs: pool)
     stopped = SimpleNamespace(wait=lambda seconds: True)
     monkeypatch.setattr(local_pool, "threading", SimpleNamespace(Event=lambda: stopped))
     monkeypatch.setattr(local_pool.signal, "signal", lambda *args: None)
