@@ -5,10 +5,13 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from flask import Flask
+
 from ..app_parts import AppM2M
 from ..remote.bounded_backend import StoreDown
 from ..settings import Settings
 from ..web.cache_backend import IN_PROCESS, shares_with_others, unpickles
+from .cache_files import files_finding
 from .finding import Finding, failed, ok, warning
 
 _SHARE = (
@@ -53,13 +56,16 @@ def unshared_because(parts: AppM2M) -> str | None:
     return None
 
 
-def cache_findings(parts: AppM2M) -> list[Finding]:
+def cache_findings(app: Flask, parts: AppM2M) -> list[Finding]:
     """What was found of the cache, by writing to it and reading back."""
+    problem = files_finding(app)
+    if problem is not None:
+        return [problem]
     name, text = f"cognito-m2m:check:{uuid.uuid4().hex}", uuid.uuid4().hex
     try:
         backend, read = parts._store.backend.call(lambda backend: _tried(backend, name, text))
-    except StoreDown as problem:
-        return [_down(str(problem), is_made=parts._store.backend.kind is not None)]
+    except StoreDown as down:
+        return [_down(str(down), is_made=parts._store.backend.kind is not None)]
     if not shares_with_others(backend):
         said = f"Each process keeps its own keys and tokens ({type(backend).__name__})."
         return [warning("cache", f"The cache is not shared. {said}", _SHARE)]

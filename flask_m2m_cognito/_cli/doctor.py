@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from flask import Flask
 
 from ..app_parts import (
     QUOTE_PASSWORD,
@@ -73,10 +74,10 @@ def _findings(context: click.Context) -> list[Finding]:
     problem = cache_url_problem(app)
     findings = [failed("cache", problem, QUOTE_PASSWORD)] if problem else []
     findings += [failed("guards", problem, "") for problem in guard_problems(app)]
-    return [*_findings_of(parts), *findings]
+    return [*_findings_of(app, parts), *findings]
 
 
-def _findings_of(parts: AppM2M) -> list[Finding]:
+def _findings_of(app: Flask, parts: AppM2M) -> list[Finding]:
     settings = parts.settings
     network = Network(settings.timeout)
     findings = _settings_findings(settings)
@@ -85,7 +86,7 @@ def _findings_of(parts: AppM2M) -> list[Finding]:
             findings += _pool_findings(trusted, network, settings)
     for client in settings.clients.values():
         findings += client_findings(parts, client, network)
-    return [*findings, *_clock_findings(network.offset), *cache_findings(parts)]
+    return [*findings, *_clock_findings(network.offset), *cache_findings(app, parts)]
 
 
 def _pool_findings(trusted: TrustedPool, network: Network, settings: Settings) -> list[Finding]:

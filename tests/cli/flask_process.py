@@ -24,7 +24,7 @@ _JWT = re.compile(r"eyJ[\w-]+\.eyJ")
 """A kid may have "eyJ" in it, too."""
 
 
-_FLASK_CACHINGS = ("CACHE_TYPE", "CACHE_DIR", "CACHE_REDIS_URL")
+_FLASK_CACHINGS = ("CACHE_TYPE", "CACHE_DIR", "CACHE_OPTIONS", "CACHE_REDIS_URL")
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,21 @@ class Ended:
 
 
 class Flask:
-    """Runs ``flask m2m`` against a pool, and looks for secrets and tokens in all that it says."""
+    """Runs ``flask m2m`` against a pool, and looks for secrets and tokens in all that it says.
 
-    def __init__(self, pool: LocalUserPool, cwd: Path) -> None:
+    Args:
+        user: the name of the user as whom it runs, for tests that root runs.
+    """
+
+    def __init__(self, pool: LocalUserPool, cwd: Path, user: str | None = None) -> None:
         self._pool = pool
         self._cwd = cwd
+        self._user: dict[str, Any] = {}
+        if user is not None:
+            import pwd
+
+            found = pwd.getpwnam(user)
+            self._user = {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
 
     def __call__(
         self,
@@ -78,6 +88,7 @@ class Flask:
             cwd=self._cwd,
             timeout=LONGEST,
             check=False,
+            **self._user,
         )
         ended = Ended(done.returncode, done.stdout, done.stderr)
         if not may_say_token:

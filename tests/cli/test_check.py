@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -14,8 +17,15 @@ from flask_m2m_cognito.inbound.key_source import trusted_pool_from
 from flask_m2m_cognito.inbound.user_pool import user_pool_from
 from flask_m2m_cognito.remote.transport import Answer
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.cli.flask_process import Flask
+from tests.cli.flask_process import Ended, Flask
 from tests.cli.self_signed import self_signed_server
+
+try:
+    import pwd
+except ImportError:  # on Windows
+    NOBODY = NOBODYS_GROUP = 0
+else:
+    NOBODY, NOBODYS_GROUP = pwd.getpwnam("nobody")[2:4]
 
 SEALED: dict[str, Any] = {"CACHE_KEY": "a key of sixteen bytes or more"}
 
@@ -319,6 +329,73 @@ class TestCache:
         ended = flask("check", app="service:create_own_cache_app", **shared(tmp_path), **SEALED)
         assert ended.status == 0
         assert ended.finding("warning", "cache", "pickle", "JSONSerializer")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that every user can reach: pytest's own are the starter's alone."""
+    with tempfile.TemporaryDirectory(prefix="cache-") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+@pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() != 0, reason="only root can be another user")
+class TestFilesOfAnotherUser:
+    """cachelib sleeps 16 s on each file that it may not open; ``check`` says whose it is instead."""
+
+    CACHE: ClassVar = {"CACHE_TYPE": "FileSystemCache", **SEALED}
+
+    def check(self, pool: LocalUserPool, folder: Path, **options: Any) -> Ended:
+        return Flask(pool, folder, user="nobody")("check", **{**self.CACHE, **options})
+
+    def test_file_is_named_with_owner_and_mode(self, pool: LocalUserPool, folder: Path) -> None:
+        cache = folder / "cache"
+        cache.mkdir()
+        cache.chmod(0o777)
+        root_file = cache / "from-root"
+        root_file.write_bytes(b"")
+        root_file.chmod(0o600)
+        ended = self.check(pool, folder, CACHE_DIR=str(cache))
+        assert ended.status == 1
+        owner = f"nobody can't use the cache in {cache}: the file {root_file} belongs to root"
+        assert ended.finding("failed", "cache", owner, "has the mode 0600", '{"mode": 0o660}', "chgrp")
+
+    def test_folder_is_named_with_owner_and_mode(self, pool: LocalUserPool, folder: Path) -> None:
+        cache = folder / "cache"
+        cache.mkdir(mode=0o750)
+        ended = self.check(pool, folder, CACHE_DIR=str(cache))
+        assert ended.finding("failed", "cache", f"folder {cache} belongs to root", "mode 0750")
+
+    def test_file_that_can_not_be_replaced_is_named(self, pool: LocalUserPool, folder: Path) -> None:
+        cache = folder / "cache"
+        cache.mkdir()
+        cache.chmod(0o1777)
+        (cache / "from-root").write_bytes(b"")
+        (cache / "from-root").chmod(0o644)
+        assert self.check(pool, folder, CACHE_DIR=str(cache)).finding("failed", "cache", "from-root", "0644")
+
+    def test_group_files_are_shared(self, pool: LocalUserPool, folder: Path) -> None:
+        """What the advice says: one group, its folder, and the mode 0o660."""
+        cache, shared_mode = folder / "cache", {"CACHE_OPTIONS": {"mode": 0o660}}
+        cache.mkdir()
+        os.chown(cache, 0, NOBODYS_GROUP)
+        cache.chmod(0o2770)
+        settings = {**self.CACHE, "CACHE_DIR": str(cache), **shared_mode}
+        assert Flask(pool, folder)("refresh-keys", **settings).status == 0
+        assert {path.stat().st_gid for path in cache.iterdir()} == {NOBODYS_GROUP}
+        ended = self.check(pool, folder, CACHE_DIR=str(cache), **shared_mode)
+        assert ended.finding("ok", "cache", "shared")
+
+    def test_root_leaves_no_files_in_a_folder_of_others(self, pool: LocalUserPool, folder: Path) -> None:
+        """``sudo flask m2m check`` wrote files that the service could not open."""
+        cache = folder / "cache"
+        cache.mkdir()
+        os.chown(cache, NOBODY, NOBODYS_GROUP)
+        ended = Flask(pool, folder)("check", CACHE_DIR=str(cache), **self.CACHE)
+        assert ended.finding(
+            "warning", "cache", "not tried", "belongs to nobody", "Run this command as nobody"
+        )
+        assert list(cache.iterdir()) == []
 
 
 def test_any_client_is_a_warning(flask: Flask) -> None:
