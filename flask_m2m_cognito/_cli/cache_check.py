@@ -33,6 +33,11 @@ _SEAL = (
     "Make a key once with `python -c 'import secrets; print(secrets.token_urlsafe(32))'`, and give the "
     "same one to every process as COGNITO_M2M_CACHE_KEY (or SECRET_KEY)."
 )
+_SHARE_TOKENS = (
+    "Where processes are short, share a cache and COGNITO_M2M_CACHE_KEY, or get the token in the parent "
+    "before it forks: see 'RQ, cron and Celery' in the documentation. m2m.health()['token_requests'] counts "
+    "the requests of one process."
+)
 _JSON = (
     "Whoever can write to the cache can run code in your service. Set CACHE_SERIALIZER to cachelib's "
     "JSONSerializer, or don't make a Cache yourself: CognitoM2M makes one from the CACHE_… settings that "
@@ -68,14 +73,28 @@ def cache_findings(app: Flask, parts: AppM2M) -> list[Finding]:
         return [_down(str(down), is_made=parts._store.backend.kind is not None)]
     if not shares_with_others(backend):
         said = f"Each process keeps its own keys and tokens ({type(backend).__name__})."
-        return [warning("cache", f"The cache is not shared. {said}", _SHARE)]
+        unshared = warning("cache", f"The cache is not shared. {said}", _SHARE)
+        return [unshared, *_token_request_findings(parts)]
     kind = type(backend).__name__
     if read != text:
         return [failed("cache", f"The cache ({kind}) does not keep what is put into it.", _KEEPS_NOTHING)]
     return [
         ok("cache", f"The cache is shared ({kind}), and works."),
         *_safety_findings(parts.settings, backend),
+        *_token_request_findings(parts),
     ]
+
+
+def _token_request_findings(parts: AppM2M) -> list[Finding]:
+    """What short processes cost where nothing is shared: ``token_requests`` is 1 in each of them."""
+    problem = unshared_because(parts)
+    if problem is None or not parts.settings.clients:
+        return []
+    said = (
+        f"Each process requests its own tokens: {problem}. So does each RQ job, cron job and Celery child: "
+        "12 jobs are 12 token requests, and Cognito bills each."
+    )
+    return [warning("token_requests", said, _SHARE_TOKENS)]
 
 
 def _tried(backend: Any, name: str, text: str) -> tuple[Any, Any]:

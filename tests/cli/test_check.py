@@ -325,6 +325,17 @@ class TestCache:
             "failed", "cache", "could not be made", "CACHE_TYPE", "pip install redis", "CACHE_DIR"
         )
 
+    @pytest.mark.parametrize("key", [None, "tiny-key"])
+    def test_token_for_each_process_is_a_warning(self, flask: Flask, tmp_path: Path, key: str | None) -> None:
+        unshared = flask("check")
+        assert unshared.finding("warning", "token_requests", "no cache is configured", "RQ job", "cron job")
+        random_key = flask("check", **shared(tmp_path), CACHE_KEY=key)
+        assert random_key.finding("warning", "token_requests", "CACHE_KEY", "'RQ, cron and Celery'")
+
+    def test_app_that_calls_nobody_buys_no_tokens(self, flask: Flask) -> None:
+        without_client = dict.fromkeys(["CLIENT_ID", "CLIENT_SECRET", "TOKEN_URL", "SCOPES"])
+        assert "token_requests" not in flask("check", **without_client).out
+
     def test_pickle(self, flask: Flask, tmp_path: Path) -> None:
         ended = flask("check", app="service:create_own_cache_app", **shared(tmp_path), **SEALED)
         assert ended.status == 0

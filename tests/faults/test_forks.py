@@ -15,15 +15,17 @@ from typing import Any
 
 import pytest
 
+from flask_m2m_cognito import AppM2M
 from flask_m2m_cognito.inbound.verified_tokens import VerifiedTokens
 from flask_m2m_cognito.outbound.client_secret import ClientSecret
 from flask_m2m_cognito.outbound.request_count import RequestCount
 from flask_m2m_cognito.outbound.token_sources import TokenSources
 from flask_m2m_cognito.remote.transport import Answer, Deadline
-from flask_m2m_cognito.testing import LocalUserPool
+from flask_m2m_cognito.testing import LocalUserPool, MovedClock
 from flask_m2m_cognito.web.rejection_log import Rejection, RejectionLog
 from tests.remote.moved import LONG
 from tests.services import Service
+from tests.settling import settle
 
 from .caches import HangingCache
 from .stage import SECRET_KEY, Clocks, MovedService, app_on, get, moved_service, refresh_threads, wait_for
@@ -73,6 +75,38 @@ def test_a_child_of_a_warm_process_serves_from_what_it_was_given(
     token = pool.token()
     assert in_child(lambda: statuses(service, token)) == [200, 200]
     assert (pool.count("jwks"), pool.count("token")) == (1, 1)
+
+
+JOBS = 12
+"""Each in a process of its own, as RQ, cron and Celery's shortest-lived children run them."""
+
+
+def run_jobs(calls: AppM2M, before: Callable[[], object] = lambda: None) -> None:
+    def job() -> str:
+        token = calls.token()
+        settle()  # a job lasts as long as a renewal that it has started
+        return token
+
+    for _ in range(JOBS):
+        before()
+        assert in_child(job).startswith("eyJ")
+
+
+def test_forked_jobs_with_a_shared_cache_buy_one_token(real_pool: LocalUserPool, tmp_path: Path) -> None:
+    app, m2m = app_on(real_pool, CACHE_TYPE="FileSystemCache", CACHE_DIR=str(tmp_path))
+    run_jobs(m2m.for_app(app))
+    assert real_pool.count("token") == 1
+
+
+def test_jobs_of_a_warm_parent_buy_one_token_in_its_life() -> None:
+    with MovedClock() as clock, LocalUserPool(clock=clock.wall) as pool:
+        app, m2m = app_on(pool, RENEW="inline")
+        calls = m2m.for_app(app)
+        run_jobs(calls, before=lambda: calls.warm_up([None]))
+        assert pool.count("token") == 1
+        clock.move(3600 * 0.9)  # usable, and due: a background renewal would be each job's own
+        run_jobs(calls, before=lambda: calls.warm_up([None]))
+        assert pool.count("token") == 2
 
 
 def test_a_child_forked_while_a_first_fetch_is_under_way_makes_its_own(
@@ -297,7 +331,7 @@ def test_a_warm_up_imports_every_package_on_the_thread_that_may_fork_next(
 
 COLD_FORK = """
 import os, sys
-from flask_m2m_cognito.testing import LocalUserPool
+from flask_m2m_cognito.testing import LocalUserPool, MovedClock
 from tests.faults.stage import app_on, get
 
 with LocalUserPool() as pool:
