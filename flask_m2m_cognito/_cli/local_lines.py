@@ -82,7 +82,8 @@ def commands_for(
     url = "" if pool.url == DEFAULT_URL else f" --url {shlex.quote(pool.url)}"
     local_token = f"flask m2m token --local --as {shlex.quote(client.client_id)}{url}"
     port = os.environ.get("FLASK_RUN_PORT", "5000")
-    call = f'curl -H "Authorization: Bearer $({local_token})" http://127.0.0.1:{port}{target}'
+    header = "Authorization" if settings is None else settings.header_name
+    call = f'curl -H "{header}: Bearer $({local_token})" http://127.0.0.1:{port}{target}'
     return Commands(token, call)
 
 
@@ -91,7 +92,8 @@ def _target(client: LocalClient, app: Flask, settings: Settings) -> str | None:
     allowed = settings.allowed_client_ids
     is_allowed = not isinstance(allowed, frozenset) or client.client_id in allowed
     has_required = has_scopes(client.scopes, settings.required_scopes, settings.scope_match)
-    if not settings.user_pool_ids or not is_allowed or not has_required:
+    # The pool's tokens have no aud.
+    if not settings.user_pool_ids or settings.audience or not is_allowed or not has_required:
         return None
     routes = [each for each in route_demands(app) if "<" not in each.rule and _lets_in(each, client)]
     routes.sort(key=lambda each: each.method != "GET")

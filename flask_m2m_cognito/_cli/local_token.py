@@ -11,7 +11,7 @@ from ..exceptions import CognitoTokenRequestError, ConfigurationError
 from ..outbound.token_endpoint import CognitoM2MClient
 from ..remote.transport import Deadline
 from ..scopes import join_scopes, requested_scopes
-from ..urls import http_hosts_for
+from ..urls import http_hosts_for, is_origin
 from ..web.guard import EXTENSION
 from .application import app_or_none, echo_json
 from .local_clients import LOCAL_SECRET
@@ -30,7 +30,11 @@ def show_local_token(
         scopes: what to ask for; by default all that the client asks for there.
         url: scheme, host and port of the pool; by default those of the application's issuer.
     """
-    base = (url or _url_of_app(context) or DEFAULT_URL).rstrip("/")
+    base = (url or _url_of_app(context) or DEFAULT_URL).removesuffix("/")
+    if not is_origin(base):
+        raise click.UsageError(
+            f"--url must be scheme, host and port, such as http://pool:9229, got {url!r}.", context
+        )
     client = CognitoM2MClient(
         f"{base}/oauth2/token", client_id, LOCAL_SECRET, allow_http_hosts=http_hosts_for(base)
     )

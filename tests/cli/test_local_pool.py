@@ -22,9 +22,11 @@ import jwt
 import pytest
 import requests
 from click.testing import CliRunner
+from flask import Flask as Application
 
+from flask_m2m_cognito import CognitoM2M
 from flask_m2m_cognito._cli import local_pool
-from flask_m2m_cognito._cli.local_lines import request_line
+from flask_m2m_cognito._cli.local_lines import commands_for, request_line
 from flask_m2m_cognito.cli import m2m
 from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.testing._answers import Answer
@@ -251,6 +253,28 @@ def test_callers_are_the_allowed_clients(flask: Flask, port: int) -> None:
     # The application refuses its own id, so nothing is printed for that.
     assert [client for client, each in said["commands"].items() if each["call"]] == ["billing", "reports"]
     assert "the-shops-own-secret" not in json.dumps(said)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        pytest.param({}, 'curl -H "Authorization: Bearer $(', id="usual"),
+        pytest.param({"HEADER_NAME": "X-Caller"}, 'curl -H "X-Caller: Bearer $(', id="header"),
+        pytest.param({"AUDIENCE": "https://shop.example"}, None, id="audience: its tokens have none"),
+        pytest.param({"REQUIRED_SCOPES": "shop/use"}, None, id="a scope that the client lacks"),
+    ],
+)
+def test_call_is_what_the_application_accepts(settings: dict[str, str], words: str | None) -> None:
+    with LocalUserPool(clients={"billing": "inventory/write"}) as pool:
+        app = Application("shop", static_folder=None)
+        app.config.update(pool.config(**settings, ALLOWED_CLIENT_IDS=["billing"]))
+        guard = CognitoM2M(app)
+        for method in ("POST", "GET"):
+            view = guard.require_scopes("inventory/write")(lambda: "")
+            app.add_url_rule(f"/{method.lower()}", method, view, methods=[method])
+        call = commands_for(pool.client(), pool, app, guard.for_app(app).settings).call
+    assert (call is None) == (words is None)
+    assert words is None or call is None or (call.startswith(words) and call.endswith("/get"))
 
 
 def test_unusable_settings_are_a_note_and_no_error(flask: Flask, port: int) -> None:

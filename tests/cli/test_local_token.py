@@ -67,9 +67,16 @@ def test_pool_of_unusable_settings_is_the_default_one(flask: Flask) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [["--local"], ["--local", "--as", "a", "--client", "b"], ["--as", "a"], ["--url", "http://127.0.0.1:1"]],
+    [
+        ["--local"],
+        ["--local", "--as", "a", "--client", "b"],
+        ["--as", "a"],
+        ["--url", "http://127.0.0.1:1"],
+        ["--local", "--as", "a", "--url", "pool:9229"],
+        ["--local", "--as", "a", "--url", "http://pool:9229/oauth2/token"],
+    ],
 )
 def test_options_that_do_not_go_together(options: list[str]) -> None:
     ended = CliRunner().invoke(m2m, ["token", *options])
     assert ended.exit_code == 2
-    assert "--local" in ended.output
+    assert "--local" in ended.output or "--url must be scheme, host and port" in ended.output
