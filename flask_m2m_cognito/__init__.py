@@ -20,6 +20,7 @@ from .web.guard import current_principal, current_token, require_scopes
 
 if TYPE_CHECKING:
     from .app_parts import AppM2M
+    from .health import Health
     from .inbound.validated_access_token import ValidatedAccessToken
     from .inbound.validator import CognitoAccessTokenValidator
     from .outbound.bearer_auth import BearerAuth
@@ -35,6 +36,7 @@ __all__ = [
     "CognitoM2MClient",
     "CognitoTokenRequestError",
     "ConfigurationError",
+    "Health",
     "InsufficientScopeError",
     "KeysUnavailableError",
     "M2MCognitoError",
@@ -55,6 +57,7 @@ _WHERE = {
     "BearerAuth": ".outbound.bearer_auth",
     "CognitoAccessTokenValidator": ".inbound.validator",
     "CognitoM2MClient": ".outbound.token_endpoint",
+    "Health": ".health",
     "TokenResponse": ".outbound.token_endpoint",
     "ValidatedAccessToken": ".inbound.validated_access_token",
 }

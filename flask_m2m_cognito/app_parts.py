@@ -16,7 +16,7 @@ from . import signals
 from .clock import clock_for_new_apps
 from .events import Events
 from .exceptions import ConfigurationError
-from .health import health_of
+from .health import Health, health_of
 from .inbound.key_set import KeySet, NoUsableKeys, parse_key_set
 from .inbound.key_source import KeyTimes, TrustedPool, trusted_pool_from
 from .inbound.user_pool import UserPool, user_pool_from
@@ -175,13 +175,13 @@ class AppM2M:
         """What the settings demand of a token, whatever the view."""
         return _of_every_token(self.settings)
 
-    def health(self) -> dict[str, Any]:
+    def health(self) -> Health:
         """The state of keys, tokens and cache, from memory."""
         return health_of(self._pools(), self.sources.all(), self._requests, self._store.backend, self._clock)
 
     def warm_up(
         self, tokens: Iterable[Scopes | Mapping[str, Any]] = (), timeout: float = 5.0, required: bool = False
-    ) -> dict[str, Any]:
+    ) -> Health:
         """Ask for the keys and for ``tokens`` now."""
         sources = [self._warmed(each) for each in ([tokens] if isinstance(tokens, str) else tokens)]
         asks = [*(trusted.keys.get for trusted in self._pools()), *(source.token for source in sources)]

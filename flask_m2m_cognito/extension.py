@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from flask_caching import Cache
 
     from .app_parts import AppM2M
+    from .health import Health
     from .inbound.validated_access_token import ValidatedAccessToken
     from .inbound.validator import CognitoAccessTokenValidator
     from .outbound.bearer_auth import BearerAuth, SessionTimeout
@@ -91,7 +92,7 @@ class CognitoM2M:
         """A decorator that lets only requests with a valid access token reach a view.
 
         For view functions, sync and async, for methods of a ``MethodView``, and for ``View.decorators``.
-        It stands below the route's decorator.
+        It stands below the route's decorator. The token is on ``g.m2m_token`` and ``current_token``.
 
         Args:
             scopes: what the token must have; none is any valid token.
@@ -322,7 +323,7 @@ class CognitoM2M:
 
     # -- for who runs it ---------------------------------------------------------------------
 
-    def health(self) -> dict[str, Any]:
+    def health(self) -> Health:
         """How keys, tokens and cache do: plain data from memory, which asks nobody.
 
         For each pool and token the state (``fresh``, ``usable``, ``gone``), age, last success and
@@ -334,7 +335,7 @@ class CognitoM2M:
 
     def warm_up(
         self, tokens: Iterable[Scopes | Mapping[str, Any]] = (), timeout: float = 5.0, required: bool = False
-    ) -> dict[str, Any]:
+    ) -> Health:
         """Ask for the keys of each pool, and for ``tokens``, now; gives :meth:`health` afterwards.
 
         Args:

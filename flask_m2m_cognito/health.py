@@ -3,14 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Literal, TypedDict
 
 from .inbound.key_source import TrustedPool
 from .outbound.request_count import RequestCount
 from .outbound.token_source import TokenSource
 from .remote.bounded_backend import BoundedBackend
 from .remote.clock_offset import ClockOffset
+from .remote.freshness import Vitals
 from .scopes import join_scopes
+
+
+class PoolHealth(Vitals):
+    """How the keys of one user pool do.
+
+    Attributes:
+        had_keys: whether the pool has had keys since the start.
+        keys: how many there are now.
+    """
+
+    had_keys: bool
+    keys: int
+
+
+class TokenHealth(Vitals):
+    """How one token for this application's own calls does.
+
+    Attributes:
+        client: the client's name in ``COGNITO_M2M_CLIENTS``, or ``"default"``.
+        client_id: its id.
+        scopes: what is asked for, separated by spaces.
+    """
+
+    client: str
+    client_id: str
+    scopes: str
+
+
+class TokenRequests(TypedDict):
+    """How many tokens this process asked Cognito for: since the start, and in the last hour."""
+
+    total: int
+    last_hour: int
+
+
+class StoreHealth(TypedDict):
+    """The shared cache: whether it works, and its class, such as ``"RedisCache"``, once it was used."""
+
+    works: bool
+    kind: str | None
+
+
+class Health(TypedDict):
+    """What :meth:`CognitoM2M.health` returns.
+
+    Attributes:
+        status: ``"ok"``, ``"degraded"`` (something cannot be refreshed), ``"starting"`` (nothing was asked
+            for yet) or ``"unavailable"``.
+        ready: every pool has had keys, or has answered that it has none while another pool has keys.
+        pools: the keys, by pool id.
+        tokens: the tokens for own calls.
+        token_requests: by the client's name; ``"default"`` is the default client.
+        store: the shared cache.
+        clock_offset: seconds by which the servers' clocks are ahead of this machine's; ``None``: not known.
+    """
+
+    status: Literal["ok", "degraded", "starting", "unavailable"]
+    ready: bool
+    pools: dict[str, PoolHealth]
+    tokens: list[TokenHealth]
+    token_requests: dict[str, TokenRequests]
+    store: StoreHealth
+    clock_offset: float | None
 
 
 def health_of(
@@ -19,7 +83,7 @@ def health_of(
     requests: Mapping[str | None, RequestCount],
     store: BoundedBackend,
     clock: ClockOffset,
-) -> dict[str, Any]:
+) -> Health:
     """The state of all of it; asks nobody.
 
     ``ready``: every pool has had keys since the start, or has answered that it has none while another pool
@@ -34,7 +98,7 @@ def health_of(
     empty = {each.pool.pool_id for each in pools if each.has_no_keys.is_set()}
     serving = {pool_id for pool_id, row in pool_rows.items() if row["had_keys"]}
     ready = (bool(serving) or not pools) and serving | empty == set(pool_rows)
-    rows = [*pool_rows.values(), *token_rows]
+    rows: list[Vitals] = [*pool_rows.values(), *token_rows]
     expected = [row for pool_id, row in pool_rows.items() if not ready or pool_id in serving]
     # One rare token that fails, for a scope that the client may not have, leaves all others as they are.
     has_no_token = bool(token_rows) and all(_is_down(row) for row in token_rows)
@@ -53,11 +117,11 @@ def health_of(
     }
 
 
-def _is_down(row: Mapping[str, Any]) -> bool:
+def _is_down(row: Vitals) -> bool:
     return row["state"] == "gone" and bool(row["failures"])
 
 
-def _pool_row(trusted: TrustedPool) -> dict[str, Any]:
+def _pool_row(trusted: TrustedPool) -> PoolHealth:
     state = trusted.keys.state
     return {
         **trusted.keys.vitals(),
@@ -66,7 +130,7 @@ def _pool_row(trusted: TrustedPool) -> dict[str, Any]:
     }
 
 
-def _token_row(name: str | None, source: TokenSource) -> dict[str, Any]:
+def _token_row(name: str | None, source: TokenSource) -> TokenHealth:
     return {
         "client": name or "default",
         "client_id": source.client.client_id,
@@ -75,7 +139,7 @@ def _token_row(name: str | None, source: TokenSource) -> dict[str, Any]:
     }
 
 
-def _status(rows: list[dict[str, Any]], store_works: bool, ready: bool) -> str:
+def _status(rows: list[Vitals], store_works: bool, ready: bool) -> Literal["ok", "degraded", "starting"]:
     if not store_works or any(row["failures"] for row in rows):
         return "degraded"
     return "ok" if ready else "starting"

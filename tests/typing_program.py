@@ -13,6 +13,7 @@ from flask_m2m_cognito import (
     CognitoM2M,
     CognitoM2MClient,
     CognitoTokenRequestError,
+    Health,
     Reason,
     TokenResponse,
     TokenValidationError,
@@ -54,7 +55,13 @@ def delete_row(owner: str) -> frozenset[str]:
     return token.scopes
 
 
+def failing_pools() -> list[str]:
+    health: Health = m2m.health()
+    return [pool_id for pool_id, pool in health["pools"].items() if pool["failures"]]
+
+
 def misspell() -> None:
+    assert m2m.health()["status"] != "healthy"  # type: ignore[comparison-overlap]
     m2m.require_scopes("a", match="some")  # type: ignore[arg-type]
 
 

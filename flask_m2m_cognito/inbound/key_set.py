@@ -31,10 +31,10 @@ class VerificationKey:
     __slots__ = ("e", "has_signed", "kid", "n")
 
     def __init__(self, kid: str, n: str, e: str, has_signed: Callable[[bytes, bytes], bool]) -> None:
-        self.kid = kid
-        self.n = n
-        self.e = e
-        self.has_signed = has_signed
+        self.kid: str = kid
+        self.n: str = n
+        self.e: str = e
+        self.has_signed: Callable[[bytes, bytes], bool] = has_signed
 
     def __repr__(self) -> str:
         return f"VerificationKey(kid={self.kid!r})"
@@ -70,7 +70,7 @@ class KeySet:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, KeySet) and self.to_document() == other.to_document()
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: None  # type: ignore[assignment]  # __eq__ without __hash__ makes it None
 
     def __repr__(self) -> str:
         return f"KeySet(kids={list(self._by_kid)})"

@@ -49,13 +49,13 @@ class UnverifiedToken:
         signing_input: bytes,
         signature: bytes,
     ) -> None:
-        self.kid = kid
+        self.kid: str = kid
         self.issuers: tuple[str, ...] = ()
         self.claims: dict[str, Any] = {}
-        self.payload = payload
-        self.header_part = header_part
-        self.signing_input = signing_input
-        self.signature = signature
+        self.payload: bytes = payload
+        self.header_part: bytes = header_part
+        self.signing_input: bytes = signing_input
+        self.signature: bytes = signature
 
     def read_claims(self) -> None:
         """Read claims and issuer, unless that is done.

@@ -96,7 +96,11 @@ def token_from(
 
 
 # For where even the call of token_from is too much.
-new_token = object.__new__
+new_token: Callable[[type[ValidatedAccessToken]], ValidatedAccessToken] = object.__new__
+set_client_id: Callable[[ValidatedAccessToken, str], None]
+set_scopes: Callable[[ValidatedAccessToken, frozenset[str]], None]
+set_claims: Callable[[ValidatedAccessToken, dict[str, Any]], None]
+set_wall: Callable[[ValidatedAccessToken, Callable[[], float]], None]
 set_client_id, set_scopes, set_claims, set_wall = (
     getattr(ValidatedAccessToken, name).__set__ for name in ("client_id", "scopes", "claims", "_wall")
 )

@@ -8,6 +8,7 @@ import math
 from typing import Any, TypeVar
 
 from ..exceptions import Reason, TokenValidationError
+from ..remote.refreshable import Refreshable
 from ..scopes import parse_scopes
 from .key_set import KeySet, VerificationKey
 from .key_source import TrustedPool
@@ -78,18 +79,19 @@ class VerifiedToken:
     ) -> None:
         claims = unverified.claims
         scope = claims.get("scope")
-        self.trusted = trusted
-        self.key = key
-        self.key_set = key_set
-        self.keys = trusted.keys
-        self.used = False
+        self.trusted: TrustedPool = trusted
+        self.key: VerificationKey = key
+        self.key_set: KeySet = key_set
+        self.keys: Refreshable[KeySet] = trusted.keys
+        self.used: bool = False
         self.flat_claims: dict[str, Any] | None = None
         self._payload = unverified.payload
         self._unshared = claims
         self.client_id: str = claims.get("client_id", "")
-        self.scopes = _scopes_of(scope) if type(scope) is str else frozenset()
-        self.flaw = _flaw_in(claims, machines_only)
-        self.valid_from = self.valid_until = -math.inf
+        self.scopes: frozenset[str] = _scopes_of(scope) if type(scope) is str else frozenset()
+        self.flaw: Flaw | None = _flaw_in(claims, machines_only)
+        self.valid_from: float = -math.inf
+        self.valid_until: float = -math.inf
         if self.flaw is None or self.flaw not in _FLAWS_BEFORE_TIMES:
             self.valid_until = claims["exp"] + leeway
             if "nbf" in claims:

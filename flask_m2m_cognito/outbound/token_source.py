@@ -96,7 +96,7 @@ class TokenSource:
         **refreshing: Any,
     ) -> None:
         self.client = client
-        self.scopes = tuple(sorted(set(scopes)))
+        self.scopes: tuple[str, ...] = tuple(sorted(set(scopes)))
         self.metadata = metadata
         self._policy = policy or TokenPolicy()
         self._wall = wall

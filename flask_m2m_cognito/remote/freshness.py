@@ -10,7 +10,7 @@ import enum
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypedDict, TypeVar
 
 from .transport import Deadline
 
@@ -275,7 +275,32 @@ def fetched_monotonic(fetched: Fetched[Any], now: Moment) -> float:
     return min(fetched.fetched_at - now.wall + now.monotonic, now.monotonic)
 
 
-def vitals_of(state: State[Any], now: Moment) -> dict[str, Any]:
+class Vitals(TypedDict):
+    """How a value does: durations in seconds, moments in seconds since the epoch.
+
+    Attributes:
+        state: the phase of the value; ``"refused"`` where a newer one is asked for.
+        source: where it came from: ``"network"``, ``"store"`` (the cache) or ``"pinned"``.
+        age: since it was fetched.
+        seconds_left: until it can no longer be used.
+        last_success, last_error_at: when the last refresh succeeded, and when one failed.
+        last_error: why it failed, if the last refresh did.
+        failures: how many refreshes in a row failed.
+        next_try_in: until the source may be asked again, after a failure.
+    """
+
+    state: Literal["fresh", "usable", "refused", "gone"]
+    source: str | None
+    age: float | None
+    seconds_left: float | None
+    last_success: float | None
+    last_error: str | None
+    last_error_at: float | None
+    failures: int
+    next_try_in: float | None
+
+
+def vitals_of(state: State[Any], now: Moment) -> Vitals:
     """How a value does, as plain data: seconds, and moments on the wall clock.
 
     >>> vitals_of(State(), Moment(0, 0))["state"]
@@ -288,7 +313,7 @@ def vitals_of(state: State[Any], now: Moment) -> dict[str, Any]:
     if failure is not None:
         rest = failure.rest_until_if_gone if phase is Phase.GONE else failure.rest_until
     return {
-        "state": phase.value,
+        "state": _WORDS[phase],
         "source": fetched.source if fetched else None,
         "age": _finite(now.monotonic - state.fetched_monotonic),
         "seconds_left": _finite(max(0.0, until)) if fetched else None,
@@ -298,6 +323,14 @@ def vitals_of(state: State[Any], now: Moment) -> dict[str, Any]:
         "failures": failure.count if failure else 0,
         "next_try_in": None if rest is None else max(0.0, rest - now.monotonic),
     }
+
+
+_WORDS: dict[Phase, Literal["fresh", "usable", "refused", "gone"]] = {
+    Phase.FRESH: "fresh",
+    Phase.USABLE: "usable",
+    Phase.REFUSED: "refused",
+    Phase.GONE: "gone",
+}
 
 
 def _finite(seconds: float) -> float | None:

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Generic
+from typing import Generic
 
 from .freshness import (
     NEVER,
@@ -34,6 +34,7 @@ from .freshness import (
     State,
     Step,
     T,
+    Vitals,
     accept_any,
     fetched_monotonic,
     just_that,
@@ -339,7 +340,7 @@ class Refreshable(Generic[T]):
         rest = 0.0 if state.failure is None else state.failure.rest_until
         return max(0.0, max(rest, state.renewed_monotonic + self._cooldown) - now.monotonic)
 
-    def vitals(self) -> dict[str, Any]:
+    def vitals(self) -> Vitals:
         """How it does, as plain data from memory: see :func:`vitals_of`."""
         return vitals_of(self.state, self._now())
 

@@ -33,7 +33,7 @@ class Deadline:
     __slots__ = ("_at", "_monotonic", "seconds")
 
     def __init__(self, seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.seconds = seconds
+        self.seconds: float = seconds
         self._monotonic = monotonic
         self._at = monotonic() + seconds
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from flask import Blueprint, Response, jsonify
 from flask.typing import ResponseReturnValue
@@ -15,7 +14,7 @@ READY_TIMEOUT = 2.0
 
 
 def health_blueprint_of(
-    health: Callable[[], dict[str, Any]], warm_up: Callable[..., dict[str, Any]], name: str
+    health: Callable[[], Mapping[str, object]], warm_up: Callable[..., Mapping[str, object]], name: str
 ) -> Blueprint:
     """``/health``: all of it, always 200. ``/ready``: 200 or 503, without details. Both are public.
 
