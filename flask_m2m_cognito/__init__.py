@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .inbound.validator import CognitoAccessTokenValidator
     from .outbound.bearer_auth import BearerAuth
     from .outbound.token_endpoint import CognitoM2MClient, TokenResponse
+    from .web.routes import Route, RouteNeed
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,8 @@ __all__ = [
     "KeysUnavailableError",
     "M2MCognitoError",
     "Reason",
+    "Route",
+    "RouteNeed",
     "TokenResponse",
     "TokenUnavailableError",
     "TokenValidationError",
@@ -58,6 +61,8 @@ _WHERE = {
     "CognitoAccessTokenValidator": ".inbound.validator",
     "CognitoM2MClient": ".outbound.token_endpoint",
     "Health": ".health",
+    "Route": ".web.routes",
+    "RouteNeed": ".web.routes",
     "TokenResponse": ".outbound.token_endpoint",
     "ValidatedAccessToken": ".inbound.validated_access_token",
 }

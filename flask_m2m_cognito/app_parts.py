@@ -53,6 +53,7 @@ from .web.metadata import metadata_url, serve_metadata
 from .web.misplaced import check_guards, note_app
 from .web.problems import Wording, token_unavailable
 from .web.route_demands import named_scopes_of
+from .web.routes import Route, routes_of
 
 if TYPE_CHECKING:
     import requests
@@ -85,6 +86,7 @@ class AppM2M:
     _clients: Mapping[ClientName, CognitoM2MClient] = field(repr=False)
     _requests: Mapping[ClientName, RequestCount] = field(repr=False)
     _store: SealedStore = field(repr=False)
+    _app: Flask = field(repr=False)
     _clock: ClockOffset = field(repr=False)
 
     @property
@@ -178,6 +180,10 @@ class AppM2M:
     def health(self) -> Health:
         """The state of keys, tokens and cache, from memory."""
         return health_of(self._pools(), self.sources.all(), self._requests, self._store.backend, self._clock)
+
+    def routes(self) -> list[Route]:
+        """What each route requires, as data."""
+        return routes_of(self._app)
 
     def warm_up(
         self, tokens: Iterable[Scopes | Mapping[str, Any]] = (), timeout: float = 5.0, required: bool = False
@@ -281,6 +287,7 @@ class _Assembly:
             _clients=self._clients,
             _requests=self._requests,
             _store=self._store,
+            _app=self._app,
             _clock=self._offset,
         )
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from flask import Flask, current_app
 
 from .exceptions import ConfigurationError
-from .web.guard import EXTENSION, PrincipalLoader, authorize, optional_token, require_scopes
+from .web.demand import ATTRIBUTE, demands_of
+from .web.guard import EXTENSION, PrincipalLoader, authorize, require_scopes
+from .web.guard import optional_token as _optional_token
 from .web.protection import protect, public
 from .web.request_globals import set_request_globals
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from .outbound.token_sources import ClientName, Metadata, Scopes
     from .scopes import ScopeMatch
     from .web.demand import ByMethod
+    from .web.routes import Route
 
 View = TypeVar("View", bound=Callable[..., Any])
 Loader = TypeVar("Loader", bound=PrincipalLoader)
@@ -131,7 +134,9 @@ class CognitoM2M:
 
         Without a token ``g.m2m_token`` is ``None`` and ``current_token`` is false.
         """
-        return optional_token(_decorated("optional_token", view))
+        return _optional_token(_decorated("optional_token", view))
+
+    setattr(optional_token, ATTRIBUTE, demands_of(_optional_token))  # found in lists
 
     def protect(
         self,
@@ -332,6 +337,25 @@ class CognitoM2M:
         ``status`` ``"degraded"``. Durations in seconds, moments in seconds since the epoch.
         """
         return self._here().health()
+
+    def routes(self, app: Flask | None = None) -> list[Route]:
+        """Return what each route requires of a token, for a unit test; ``flask m2m routes`` prints it.
+
+        ::
+
+            assert {route.endpoint for route in m2m.routes(app) if route.is_open} == {"static", "about"}
+
+        Methods of a rule that require the same are one :class:`Route`. What holds for every token, such as
+        ``COGNITO_M2M_REQUIRED_SCOPES``, is not repeated.
+
+        Args:
+            app: the application; that of this context, or the only one, if not given.
+
+        Raises:
+            RuntimeError: this object was not initialised with it; or, without ``app``, there is no
+                application context and not exactly one application.
+        """
+        return (self._here() if app is None else self.for_app(app)).routes()
 
     def warm_up(
         self, tokens: Iterable[Scopes | Mapping[str, Any]] = (), timeout: float = 5.0, required: bool = False

@@ -15,6 +15,7 @@ from flask_m2m_cognito import (
     CognitoTokenRequestError,
     Health,
     Reason,
+    Route,
     TokenResponse,
     TokenValidationError,
     ValidatedAccessToken,
@@ -58,6 +59,11 @@ def delete_row(owner: str) -> frozenset[str]:
 def failing_pools() -> list[str]:
     health: Health = m2m.health()
     return [pool_id for pool_id, pool in health["pools"].items() if pool["failures"]]
+
+
+def open_routes(app: Flask) -> list[Route]:
+    routes: list[Route] = m2m.routes(app)
+    return [route for route in routes if route.is_open and not route.misplaced]
 
 
 def misspell() -> None:

@@ -17,10 +17,11 @@ from ..exceptions import KeysUnavailableError, TokenValidationError
 from ..inbound.unverified_token import take_apart
 from ..inbound.validated_access_token import ValidatedAccessToken
 from ..scopes import has_scopes
+from ..web.routes import Route, routes_of
 from .application import echo_json, parts_of, pools_of, quiet
 from .explain_steps import Seen, Step, seen_in, steps_of
 from .network import Network, got
-from .routes import Route, routes_of
+from .routes import need_in_words
 from .words import columns, listed
 
 _REASONS = {
@@ -147,7 +148,7 @@ def _route_step(route: Route, token: ValidatedAccessToken) -> Step:
         and (need.clients is None or token.client_id in need.clients)
         for need in route.needs
     )
-    wanted = "; ".join(f"{need} ({need.where})" for need in route.needs) or "nothing"
+    wanted = "; ".join(f"{need_in_words(need)} ({need.where})" for need in route.needs) or "nothing"
     saw = f"client {token.client_id} with {' '.join(sorted(token.scopes)) or 'no scope'}"
     return Step(str(route), saw, wanted, "ok" if is_met else "failed")
 

@@ -1,101 +1,26 @@
-"""``flask m2m routes``: every rule, its methods, and what each demands of a token.
-
-What they demand is in ``web.route_demands``; here it is put into words.
-"""
+"""``flask m2m routes``: every rule, its methods, and what each requires of a token, in words."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 import click
-from flask import Blueprint, Flask
+from flask import Flask
 
-from ..scopes import ScopeMatch
-from ..web.demand import Demand
 from ..web.guard import EXTENSION
-from ..web.misplaced import misplaced_guards
-from ..web.protection import protections_of
-from ..web.route_demands import RouteDemand, route_demands
+from ..web.routes import Route, RouteNeed, routes_of
 from .application import echo_json
 from .words import columns, listed
 
 ANY_TOKEN = "any valid token"
 
-
-@dataclass(frozen=True)
-class Need:
-    """What one guard wants for one method.
-
-    Attributes:
-        where: whose guard it is: ``application``, ``blueprint …`` or ``view``.
-        scopes: ``None`` if it refuses the method whatever the token.
-        is_skippable: it stands below something that may answer without it, such as a cache.
-    """
-
-    where: str
-    scopes: frozenset[str] | None
-    match: ScopeMatch
-    clients: frozenset[str] | None
-    is_optional: bool
-    is_skippable: bool = False
-
-    @property
-    def is_open(self) -> bool:
-        """Whether a request without a token gets past it."""
-        return self.is_optional or self.is_skippable
-
-    def __str__(self) -> str:
-        if self.scopes is None:
-            return "refused (403)"
-        parts = [listed(self.scopes, "and" if self.match == "all" else "or")] if self.scopes else [ANY_TOKEN]
-        if self.clients is not None:
-            parts.append(f"from {listed(self.clients, 'or')}")
-        if self.is_optional:
-            parts.append("or none")
-        wants = " ".join(parts)
-        return f"{wants}, but what stands above it may answer first" if self.is_skippable else wants
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "where": self.where,
-            "refused": self.scopes is None,
-            "scopes": sorted(self.scopes or ()),
-            "match": self.match,
-            "clients": None if self.clients is None else sorted(self.clients),
-            "optional": self.is_optional,
-            "skippable": self.is_skippable,
-        }
-
-
-@dataclass(frozen=True)
-class Route:
-    """Methods of one rule that want the same. ``misplaced`` is what stands above the route in vain."""
-
-    rule: str
-    endpoint: str
-    methods: tuple[str, ...]
-    needs: tuple[Need, ...]
-    misplaced: str | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether a request without a token gets through."""
-        return all(need.is_open for need in self.needs)
-
-    def __str__(self) -> str:
-        return f"{','.join(self.methods)} {self.rule}"
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "rule": self.rule,
-            "endpoint": self.endpoint,
-            "methods": list(self.methods),
-            "open": self.is_open,
-            "needs": [need.as_dict() for need in self.needs],
-            "misplaced": self.misplaced,
-        }
+_MISPLACED = {
+    "guard": "its guard stands above the route",
+    "public": "its public stands above the route",
+    "decorators": "the decorators of its class are not applied",
+}
 
 
 def show_routes(app: Flask, *, as_json: bool, fail_open: bool, excepted: tuple[str, ...]) -> int:
@@ -103,7 +28,7 @@ def show_routes(app: Flask, *, as_json: bool, fail_open: bool, excepted: tuple[s
     routes = routes_of(app)
     left_open = [route for route in routes if route.is_open and not _is_named(route.endpoint, excepted)]
     if as_json:
-        echo_json({"routes": [route.as_dict() for route in routes], "of_every_token": _of_every_token(app)})
+        echo_json({"routes": [_row(route) for route in routes], "of_every_token": _of_every_token(app)})
     else:
         _print(routes, _of_every_token(app))
     if not (fail_open and left_open):
@@ -112,58 +37,27 @@ def show_routes(app: Flask, *, as_json: bool, fail_open: bool, excepted: tuple[s
     return 1
 
 
-def routes_of(app: Flask) -> list[Route]:
-    """Every rule by its methods, in the order of the rules' texts; without what Flask answers by itself."""
-    by_needs: dict[tuple[str, str, tuple[Need, ...]], list[str]] = {}
-    for each in route_demands(app):
-        if not each.is_automatic:
-            certain = len(each.demands) - len(each.skippable)
-            needs = tuple(
-                _need(app, each, demand, is_skippable=number >= certain)
-                for number, demand in enumerate(each.demands)
-            )
-            by_needs.setdefault((each.rule, each.endpoint, needs), []).append(each.method)
-    misplaced = misplaced_guards(app)
-    routes = [
-        Route(rule, endpoint, tuple(_shown(methods)), needs, misplaced.get(endpoint))
-        for (rule, endpoint, needs), methods in by_needs.items()
-    ]
-    return sorted(routes, key=lambda route: (route.rule, route.endpoint, route.methods))
-
-
-def _shown(methods: list[str]) -> list[str]:
-    """HEAD is GET without the body: it is worth a word only where it wants something else."""
-    return [method for method in methods if method != "HEAD" or "GET" not in methods]
-
-
-def _need(app: Flask, route: RouteDemand, demand: Demand, *, is_skippable: bool) -> Need:
-    scopes = demand.scopes_for(route.method)
-    return Need(
-        _where(app, route.endpoint, demand),
-        scopes,
-        demand.match,
-        demand.clients,
-        demand.is_optional,
-        is_skippable=is_skippable,
-    )
-
-
-def _where(app: Flask, endpoint: str, demand: Demand) -> str:
-    """Whose guard it is: a protection's demand is the very object that every route under it has."""
-    if any(demand is each.demand for each in protections_of(app)):
-        return "application"
-    for name in _blueprints_of(endpoint):
-        blueprint = app.blueprints.get(name)
-        if isinstance(blueprint, Blueprint) and any(
-            demand is each.demand for each in protections_of(blueprint)
-        ):
-            return f"blueprint {name}"
-    return "view"
-
-
-def _blueprints_of(endpoint: str) -> list[str]:
-    names = endpoint.split(".")[:-1]
-    return [".".join(names[: length + 1]) for length in range(len(names))]
+def _row(route: Route) -> dict[str, Any]:
+    return {
+        "rule": route.rule,
+        "endpoint": route.endpoint,
+        "methods": list(route.methods),
+        "open": route.is_open,
+        "unknown": route.is_unknown,
+        "needs": [
+            {
+                "where": need.where,
+                "refused": need.scopes is None,
+                "scopes": sorted(need.scopes or ()),
+                "match": need.match,
+                "clients": None if need.clients is None else sorted(need.clients),
+                "optional": need.is_optional,
+                "skippable": need.is_skippable,
+            }
+            for need in route.needs
+        ],
+        "misplaced": route.misplaced,
+    }
 
 
 def _is_named(endpoint: str, names: tuple[str, ...]) -> bool:
@@ -187,8 +81,23 @@ def _print(routes: list[Route], of_every_token: str | None) -> None:
 
 def _wants(route: Route) -> str:
     if route.misplaced:
-        return f"{_wants(replace(route, misplaced=None))}; its {route.misplaced} stands above the route"
+        return f"{_wants(replace(route, misplaced=None))}; {_MISPLACED[route.misplaced]}"
     if not route.needs:
         return "OPEN"
-    wants = "; ".join(f"{need} ({need.where})" for need in route.needs)
+    wants = "; ".join(f"{need_in_words(need)} ({need.where})" for need in route.needs)
+    if route.is_unknown:
+        return f"UNKNOWN: {wants}"
     return f"OPEN: {wants}" if route.is_open else wants
+
+
+def need_in_words(need: RouteNeed) -> str:
+    """What a guard requires, as a person reads it."""
+    if need.scopes is None:
+        return "refused (403)"
+    parts = [listed(need.scopes, "and" if need.match == "all" else "or")] if need.scopes else [ANY_TOKEN]
+    if need.clients is not None:
+        parts.append(f"from {listed(need.clients, 'or')}")
+    if need.is_optional:
+        parts.append("or none")
+    wants = " ".join(parts)
+    return f"{wants}, but what stands above it may answer first" if need.is_skippable else wants

@@ -16,8 +16,8 @@ import click
 from flask import Flask
 
 from ..web.guard import EXTENSION
+from ..web.routes import routes_of
 from .application import echo_json
-from .routes import routes_of
 from .scopes_diff import print_difference
 from .words import columns, listed
 

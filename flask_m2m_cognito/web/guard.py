@@ -31,6 +31,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 PrincipalLoader = Callable[["ValidatedAccessToken"], Any]
 
 _PREFIX = "Bearer "
+_OPTIONAL = Demand(is_optional=True)
 
 
 class HasPrincipalLoader(Protocol):
@@ -247,7 +248,11 @@ def optional_token(view: View) -> View:
     """
     if not callable(view):
         raise ConfigurationError(f"optional_token decorates a view function, not {view!r}.")
-    return guarded(view, Demand(is_optional=True))
+    return guarded(view, _OPTIONAL)
+
+
+# As the decorator that require_scopes returns, for tools that find it in a list.
+setattr(optional_token, ATTRIBUTE, (_OPTIONAL,))
 
 
 def guarded(view: View, demand: Demand) -> View:

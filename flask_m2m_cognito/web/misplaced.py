@@ -1,17 +1,21 @@
-"""Finds guards that never run, because they stand above their route: the route has the function below them.
+"""Finds guards that never run.
 
-::
+They stand above their route, which has the function below them::
 
     @m2m.require_scopes("orders/write")
     @app.post("/orders")                 # registers the function without the guard
     def order(): ...
+
+Or they stand in the ``decorators`` of a class whose framework does not apply those, as Flask-Admin and
+flask-openapi3 do not.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from flask import Flask
@@ -22,6 +26,8 @@ from .protection import protections_in
 
 _logger = logging.getLogger("flask_m2m_cognito")
 
+Misplaced = Literal["guard", "public", "decorators"]
+
 _apps: weakref.WeakSet[Flask] = weakref.WeakSet()
 
 
@@ -30,28 +36,38 @@ def note_app(app: Flask) -> None:
     _apps.add(app)
 
 
-def misplaced_guards(app: Flask) -> dict[str, Literal["guard", "public"]]:
-    """Which endpoints have a guard, or a ``public``, that stands above the route and has no effect."""
+def misplaced_guards(app: Flask) -> dict[str, Misplaced]:
+    """Which endpoints have what has no effect.
+
+    A ``"guard"`` or a ``"public"`` stands above the route; a guard stands in the ``"decorators"`` of a class.
+    """
     below = {id(view) for each in {app, *_apps} for view in _views_below_guards(each)}
-    found: dict[str, Literal["guard", "public"]] = {}
+    found: dict[str, Misplaced] = {}
     for endpoint, view in app.view_functions.items():
         layers = list(_layers(view))
         if any(has_guard_around(layer) and id(layer) not in below for layer in layers):
             found[endpoint] = "guard"
+        elif _ignores_decorators(layers):
+            found[endpoint] = "decorators"
         elif not hasattr(view, PUBLIC) and any(getattr(layer, PUBLIC, False) is True for layer in layers):
             found[endpoint] = "public"
     return found
 
 
+_PROBLEMS: dict[Misplaced, str] = {
+    "guard": "guarded: its guard stands above the route, so it never runs. Put the route's decorator above "
+    "the guard.",
+    "public": "public: its public stands above the route, so it has no effect. Put the route's decorator "
+    "above it.",
+    "decorators": "guarded: the guard in the decorators of its class never runs, because the framework does "
+    "not apply them. Decorate the methods of the class, or use protect.",
+}
+
+
 def guard_problems(app: Flask) -> list[str]:
     """What is wrong with the guards of ``app``, a sentence or two each."""
     problems = [
-        f"The view {endpoint!r} is not guarded: its guard stands above the route, so it never runs. Put "
-        "the route's decorator above the guard."
-        if what == "guard"
-        else f"The view {endpoint!r} is not public: its public stands above the route, so it has no effect. "
-        "Put the route's decorator above it."
-        for endpoint, what in misplaced_guards(app).items()
+        f"The view {endpoint!r} is not {_PROBLEMS[what]}" for endpoint, what in misplaced_guards(app).items()
     ]
     for function in _hooks(app):
         if has_guard_around(function) and not demands_of(function):
@@ -86,6 +102,39 @@ def _views_below_guards(app: Flask) -> Iterator[Any]:
                 is_below = True
                 yield layer
             demands = demands_of(layer)
+
+
+def _ignores_decorators(layers: list[Any]) -> bool:
+    """Whether a class of the view's has a guard in its ``decorators`` that is not around the view."""
+    around = {id(demand) for layer in layers for demand in demands_of(layer)}
+    return any(
+        id(demand) not in around
+        for view_class in _classes_of(layers)
+        for decorator in _decorators_of(view_class)
+        for demand in demands_of(decorator)
+    )
+
+
+def _classes_of(layers: list[Any]) -> Iterator[Any]:
+    """The classes whose method a view is."""
+    for layer in layers:
+        yield getattr(layer, "view_class", None)
+        yield type(getattr(layer, "__self__", None))
+        # flask-openapi3 registers a function that makes an object of the class and calls the method with it.
+        for cell in getattr(layer, "__closure__", None) or ():
+            with contextlib.suppress(ValueError):  # a variable that is not set yet
+                held = cell.cell_contents
+                if isinstance(held, type) and any(_has_method(held, each) for each in layers):
+                    yield held
+
+
+def _has_method(view_class: type, function: Any) -> bool:
+    return any(each is function for base in view_class.__mro__ for each in vars(base).values())
+
+
+def _decorators_of(view_class: Any) -> Iterable[Any]:
+    decorators = getattr(view_class, "decorators", ())
+    return decorators if isinstance(decorators, (list, tuple)) else ()
 
 
 def _layers(view: Any) -> Iterator[Any]:

@@ -59,10 +59,10 @@ def test_protected_application(flask: Flask) -> None:
     assert found["GET", "/secret"]["needs"][0]["where"] == "application"
 
 
-def test_guard_below_a_cache_leaves_its_route_open(flask: Flask) -> None:
+def test_guard_below_a_cache_is_unknown(flask: Flask) -> None:
     ended = flask("routes", "--fail-open", app="service:create_own_cache_app", CACHE_TYPE="SimpleCache")
     assert ended.status == 1
-    assert ended.line("/above", "OPEN: shop/use, but what stands above it may answer first (view)")
+    assert ended.line("/above", "UNKNOWN: shop/use, but what stands above it may answer first (view)")
     assert ended.line("/below", "shop/use (view)")
     assert "below" not in ended.err
 

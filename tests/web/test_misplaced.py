@@ -93,6 +93,58 @@ def public_above_a_wrapping_route(app: Flask, m2m: CognitoM2M) -> None:
     m2m.protect(app)
 
 
+def decorators_that_flask_admin_ignores(app: Flask, m2m: CognitoM2M) -> None:
+    from flask_admin import Admin, BaseView, expose
+
+    class Shop(BaseView):
+        decorators = [m2m.require_scopes("a/read")]  # noqa: RUF012
+
+        @expose("/")
+        def index(self) -> str:
+            return "open"
+
+    Admin(app).add_view(Shop(endpoint="shop", url="/a"))
+
+
+def decorators_that_openapi_view_ignores(app: Flask, m2m: CognitoM2M) -> None:
+    from flask_openapi3 import APIView, OpenAPI
+
+    views = APIView()
+
+    @views.route("/a")
+    class Shop:
+        decorators = [m2m.optional_token]  # noqa: RUF012
+
+        @views.doc(summary="a")
+        def get(self) -> str:
+            return "open"
+
+    # flask-openapi3 needs an application of its own class.
+    described = OpenAPI("shop")
+    described.register_api_view(views)
+    for rule in described.url_map.iter_rules():
+        if rule.rule == "/a":
+            app.add_url_rule("/a", rule.endpoint, described.view_functions[rule.endpoint])
+
+
+def decorators_that_an_own_as_view_ignores(app: Flask, m2m: CognitoM2M) -> None:
+    class Shop(MethodView):
+        decorators = [m2m.require_scopes()]  # noqa: RUF012
+
+        def get(self) -> str:
+            return "open"
+
+        @classmethod
+        def as_view(cls, name: str, *arguments: Any, **named: Any) -> Any:
+            def view() -> str:
+                return cls().get()
+
+            view.view_class = cls  # type: ignore[attr-defined]
+            return view
+
+    app.add_url_rule("/a", "shop", Shop.as_view("shop"))
+
+
 def before_request(app: Flask, m2m: CognitoM2M) -> None:
     @m2m.require_scopes()
     @app.before_request
@@ -121,10 +173,15 @@ MISTAKES = [
     (optional_token, "'a' is not guarded: its guard stands above the route"),
     (second_guard, "'a' is not guarded: its guard stands above the route"),
     (public_above_a_wrapping_route, "'a' is not public: its public stands above the route"),
+    (decorators_that_flask_admin_ignores, "'shop.index' is not guarded: the guard in the decorators"),
+    (decorators_that_openapi_view_ignores, "'Shop.get' is not guarded: the guard in the decorators"),
+    (decorators_that_an_own_as_view_ignores, "'shop' is not guarded: the guard in the decorators"),
     (before_request, "check_all' is not guarded: its guard stands above before_request"),
     (unknown_public_endpoint, "the endpoint 'helth', which does not exist"),
     (unknown_public_endpoint_of_a_blueprint, "the endpoint 'b', which does not exist"),
 ]
+# What these frameworks import warns of what the framework will have to change.
+pytestmark = pytest.mark.filterwarnings("ignore")
 by_mistake = pytest.mark.parametrize(
     ("add", "text"), MISTAKES, ids=lambda each: getattr(each, "__name__", "")
 )
@@ -147,7 +204,7 @@ def test_it_is_logged_once_as_an_error_else(
     app: Flask, m2m: CognitoM2M, add: Add, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     add(app, m2m)
-    assert {app.test_client().get("/a").status_code for _ in range(3)} <= {200, 401}
+    assert {app.test_client().get("/a", follow_redirects=True).status_code for _ in range(3)} <= {200, 401}
     (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
     assert text in record.getMessage()
 
@@ -189,6 +246,29 @@ def class_based(app: Flask, m2m: CognitoM2M) -> None:
     app.add_url_rule("/a", view_func=A.as_view("a"))
 
 
+def methods_of_other_frameworks(app: Flask, m2m: CognitoM2M) -> None:
+    from flask_admin import Admin, BaseView, expose
+
+    class Shop(BaseView):
+        @expose("/")
+        @m2m.require_scopes("a/read")
+        def index(self) -> str:
+            return ""
+
+    Admin(app).add_view(Shop(endpoint="shop", url="/a"))
+
+
+def view_that_only_mentions_a_class(app: Flask, m2m: CognitoM2M) -> None:
+    class Items(MethodView):
+        decorators = [m2m.require_scopes()]  # noqa: RUF012
+
+        def get(self) -> str:
+            return ""
+
+    app.add_url_rule("/items", view_func=Items.as_view("items"))
+    app.get("/a", endpoint="a")(lambda: Items.__name__)
+
+
 def nested_blueprint(app: Flask, m2m: CognitoM2M) -> None:
     inner, outer = Blueprint("inner", __name__), Blueprint("outer", __name__)
     inner.get("/a", endpoint="a")(lambda: "")
@@ -200,13 +280,21 @@ def nested_blueprint(app: Flask, m2m: CognitoM2M) -> None:
 
 @pytest.mark.parametrize(
     "add",
-    [below_the_route, public_that_works_above, once_open_and_once_guarded, class_based, nested_blueprint],
+    [
+        below_the_route,
+        public_that_works_above,
+        once_open_and_once_guarded,
+        class_based,
+        methods_of_other_frameworks,
+        view_that_only_mentions_a_class,
+        nested_blueprint,
+    ],
     ids=lambda add: add.__name__,
 )
 def test_what_is_right_is_no_error(app: Flask, m2m: CognitoM2M, add: Add) -> None:
     add(app, m2m)
     app.testing = True
-    assert app.test_client().get("/a").status_code in (200, 401)
+    assert app.test_client().get("/a", follow_redirects=True).status_code in (200, 401)
 
 
 def test_commands_name_it(app: Flask, m2m: CognitoM2M, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,9 +304,12 @@ def test_commands_name_it(app: Flask, m2m: CognitoM2M, monkeypatch: pytest.Monke
     from flask_m2m_cognito.cli import m2m as group
 
     route_of_app(app, m2m)
+    decorators_that_flask_admin_ignores(app, m2m)
     runner, info = CliRunner(), ScriptInfo(create_app=lambda: app)
     routes = runner.invoke(group, ["routes"], obj=info)
     assert "OPEN; its guard stands above the route" in routes.output
+    assert "OPEN; the decorators of its class are not applied" in routes.output
     found = runner.invoke(group, ["check"], obj=info)
     assert found.exit_code == 1
     assert "'a' is not guarded: its guard stands above the route" in found.output
+    assert "'shop.index' is not guarded: the guard in the decorators" in found.output
