@@ -22,6 +22,19 @@ _DISPATCHING = ("flask.views", *_WITH_METHOD_DECORATORS)
 """Where a ``dispatch_request`` is known to call the method that answers."""
 
 
+_CALLING = (
+    "flask_m2m_cognito.",
+    "apiflask.",
+    "flask_admin.",
+    "flask_cors.",
+    "flask_openapi3.",
+    "flask_smorest.",
+    "webargs.",
+    *_DISPATCHING,
+)
+"""Whose decorators call what they wrap, or reject the request. Of any other it cannot be told."""
+
+
 @dataclass(frozen=True)
 class RouteDemand:
     """One method of one URL rule.
@@ -32,8 +45,8 @@ class RouteDemand:
         method: such as ``GET``.
         demands: all of them hold; none is an open route.
         is_automatic: an OPTIONS answer that Flask gives without the view.
-        skippable: the last of the demands, below something that may answer without them: a cache, a class's
-            own ``dispatch_request``, or a function that only has the name of the guarded one.
+        skippable: the last of the demands, below something that may answer without them: a cache or another
+            decorator of which that cannot be told, a class's own ``dispatch_request`` or ``as_view``.
     """
 
     rule: str
@@ -133,7 +146,9 @@ def _demands_of(view: Any, method: str) -> tuple[tuple[Demand, ...], tuple[Deman
             below = _below_what_may_answer(part)
             if below is not None:
                 certain = len(demands) - len(demands_of(below))
-            elif part is dispatch and not _dispatches(dispatch):
+            elif (part is dispatch and not _dispatches(dispatch)) or (
+                part is view and view_class is not None and not _is_of(_DISPATCHING, inspect.unwrap(view))
+            ):
                 certain = len(demands)
     return tuple(demands[:certain]), () if certain is None else tuple(demands[certain:])
 
@@ -142,30 +157,16 @@ def _below_what_may_answer(view: Any) -> Any:
     """What stands below the first of a view's decorators that may answer without calling it, or ``None``."""
     while view is not None:
         below = getattr(view, "__wrapped__", None)
-        if below is not None and (_is_cache(view, below) or not _holds(view, below)):
+        if below is not None and not _is_of(_CALLING, view):
             return below
         view = below
     return None
 
 
-def _is_cache(decorated: Any, below: Any) -> bool:
-    """Whether a decorator offers to look into a cache, as lru_cache, Flask-Caching and cachetools do.
-
-    What it has copied from below, as ``functools.wraps`` does, does not count.
-    """
-    names = (name for name in dir(decorated) if "cache" in name)
-    return any(getattr(decorated, name, None) is not getattr(below, name, None) for name in names)
-
-
-def _holds(decorated: Any, below: Any) -> bool:
-    """Whether a function refers to what it wraps, and so can call it: not all with ``functools.wraps`` do."""
-    if not isinstance(decorated, FunctionType):
-        return True
-    try:
-        variables = inspect.getclosurevars(decorated)
-    except ValueError:  # a variable that is not set yet
-        return True
-    return any(value is below for value in (*variables.nonlocals.values(), *variables.globals.values()))
+def _is_of(packages: tuple[str, ...], function: Any) -> bool:
+    """Whether one of these packages defines a function; ``functools.wraps`` changes its ``__module__``."""
+    function = getattr(function, "__func__", function)
+    return isinstance(function, FunctionType) and function.__globals__["__name__"].startswith(packages)
 
 
 def _dispatches(dispatch: Any) -> bool:

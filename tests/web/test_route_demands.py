@@ -10,6 +10,9 @@ import pytest
 from flask import Flask
 from flask.views import MethodView, View
 from flask_caching import Cache
+from flask_cors import cross_origin
+from webargs.fields import Int
+from webargs.flaskparser import use_args
 
 from flask_m2m_cognito import require_scopes
 from flask_m2m_cognito.web.route_demands import route_demands
@@ -140,13 +143,37 @@ def named_after(view: Any) -> Any:
     return functools.wraps(view)(lambda: str(READ))
 
 
-guarded_elsewhere = guard(lambda: "")
+def memo(view: Any) -> Any:
+    """A cache that a person wrote, without a way to look into it."""
+    answers: dict[str, Any] = {}
+
+    @functools.wraps(view)
+    def wrapper() -> Any:
+        if "" not in answers:
+            answers[""] = view()
+        return answers[""]
+
+    return wrapper
 
 
-@functools.wraps(guarded_elsewhere)
-def by_its_name() -> Any:
-    """A function that calls another one of its module."""
-    return guarded_elsewhere()
+class Memo:
+    """The same as a class."""
+
+    def __init__(self, view: Any) -> None:
+        functools.update_wrapper(self, view)
+
+    def __call__(self) -> str:
+        return "kept"
+
+
+class OwnAsView(Method):
+    @classmethod
+    def as_view(cls, name: str, *arguments: Any, **named: Any) -> Any:
+        def view() -> str:
+            return "open"
+
+        view.view_class = cls  # type: ignore[attr-defined]
+        return view
 
 
 def dispatched(*guards: Any) -> Any:
@@ -179,8 +206,12 @@ class WrappedDispatch(Method):
         pytest.param(
             plain(named_after(guard(lambda: ""))), 1, id="a function with its name alone below another"
         ),
-        pytest.param(by_its_name, 0, id="a function that calls it by its name above"),
-        pytest.param(plain(plain(guard(lambda: ""))), 0, id="decorators that call it above"),
+        pytest.param(plain(guard(lambda: "")), 1, id="a decorator of one's own above"),
+        pytest.param(memo(guard(lambda: "")), 1, id="a cache without a sign of it above"),
+        pytest.param(Memo(guard(lambda: "")), 1, id="a cache that is a class above"),
+        pytest.param(OwnAsView.as_view("a"), 1, id="an own as_view above"),
+        pytest.param(cross_origin()(guard(lambda: "")), 0, id="Flask-CORS above"),
+        pytest.param(use_args({"a": Int()})(guard(lambda: "")), 0, id="webargs above"),
         pytest.param(CachedMethod.as_view("a"), 1, id="above a method"),
         pytest.param(CachedClass.as_view("a"), 1, id="above a class"),
         pytest.param(dispatched(), 1, id="an own dispatch_request above"),
@@ -188,7 +219,7 @@ class WrappedDispatch(Method):
         pytest.param(guard(functools.lru_cache(guard(lambda: ""))), 1, id="between two guards"),
         pytest.param(guard(cache.cached()(lambda: "")), 0, id="cached below"),
         pytest.param(guard(functools.lru_cache(lambda: "")), 0, id="lru_cache below"),
-        pytest.param(plain(guard(remember(lambda: ""))), 0, id="a cache of one's own below"),
+        pytest.param(guard(plain(remember(lambda: ""))), 0, id="a cache of one's own below"),
         pytest.param(CachedBelow.as_view("a"), 0, id="below the class's guard"),
         pytest.param(WrappedDispatch.as_view("a"), 0, id="Flask's dispatch_request above"),
     ],
