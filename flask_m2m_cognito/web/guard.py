@@ -16,7 +16,7 @@ from ..exceptions import ConfigurationError, KeysUnavailableError, Reason, Token
 from ..inbound.bearer import MAX_HEADER, bearer_token
 from ..scopes import ScopeMatch, has_scopes, insufficient_scope
 from .demand import ATTRIBUTE, ByMethod, Demand, demand_from, demands_of, note_guard_around
-from .problems import Problem, Wording, completed, problem_from
+from .problems import Problem, Wording, noted, problem_from
 from .rejection_log import Rejection
 from .request_globals import EXTENSION as EXTENSION
 from .request_globals import current_context, current_request, principal_of, token_of
@@ -127,7 +127,7 @@ class Guard:
                 error.required_scopes = self._needed(request, demand)
         own = error.__cause__
         # What a check of the application's own raises as an answer is the answer.
-        answer = own if isinstance(own, HTTPException) else completed(problem_from(error, self._wording))
+        answer = own if isinstance(own, HTTPException) else noted(problem_from(error, self._wording))
         self._report(error, answer, request)
         return answer
 
@@ -142,7 +142,7 @@ class Guard:
             if problem.required_scopes is None:
                 problem.required_scopes = self._needed(request, Demand())
         self._report(problem, problem, request)
-        return completed(problem)
+        return problem
 
     def _report(self, error: Exception, answer: HTTPException, request: Request) -> None:
         self._on_rejected(

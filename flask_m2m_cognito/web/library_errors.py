@@ -27,7 +27,7 @@ def answer_library_errors(guard: Guard | None, wording: Wording) -> Callable[[Fl
         if guard is not None and isinstance(error, (TokenValidationError, KeysUnavailableError)):
             return guard.answer_to(error, current_request())
         if isinstance(error, (TokenValidationError, KeysUnavailableError, CognitoTokenRequestError)):
-            return completed(problem_from(error, wording))
+            return problem_from(error, wording)
         return error
 
     def install(app: Flask) -> None:
@@ -35,6 +35,8 @@ def answer_library_errors(guard: Guard | None, wording: Wording) -> Callable[[Fl
 
         def handle_user_exception(e: Exception) -> Any:
             answer = answer_of(e)
+            if isinstance(answer, Problem):
+                completed(answer)
             if isinstance(answer, Problem) and app.trap_http_exception(answer):
                 return _untrapped(app, answer)
             return handle(answer)

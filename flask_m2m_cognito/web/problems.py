@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, cast
 
-from flask import Response, after_this_request, has_request_context
+from flask import Response, after_this_request
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, ServiceUnavailable, Unauthorized
 from werkzeug.http import quote_header_value
 
@@ -27,6 +27,7 @@ from ..exceptions import (
     TokenValidationError,
 )
 from ..scopes import join_scopes
+from .request_globals import current_request
 
 DEFAULT_RETRY_AFTER = 5.0
 """Seconds, where nothing better is known."""
@@ -154,10 +155,16 @@ class Problem(HTTPException):
             for name, value in self.answer_headers():
                 if name != "WWW-Authenticate":
                     response.headers.setdefault(name, value)
-                elif not any(_is_bearer(each) for each in response.headers.get_all(name)):
-                    # Beside a framework's own, such as Basic: a client may choose (RFC 9110, section 11.6.1).
-                    response.headers.add(name, value)
+            self.add_challenge(response)
         return response
+
+    def add_challenge(self, response: Response) -> None:
+        """Put the challenge on ``response``, if its status is this one and it has no Bearer challenge."""
+        challenges = response.headers.get_all("WWW-Authenticate")
+        is_missing = not any(_is_bearer(each) for each in challenges)
+        if self.challenge is not None and response.status_code == self.code and is_missing:
+            # Beside a framework's own, such as Basic: a client may choose (RFC 9110, section 11.6.1).
+            response.headers.add("WWW-Authenticate", self.challenge)
 
 
 _WERKZEUGS: dict[int, type[HTTPException]] = {
@@ -207,16 +214,41 @@ def _rebuilt(kind: type[Exception], status: int, arguments: tuple[Any, ...]) -> 
 
 
 def completed(problem: Problem) -> Problem:
-    """``problem``, whose headers will be on the current request's answer, whoever makes its body."""
+    """``problem``, which leaves the view: its headers will be on the answer, whoever makes its body."""
     # Frameworks with a handler for every HTTPException make an answer of their own.
+    current_request().__dict__.pop(_CAUGHT, None)
     after_this_request(problem.complete)
     return problem
 
 
+def noted(problem: Problem) -> Problem:
+    """``problem``, which the view may catch. Then it says nothing of the answer, with one exception.
+
+    Where the view catches it and a framework answers 401 with a challenge of another scheme, such as
+    Flask-HTTPAuth with Basic, the answer has its challenge too: a token is another way in.
+    """
+    held = current_request().__dict__
+    if problem.code == 401:
+        if _CAUGHT not in held:
+            after_this_request(_add_caught_challenge)
+        held[_CAUGHT] = problem
+    return problem
+
+
+_CAUGHT = "_flask_m2m_cognito_caught"
+"""The attribute of a request for its last 401 that did not leave the view."""
+
+
+def _add_caught_challenge(response: Response) -> Response:
+    problem: Problem | None = current_request().__dict__.get(_CAUGHT)
+    if problem is not None and "WWW-Authenticate" in response.headers:
+        problem.add_challenge(response)
+    return response
+
+
 def token_unavailable(message: str, *, wording: Wording, **said: Any) -> TokenUnavailableError:
-    """What is raised where there is no token; in a request its headers are on whatever answer is made."""
-    problem = problem_from(TokenUnavailableError(message, **said), wording)
-    return cast("TokenUnavailableError", completed(problem) if has_request_context() else problem)
+    """What is raised where there is no token."""
+    return cast("TokenUnavailableError", problem_from(TokenUnavailableError(message, **said), wording))
 
 
 _NOT_IN_A_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5B\x5D-\x7E]")

@@ -61,7 +61,7 @@ class Route:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether a cache, or a decorator of the application's own, above the guards may answer without them."""
+        """Whether a cache, or a decorator of the application's own, may answer without the guards."""
         return self.is_open and not all(need.is_optional for need in self.needs)
 
     def __str__(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import copy
 import json
 import pickle
@@ -31,7 +32,14 @@ from flask_m2m_cognito import (
 )
 from flask_m2m_cognito.exceptions import REASONS
 from flask_m2m_cognito.testing import LocalUserPool
-from flask_m2m_cognito.web.problems import ANSWERS, Wording, problem_from, whole_seconds
+from flask_m2m_cognito.web.guard import authorize
+from flask_m2m_cognito.web.problems import (
+    ANSWERS,
+    Wording,
+    problem_from,
+    token_unavailable,
+    whole_seconds,
+)
 from tests.web.conftest import MakeApp
 
 REALM = 'the "shop" \\ of all'
@@ -325,6 +333,44 @@ def test_a_handlers_own_status_and_headers_stay(make_app: MakeApp) -> None:
     app.register_error_handler(Unauthorized, lambda error: ("hidden", 404))
     answer = app.test_client().get("/a")
     assert (answer.status_code, answer.headers.get("WWW-Authenticate")) == (404, None)
+
+
+@pytest.mark.parametrize("own", [401, 403, 503])
+def test_caught_rejection_says_nothing_of_a_later_answer(
+    make_app: MakeApp, local_pool: LocalUserPool, own: int
+) -> None:
+    app = make_app()
+
+    @app.get("/a")
+    def a() -> None:
+        with contextlib.suppress(TokenValidationError):
+            authorize("a/admin")
+        with contextlib.suppress(TokenUnavailableError):
+            raise token_unavailable("", wording=Wording("shop"), retry_after=7)
+        abort(own)
+
+    headers = {"Authorization": f"Bearer {local_pool.token('a/read')}"} if own == 403 else {}
+    answer = app.test_client().get("/a", headers=headers)
+    assert (answer.status_code, answer.mimetype) == (own, "text/html")
+    for name in ("WWW-Authenticate", "Retry-After", "Cache-Control"):
+        assert name not in answer.headers
+
+
+@pytest.mark.parametrize("replaces", [False, True], ids=["own body", "a handler's body"])
+def test_challenge_is_of_the_rejection_that_left_the_view(make_app: MakeApp, replaces: bool) -> None:
+    app = make_app()
+    if replaces:
+        app.register_error_handler(HTTPException, lambda error: ("", error.code))
+
+    @app.get("/a")
+    def a() -> None:
+        with contextlib.suppress(TokenValidationError):
+            authorize("a/admin")
+        authorize("a/read")
+
+    answer = app.test_client().get("/a")
+    (challenge,) = answer.headers.get_all("WWW-Authenticate")
+    assert challenge.endswith(', scope="a/read"')
 
 
 def test_a_head_request_gets_the_headers_alone(make_app: MakeApp) -> None:
