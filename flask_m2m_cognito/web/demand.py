@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ PUBLIC = "__cognito_m2m_public__"
 
 It is ``True``, or the view's own blueprint, whose guard then still holds.
 """
+
+_METHOD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+"""A method is any token (RFC 9110, section 9.1)."""
 
 ByMethod = Mapping[str, "str | Iterable[str]"]
 
@@ -113,10 +117,10 @@ def _client_ids(clients: Iterable[str] | None) -> frozenset[str] | None:
         return None
     if isinstance(clients, (str, bytes)) or not isinstance(clients, Iterable):
         raise ConfigurationError(f"clients must be a list of client ids, not {clients!r}.")
-    ids = frozenset(clients)
+    ids = list(clients)
     if not ids or not all(isinstance(each, str) and each for each in ids):
-        raise ConfigurationError(f"clients must be a list of at least one client id, not {clients!r}.")
-    return ids
+        raise ConfigurationError(f"clients must be a list of at least one client id, not {ids!r}.")
+    return frozenset(ids)
 
 
 def _by_method(by_method: ByMethod) -> dict[str, frozenset[str]]:
@@ -126,7 +130,7 @@ def _by_method(by_method: ByMethod) -> dict[str, frozenset[str]]:
         )
     demanded: dict[str, frozenset[str]] = {}
     for method, scopes in by_method.items():
-        if not isinstance(method, str) or not method.isalpha():
+        if not isinstance(method, str) or _METHOD.fullmatch(method) is None:
             raise ConfigurationError(f"by_method must name HTTP methods, not {method!r}.")
         if method.upper() in demanded:
             raise ConfigurationError(f"by_method names {method.upper()} twice.")

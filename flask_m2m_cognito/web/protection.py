@@ -141,7 +141,9 @@ def public(view: View) -> View:
 
 
 def _public_endpoints(public: Iterable[str]) -> frozenset[str]:
-    names = frozenset(() if isinstance(public, str) else public)
-    if isinstance(public, str) or not all(isinstance(each, str) and each for each in names):
+    if isinstance(public, (str, bytes)) or not isinstance(public, Iterable):
         raise ConfigurationError(f"public must be a list of endpoints, not {public!r}.")
-    return names
+    names = list(public)
+    if not all(isinstance(each, str) and each for each in names):
+        raise ConfigurationError(f"public must be a list of endpoints, not {names!r}.")
+    return frozenset(names)

@@ -49,6 +49,7 @@ class TestMistakes:
             pytest.param(["a"], {"clients": [""]}, id="an empty client"),
             pytest.param(["a"], {"clients": [None]}, id="a client that is None"),
             pytest.param(["a"], {"clients": 7}, id="clients as a number"),
+            pytest.param(["a"], {"clients": [["a"]]}, id="clients as a list in a list"),
             pytest.param(["a"], {"by_method": {"GET": "b"}}, id="scopes and by_method"),
             pytest.param([], {"by_method": {}}, id="by_method that names no method"),
             pytest.param([], {"by_method": ["GET"]}, id="by_method as a list"),
@@ -56,6 +57,7 @@ class TestMistakes:
             pytest.param([], {"by_method": {"GET": "a b"}}, id="by_method with two scopes in one text"),
             pytest.param([], {"by_method": {"GET": None}}, id="by_method with None for scopes"),
             pytest.param([], {"by_method": {"GET": [["a"]]}}, id="by_method with a list in a list"),
+            pytest.param([], {"by_method": {"GET,POST": "a"}}, id="by_method with a comma in a method"),
             pytest.param([], {"by_method": {"": "a"}}, id="by_method with an empty method"),
             pytest.param([], {"by_method": {7: "a"}}, id="by_method with a number for a method"),
             pytest.param([], {"by_method": {"GET POST": "a"}}, id="by_method with two methods in one"),
@@ -95,6 +97,12 @@ class TestDemands:
             pytest.param([], {}, Demand(), id="nothing: any valid token"),
             pytest.param(["a", "b"], {}, Demand(frozenset("ab")), id="scopes"),
             pytest.param(["a", "b"], {"match": "any"}, Demand(frozenset("ab"), "any"), id="any"),
+            pytest.param(
+                [],
+                {"by_method": {"M-SEARCH": "a"}},
+                Demand(by_method={"M-SEARCH": frozenset("a")}),
+                id="by_method with any method of RFC 9110",
+            ),
             pytest.param([], {"clients": ["x", "y"]}, Demand(clients=frozenset("xy")), id="clients"),
             pytest.param([], {"clients": {"x"}}, Demand(clients=frozenset("x")), id="clients as a set"),
             pytest.param(
