@@ -31,6 +31,8 @@ View = TypeVar("View", bound=Callable[..., Any])
 PrincipalLoader = Callable[["ValidatedAccessToken"], Any]
 
 _PREFIX = "Bearer "
+_LOADING = "loading"
+"""Among what a guard holds for a request: its principal loader runs."""
 _OPTIONAL = Demand(is_optional=True)
 
 
@@ -125,13 +127,13 @@ class Guard:
                 self._identify(error, request.environ, token)
             if error.required_scopes is None:
                 error.required_scopes = self._needed(request, demand)
-        own = error.__cause__
-        # What a check of the application's own raises as an answer is the answer.
-        answer = own if isinstance(own, HTTPException) else noted(problem_from(error, self._wording))
+        answer = _own_answer(error) or noted(problem_from(error, self._wording))
         self._report(error, answer, request)
         return answer
 
-    def answer_to(self, error: TokenValidationError | KeysUnavailableError, request: Request) -> Problem:
+    def answer_to(
+        self, error: TokenValidationError | KeysUnavailableError, request: Request
+    ) -> HTTPException:
         """The answer to an error of the library that a view raised, which is a rejection too."""
         problem = problem_from(error, self._wording)
         token = request.__dict__.get(self.held_key, {}).get("m2m_token")
@@ -141,8 +143,9 @@ class Guard:
                 self._identify(problem, request.environ, token)
             if problem.required_scopes is None:
                 problem.required_scopes = self._needed(request, Demand())
-        self._report(problem, problem, request)
-        return problem
+        answer = _own_answer(problem) or problem
+        self._report(problem, answer, request)
+        return answer
 
     def _report(self, error: Exception, answer: HTTPException, request: Request) -> None:
         self._on_rejected(
@@ -225,11 +228,11 @@ def authorize(
     parts = current_context().app.extensions.get(EXTENSION)
     guard: Guard | None = None if parts is None else parts.guard
     # A coroutine function can't be run inside the event loop that runs an async view.
-    admit(
-        demand,
-        loads=guard is None or not (_in_event_loop() and inspect.iscoroutinefunction(guard.owner.loader)),
-    )
+    loads = guard is None or not (_in_event_loop() and inspect.iscoroutinefunction(guard.owner.loader))
+    is_remembered = admit(demand, loads)
     token: ValidatedAccessToken = token_of(current_context())
+    if is_remembered is not None and guard is not None and guard.listeners:
+        guard.on_accepted(token, is_remembered)  # without its principal, which nobody loads
     return token
 
 
@@ -338,14 +341,17 @@ def admit(demand: Demand, loads: bool = True) -> bool | None:
     held["m2m_token"] = token
     held["m2m_claims"] = token.claims
     # Once a request, although several guards may hold.
-    if guard.owner.loader is not None and "m2m_principal" not in held:
+    if guard.owner.loader is not None and "m2m_principal" not in held and _LOADING not in held:
         if not loads:
             return is_remembered
+        held[_LOADING] = True  # as a loader may call authorize
         try:
             held["m2m_principal"] = current_app.ensure_sync(guard.owner.loader)(token)
         except BaseException as error:
             _reject_by_loader(guard, demand, error)
             raise
+        finally:
+            del held[_LOADING]
     if guard.listeners:
         guard.on_accepted(token, is_remembered)
     return None
@@ -382,12 +388,15 @@ async def _load_principal(demand: Demand, is_remembered: bool) -> None:
     """What :func:`admit` does from the loader on, in a coroutine: there the loader is awaited."""
     guard: Guard = current_context().app.extensions[EXTENSION].guard
     held, loader = getattr(current_request(), guard.held_key), guard.owner.loader
+    held[_LOADING] = True
     try:
         principal = loader(held["m2m_token"]) if loader is not None else None
         held["m2m_principal"] = await principal if inspect.isawaitable(principal) else principal
     except BaseException as error:
         _reject_by_loader(guard, demand, error)
         raise
+    finally:
+        del held[_LOADING]
     if guard.listeners:
         guard.on_accepted(held["m2m_token"], is_remembered)
 
@@ -396,12 +405,12 @@ def _reject_by_loader(guard: Guard, demand: Demand, error: BaseException) -> Non
     """Report what a principal loader raised, if it is a rejection; the request keeps no token.
 
     Raises:
-        Problem: the answer to an error of the library.
+        HTTPException: the answer to an error of the library.
     """
     request = current_request()
     held = getattr(request, guard.held_key)
     token = held["m2m_token"]
-    answer: Problem | None = None
+    answer: HTTPException | None = None
     if isinstance(error, HTTPException):
         if not isinstance(error, Problem):
             guard.refusal(_rejected_by(error), request, demand, token)
@@ -410,6 +419,13 @@ def _reject_by_loader(guard: Guard, demand: Demand, error: BaseException) -> Non
     del held["m2m_token"], held["m2m_claims"]
     if answer is not None:
         raise answer
+
+
+def _own_answer(error: BaseException) -> HTTPException | None:
+    """What a check of the application's own raised as its answer, if that is why a token was rejected."""
+    own = error.__cause__.__cause__ if isinstance(error, Problem) and error.__cause__ else error.__cause__
+    is_by_check = getattr(error, "reason", None) in ("rejected_by_check", "client_not_allowed")
+    return own if is_by_check and isinstance(own, HTTPException) else None
 
 
 def _rejected_by(answer: HTTPException) -> TokenValidationError:

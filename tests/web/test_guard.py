@@ -30,6 +30,7 @@ from flask_m2m_cognito import (
     current_principal,
     current_token,
     require_scopes,
+    signals,
 )
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.web.conftest import MakeApp
@@ -872,6 +873,55 @@ class TestAuthorize:
 
         answer = app.test_client().get("/rows", headers=bearer(local_pool.token(client_id="billing")))
         assert answer.json == {"principal": "BILLING", "lower": "billing"}
+
+    @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+    def test_principal_loader_may_call_it(
+        self, app: Flask, m2m: CognitoM2M, local_pool: LocalUserPool, is_async: bool
+    ) -> None:
+        calls: list[str] = []
+
+        def load(token: ValidatedAccessToken) -> str:
+            calls.append(m2m.authorize("rows/read").client_id)
+            return "row"
+
+        async def load_async(token: ValidatedAccessToken) -> str:
+            return load(token)
+
+        async def view() -> str:
+            return str(current_principal)
+
+        m2m.principal_loader(load_async if is_async else load)
+        app.get("/a")(m2m.require_scopes()(view if is_async else lambda: str(current_principal)))
+        client = app.test_client()
+        answer = client.get("/a", headers=bearer(local_pool.token("rows/read", "billing")))
+        assert (answer.text, calls) == ("row", ["billing"])
+        refused = client.get("/a", headers=bearer(local_pool.token("rows/write")))
+        assert (refused.status_code, refused.json["reason"]) == (403, "insufficient_scope")
+
+    def test_async_view_without_its_principal_is_told_so(
+        self, app: Flask, m2m: CognitoM2M, local_pool: LocalUserPool
+    ) -> None:
+        @m2m.principal_loader
+        async def load(token: ValidatedAccessToken) -> str:
+            return "row"
+
+        @app.get("/a")
+        async def view() -> str:
+            m2m.authorize()
+            with pytest.raises(RuntimeError, match="an async loader runs only under a guard"):
+                str(current_principal.name)
+            with pytest.raises(AttributeError, match="an async loader runs only under a guard"):
+                str(g.m2m_principal)
+            return "seen"
+
+        accepted: list[str] = []
+
+        def receive(sender: Flask, token: ValidatedAccessToken, **_: object) -> None:
+            accepted.append(token.client_id)
+
+        with signals.token_accepted.connected_to(receive, app):
+            answer = app.test_client().get("/a", headers=bearer(local_pool.token("x/y", "billing")))
+        assert (answer.text, accepted) == ("seen", ["billing"])
 
     def test_no_principal_is_an_error_that_says_so(
         self, app: Flask, m2m: CognitoM2M, local_pool: LocalUserPool
