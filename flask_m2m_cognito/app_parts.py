@@ -52,6 +52,7 @@ from .web.library_errors import answer_library_errors
 from .web.metadata import metadata_url, serve_metadata
 from .web.misplaced import check_guards, note_app
 from .web.problems import Wording, token_unavailable
+from .web.request_globals import hide_request_token
 from .web.route_demands import named_scopes_of
 from .web.routes import Route, routes_of
 
@@ -321,6 +322,7 @@ class _Assembly:
             monotonic=self._clock.monotonic,
             pools=[self._trusted_pool(pool_id) for pool_id in settings.user_pool_ids],
             answers=(HTTPException,),
+            hide=hide_request_token,
         )
 
     def _trusted_pool(self, pool_id: str) -> TrustedPool:

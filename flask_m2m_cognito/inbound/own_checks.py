@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future
@@ -32,10 +33,17 @@ class OwnChecks:
         answers: exceptions by which a check gives an answer of its own, such as werkzeug's ``HTTPException``.
             They are no failure, so they are not logged.
         monotonic: the clock, in seconds.
+        hide: returns a text without the token that is checked, which a check may quote.
     """
 
-    def __init__(self, answers: tuple[type[Exception], ...], monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        answers: tuple[type[Exception], ...],
+        monotonic: Callable[[], float],
+        hide: Callable[[str], str] = lambda text: text,
+    ) -> None:
         self._answers = answers
+        self._hide = hide
         self._monotonic = monotonic
         self._logged_at: defaultdict[str, deque[float]] = defaultdict(
             lambda: deque(maxlen=MOST_LOGGED_A_MINUTE)
@@ -54,21 +62,27 @@ class OwnChecks:
             except self._answers as answer:
                 return Objection(cause=answer)
             except TokenValidationError as error:
-                return Objection(str(error), error)
+                return Objection(self._hide(str(error)), self._without_token(error))
         except Exception as error:
+            shown = self._without_token(error)
             if self._may_log(setting):
+                name = type(error).__name__
+                # A traceback as text where the exception quotes the token: a record keeps what it is given.
+                text = "" if shown else "\n" + self._hide("".join(traceback.format_exception(error)))
                 _logger.warning(
-                    "%s raised an unexpected exception (%s), so the token is rejected.",
+                    "%s raised an unexpected exception (%s), so the token is rejected.%s",
                     setting,
-                    type(error).__name__,
-                    exc_info=error,
-                    extra={
-                        "event": "token-check-raised",
-                        "setting": setting,
-                        "error": type(error).__name__,
-                    },
+                    name,
+                    text,
+                    exc_info=shown,
+                    extra={"event": "token-check-raised", "setting": setting, "error": name},
                 )
-            return Objection(cause=error)
+            return Objection(cause=shown)
+
+    def _without_token(self, error: Exception) -> Exception | None:
+        """``error``, or ``None`` if it quotes the token, itself or in what caused it."""
+        text = "".join(traceback.format_exception(error))
+        return error if self._hide(text) == text else None
 
     def _may_log(self, setting: str) -> bool:
         # Any caller with a valid token can make a check fail, as often as it likes.

@@ -66,6 +66,7 @@ class CognitoAccessTokenValidator:
         verified_tokens: how many verified tokens are remembered; 0 is none.
         pools: instead of ``region`` and ``user_pool_id``: pools with their keys.
         answers: exceptions of the application's checks that are an answer, not a failure to log.
+        hide: returns a text of those checks without the token.
         wall, monotonic: clocks in seconds.
 
     Raises:
@@ -88,6 +89,7 @@ class CognitoAccessTokenValidator:
         verified_tokens: int = 4096,
         pools: Sequence[TrustedPool] = (),
         answers: tuple[type[Exception], ...] = (),
+        hide: Callable[[str], str] = lambda text: text,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -121,7 +123,7 @@ class CognitoAccessTokenValidator:
         self.leeway = leeway
         self.machine_tokens_only = machine_tokens_only
         self.token_check = token_check
-        self._own_checks = OwnChecks(answers, monotonic)
+        self._own_checks = OwnChecks(answers, monotonic, hide)
         self._memory: VerifiedTokens[VerifiedToken] = VerifiedTokens(verified_tokens)
         self._new_digest = self._memory.new_digest
         self._find = self._memory.get
@@ -382,4 +384,6 @@ def _collection(name: str, given: Collection[str]) -> Collection[str]:
     # One text is a collection too, of its letters.
     if isinstance(given, (str, bytes)):
         raise ConfigurationError(f"{name} must be a list, not one text: [{given!r}].")
+    if not all(isinstance(each, str) for each in given):
+        raise ConfigurationError(f"{name} must be a list of texts, not {given!r}.")
     return given

@@ -8,6 +8,7 @@ Sources: RFC 6750, section 3 (challenge); RFC 9457 (body); RFC 9110, section 10.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
@@ -27,7 +28,7 @@ from ..exceptions import (
     TokenValidationError,
 )
 from ..scopes import join_scopes
-from .request_globals import current_request
+from .request_globals import current_request, hide_request_token
 
 DEFAULT_RETRY_AFTER = 5.0
 """Seconds, where nothing better is known."""
@@ -109,6 +110,9 @@ class Problem(HTTPException):
     title: str = ""
     error: Exception | None = None
     wording: Wording = _NO_WORDING
+    # Before those of a class of the application's.
+    description: str | None = None
+    response: Any = None
     retry_after: Any = None
 
     def __str__(self) -> str:
@@ -191,9 +195,22 @@ def problem_from(error: Answerable, wording: Wording) -> Problem:
     So an application's ``errorhandler`` for the status, for the library's class and for ``HTTPException`` all
     work, and a handler for a subclass of its own gets what that subclass holds.
     """
+    if type(error).__module__ == TokenValidationError.__module__:
+        return _problem_of(error, wording)
+    # A class of the application's may hold anything, and a rejection must not become a 500 by it.
+    try:
+        problem = _problem_of(error, wording)
+        _check_answer(problem)
+    except Exception:
+        problem = _problem_of(_plain(error), wording)
+    return problem
+
+
+def _problem_of(error: Answerable, wording: Wording) -> Problem:
     reason: Reason = getattr(error, "reason", "token_unavailable")
     row = ANSWERS.get(reason, _INVALID_TOKEN)
-    problem = _rebuilt(type(error), row.status, (str(error),))
+    text = hide_request_token(str(error))
+    problem = _rebuilt(type(error), row.status, (text,))
     problem.__dict__.update(error.__dict__)
     problem.code = row.status  # over an attribute of that name of the application's class
     problem.response = None
@@ -203,8 +220,36 @@ def problem_from(error: Answerable, wording: Wording) -> Problem:
     problem.wording = wording
     # Callers of this service are not told what its own token request was answered.
     is_own = isinstance(error, CognitoTokenRequestError)
-    problem.description = _NO_TOKEN_OF_OUR_OWN if is_own else str(error)
+    problem.description = _NO_TOKEN_OF_OUR_OWN if is_own else text
     return problem
+
+
+def _check_answer(problem: Problem) -> None:
+    """Raise unless the answer can be sent and reported."""
+    problem.get_body()
+    problem.get_headers()
+    texts = [problem.reason, *(getattr(problem, name, None) for name in ("client_id", "kid", "pool"))]
+    for name in ("token_scopes", "required_scopes"):
+        scopes = getattr(problem, name, None)
+        if scopes is not None and not isinstance(scopes, (frozenset, set)):
+            raise TypeError(f"{name} is no set")
+        texts += scopes or ()
+    if not all(text is None or isinstance(text, str) for text in texts):
+        raise TypeError("an attribute is no text")
+
+
+def _plain(error: Answerable) -> Answerable:
+    """An error of the library's own class, with the text and reason of one of the application's class."""
+    text, reason = "", ""
+    with contextlib.suppress(Exception):
+        text = str(error)
+    if isinstance(error, CognitoTokenRequestError):
+        return TokenUnavailableError(text)
+    if isinstance(error, KeysUnavailableError):
+        return KeysUnavailableError(text)
+    with contextlib.suppress(Exception):
+        reason = str(error.reason)
+    return TokenValidationError(text, reason=cast("Reason", reason) if reason in ANSWERS else "invalid")
 
 
 def _rebuilt(kind: type[Exception], status: int, arguments: tuple[Any, ...]) -> Problem:

@@ -15,7 +15,7 @@ from urllib.parse import quote_plus
 
 import pytest
 import requests
-from flask import Flask, g, got_request_exception
+from flask import Flask, g, got_request_exception, request
 from werkzeug.exceptions import HTTPException
 
 from flask_m2m_cognito import (
@@ -190,6 +190,50 @@ def test_a_bug_of_the_application_shows_no_token(place: str, times: int, scene: 
     assert errors
     for error in errors:
         assert_hidden(secrets_of(header), seen_by_a_tracker(error))
+
+
+def _quoting(kind: type[Exception], part: Callable[[str], str]) -> Callable[..., Any]:
+    def quote(*_: Any) -> Any:
+        text = part(request.headers["Authorization"])
+        try:
+            raise LookupError(text)
+        except LookupError as cause:
+            raise kind(f"no row for {text}, sorry") from cause
+
+    return quote
+
+
+@pytest.mark.parametrize("place", ["ALLOWED_CLIENT_IDS", "TOKEN_CHECK", "principal loader", "view"])
+@pytest.mark.parametrize("kind", [LookupError, TokenValidationError, KeysUnavailableError])
+@pytest.mark.parametrize(
+    "part",
+    [str, lambda header: header.split()[1], lambda header: header.split(".")[1], lambda h: h.split(".")[2]],
+    ids=["the header", "the token", "its claims", "its signature"],
+)
+def test_token_in_the_applications_exception_is_hidden(
+    place: str, kind: type[Exception], part: Any, scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    quote = _quoting(kind, part)
+    service = Service(scene, **({place: quote} if place.isupper() else {}))
+    if place == "principal loader":
+        service.m2m.principal_loader(quote)
+    if place == "view":
+        service.app.add_url_rule("/quote", "quote", service.m2m.require_scopes()(quote))
+    header = good(scene)
+    caplog.set_level("DEBUG")
+    reply = service.ask(header, "/quote" if place == "view" else "/orders")
+
+    records = [record for record in caplog.records if record.name.startswith("flask_m2m_cognito")]
+    seen = [reply.text, str(reply.headers)]
+    for record in records:
+        seen += [logging.Formatter().format(record), repr(record.args)]
+        if record.exc_info and record.exc_info[1] is not None:
+            seen.append(seen_by_a_tracker(record.exc_info[1]))
+    assert_hidden(secrets_of(header), "\n".join(seen))
+    if kind is TokenValidationError:
+        assert "no row for [hidden], sorry" in reply.text.replace("Bearer ", "")
+    if place.isupper() and kind is LookupError:
+        assert "in quote" in caplog.text
 
 
 class _Ended(BaseException):

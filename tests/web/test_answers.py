@@ -335,6 +335,14 @@ def test_a_handlers_own_status_and_headers_stay(make_app: MakeApp) -> None:
     assert (answer.status_code, answer.headers.get("WWW-Authenticate")) == (404, None)
 
 
+def test_abort_in_a_check_answers_where_a_view_validates(
+    make_app: MakeApp, local_pool: LocalUserPool
+) -> None:
+    app = make_app(TOKEN_CHECK=lambda token: abort(409))
+    app.get("/a")(lambda: app.extensions["cognito_m2m"].validator.validate(local_pool.token()).client_id)
+    assert app.test_client().get("/a").status_code == 409
+
+
 @pytest.mark.parametrize("own", [401, 403, 503])
 def test_caught_rejection_says_nothing_of_a_later_answer(
     make_app: MakeApp, local_pool: LocalUserPool, own: int
@@ -598,6 +606,45 @@ def raises_in_a_restx_resource(app: Flask, error: Exception) -> None:
     Api(app).add_resource(View, "/a")
 
 
+class OddReason(TokenValidationError):
+    reason = property(lambda self: 1 / 0, lambda self, value: None)  # type: ignore[assignment]
+
+
+class OddText(TokenValidationError):
+    def __str__(self) -> str:
+        return 7  # type: ignore[return-value]
+
+
+class OddDescription(TokenValidationError):
+    description = property(lambda self: "read-only")
+
+
+class OddScopes(TokenValidationError):
+    required_scopes = frozenset({1})  # type: ignore[assignment, arg-type]
+
+
+class OddClient(TokenValidationError):
+    @property
+    def token_scopes(self) -> frozenset[str]:  # type: ignore[override]
+        raise LookupError
+
+
+class OddReasonType(TokenValidationError):
+    def __init__(self, message: str = "No.") -> None:
+        super().__init__(message)
+        self.reason = ["list"]  # type: ignore[assignment]
+
+
+ODD_KINDS = [
+    OddReason,
+    OddText,
+    OddDescription,
+    OddScopes,
+    OddClient,
+    OddReasonType,
+]
+
+
 RAISED_IN = [
     raises_in_a_view,
     raises_in_a_guarded_async_view,
@@ -671,6 +718,16 @@ class TestErrorsOfTheLibraryInAView:
         other.register_error_handler(Overdrawn, lambda error: ({"balance": error.balance}, 402))
         answer = other.test_client().get("/a")
         assert (answer.status_code, answer.json) == (402, {"balance": -5})
+
+    @pytest.mark.parametrize("kind", ODD_KINDS, ids=lambda kind: kind.__name__)
+    @pytest.mark.parametrize("place", [raises_in_a_view, raises_in_a_principal_loader])
+    def test_odd_class_of_the_application_is_answered(
+        self, app: Flask, local_pool: LocalUserPool, place: Any, kind: Any
+    ) -> None:
+        place(app, kind())
+        answer = app.test_client().get("/a", headers={"Authorization": f"Bearer {local_pool.token('x/y')}"})
+        assert (answer.status_code, answer.json["reason"]) == (401, "invalid")
+        assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="shop", error="invalid_token"')
 
     def test_they_count_as_rejections(
         self, app: Flask, local_pool: LocalUserPool, caplog: pytest.LogCaptureFixture
