@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 import json
 import re
+from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 MOST_VALUES = 4096
@@ -18,6 +19,7 @@ _TO_BASE64 = bytes(
 )
 _LAST_CHARACTERS = {1: frozenset(b""), 2: frozenset(b"AQgw"), 3: frozenset(b"AEIMQUYcgkosw048")}
 _PADDING = {0: b"", 2: b"==", 3: b"="}
+_SPACE = re.compile(r"[ \t\n\r]*")
 _DIGITS_AT_ONCE = 600
 _MANY_DIGITS = re.compile(r"[0-9]{640}")
 """So many digits are what ``int`` may refuse, by ``sys.set_int_max_str_digits``, and fewer are not."""
@@ -39,18 +41,15 @@ def parse_object(
 
     Raises:
         ValueError: it is not one, has a name twice (at any depth, without ``keeps_rest``), ``NaN`` or
-            ``Infinity``, more than ``most_values`` commas and brackets, or a number or nesting that
-            Python does not read.
+            ``Infinity``, more than ``most_values`` commas and brackets, or a number that Python does not
+            read.
     """
     if most_values is not None and values_in(text) > most_values:
         raise ValueError("says too much")
-    try:
-        if keeps_rest:
-            value = _decoded(text.decode("utf-8"), _DECODER_OF_THE_REST)
-        else:
-            value = _value_in(text.decode("utf-8"), most_values is None)
-    except RecursionError:
-        raise ValueError("nests too deep") from None
+    if keeps_rest:
+        value = _decoded(text.decode("utf-8"), _DECODER_OF_THE_REST)
+    else:
+        value = _value_in(text.decode("utf-8"), most_values is None)
     if not isinstance(value, dict):
         raise ValueError("is not an object")
     return value
@@ -71,12 +70,72 @@ def _value_in(text: str, any_digits: bool) -> Any:
 
 
 def _decoded(text: str, decoder: json.JSONDecoder) -> Any:
-    # Without the decoder's search for white space around, which is a fifth of its time.
-    if text[:1] == "{" and text[-1:] == "}":
-        value, end = decoder.raw_decode(text)
-        if end == len(text):
+    try:
+        # Without the decoder's search for white space around, which is a fifth of its time.
+        if text[:1] == "{" and text[-1:] == "}":
+            value, end = decoder.raw_decode(text)
+            if end == len(text):
+                return value
+        return decoder.decode(text)
+    except RecursionError:
+        pass
+    # Not above: there the traceback would hold the text.
+    return _decoded_by_loop(text, decoder)
+
+
+def _decoded_by_loop(text: str, decoder: json.JSONDecoder) -> Any:
+    """As ``decoder.decode``, which takes a call for each level: how deep a text may nest then depends on the
+    caller's stack and on the version of Python."""
+    as_object: Callable[[list[tuple[str, Any]]], Any] = decoder.object_pairs_hook
+    unfinished: list[tuple[list[Any], list[str] | None]] = []  # of each: the values; the names of an object
+    position = _after_space(text, 0)
+    while True:
+        if text.startswith(("[", "{"), position):
+            names: list[str] | None = [] if text[position] == "{" else None
+            position = _after_space(text, position + 1)
+            if not text.startswith("]" if names is None else "}", position):
+                unfinished.append(([], names))
+                position = _after_name(text, position, names, decoder)
+                continue
+            value: Any = [] if names is None else as_object([])
+            position += 1
+        else:
+            value, position = decoder.raw_decode(text, position)
+        while unfinished:
+            values, names = unfinished[-1]
+            values.append(value)
+            position = _after_space(text, position)
+            if text.startswith(",", position):
+                position = _after_name(text, _after_space(text, position + 1), names, decoder)
+                break
+            if not text.startswith("]" if names is None else "}", position):
+                raise ValueError("is not JSON")
+            position += 1
+            value = values if names is None else as_object(list(zip(names, values, strict=True)))
+            unfinished.pop()
+        else:
+            if _after_space(text, position) != len(text):
+                raise ValueError("is not JSON")
             return value
-    return decoder.decode(text)
+
+
+def _after_name(text: str, position: int, names: list[str] | None, decoder: json.JSONDecoder) -> int:
+    """Read the name of a member into ``names``, if there are any, and return where its value begins."""
+    if names is None:
+        return position
+    if not text.startswith('"', position):
+        raise ValueError("is not JSON")
+    name, position = decoder.raw_decode(text, position)
+    names.append(name)
+    position = _after_space(text, position)
+    if not text.startswith(":", position):
+        raise ValueError("is not JSON")
+    return _after_space(text, position + 1)
+
+
+def _after_space(text: str, position: int) -> int:
+    space = _SPACE.match(text, position)
+    return position if space is None else space.end()
 
 
 def decode_base64url(text: bytes) -> bytes:

@@ -12,9 +12,15 @@ from ..strict_json import decode_base64url, parse_object, values_in
 
 _NO_JWT = "The access token is not a JSON Web Token."
 _LONGEST_KID = 256
-_MOST_IN_HEADER = 32
-_LONGEST_HEADER = 2048
-"""Bytes of a header as it is sent. Cognito's have some 100; long numbers cost more than their length."""
+_MOST_IN_HEADER = 256
+"""Values of a header. Cognito's have two; an ``x5c``, which nobody looks at, has one for each certificate.
+
+Reading 256 takes 40 us, where a whole token takes 50.
+"""
+_LONGEST_PLAIN_HEADER = 2048
+"""Bytes of a header, as it is sent, beyond which it must not have a long number: 4000 digits take 120 us."""
+_TOO_MANY_DIGITS = b"0" * 641
+_TO_ZEROS = bytes(b"0"[0] if chr(byte).isdigit() and byte < 128 else b" "[0] for byte in range(256))
 _MOST_HEADERS = 64
 _MOST_BEFORE_KEYS = 64
 _LONGEST_BEFORE_KEYS = 2048
@@ -120,9 +126,10 @@ def take_apart(
         header_part, payload_part, signature_part = text.split(b".", 3)
         kid = known.kid_of(header_part) if known is not None else None
         if kid is None:
-            if len(header_part) > _LONGEST_HEADER:
+            content = decode_base64url(header_part)
+            if len(header_part) > _LONGEST_PLAIN_HEADER and _TOO_MANY_DIGITS in content.translate(_TO_ZEROS):
                 raise ValueError
-            header = parse_object(decode_base64url(header_part), _MOST_IN_HEADER)
+            header = parse_object(content, _MOST_IN_HEADER)
         payload = decode_base64url(payload_part)
         signature = decode_base64url(signature_part)
     except (ValueError, AttributeError):

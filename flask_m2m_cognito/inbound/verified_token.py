@@ -118,7 +118,7 @@ class VerifiedToken:
         try:
             parsed: dict[str, Any] = json.loads(self._payload)
         except (ValueError, RecursionError):
-            # A number of more digits than Python reads, or a stack that is deeper than the first time.
+            # A number of more digits, or a deeper nesting, than Python reads.
             parsed = claims_in(self._payload)
         if self._payload.rfind(b"{") <= 0 and b"[" not in self._payload:
             self.flat_claims = parsed

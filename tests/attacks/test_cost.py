@@ -106,6 +106,7 @@ COSTLY: dict[str, str] = {
 MOST: dict[str, Callable[[Scene], str]] = {
     "8 KiB of commas and then the word": lambda scene: "x" + "," * 8100 + "bearer",
     "8 KiB of commas and tabs and then the word": lambda scene: "x" + ",\t" * 4000 + "bearer",
+    "a header of 120 objects": _heading('{"alg":"RS256","kid":"x","a":' + _list("{}", 120) + "}"),
     "a header with a number of 4000 digits": _heading('{"alg":' + "9" * 4000 + "}"),
     "a header with numbers of 4290 and 1000 digits": _heading(
         '{"alg":"RS256","kid":"x","a":[' + "9" * 4290 + "," + "9" * 1000 + "]}"
