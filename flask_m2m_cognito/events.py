@@ -24,7 +24,7 @@ class Events:
 
     def __init__(self, app: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._app = app
-        self._rejections = RejectionLog(monotonic)
+        self._rejections = RejectionLog(app, monotonic)
         self._refused_calls = RefusedCallLog(monotonic)
 
     def token_accepted(self, token: ValidatedAccessToken, is_remembered: bool) -> None:

@@ -6,9 +6,13 @@ Anybody can make a service refuse requests, so that one record for each would fi
 from __future__ import annotations
 
 import logging
+import os
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+from flask import Flask, request_started
 
 from ..remote.process_lock import ProcessLock
 
@@ -45,35 +49,36 @@ class _Minute:
 class RejectionLog:
     """Logs rejections at INFO, at most ten a minute for each reason; the rest are counted.
 
+    The count is logged at the first request after the minute, whatever its answer, and else when the process
+    ends. Requests pay for that only while there is a count.
+
     Args:
+        app: whose requests are counted.
         monotonic: the clock, in seconds.
     """
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, app: Flask, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._app = weakref.ref(app)
         self._monotonic = monotonic
         self._minutes: dict[str, _Minute] = {}  # guarded by lock
         self._lock = ProcessLock()
+        self._pid = 0  # of the process that counts: a forked child does not log its parent's counts
+        weakref.finalize(app, self._end)
 
     def note(self, rejection: Rejection) -> None:
         """Log or count a rejection."""
         with self._lock:
             now = self._monotonic()
             # Of every reason: a burst may be followed by rejections of other reasons only.
-            ended = {each: m for each, m in self._minutes.items() if now >= m.began_at + _MINUTE}
-            for reason in ended:
-                del self._minutes[reason]
+            ended = self._pop_ended(now)
             minute = self._minutes.get(rejection.reason, _Minute(now))
             minute = _Minute(minute.began_at, minute.count + 1)
             self._minutes[rejection.reason] = minute
-        for reason, last in ended.items():
-            left_out = last.count - MOST_A_MINUTE
-            if left_out > 0:
-                _logger.info(
-                    "%d more requests were refused: %s",
-                    left_out,
-                    reason,
-                    extra={"event": "token-rejected-more", "reason": reason, "count": left_out},
-                )
+            self._pid = os.getpid()
+        _log_counts(ended)
+        app = self._app()
+        if minute.count == MOST_A_MINUTE + 1 and app is not None:
+            request_started.connect(self._on_request, sender=app)
         if minute.count <= MOST_A_MINUTE:
             _logger.info(
                 "Refused a request: %s",
@@ -89,6 +94,40 @@ class RejectionLog:
                     "token_scopes": _listed(rejection.token_scopes),
                     "required_scopes": _listed(rejection.required_scopes),
                 },
+            )
+
+    def _on_request(self, app: Flask, **_: object) -> None:
+        with self._lock:
+            ended = self._pop_ended(self._monotonic())
+            if not any(_left_out(minute) for minute in self._minutes.values()):
+                request_started.disconnect(self._on_request, sender=app)
+        _log_counts(ended)
+
+    def _pop_ended(self, now: float) -> dict[str, _Minute]:
+        ended = {
+            reason: minute for reason, minute in self._minutes.items() if now >= minute.began_at + _MINUTE
+        }
+        for reason in ended:
+            del self._minutes[reason]
+        return ended
+
+    def _end(self) -> None:
+        if self._pid == os.getpid():
+            _log_counts(self._minutes)
+
+
+def _left_out(minute: _Minute) -> int:
+    return max(0, minute.count - MOST_A_MINUTE)
+
+
+def _log_counts(minutes: Mapping[str, _Minute]) -> None:
+    for reason, minute in minutes.items():
+        if _left_out(minute):
+            _logger.info(
+                "%d more requests were refused: %s",
+                _left_out(minute),
+                reason,
+                extra={"event": "token-rejected-more", "reason": reason, "count": _left_out(minute)},
             )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 
 from flask_m2m_cognito import AppM2M
 from flask_m2m_cognito.inbound.verified_tokens import VerifiedTokens
@@ -227,7 +228,7 @@ def request_count(gate: Gate) -> Callable[[], object]:
 
 
 def rejection_log(gate: Gate) -> Callable[[], object]:
-    log = RejectionLog(monotonic=lambda: gate.pass_through(0.0))
+    log = RejectionLog(Flask("shop"), monotonic=lambda: gate.pass_through(0.0))
     return lambda: log.note(Rejection("expired", 401, None, None, "/"))
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
+from flask import Flask, request_started
 
 from flask_m2m_cognito import signals
 from flask_m2m_cognito.inbound.validated_access_token import ValidatedAccessToken
-from flask_m2m_cognito.testing import LocalUserPool
+from flask_m2m_cognito.testing import LocalUserPool, MovedClock
 from flask_m2m_cognito.web.rejection_log import MOST_A_MINUTE, Rejection, RejectionLog
 from tests.settling import settle
 
 from .caches import RaisingCache
-from .stage import DAY, HOUR, Clocks, MovedService, Records, app_on, get, moved_service
+from .stage import DAY, HOUR, SCOPE, Clocks, MovedService, Records, app_on, get, moved_service
 
 Sent = list[tuple[str, Any, dict[str, Any]]]
 
@@ -190,7 +195,7 @@ def test_a_refusal_is_logged_with_reason_kid_pool_and_path_as_fields(
 
 
 def test_ten_a_minute_for_each_reason_are_logged_and_then_a_count(clocks: Clocks, records: Records) -> None:
-    log = RejectionLog(monotonic=clocks.monotonic)
+    log = RejectionLog(Flask("shop"), monotonic=clocks.monotonic)
     for reason in ("expired", "missing_token"):
         for _ in range(1_000):
             log.note(Rejection(reason, 401, None, None, "/"))
@@ -203,6 +208,48 @@ def test_ten_a_minute_for_each_reason_are_logged_and_then_a_count(clocks: Clocks
     assert len(records.of("token-rejected")) == 2 * MOST_A_MINUTE + 1
     more = {vars(each)["reason"]: vars(each)["count"] for each in records.of("token-rejected-more")}
     assert more == {"expired": 1_001 - MOST_A_MINUTE, "missing_token": 1_000 - MOST_A_MINUTE}
+
+
+@pytest.mark.parametrize("path", ["/items", "/unguarded"])
+def test_next_request_of_any_kind_logs_the_count(
+    real_pool: LocalUserPool, records: Records, path: str
+) -> None:
+    with MovedClock() as clock:
+        app, _ = app_on(real_pool)
+        client, token = app.test_client(), real_pool.token(SCOPE)
+        for _ in range(MOST_A_MINUTE + 2):
+            get(client, "/items")
+        clock.move(58)
+        get(client, path, token)
+        assert not records.of("token-rejected-more")
+        clock.move(3)
+        for _ in range(2):
+            get(client, path, token)
+    (record,) = records.of("token-rejected-more")
+    assert (vars(record)["reason"], vars(record)["count"]) == ("missing_token", 2)
+    assert not any(request_started.receivers_for(app))
+
+
+def test_end_of_the_process_logs_the_count(real_pool: LocalUserPool) -> None:
+    program = """
+import logging
+logging.basicConfig(level="INFO", format="%(message)s")
+from flask import Flask
+from flask_m2m_cognito import CognitoM2M
+app = Flask("shop")
+app.config.from_prefixed_env()
+m2m = CognitoM2M(app)
+app.get("/a")(m2m.require_scopes()(lambda: ""))
+for _ in range(13):
+    app.test_client().get("/a")
+"""
+    settings = real_pool.config(ALLOWED_CLIENT_IDS="*")
+    environment = {f"FLASK_{name}": json.dumps(value) for name, value in settings.items()}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **environment}, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.splitlines()[-1] == "3 more requests were refused: missing_token"
 
 
 def test_what_a_caller_sends_is_never_in_a_message(
