@@ -53,7 +53,7 @@ def serve_metadata(
     more: Mapping[str, Any],
     of_every_token: Demand = ANY_TOKEN,
 ) -> None:
-    """Have ``app`` serve its metadata document, to everybody.
+    """Have ``app`` serve its metadata document, to everybody: at the resource's path and at the root.
 
     Args:
         resource: the application's own identifier.
@@ -75,11 +75,13 @@ def serve_metadata(
             }
         )
         response.headers["Cache-Control"] = "public, max-age=3600"
+        # Clients in browsers read it from other origins.
+        response.headers["Access-Control-Allow-Origin"] = "*"
         return response
 
-    # A server hands on the path without percent signs.
-    path = unquote(metadata_path(resource))
-    app.add_url_rule(path, endpoint="cognito_m2m_metadata", view_func=document)
+    # A server hands on the path without percent signs. Clients that have no challenge try the root, too.
+    for path in dict.fromkeys((unquote(metadata_path(resource)), WELL_KNOWN)):
+        app.add_url_rule(path, endpoint="cognito_m2m_metadata", view_func=document)
 
 
 def with_security(

@@ -70,10 +70,12 @@ class TestAddress:
         assert answer.status_code == 200
         assert answer.json["resource"] == resource
 
-    def test_path_of_the_resource_is_the_only_one(self, make_app: MakeApp) -> None:
+    def test_document_is_at_the_root_too_for_every_origin(self, make_app: MakeApp) -> None:
         app = make_app(RESOURCE=f"{RESOURCE}/stock")
-        assert app.test_client().get(WELL_KNOWN).status_code == 404
-        assert app.test_client().get(metadata_path(f"{RESOURCE}/stock")).status_code == 200
+        m2m_of(app).protect(app)
+        answers = [app.test_client().get(path) for path in (WELL_KNOWN, metadata_path(f"{RESOURCE}/stock"))]
+        assert [answer.json["resource"] for answer in answers] == [f"{RESOURCE}/stock"] * 2
+        assert {answer.headers["Access-Control-Allow-Origin"] for answer in answers} == {"*"}
 
 
 class TestDocument:
