@@ -164,6 +164,9 @@ class SealedStore:
         self._wall = wall
         self._monotonic = monotonic
         self._complained: frozenset[str] = frozenset()  # replaced whole
+        self._seen_ahead: dict[
+            str, tuple[float, float]
+        ] = {}  # replaced whole: its date, when it was first seen
         self._seen_leases: dict[str, tuple[str, float]] = {}  # replaced whole
 
     def import_all(self) -> None:
@@ -198,11 +201,17 @@ class SealedStore:
         if entry is None:
             self._complain(key, "lacks what an entry has")
             return None
-        ahead = entry.fetched_at - self._wall()
+        now = self._wall()
+        ahead = entry.fetched_at - now
+        fetched_at, seen_at = self._seen_ahead.get(key, (None, now))
+        if fetched_at != entry.fetched_at:
+            seen_at = now
         if ahead > MOST_AHEAD:
+            self._seen_ahead = {**self._seen_ahead, key: (entry.fetched_at, seen_at)}
             self._complain(key, f"is dated {ahead:.0f} s in the future: a clock is wrong")
             return None
-        return entry
+        # Once its date has come, it is as old as we know it to be: a clock ahead must not prolong its life.
+        return entry.not_after(seen_at) if fetched_at == entry.fetched_at else entry
 
     def save(self, name: str, kind: str, entry: Entry) -> None:
         """Put ``entry`` under ``name`` until it expires: how long it counts is each reader's decision."""

@@ -143,6 +143,21 @@ class TestWhatIsInTheStore:
         assert [vars(record)["event"] for record in caplog.records] == ["cache-entry-ignored"]
         assert process().fetch().value == "v2"
 
+    def test_entry_from_the_future_counts_from_when_it_was_seen(
+        self, process: Fleet, source: Source, clocks: Clocks
+    ) -> None:
+        source.error, one, seen_at = SourceDown(), process(), clocks.wall()
+        one.store.save(NAME, "text", Entry("ahead", seen_at + 800))
+        for _ in range(2):
+            with pytest.raises(SourceDown):
+                one.fetch()
+            clocks.advance(400)
+        found = one.fetch()
+        assert (found.value, found.fetched_at, found.usable_until) == ("ahead", seen_at, seen_at + 1000)
+        clocks.advance(200)
+        with pytest.raises(SourceDown):
+            one.fetch()
+
     def test_expiry_moves_with_a_date_that_was_ahead(self, process: Fleet, clocks: Clocks) -> None:
         seen: list[Entry] = []
 
