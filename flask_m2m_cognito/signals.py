@@ -25,6 +25,9 @@ from typing import Any
 
 from blinker import NamedSignal, Namespace
 
+from .remote.redaction import hidden_traceback
+from .web.request_globals import hide_request_token
+
 _signals = Namespace()
 _logger = logging.getLogger("flask_m2m_cognito")
 
@@ -44,9 +47,12 @@ def send(signal: NamedSignal, sender: Any, **arguments: Any) -> None:
     for receiver in signal.receivers_for(sender):
         try:
             receiver(sender, **arguments)
-        except Exception:
-            _logger.exception(
-                "A receiver of %s raised.",
+        except Exception as error:
+            hidden = hidden_traceback(error, hide_request_token)
+            _logger.error(
+                "A receiver of %s raised.%s",
                 signal.name,
+                "\n" + hidden if hidden else "",
+                exc_info=None if hidden else error,
                 extra={"event": "receiver-failed", "signal": signal.name},
             )

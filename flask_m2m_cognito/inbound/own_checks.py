@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ..exceptions import TokenValidationError
 from ..remote.process_lock import ProcessLock
+from ..remote.redaction import hidden_traceback
 
 MOST_LOGGED_A_MINUTE = 10
 
@@ -62,27 +62,21 @@ class OwnChecks:
             except self._answers as answer:
                 return Objection(cause=answer)
             except TokenValidationError as error:
-                return Objection(self._hide(str(error)), self._without_token(error))
+                is_quoted = hidden_traceback(error, self._hide)
+                return Objection(self._hide(str(error)), None if is_quoted else error)
         except Exception as error:
-            shown = self._without_token(error)
+            hidden = hidden_traceback(error, self._hide)
             if self._may_log(setting):
                 name = type(error).__name__
-                # A traceback as text where the exception quotes the token: a record keeps what it is given.
-                text = "" if shown else "\n" + self._hide("".join(traceback.format_exception(error)))
                 _logger.warning(
                     "%s raised an unexpected exception (%s), so the token is rejected.%s",
                     setting,
                     name,
-                    text,
-                    exc_info=shown,
+                    "\n" + hidden if hidden else "",
+                    exc_info=None if hidden else error,
                     extra={"event": "token-check-raised", "setting": setting, "error": name},
                 )
-            return Objection(cause=shown)
-
-    def _without_token(self, error: Exception) -> Exception | None:
-        """``error``, or ``None`` if it quotes the token, itself or in what caused it."""
-        text = "".join(traceback.format_exception(error))
-        return error if self._hide(text) == text else None
+            return Objection(cause=None if hidden else error)
 
     def _may_log(self, setting: str) -> bool:
         # Any caller with a valid token can make a check fail, as often as it likes.
