@@ -13,8 +13,6 @@ from typing import Any, cast
 from flask import Flask, current_app, request
 from flask.globals import app_ctx
 
-from ..remote.redaction import HIDDEN
-
 EXTENSION = "cognito_m2m"
 """The key of ``app.extensions`` under which an application's parts are."""
 
@@ -77,6 +75,8 @@ def hide_request_token(text: str) -> str:
 
     For text of the application's: its check, its loader and its views can read the request.
     """
+    from ..remote.redaction import HIDDEN  # here, as it imports urllib.request
+
     try:
         environ = current_request().environ
     except RuntimeError:
