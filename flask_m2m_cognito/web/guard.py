@@ -16,7 +16,7 @@ from ..exceptions import ConfigurationError, KeysUnavailableError, Reason, Token
 from ..inbound.bearer import MAX_HEADER, bearer_token
 from ..scopes import ScopeMatch, has_scopes, insufficient_scope
 from .demand import ATTRIBUTE, ByMethod, Demand, demand_from, demands_of, note_guard_around
-from .problems import Problem, Wording, noted, problem_from
+from .problems import Problem, Wording, noted, problem_from, problem_from_any
 from .rejection_log import Rejection
 from .request_globals import EXTENSION as EXTENSION
 from .request_globals import current_context, current_request, principal_of, token_of
@@ -135,7 +135,7 @@ class Guard:
         self, error: TokenValidationError | KeysUnavailableError, request: Request
     ) -> HTTPException:
         """The answer to an error of the library that a view raised, which is a rejection too."""
-        problem = problem_from(error, self._wording)
+        problem = problem_from_any(error, self._wording)
         token = request.__dict__.get(self.held_key, {}).get("m2m_token")
         # Only a 403 is about the request's own token for certain: a view may validate other tokens.
         if isinstance(problem, TokenValidationError):

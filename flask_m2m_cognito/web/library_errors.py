@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 
 from ..exceptions import CognitoTokenRequestError, KeysUnavailableError, TokenValidationError
 from .guard import Guard
-from .problems import Problem, Wording, completed, problem_from
+from .problems import Problem, Wording, completed, problem_from_any
 from .request_globals import current_request
 
 
@@ -27,7 +27,7 @@ def answer_library_errors(guard: Guard | None, wording: Wording) -> Callable[[Fl
         if guard is not None and isinstance(error, (TokenValidationError, KeysUnavailableError)):
             return guard.answer_to(error, current_request())
         if isinstance(error, (TokenValidationError, KeysUnavailableError, CognitoTokenRequestError)):
-            return problem_from(error, wording)
+            return problem_from_any(error, wording)
         return error
 
     def install(app: Flask) -> None:

@@ -189,24 +189,25 @@ def _class_of(kind: type[Exception], status: int) -> type[Problem]:
     return problem
 
 
+def problem_from_any(error: Answerable, wording: Wording) -> Problem:
+    """As :func:`problem_from`, for an error that the application raised.
+
+    It may hold anything, and be of any class: a rejection must not become a 500 by that.
+    """
+    try:
+        problem = problem_from(error, wording)
+        _check_answer(problem)
+    except Exception:
+        problem = problem_from(_plain(error), wording)
+    return problem
+
+
 def problem_from(error: Answerable, wording: Wording) -> Problem:
     """The answer to ``error``: an exception of its class, with its attributes, that is werkzeug's as well.
 
     So an application's ``errorhandler`` for the status, for the library's class and for ``HTTPException`` all
     work, and a handler for a subclass of its own gets what that subclass holds.
     """
-    if type(error).__module__ == TokenValidationError.__module__:
-        return _problem_of(error, wording)
-    # A class of the application's may hold anything, and a rejection must not become a 500 by it.
-    try:
-        problem = _problem_of(error, wording)
-        _check_answer(problem)
-    except Exception:
-        problem = _problem_of(_plain(error), wording)
-    return problem
-
-
-def _problem_of(error: Answerable, wording: Wording) -> Problem:
     reason: Reason = getattr(error, "reason", "token_unavailable")
     row = ANSWERS.get(reason, _INVALID_TOKEN)
     text = hide_request_token(str(error))

@@ -635,7 +635,19 @@ class OddReasonType(TokenValidationError):
         self.reason = ["list"]  # type: ignore[assignment]
 
 
+def odd_error_of_the_library() -> TokenValidationError:
+    return TokenValidationError("No.", reason={})  # type: ignore[arg-type]
+
+
+def odd_scopes_of_the_library() -> TokenValidationError:
+    error = TokenValidationError("No.")
+    error.required_scopes = frozenset({7})  # type: ignore[arg-type]
+    return error
+
+
 ODD_KINDS = [
+    odd_error_of_the_library,
+    odd_scopes_of_the_library,
     OddReason,
     OddText,
     OddDescription,
@@ -721,7 +733,7 @@ class TestErrorsOfTheLibraryInAView:
 
     @pytest.mark.parametrize("kind", ODD_KINDS, ids=lambda kind: kind.__name__)
     @pytest.mark.parametrize("place", [raises_in_a_view, raises_in_a_principal_loader])
-    def test_odd_class_of_the_application_is_answered(
+    def test_odd_error_of_the_application_is_answered(
         self, app: Flask, local_pool: LocalUserPool, place: Any, kind: Any
     ) -> None:
         place(app, kind())
