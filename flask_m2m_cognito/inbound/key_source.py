@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
 
+from ..clock import SYSTEM
 from ..exceptions import KeysUnavailableError
 from ..remote.refreshable import Fetched, Refreshable
 from ..remote.sealed_store import Entry, SealedStore
@@ -73,7 +73,7 @@ def trusted_pool_from(
     pinned: KeySet | None = None,
     store: SealedStore | None = None,
     on_answer: Any = lambda answer: None,
-    wall: Callable[[], float] = time.time,
+    wall: Callable[[], float] = SYSTEM.wall,
     spread: Callable[[], float] = random.random,
     **refreshing: Any,
 ) -> TrustedPool:

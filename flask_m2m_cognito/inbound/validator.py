@@ -5,10 +5,10 @@ What verify finds is remembered, see ``verified_tokens``; check is what every re
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from ..clock import SYSTEM, time_reader
 from ..exceptions import ConfigurationError, KeysUnavailableError, TokenValidationError
 from ..scopes import ScopeMatch, check_match, check_scope, has_scopes, insufficient_scope
 from .key_set import KeySet, VerificationKey
@@ -90,8 +90,8 @@ class CognitoAccessTokenValidator:
         pools: Sequence[TrustedPool] = (),
         answers: tuple[type[Exception], ...] = (),
         hide: Callable[[str], str] = lambda text: text,
-        wall: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = SYSTEM.wall,
+        monotonic: Callable[[], float] = SYSTEM.monotonic,
     ) -> None:
         check_match(scope_match, "scope_match")
         self.pools: tuple[TrustedPool, ...] = tuple(pools) or (
@@ -130,8 +130,7 @@ class CognitoAccessTokenValidator:
         self._longest = 0
         self._headers = VerifiedHeaders()
         self._by_issuer = _pools_by_issuer(self.pools)
-        self._wall = wall
-        self._monotonic = monotonic
+        self._clock = time_reader(wall, monotonic)
 
     def validate(self, token: str) -> ValidatedAccessToken:
         """The claims of ``token``, if it passes every check.
@@ -194,12 +193,12 @@ class CognitoAccessTokenValidator:
         verified = self._find(digest.digest())
         if verified is None:
             return None
-        keys, now = verified.keys.state, self._wall()
-        allowed = self.allowed_client_ids
+        keys, allowed, clock = verified.keys.state, self.allowed_client_ids, self._clock
+        now = clock.time()
         if not (
             keys.value is verified.key_set
             and now < keys.ready_wall
-            and self._monotonic() < keys.ready_monotonic
+            and clock.monotonic() < keys.ready_monotonic
             and verified.valid_from <= now < verified.valid_until
             and verified.flaw is None
             and (allowed is None or (allowed.__class__ is frozenset and verified.client_id in allowed))
@@ -245,7 +244,7 @@ class CognitoAccessTokenValidator:
         Raises:
             TokenValidationError: as :meth:`validate`.
         """
-        now = self._wall()
+        now = self._clock.time()
         if verified.flaw is not None or not verified.valid_from <= now < verified.valid_until:
             raise verified.refused(verified.flaw_at(now))
         self._check_client(verified)
@@ -283,7 +282,7 @@ class CognitoAccessTokenValidator:
         raise rejection.with_traceback(None)
 
     def _verified_by(self, trusted: TrustedPool, unverified: UnverifiedToken) -> VerifiedToken:
-        started = self._monotonic()
+        started = self._clock.monotonic()
         key, key_set = self._key_for(unverified.kid, trusted, started)
         if not key.has_signed(unverified.signing_input, unverified.signature):
             key, key_set = self._key_instead_of(key, key_set, trusted, started)

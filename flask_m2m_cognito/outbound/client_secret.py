@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, NamedTuple, TypeVar
 
+from ..clock import SYSTEM
 from ..exceptions import CognitoTokenRequestError
 from ..remote.process_lock import ProcessLock
 from ..remote.redaction import describe_error
@@ -55,7 +55,7 @@ class ClientSecret:
         monotonic: the clock, in seconds.
     """
 
-    def __init__(self, secret: Secret, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, secret: Secret, monotonic: Callable[[], float] = SYSTEM.monotonic) -> None:
         self._monotonic = monotonic
         self._ask = secret if callable(secret) else None
         # Replaced whole.

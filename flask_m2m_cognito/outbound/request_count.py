@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections import deque
 from collections.abc import Callable
 
+from ..clock import SYSTEM
 from ..remote.process_lock import ProcessLock
 from ..remote.reports import report
 from ..remote.transport import Answer
@@ -28,7 +28,7 @@ class RequestCount:
         monotonic: the clock, in seconds.
     """
 
-    def __init__(self, client_id: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, client_id: str, monotonic: Callable[[], float] = SYSTEM.monotonic) -> None:
         self._client_id = client_id
         self._monotonic = monotonic
         self._recent: deque[float] = deque(maxlen=1000)

@@ -6,11 +6,11 @@ import functools
 import json
 import logging
 import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from ..clock import SYSTEM
 from ..exceptions import CognitoTokenRequestError, TokenUnavailableError
 from ..remote.refreshable import Ask, Fetch, Fetched, Refreshable
 from ..remote.reports import report
@@ -91,7 +91,7 @@ class TokenSource:
         unavailable: Callable[..., TokenUnavailableError] = TokenUnavailableError,
         store: SealedStore | None = None,
         on_refused: Callable[[RefusedCall], object] = lambda call: None,
-        wall: Callable[[], float] = time.time,
+        wall: Callable[[], float] = SYSTEM.wall,
         jitter: Callable[[], float] = random.random,
         **refreshing: Any,
     ) -> None:

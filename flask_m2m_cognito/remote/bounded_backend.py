@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -17,6 +16,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from ..clock import SYSTEM
 from .redaction import causes_of, describe_error
 from .refreshable import start_daemon
 from .reports import held_reports, report, send_reports
@@ -85,7 +85,7 @@ class BoundedBackend:
         timeout: float = 0.25,
         context: Callable[[], AbstractContextManager[object]] = nullcontext,
         on_change: Callable[[bool, Exception | None], None] = lambda works, error: None,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = SYSTEM.monotonic,
         start_thread: Callable[[Callable[[], None]], None] = start_daemon,
     ) -> None:
         self._build = build

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
+from ..clock import SYSTEM
 from .transport import Answer
 
 
@@ -15,7 +15,7 @@ class ClockOffset:
         wall: the clock that is compared, in seconds since the epoch.
     """
 
-    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, wall: Callable[[], float] = SYSTEM.wall) -> None:
         self._wall = wall
         #: Seconds by which the servers are ahead of this machine; ``None`` before the first answer.
         self.seconds: float | None = None

@@ -13,11 +13,11 @@ import logging
 import os
 import random
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Generic
 
+from ..clock import SYSTEM, time_reader
 from .freshness import (
     NEVER,
     Around,
@@ -163,8 +163,8 @@ class Refreshable(Generic[T]):
         in_background: bool = True,
         observer: Observer | None = None,
         around: Around = just_that,
-        wall: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = SYSTEM.wall,
+        monotonic: Callable[[], float] = SYSTEM.monotonic,
         jitter: Callable[[], float] = random.random,
         start_thread: Callable[[Callable[[], None]], None] = start_daemon,
     ) -> None:
@@ -179,7 +179,7 @@ class Refreshable(Generic[T]):
         self._in_background = in_background
         self._observer = observer
         self._around = around
-        self._wall = wall
+        self._clock = time_reader(wall, monotonic)
         self._monotonic = monotonic
         self._jitter = jitter
         self._start_thread = start_thread
@@ -195,8 +195,8 @@ class Refreshable(Generic[T]):
         Raises:
             what ``unavailable`` makes: none is usable, and none can be had now.
         """
-        state = self.state
-        if self._wall() < state.ready_wall and self._monotonic() < state.ready_monotonic:
+        state, clock = self.state, self._clock
+        if clock.time() < state.ready_wall and clock.monotonic() < state.ready_monotonic:
             return state.value  # type: ignore[return-value]
         return self._get_slowly()
 
@@ -587,7 +587,7 @@ class Refreshable(Generic[T]):
         )
 
     def _now(self) -> Moment:
-        return Moment(self._wall(), self._monotonic())
+        return Moment(self._clock.time(), self._clock.monotonic())
 
     def _sync(self) -> _Sync[T]:
         # A lock that another thread held at a fork stays locked in the child, where that thread is

@@ -13,12 +13,12 @@ import hashlib
 import json
 import logging
 import os
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from ..clock import SYSTEM
 from .bounded_backend import BoundedBackend, StoreDown
 from .exclusive_add import exclusive_add
 from .reports import report
@@ -156,8 +156,8 @@ class SealedStore:
         backend: BoundedBackend,
         seal: Seal,
         *,
-        wall: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = SYSTEM.wall,
+        monotonic: Callable[[], float] = SYSTEM.monotonic,
     ) -> None:
         self.backend = backend
         self.seal = seal

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
+from ..clock import SYSTEM
 from .refreshable import Ask, Fetch, Fetched
 from .sealed_store import Entry, Lease, SealedStore
 
@@ -46,7 +47,7 @@ def shared(
     name: str,
     codec: Codec[T],
     *,
-    wall: Callable[[], float] = time.time,
+    wall: Callable[[], float] = SYSTEM.wall,
     pause: Callable[[float], None] = time.sleep,
 ) -> Fetch[T]:
     """``fetch``, made by one process of all that share ``store``.

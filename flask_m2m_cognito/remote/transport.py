@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeGuard
 from urllib.parse import urlencode, urlsplit
 
+from ..clock import SYSTEM
 from .redaction import Redaction
 
 Timeout = tuple[float, float]
@@ -32,7 +32,7 @@ class Deadline:
 
     __slots__ = ("_at", "_monotonic", "seconds")
 
-    def __init__(self, seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, seconds: float, monotonic: Callable[[], float] = SYSTEM.monotonic) -> None:
         self.seconds: float = seconds
         self._monotonic = monotonic
         self._at = monotonic() + seconds

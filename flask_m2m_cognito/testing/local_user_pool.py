@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from email.message import Message
 from typing import TYPE_CHECKING, Any
 
+from ..clock import SYSTEM
 from ..exceptions import ConfigurationError
 from ..regions import region_of
 from ..urls import http_hosts_for, is_origin
@@ -69,7 +69,7 @@ class LocalUserPool(Minting, Misbehaving):
         port: int = 0,
         host: str = HOST,
         public_url: str | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = SYSTEM.wall,
     ) -> None:
         lock = threading.Condition()  # guards all state but the listener's
         Minting.__init__(self, lock, clock, token_lifetime)

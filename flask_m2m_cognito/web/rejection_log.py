@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from flask import Flask, request_started
 
+from ..clock import SYSTEM
 from ..remote.process_lock import ProcessLock
 
 MOST_A_MINUTE = 10
@@ -57,7 +57,7 @@ class RejectionLog:
         monotonic: the clock, in seconds.
     """
 
-    def __init__(self, app: Flask, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, app: Flask, monotonic: Callable[[], float] = SYSTEM.monotonic) -> None:
         self._app = weakref.ref(app)
         self._monotonic = monotonic
         self._minutes: dict[str, _Minute] = {}  # guarded by lock
