@@ -10,12 +10,11 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Any
 
 import requests
+import urllib3.connection
 from urllib3 import exceptions as urllib3_errors
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from .loopback_adapter import LoopbackAdapter
 from .redaction import proxy_urls
@@ -104,7 +103,8 @@ class _BoundedAdapter(LoopbackAdapter):
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        pool.ConnectionCls = partial(self._build_connection, pool.ConnectionCls)
+        if isinstance(pool.ConnectionCls, type):
+            pool.ConnectionCls = _bounded(pool.ConnectionCls, self)
         return pool
 
     def shut_down(self) -> None:
@@ -124,16 +124,9 @@ class _BoundedAdapter(LoopbackAdapter):
                 _ranks.clear()
             _ranks[self._address] = -1 if has_answer else 1
 
-    def _build_connection(self, build: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        connection = build(*args, **kwargs)
-        if isinstance(connection, http.client.HTTPConnection):
-            self._connection = connection
-            connection.connect = partial(self._connect, connection, connection.connect)  # type: ignore[method-assign]
-            if connection.response_class is http.client.HTTPResponse:
-                connection.response_class = _QuietResponse
-        return connection
-
-    def _connect(self, connection: Any, connect: Callable[[], None]) -> None:
+    def connect(self, connection: Any, connect: Callable[[], None]) -> None:
+        """Call ``connect``, which connects ``connection``, for an address that answers in time."""
+        self._connection = connection
         addresses = _addresses(connection)
         if len(addresses) > 1:
             self._connect_to_one_of(addresses, connection, connect)
@@ -147,7 +140,8 @@ class _BoundedAdapter(LoopbackAdapter):
     def _connect_to_one_of(self, addresses: list[str], connection: Any, connect: Callable[[], None]) -> None:
         """Connect by the deadline: urllib3 gives each address of a host the whole timeout again."""
         host, timeout = connection.host, connection.timeout
-        is_direct_tls = connection.proxy is None and isinstance(connection, HTTPSConnection)
+        is_tls = isinstance(connection, urllib3.connection.HTTPSConnection)
+        is_direct_tls = connection.proxy is None and is_tls
         if is_direct_tls:
             connection.server_hostname = connection.server_hostname or host
         for others in reversed(range(len(addresses))):
@@ -182,9 +176,24 @@ class _QuietResponse(http.client.HTTPResponse):
         self.msg.set_payload("")
 
 
+def _bounded(chosen: Any, adapter: _BoundedAdapter) -> type:
+    """Return the class of connections that was chosen, whose connections ``adapter`` can shut down.
+
+    A class like it, and not a function that builds one: vcrpy compares each connection with it.
+    """
+
+    def connect(connection: Any) -> None:
+        adapter.connect(connection, lambda: chosen.connect(connection))
+
+    members: dict[str, Any] = {"connect": connect, "__module__": chosen.__module__}
+    if getattr(chosen, "response_class", None) is http.client.HTTPResponse:
+        members["response_class"] = _QuietResponse
+    return type(chosen.__name__, (chosen,), members)
+
+
 def _addresses(connection: Any) -> list[str]:
     """The addresses of the host that is connected to, where urllib3 looks them up itself, else none."""
-    if type(connection) not in (HTTPConnection, HTTPSConnection):
+    if type(connection).__module__ != urllib3.connection.__name__:
         return []  # a SOCKS proxy looks them up itself; another package may replace connections
     if connection.proxy is not None and connection.proxy.scheme != "http":
         return []  # a certificate is checked for the proxy's name

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import freezegun
 import pytest
 import time_machine
+import vcr
 from flask import Flask
 
 from flask_m2m_cognito import AppM2M, CognitoM2M
@@ -33,6 +35,28 @@ def parts(app: Flask) -> AppM2M:
 
 def status_of(app: Flask, token: str) -> int:
     return app.test_client().get("/items", headers={"Authorization": f"Bearer {token}"}).status_code
+
+
+class TestCassettes:
+    @pytest.mark.parametrize("is_used_before", [False, True], ids=["first", "used before"])
+    def test_token_requests_are_recorded_and_replayed(
+        self, m2m_pool: LocalUserPool, tmp_path: Path, is_used_before: bool
+    ) -> None:
+        recorder = vcr.VCR(filter_post_data_parameters=["client_secret"])
+        path = tmp_path / "cassette.yaml"
+        if is_used_before:
+            parts(service(m2m_pool)).token()
+        with recorder.use_cassette(str(path), record_mode="once"):
+            recorded = parts(service(m2m_pool)).token()
+        with m2m_pool.offline(), recorder.use_cassette(str(path), record_mode="none"):
+            assert parts(service(m2m_pool)).token() == recorded
+        assert m2m_pool.client().secret not in path.read_text("utf-8")
+
+    def test_local_pool_is_left_out_of_a_cassette(self, m2m_pool: LocalUserPool, tmp_path: Path) -> None:
+        with vcr.use_cassette(str(tmp_path / "cassette.yaml"), ignore_localhost=True) as cassette:
+            assert parts(service(m2m_pool)).token()
+            assert len(cassette) == 0
+        assert m2m_pool.count("token") == 1
 
 
 FROZEN: dict[str, Callable[[str], AbstractContextManager[object]]] = {
