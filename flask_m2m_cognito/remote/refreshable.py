@@ -13,7 +13,8 @@ import logging
 import os
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Generic
 
@@ -76,6 +77,20 @@ _SHORT_RETRY = 1.0
 """Seconds after which a caller may ask again that did not wait for a fetch under way."""
 
 
+_may_start_threads = True
+
+
+@contextmanager
+def no_threads() -> Iterator[None]:
+    """Have everything run on the thread that asks for it, as where no thread can be started. For tests."""
+    global _may_start_threads
+    before, _may_start_threads = _may_start_threads, False
+    try:
+        yield
+    finally:
+        _may_start_threads = before
+
+
 def start_daemon(run: Callable[[], None]) -> None:
     """Run ``run`` on a thread that does not keep the process alive.
 
@@ -83,8 +98,10 @@ def start_daemon(run: Callable[[], None]) -> None:
     traceback: its text and its frames may hold a secret.
 
     Raises:
-        RuntimeError: no thread can be started, at shutdown or at a limit.
+        RuntimeError: no thread can be started, at shutdown, at a limit, or in :func:`no_threads`.
     """
+    if not _may_start_threads:
+        raise RuntimeError("threads are turned off")
 
     def run_quietly() -> None:
         try:

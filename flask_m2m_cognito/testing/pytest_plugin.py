@@ -54,6 +54,20 @@ def m2m_headers(request: pytest.FixtureRequest) -> M2MHeaders:
 
 
 @pytest.fixture
+def m2m_no_threads() -> Iterator[None]:
+    """Refreshes run on the thread that asks for the value, whenever its application was initialised.
+
+    For mocks that hold only for a thread, or hold a lock while they answer, such as those of requests-mock.
+    What a coroutine waits for is fetched on a thread of its event loop's executor. Nothing ends the wait for
+    a resolver or a cache that hangs.
+    """
+    from ..remote.refreshable import no_threads
+
+    with no_threads():
+        yield
+
+
+@pytest.fixture
 def m2m_clock() -> Iterator[MovedClock]:
     """A clock that the test moves, for the applications that it initialises."""
     from .moved_clock import MovedClock

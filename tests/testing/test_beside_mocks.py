@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import freezegun
+import httpx
 import pytest
+import requests
+import requests_mock
+import responses
+import respx
 import time_machine
 import vcr
 from flask import Flask
 
 from flask_m2m_cognito import AppM2M, CognitoM2M
-from flask_m2m_cognito.testing import LocalUserPool
-from tests.settling import settle
+from flask_m2m_cognito.testing import LocalUserPool, MovedClock
+from tests.settling import REFRESH_THREAD, refresh_threads, settle
 
+ITEMS = "https://stock.example.com/items"
+TOKEN_URL = "https://shop.auth.us-east-1.amazoncognito.com/oauth2/token"
+ANSWER = {"access_token": "t0ken", "expires_in": 3600, "token_type": "Bearer"}
+REFUSED = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
 LATER = "2031-05-01 12:00:00"
 HOUR = 3600.0
+YEAR = 365 * 24 * HOUR
+
+
+@pytest.fixture
+def clock() -> Iterator[MovedClock]:
+    with MovedClock() as clock:
+        yield clock
 
 
 def service(pool: LocalUserPool) -> Flask:
@@ -33,14 +52,64 @@ def parts(app: Flask) -> AppM2M:
     return found
 
 
+def cognito_client() -> AppM2M:
+    """A client of Cognito itself, of which nothing can be reached."""
+    app = Flask("shop")
+    app.config.update(
+        COGNITO_M2M_TOKEN_URL=TOKEN_URL, COGNITO_M2M_CLIENT_ID="shop", COGNITO_M2M_CLIENT_SECRET="s3cret"
+    )
+    return CognitoM2M(app).for_app(app)
+
+
 def status_of(app: Flask, token: str) -> int:
     return app.test_client().get("/items", headers={"Authorization": f"Bearer {token}"}).status_code
+
+
+class TestMocksOfRequests:
+    def test_responses_answers_token_requests(self) -> None:
+        with responses.RequestsMock() as mock:
+            mock.post(TOKEN_URL, json=ANSWER)
+            assert cognito_client().token() == "t0ken"
+
+    def test_responses_lets_the_pool_through(self, m2m_pool: LocalUserPool, clock: MovedClock) -> None:
+        tokens = parts(service(m2m_pool))
+        tokens.token()
+        clock.move(60)  # a younger token is not replaced
+        with responses.RequestsMock() as mock:
+            mock.add_passthru(m2m_pool.url)
+            mock.get(ITEMS, status=401, headers=REFUSED)
+            mock.get(ITEMS, body="ok")
+            assert tokens.session().get(ITEMS, timeout=5).text == "ok"
+        assert m2m_pool.count("token") == 2
+
+    def test_requests_mock_answers_token_requests(self) -> None:
+        with requests_mock.Mocker() as mock:
+            mock.post(TOKEN_URL, json=ANSWER)
+            assert cognito_client().token() == "t0ken"
+
+    def test_requests_mock_retries_401_without_threads(
+        self, m2m_pool: LocalUserPool, clock: MovedClock, m2m_no_threads: None
+    ) -> None:
+        tokens = parts(service(m2m_pool))
+        tokens.token()
+        clock.move(60)
+        with requests_mock.Mocker(real_http=True) as mock:
+            mock.get(ITEMS, [{"status_code": 401, "headers": REFUSED}, {"text": "ok"}])
+            assert tokens.session().get(ITEMS, timeout=5).text == "ok"
+        assert m2m_pool.count("token") == 2
+
+    def test_respx_answers_httpx_beside_the_pool(self, m2m_pool: LocalUserPool) -> None:
+        tokens = parts(service(m2m_pool))
+        with respx.mock:
+            items = respx.get(ITEMS).respond(text="ok")
+            assert httpx.get(ITEMS, auth=tokens.auth()).text == "ok"
+        assert items.calls.last.request.headers["Authorization"] == f"Bearer {tokens.token()}"
 
 
 class TestCassettes:
     @pytest.mark.parametrize("is_used_before", [False, True], ids=["first", "used before"])
     def test_token_requests_are_recorded_and_replayed(
-        self, m2m_pool: LocalUserPool, tmp_path: Path, is_used_before: bool
+        self, m2m_pool: LocalUserPool, clock: MovedClock, tmp_path: Path, is_used_before: bool
     ) -> None:
         recorder = vcr.VCR(filter_post_data_parameters=["client_secret"])
         path = tmp_path / "cassette.yaml"
@@ -48,6 +117,7 @@ class TestCassettes:
             parts(service(m2m_pool)).token()
         with recorder.use_cassette(str(path), record_mode="once"):
             recorded = parts(service(m2m_pool)).token()
+        clock.set_wall(YEAR)  # its life begins when it is received
         with m2m_pool.offline(), recorder.use_cassette(str(path), record_mode="none"):
             assert parts(service(m2m_pool)).token() == recorded
         assert m2m_pool.client().secret not in path.read_text("utf-8")
@@ -57,6 +127,50 @@ class TestCassettes:
             assert parts(service(m2m_pool)).token()
             assert len(cassette) == 0
         assert m2m_pool.count("token") == 1
+
+
+class TestNoThreads:
+    def test_mock_of_one_thread_answers_a_refresh(
+        self, monkeypatch: pytest.MonkeyPatch, m2m_no_threads: None
+    ) -> None:
+        here = threading.local()
+        here.is_mocked = True
+        real = requests.Session.send
+
+        def send(session: requests.Session, *args: object, **kwargs: object) -> requests.Response:
+            assert here.is_mocked
+            return real(session, *args, **kwargs)
+
+        monkeypatch.setattr(requests.Session, "send", send)
+        with responses.RequestsMock() as mock:
+            mock.post(TOKEN_URL, json=ANSWER)
+            assert cognito_client().token() == "t0ken"
+
+    def test_coroutine_waits_on_a_thread_of_its_loop(self, m2m_no_threads: None) -> None:
+        threads: list[threading.Thread] = []
+
+        def answer(request: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
+            threads.append(threading.current_thread())
+            return 200, {}, json.dumps(ANSWER)
+
+        with responses.RequestsMock() as mock:
+            mock.add_callback("POST", TOKEN_URL, answer)
+            assert asyncio.run(cognito_client().token_async()) == "t0ken"
+        assert threads[0] is not threading.current_thread()
+        assert threads[0].name != REFRESH_THREAD
+
+    def test_refreshes_of_an_older_application_start_none(
+        self, m2m_pool: LocalUserPool, request: pytest.FixtureRequest
+    ) -> None:
+        with MovedClock() as clock:
+            app = service(m2m_pool)
+        settle()
+        request.getfixturevalue("m2m_no_threads")
+        first = parts(app).token()
+        clock.move(3000)  # it is usable, and due for renewal
+        assert parts(app).token() != first
+        assert status_of(app, m2m_pool.token("inventory/read")) == 200
+        assert not refresh_threads()
 
 
 FROZEN: dict[str, Callable[[str], AbstractContextManager[object]]] = {
@@ -96,3 +210,35 @@ class TestFrozenTime:
                 pass_time(frozen, HOUR)
                 assert tokens.token() != first
             settle()
+
+
+def test_sockets_to_loopback_or_none_at_all_are_enough(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        from flask import Flask
+        from flask_m2m_cognito import CognitoM2M
+        from flask_m2m_cognito.testing import LocalUserPool
+
+        def status(pool, **settings):
+            app = Flask("shop")
+            app.config.update(pool.config(ALLOWED_CLIENT_IDS="*", **settings))
+            m2m = CognitoM2M(app)
+            app.get("/items")(m2m.require_scopes("a/b")(lambda: "reached"))
+            headers = {"Authorization": f"Bearer {pool.token('a/b')}"}
+            return app.test_client().get("/items", headers=headers).status_code
+
+        @pytest.mark.allow_hosts(["127.0.0.1"])
+        def test_loopback(m2m_pool):
+            assert status(m2m_pool) == 200
+
+        def test_pinned_keys_of_a_pool_that_is_never_started():
+            pool = LocalUserPool(public_url="http://127.0.0.1:9229")
+            assert status(pool, JWKS=pool.jwks()) == 200
+
+        def test_no_socket_at_all(m2m_pool):
+            raise AssertionError("m2m_pool listens on one")
+        """
+    )
+    outcome = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--disable-socket")
+    outcome.assert_outcomes(passed=2, errors=1)
