@@ -18,7 +18,7 @@ from urllib3 import exceptions as urllib3_errors
 
 from .loopback_adapter import LoopbackAdapter
 from .redaction import proxy_urls
-from .transport import Deadline, TransportError
+from .transport import Deadline, ForeignError, TransportError
 
 
 @contextmanager
@@ -83,6 +83,15 @@ _CONNECTION_ERRORS = (
     ConnectionError,
 )
 
+
+_REQUEST_ERRORS = (
+    OSError,
+    http.client.HTTPException,
+    urllib3_errors.HTTPError,
+    # A proxy's URL that urllib3 cannot parse.
+    ValueError,
+    AssertionError,
+)
 
 _ranks: dict[tuple[str, int, str], int] = {}
 """For host, port and address: -1 if the address answered last time, 1 if it did not. Asked in this order."""
@@ -236,6 +245,8 @@ def _root_text(error: BaseException, redact: Callable[[str], str]) -> str:
 
 
 def _bare_copy(error: Exception, text: str) -> Exception | None:
+    if not isinstance(error, _REQUEST_ERRORS):
+        return ForeignError(text)
     if not isinstance(error, requests.RequestException):
         return None
     has_usual_init = type(error).__init__ is requests.RequestException.__init__

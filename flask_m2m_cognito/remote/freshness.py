@@ -118,6 +118,8 @@ class Failure:
     failed_at: float = NEVER
     only_behind: bool = False
     """Since the last success only background attempts failed, by a timeout: a frozen process fails so too."""
+    is_foreign: bool = False
+    """Code around ``requests`` raised, perhaps for what its thread lacks: the next fetch is a caller's."""
 
 
 @dataclass(frozen=True)

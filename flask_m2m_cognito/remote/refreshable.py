@@ -48,7 +48,7 @@ from .freshness import (
     with_value,
 )
 from .reports import Report, held_reports, send_reports
-from .transport import Deadline
+from .transport import Deadline, is_foreign
 from .turnstile import Turnstile
 
 __all__ = [
@@ -119,7 +119,7 @@ def start_daemon(run: Callable[[], None]) -> None:
 class _Attempt(Generic[T]):
     """One fetch under way in this process."""
 
-    __slots__ = ("deadline", "done", "is_behind", "is_enough", "is_forced", "outcome", "started")
+    __slots__ = ("deadline", "done", "is_behind", "is_enough", "is_forced", "is_here", "outcome", "started")
 
     def __init__(
         self,
@@ -133,6 +133,7 @@ class _Attempt(Generic[T]):
         self.is_enough = is_enough
         self.is_forced = is_forced
         self.is_behind = False
+        self.is_here = False
         self.outcome: Fetched[T] | Exception | None = None
         self.done = Turnstile()
 
@@ -224,7 +225,7 @@ class Refreshable(Generic[T]):
             what ``unavailable`` makes: none is usable, and the source rests.
         """
         step = self._step()
-        if step is Step.WAIT or (step is Step.SERVE_AND_RENEW and not self._in_background):
+        if step is Step.WAIT or (step is Step.SERVE_AND_RENEW and not self._renews_behind):
             return None
         # Read before a fetch is begun, and not asked again: what is usable may end meanwhile.
         state = self.state
@@ -300,7 +301,7 @@ class Refreshable(Generic[T]):
             outcome = attempt.outcome
             if isinstance(outcome, Fetched) and outcome.source == "network":
                 return outcome.value
-            if attempt.is_forced:
+            if attempt.is_forced and (attempt.is_here or not self._fails_for_the_thread):
                 raise self._backing_off() or self._unavailable_because(None, self._now())
 
     def _join_or_force(self) -> tuple[_Attempt[T], bool]:
@@ -364,7 +365,12 @@ class Refreshable(Generic[T]):
     def _get_slowly(self) -> T:
         attempt = self._sync().attempt
         if attempt is not None and self.state.fetched is None:
-            return self._get_first(attempt)
+            self._wait_for(attempt)  # in a crowd, the fewer steps the sooner the others' turn comes
+            state, now = self.state, self._now()
+            if phase_of(state, now) is not Phase.GONE:
+                return state.value  # type: ignore[return-value]
+            if not self._fails_for_the_thread:
+                raise self._unavailable_because(state.failure, now)
         # Twice, because what was usable at the first look, or was waited for, may have ended since.
         for _ in range(2):
             step = self._step()
@@ -372,17 +378,20 @@ class Refreshable(Generic[T]):
             state, now = self.state, self._now()
             if phase_of(state, now) is not Phase.GONE:
                 return state.value  # type: ignore[return-value]
-            if step is Step.FAIL or (step is Step.WAIT and state.failure is not None):
+            has_failed = step is Step.WAIT and state.failure is not None
+            if step is Step.FAIL or (has_failed and not self._fails_for_the_thread):
                 break
         raise self._unavailable_because(state.failure, now)
 
-    def _get_first(self, attempt: _Attempt[T]) -> T:
-        """What the first fetch gives. In a crowd it has its turn the sooner, the sooner others wait."""
-        self._wait_for(attempt)
-        state, now = self.state, self._now()
-        if phase_of(state, now) is Phase.GONE:
-            raise self._unavailable_because(state.failure, now)
-        return state.value  # type: ignore[return-value]
+    @property
+    def _fails_for_the_thread(self) -> bool:
+        """Whether the next fetch is to run on a caller's thread: see :attr:`Failure.is_foreign`."""
+        failure = self.state.failure
+        return failure is not None and failure.is_foreign
+
+    @property
+    def _renews_behind(self) -> bool:
+        return self._in_background and not self._fails_for_the_thread
 
     def _follow(self, step: Step) -> None:
         if step not in (Step.WAIT, Step.SERVE_AND_RENEW):
@@ -393,7 +402,7 @@ class Refreshable(Generic[T]):
         attempt, leads = self._join_or_begin(self._needs_fetch, self._needs_fetch)
         if attempt is None:
             return
-        is_behind = step is Step.SERVE_AND_RENEW and (self._in_background or not leads)
+        is_behind = step is Step.SERVE_AND_RENEW and (self._renews_behind or not leads)
         if leads:
             self._start(attempt, is_behind)
         if not is_behind:
@@ -481,11 +490,19 @@ class Refreshable(Generic[T]):
             return sync.attempt, True
 
     def _start(self, attempt: _Attempt[T], is_behind: bool = False) -> None:
-        """Fetch, on a thread that is left behind when it outlives the deadline."""
+        """Fetch, on a thread that is left behind when it outlives the deadline.
+
+        A tracer may raise on that thread for what it has on the caller's, such as a segment of AWS X-Ray. So
+        after such a failure the next attempt runs on the caller's.
+        """
         attempt.is_behind = is_behind
         ask = Ask(attempt.deadline, self.state.fetched, attempt.is_enough, attempt.is_forced)
         fetch = self._around(self._fetch, is_behind)
-        self._run_on_thread(lambda: self._run(attempt, fetch, ask))
+        attempt.is_here = self._fails_for_the_thread
+        if attempt.is_here:
+            self._run(attempt, fetch, ask)
+        else:
+            self._run_on_thread(lambda: self._run(attempt, fetch, ask))
 
     def _run_on_thread(self, run: Callable[[], None]) -> None:
         try:
@@ -590,7 +607,12 @@ class Refreshable(Generic[T]):
             rest_until_if_gone=now.monotonic + (0.0 if only_behind else if_gone),
             failed_at=now.wall,
             only_behind=only_behind,
+            is_foreign=is_foreign(error),
         )
+        if failure.is_foreign and not attempt.is_here:
+            # The caller's thread may do better, at once.
+            failure = replace(failure, rest_until=now.monotonic, rest_until_if_gone=now.monotonic)
+            before = replace(before, renewed_monotonic=NEVER)
         self.state = with_failure(before, failure, now)
         has_value = phase_of(self.state, now) is not Phase.GONE
         until = failure.rest_until if has_value else failure.rest_until_if_gone

@@ -83,7 +83,7 @@ class TransportError(Exception):
     Attributes:
         is_timeout: the time ran out.
         may_retry: the connection failed at once, so that a second try costs little.
-        cause: an exception of ``requests`` with the same type and text, or ``None``.
+        cause: an exception of ``requests`` with the same type and text, a :class:`ForeignError`, or ``None``.
     """
 
     def __init__(
@@ -98,6 +98,15 @@ class TransportError(Exception):
         self.is_timeout = is_timeout
         self.may_retry = may_retry
         self.cause = cause
+
+
+class ForeignError(Exception):
+    """Code around ``requests`` raised, such as a tracer that patches it: no failure of the request."""
+
+
+def is_foreign(error: Exception) -> bool:
+    """Whether a fetch failed because of a :class:`ForeignError`."""
+    return isinstance(error.cause if isinstance(error, TransportError) else error.__cause__, ForeignError)
 
 
 class Form:

@@ -25,6 +25,7 @@ from flask_m2m_cognito.remote.refreshable import (
     start_daemon,
 )
 from flask_m2m_cognito.remote.reports import report
+from flask_m2m_cognito.remote.transport import ForeignError
 from tests.remote.conftest import Build
 from tests.remote.moved import (
     DEADLINE,
@@ -44,9 +45,66 @@ from tests.remote.moved import (
     together,
 )
 from tests.remote.processes import in_a_child, needs_fork
+from tests.settling import REFRESH_THREAD, settle
 
 SOON = 0.2
 """Real seconds that a test lets a caller wait for a source that hangs."""
+
+
+@pytest.fixture
+def traced(source: Source) -> Fetch[str]:
+    """A fetch in which a tracer raises on every thread but those of callers."""
+
+    def fetch(ask: Ask[str]) -> Fetched[str]:
+        if threading.current_thread().name == REFRESH_THREAD:
+            raise SourceDown("no segment") from ForeignError("no segment")
+        return source(ask)
+
+    return fetch
+
+
+class TestForeignErrors:
+    """Code around requests raises on the library's threads. Without a caller's thread no value was had."""
+
+    def test_caller_without_a_value_fetches_itself_at_once(self, build: Build, traced: Fetch[str]) -> None:
+        assert build(fetch=traced, start_thread=start_daemon).get() == "v1"
+
+    def test_crowd_makes_one_fetch_on_a_callers_thread(
+        self, build: Build, traced: Fetch[str], source: Source
+    ) -> None:
+        refreshable = build(fetch=traced, start_thread=start_daemon)
+        assert together(8, refreshable.get) == ["v1"] * 8
+        assert source.asked == 1
+
+    @pytest.mark.parametrize(
+        "ask", [lambda each: each.renew("v1"), lambda each: each.refresh()], ids=["renew", "refresh"]
+    )
+    def test_newer_value_is_had_on_the_callers_thread(
+        self, build: Build, traced: Fetch[str], ask: Callable[[Refreshable[str]], str]
+    ) -> None:
+        refreshable = build(fetch=traced, start_thread=start_daemon)
+        refreshable.get()
+        assert ask(refreshable) == "v2"
+
+    def test_renewal_that_failed_behind_is_made_by_the_next_caller(
+        self, build: Build, traced: Fetch[str], clocks: Clocks
+    ) -> None:
+        refreshable = build(fetch=traced, start_thread=start_daemon)
+        refreshable.get()
+        clocks.advance(FRESH_FOR)
+        assert refreshable.get() == "v1"
+        settle()
+        assert refreshable.get_at_once() is None  # for a coroutine, whose loop's thread must not fetch
+        assert refreshable.get() == "v2"
+
+    def test_callers_own_failure_backs_off(self, build: Build, source: Source) -> None:
+        source.error = SourceDown("no segment")
+        source.error.__cause__ = ForeignError("no segment")
+        refreshable = build(start_thread=start_daemon)
+        assert [str(error_of(refreshable.get)) for _ in range(3)] == ["not to be had: no segment"] * 3
+        with pytest.raises(Unavailable):
+            refreshable.refresh()
+        assert source.asked == 2
 
 
 class TestThreads:
