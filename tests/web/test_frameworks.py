@@ -264,12 +264,17 @@ def protected_item() -> dict[str, bool]:
     return {"reached": True}
 
 
-def test_connexions_recipe_and_guards_give_whole_answers(pool: LocalUserPool) -> None:
-    connexion = pytest.importorskip("connexion")
+def test_connexions_recipe_and_guards_give_whole_answers(
+    pool: LocalUserPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import connexion
+
     m2m, scope = CognitoM2M(), {}
+    my_service = ModuleType("my_service")
+    vars(my_service)["m2m"] = m2m
+    monkeypatch.setitem(sys.modules, "my_service", my_service)
     recipe = (Path(__file__).parents[2] / "docs/guide/frameworks.md").read_text("utf-8")
-    exec(recipe.rpartition("```text\n")[2].partition("```")[0], scope)
-    scope["m2m"] = m2m
+    exec(recipe.rpartition("```python\n")[2].partition("```")[0], scope)
     module = ModuleType("shop_of_connexion")
     vars(module).update(
         guarded=m2m.require_scopes("shop/use")(protected_item),
