@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..clock import TimeReader
 from ..scopes import ScopeMatch, check_match, has_scopes
 
 
@@ -17,8 +18,8 @@ class _Clocked:
     shown nor pickled.
     """
 
-    __slots__ = ("_wall",)
-    _wall: Callable[[], float]
+    __slots__ = ("_clock",)
+    _clock: TimeReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,8 @@ class ValidatedAccessToken(_Clocked):
 
         A token that no validator made, or that was copied or unpickled, has the system clock.
         """
-        wall = getattr(self, "_wall", time.time)
-        return max(0.0, (self.exp or 0) - wall())
+        clock: TimeReader = getattr(self, "_clock", time)
+        return max(0.0, (self.exp or 0) - clock.time())
 
     def has_scope(self, scope: str) -> bool:
         """Whether it was granted ``scope``."""
@@ -84,14 +85,14 @@ class ValidatedAccessToken(_Clocked):
 
 
 def token_from(
-    client_id: str, scopes: frozenset[str], claims: dict[str, Any], wall: Callable[[], float]
+    client_id: str, scopes: frozenset[str], claims: dict[str, Any], clock: TimeReader
 ) -> ValidatedAccessToken:
     """A token, made in half the time that a frozen dataclass takes to make itself."""
     token = new_token(ValidatedAccessToken)
     set_client_id(token, client_id)
     set_scopes(token, scopes)
     set_claims(token, claims)
-    set_wall(token, wall)
+    set_clock(token, clock)
     return token
 
 
@@ -100,7 +101,7 @@ new_token: Callable[[type[ValidatedAccessToken]], ValidatedAccessToken] = object
 set_client_id: Callable[[ValidatedAccessToken, str], None]
 set_scopes: Callable[[ValidatedAccessToken, frozenset[str]], None]
 set_claims: Callable[[ValidatedAccessToken, dict[str, Any]], None]
-set_wall: Callable[[ValidatedAccessToken, Callable[[], float]], None]
-set_client_id, set_scopes, set_claims, set_wall = (
-    getattr(ValidatedAccessToken, name).__set__ for name in ("client_id", "scopes", "claims", "_wall")
+set_clock: Callable[[ValidatedAccessToken, TimeReader], None]
+set_client_id, set_scopes, set_claims, set_clock = (
+    getattr(ValidatedAccessToken, name).__set__ for name in ("client_id", "scopes", "claims", "_clock")
 )

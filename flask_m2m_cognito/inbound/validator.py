@@ -21,8 +21,8 @@ from .validated_access_token import (
     new_token,
     set_claims,
     set_client_id,
+    set_clock,
     set_scopes,
-    set_wall,
     token_from,
 )
 from .verified_token import (
@@ -211,7 +211,7 @@ class CognitoAccessTokenValidator:
         set_client_id(validated, verified.client_id)
         set_scopes(validated, verified.scopes)
         set_claims(validated, claims)
-        set_wall(validated, self._wall)
+        set_clock(validated, clock)
         if self.required_scopes or self.audience is not None or self.token_check is not None:
             self._check_more(validated, verified)
         return validated
@@ -248,7 +248,7 @@ class CognitoAccessTokenValidator:
         if verified.flaw is not None or not verified.valid_from <= now < verified.valid_until:
             raise verified.refused(verified.flaw_at(now))
         self._check_client(verified)
-        token = token_from(verified.client_id, verified.scopes, verified.claims(), self._wall)
+        token = token_from(verified.client_id, verified.scopes, verified.claims(), self._clock)
         self._check_more(token, verified)
         return token
 

@@ -11,11 +11,11 @@ import functools
 import json
 import logging
 import re
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from ..clock import SYSTEM
 from ..exceptions import REASONS
 from ..remote.process_lock import ProcessLock
 from ..remote.refreshable import start_daemon
@@ -151,7 +151,7 @@ class RefusedCallLog:
 
     def __init__(
         self,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = SYSTEM.monotonic,
         start_thread: Callable[[Callable[[], None]], None] = start_daemon,
     ) -> None:
         self._monotonic = monotonic
