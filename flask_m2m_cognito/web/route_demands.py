@@ -27,6 +27,7 @@ _CALLING = (
     "apiflask.",
     "flask_admin.",
     "flask_cors.",
+    "flask_limiter.",
     "flask_openapi3.",
     "flask_smorest.",
     "webargs.",

@@ -11,6 +11,8 @@ from flask import Flask
 from flask.views import MethodView, View
 from flask_caching import Cache
 from flask_cors import cross_origin
+from flask_limiter import Limiter
+from flask_limiter.util import get_remote_address
 from webargs.fields import Int
 from webargs.flaskparser import use_args
 
@@ -20,6 +22,7 @@ from flask_m2m_cognito.web.route_demands import route_demands
 READ = frozenset({"shop/read"})
 guard = require_scopes("shop/read")
 cache = Cache()
+limiter = Limiter(get_remote_address, storage_uri="memory://")
 
 
 def scopes_of_get(app: Flask) -> frozenset[str]:
@@ -211,6 +214,7 @@ class WrappedDispatch(Method):
         pytest.param(Memo(guard(lambda: "")), 1, id="a cache that is a class above"),
         pytest.param(OwnAsView.as_view("a"), 1, id="an own as_view above"),
         pytest.param(cross_origin()(guard(lambda: "")), 0, id="Flask-CORS above"),
+        pytest.param(limiter.limit("9 per second")(guard(lambda: "")), 0, id="Flask-Limiter above"),
         pytest.param(use_args({"a": Int()})(guard(lambda: "")), 0, id="webargs above"),
         pytest.param(CachedMethod.as_view("a"), 1, id="above a method"),
         pytest.param(CachedClass.as_view("a"), 1, id="above a class"),
