@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from ..clock import SYSTEM, time_reader
+from ..clock import SYSTEM, wall_reader
 from ..exceptions import ConfigurationError, KeysUnavailableError, TokenValidationError
 from ..scopes import ScopeMatch, check_match, check_scope, has_scopes, insufficient_scope
 from .key_set import KeySet, VerificationKey
@@ -130,7 +130,8 @@ class CognitoAccessTokenValidator:
         self._longest = 0
         self._headers = VerifiedHeaders()
         self._by_issuer = _pools_by_issuer(self.pools)
-        self._clock = time_reader(wall, monotonic)
+        self._time = wall_reader(wall)
+        self._monotonic = monotonic
 
     def validate(self, token: str) -> ValidatedAccessToken:
         """The claims of ``token``, if it passes every check.
@@ -193,12 +194,12 @@ class CognitoAccessTokenValidator:
         verified = self._find(digest.digest())
         if verified is None:
             return None
-        keys, allowed, clock = verified.keys.state, self.allowed_client_ids, self._clock
-        now = clock.time()
+        keys, now = verified.keys.state, self._time.time()
+        allowed = self.allowed_client_ids
         if not (
             keys.value is verified.key_set
             and now < keys.ready_wall
-            and clock.monotonic() < keys.ready_monotonic
+            and self._monotonic() < keys.ready_monotonic
             and verified.valid_from <= now < verified.valid_until
             and verified.flaw is None
             and (allowed is None or (allowed.__class__ is frozenset and verified.client_id in allowed))
@@ -244,7 +245,7 @@ class CognitoAccessTokenValidator:
         Raises:
             TokenValidationError: as :meth:`validate`.
         """
-        now = self._clock.time()
+        now = self._time.time()
         if verified.flaw is not None or not verified.valid_from <= now < verified.valid_until:
             raise verified.refused(verified.flaw_at(now))
         self._check_client(verified)
@@ -282,7 +283,7 @@ class CognitoAccessTokenValidator:
         raise rejection.with_traceback(None)
 
     def _verified_by(self, trusted: TrustedPool, unverified: UnverifiedToken) -> VerifiedToken:
-        started = self._clock.monotonic()
+        started = self._monotonic()
         key, key_set = self._key_for(unverified.kid, trusted, started)
         if not key.has_signed(unverified.signing_input, unverified.signature):
             key, key_set = self._key_instead_of(key, key_set, trusted, started)

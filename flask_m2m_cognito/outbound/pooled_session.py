@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import queue
-import time
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,6 +18,7 @@ from urllib3 import BaseHTTPResponse, Retry
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import InvalidHeader
 
+from ..clock import SYSTEM
 from ..exceptions import ConfigurationError
 from ..remote.loopback_adapter import LoopbackAdapter
 from .bearer_auth import BearerAuth, SessionTimeout
@@ -119,7 +119,7 @@ class _IdleConnections(queue.LifoQueue[Any]):
     _generation = 0
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        entry = None if item is None else (item, self._generation, time.monotonic())
+        entry = None if item is None else (item, self._generation, SYSTEM.monotonic())
         super().put(entry, block, timeout)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
@@ -127,7 +127,7 @@ class _IdleConnections(queue.LifoQueue[Any]):
         if entry is None:
             return None
         connection, generation, since = entry
-        if generation == self._generation and time.monotonic() - since < LONGEST_IDLE:
+        if generation == self._generation and SYSTEM.monotonic() - since < LONGEST_IDLE:
             return connection
         connection.close()
         return None  # urllib3 makes a new one

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from ..clock import SYSTEM
+
 _PAUSE = 0.001
 
 
@@ -59,12 +61,12 @@ def _lock(descriptor: int, patience: float) -> bool:
     """Asks again and again, since a wait in the system would hold up the greenlet that has the lock."""
     import fcntl
 
-    give_up_at = time.monotonic() + patience
+    give_up_at = SYSTEM.monotonic() + patience
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() >= give_up_at:
+            if SYSTEM.monotonic() >= give_up_at:
                 return False
             time.sleep(_PAUSE)
         except OSError:

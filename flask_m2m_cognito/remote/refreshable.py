@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Generic
 
-from ..clock import SYSTEM, time_reader
+from ..clock import SYSTEM, wall_reader
 from .freshness import (
     NEVER,
     Around,
@@ -197,7 +197,7 @@ class Refreshable(Generic[T]):
         self._in_background = in_background
         self._observer = observer
         self._around = around
-        self._clock = time_reader(wall, monotonic)
+        self._time = wall_reader(wall)
         self._monotonic = monotonic
         self._jitter = jitter
         self._start_thread = start_thread
@@ -213,8 +213,8 @@ class Refreshable(Generic[T]):
         Raises:
             what ``unavailable`` makes: none is usable, and none can be had now.
         """
-        state, clock = self.state, self._clock
-        if clock.time() < state.ready_wall and clock.monotonic() < state.ready_monotonic:
+        state = self.state
+        if self._time.time() < state.ready_wall and self._monotonic() < state.ready_monotonic:
             return state.value  # type: ignore[return-value]
         return self._get_slowly()
 
@@ -626,7 +626,7 @@ class Refreshable(Generic[T]):
         )
 
     def _now(self) -> Moment:
-        return Moment(self._clock.time(), self._clock.monotonic())
+        return Moment(self._time.time(), self._monotonic())
 
     def _sync(self) -> _Sync[T]:
         # A lock that another thread held at a fork stays locked in the child, where that thread is

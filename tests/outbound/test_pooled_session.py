@@ -309,7 +309,7 @@ class TestIdleConnections:
     @pytest.fixture
     def clock(self, monkeypatch: pytest.MonkeyPatch) -> Clock:
         clock = Clock()
-        monkeypatch.setattr(pooled_session_module, "time", clock)
+        monkeypatch.setattr(pooled_session_module, "SYSTEM", clock)
         return clock
 
     @pytest.fixture

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import runpy
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,7 +22,8 @@ import time_machine
 import vcr
 from flask import Flask
 
-from flask_m2m_cognito import AppM2M, CognitoM2M
+from flask_m2m_cognito import AppM2M, CognitoM2M, TokenUnavailableError
+from flask_m2m_cognito import clock as clock_module
 from flask_m2m_cognito.testing import LocalUserPool, MovedClock
 from tests.settling import REFRESH_THREAD, refresh_threads, settle
 
@@ -210,6 +213,23 @@ class TestFrozenTime:
                 pass_time(frozen, HOUR)
                 assert tokens.token() != first
             settle()
+
+
+@pytest.mark.parametrize("freeze", FROZEN.values(), ids=FROZEN)
+def test_backoff_of_a_freeze_ends_in_real_time(
+    m2m_pool: LocalUserPool, freeze: Callable[[str], AbstractContextManager[object]]
+) -> None:
+    tokens = parts(service(m2m_pool))
+    with freeze(LATER), m2m_pool.fail("token", status=500), pytest.raises(TokenUnavailableError):
+        tokens.token()
+    assert tokens.health()["tokens"][0]["next_try_in"] <= 1
+
+
+def test_monotonic_clock_is_real_if_imported_in_a_freeze() -> None:
+    with freezegun.freeze_time(LATER):
+        imported = runpy.run_path(clock_module.__file__)
+        now: float = imported["SYSTEM"].monotonic()
+    assert abs(now - time.monotonic()) < YEAR
 
 
 def test_sockets_to_loopback_or_none_at_all_are_enough(pytester: pytest.Pytester) -> None:
