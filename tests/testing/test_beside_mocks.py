@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import freezegun
 import httpx
@@ -19,7 +20,7 @@ import requests_mock
 import responses
 import respx
 import time_machine
-import vcr
+import vcr  # type: ignore[import-untyped]
 from flask import Flask
 
 from flask_m2m_cognito import AppM2M, CognitoM2M, TokenUnavailableError
@@ -140,7 +141,7 @@ class TestNoThreads:
         here.is_mocked = True
         real = requests.Session.send
 
-        def send(session: requests.Session, *args: object, **kwargs: object) -> requests.Response:
+        def send(session: requests.Session, *args: Any, **kwargs: Any) -> requests.Response:
             assert here.is_mocked
             return real(session, *args, **kwargs)
 
