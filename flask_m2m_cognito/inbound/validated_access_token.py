@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..clock import TimeReader
+from ..clock import WallReader
 from ..scopes import ScopeMatch, check_match, has_scopes
 
 
@@ -19,7 +19,7 @@ class _Clocked:
     """
 
     __slots__ = ("_clock",)
-    _clock: TimeReader
+    _clock: WallReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class ValidatedAccessToken(_Clocked):
 
         A token that no validator made, or that was copied or unpickled, has the system clock.
         """
-        clock: TimeReader = getattr(self, "_clock", time)
+        clock: WallReader = getattr(self, "_clock", time)
         return max(0.0, (self.exp or 0) - clock.time())
 
     def has_scope(self, scope: str) -> bool:
@@ -85,7 +85,7 @@ class ValidatedAccessToken(_Clocked):
 
 
 def token_from(
-    client_id: str, scopes: frozenset[str], claims: dict[str, Any], clock: TimeReader
+    client_id: str, scopes: frozenset[str], claims: dict[str, Any], clock: WallReader
 ) -> ValidatedAccessToken:
     """A token, made in half the time that a frozen dataclass takes to make itself."""
     token = new_token(ValidatedAccessToken)
@@ -101,7 +101,7 @@ new_token: Callable[[type[ValidatedAccessToken]], ValidatedAccessToken] = object
 set_client_id: Callable[[ValidatedAccessToken, str], None]
 set_scopes: Callable[[ValidatedAccessToken, frozenset[str]], None]
 set_claims: Callable[[ValidatedAccessToken, dict[str, Any]], None]
-set_clock: Callable[[ValidatedAccessToken, TimeReader], None]
+set_clock: Callable[[ValidatedAccessToken, WallReader], None]
 set_client_id, set_scopes, set_claims, set_clock = (
     getattr(ValidatedAccessToken, name).__set__ for name in ("client_id", "scopes", "claims", "_clock")
 )

@@ -212,7 +212,7 @@ class CognitoAccessTokenValidator:
         set_client_id(validated, verified.client_id)
         set_scopes(validated, verified.scopes)
         set_claims(validated, claims)
-        set_clock(validated, clock)
+        set_clock(validated, self._time)
         if self.required_scopes or self.audience is not None or self.token_check is not None:
             self._check_more(validated, verified)
         return validated
@@ -249,7 +249,7 @@ class CognitoAccessTokenValidator:
         if verified.flaw is not None or not verified.valid_from <= now < verified.valid_until:
             raise verified.refused(verified.flaw_at(now))
         self._check_client(verified)
-        token = token_from(verified.client_id, verified.scopes, verified.claims(), self._clock)
+        token = token_from(verified.client_id, verified.scopes, verified.claims(), self._time)
         self._check_more(token, verified)
         return token
 
