@@ -19,12 +19,12 @@ from .extension import CognitoM2M
 from .web.guard import current_principal, current_token, require_scopes
 
 if TYPE_CHECKING:
-    from .app_parts import AppM2M
-    from .health import Health
+    from .app.wiring import AppM2M
     from .inbound.validated_access_token import ValidatedAccessToken
     from .inbound.validator import CognitoAccessTokenValidator
     from .outbound.bearer_auth import BearerAuth
     from .outbound.token_endpoint import CognitoM2MClient, TokenResponse
+    from .telemetry.health import Health
     from .web.routes import Route, RouteNeed
 
 __version__ = "0.1.0"
@@ -56,11 +56,11 @@ __all__ = [
 # The parts underneath are imported by whoever asks for them by name, or by init_app: they are most of
 # what there is to import.
 _WHERE = {
-    "AppM2M": ".app_parts",
+    "AppM2M": ".app.wiring",
     "BearerAuth": ".outbound.bearer_auth",
     "CognitoAccessTokenValidator": ".inbound.validator",
     "CognitoM2MClient": ".outbound.token_endpoint",
-    "Health": ".health",
+    "Health": ".telemetry.health",
     "Route": ".web.routes",
     "RouteNeed": ".web.routes",
     "TokenResponse": ".outbound.token_endpoint",

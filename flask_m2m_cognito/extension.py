@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from flask import Flask, current_app
 
 from .exceptions import ConfigurationError
-from .web.demand import ATTRIBUTE, demands_of
 from .web.guard import EXTENSION, PrincipalLoader, authorize, require_scopes
 from .web.guard import optional_token as _optional_token
 from .web.protection import protect, public
 from .web.request_globals import set_request_globals
+from .web.requirement import ATTRIBUTE, demands_of
 
 # What only an application that is being made needs is imported then, and does not slow down the import.
 if TYPE_CHECKING:
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from flask import Blueprint
     from flask_caching import Cache
 
-    from .app_parts import AppM2M
-    from .health import Health
+    from .app.wiring import AppM2M
+    from .formats.scopes import ScopeMatch
     from .inbound.validated_access_token import ValidatedAccessToken
     from .inbound.validator import CognitoAccessTokenValidator
     from .outbound.bearer_auth import BearerAuth, SessionTimeout
     from .outbound.token_endpoint import CognitoM2MClient
     from .outbound.token_sources import ClientName, Metadata, Scopes
-    from .scopes import ScopeMatch
-    from .web.demand import ByMethod
+    from .telemetry.health import Health
+    from .web.requirement import ByMethod
     from .web.routes import Route
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -74,8 +74,8 @@ class CognitoM2M:
         """
         if EXTENSION in app.extensions:
             raise RuntimeError(f"The application {app.name!r} has a CognitoM2M already.")
-        from .app_parts import app_parts_from
-        from .settings import settings_from
+        from .app.wiring import app_parts_from
+        from .settings.app_settings import settings_from
 
         settings = settings_from(app.config, app_name=app.name)
         app.extensions[EXTENSION] = app_parts_from(app, settings, self._cache, self)
@@ -194,7 +194,7 @@ class CognitoM2M:
         Raises:
             ConfigurationError: it is not such a document, or an operation in it matches no route.
         """
-        from .web.metadata import with_security
+        from .web.resource_metadata import with_security
 
         described = app if app is not None else _current_app()
         parts = self.for_app(described)

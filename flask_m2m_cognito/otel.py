@@ -60,10 +60,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from . import signals, watcher
+from . import signals
 from .remote.freshness import Fetched
 from .remote.reports import report
 from .remote.transport import Answer, TransportError
+from .telemetry import instrumentation as watcher
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

@@ -32,7 +32,7 @@ from flask import Flask, g, request
 from example_app.stage import LoopbackServer
 from flask_m2m_cognito import CognitoM2M
 from flask_m2m_cognito.exceptions import REASONS
-from flask_m2m_cognito.settings import PREFIX, SETTINGS
+from flask_m2m_cognito.settings.app_settings import PREFIX, SETTINGS
 from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.web.problems import ANSWERS
 from tests.settling import settle

@@ -17,7 +17,14 @@ import pytest
 from flask import Flask
 
 from flask_m2m_cognito.exceptions import ConfigurationError
-from flask_m2m_cognito.settings import PREFIX, SETTINGS, ClientSettings, SecretFile, Settings, settings_from
+from flask_m2m_cognito.settings.app_settings import (
+    PREFIX,
+    SETTINGS,
+    ClientSettings,
+    SecretFile,
+    Settings,
+    settings_from,
+)
 
 POOL: dict[str, Any] = {"USER_POOL_ID": "us-west-2_AbCdEfGhI"}
 CLIENT: dict[str, Any] = {
@@ -973,11 +980,11 @@ def test_each_default_would_be_accepted_if_it_were_said(setting: Any) -> None:
 
 def test_importing_the_settings_is_cheap() -> None:
     # Without the package's own __init__, which imports all of it.
-    folder = str(Path(settings_from.__code__.co_filename).parent)
+    folder = str(Path(settings_from.__code__.co_filename).parent.parent)
     program = (
         "import sys, types; package = types.ModuleType('flask_m2m_cognito');"
         f"package.__path__ = [{folder!r}]; sys.modules['flask_m2m_cognito'] = package;"
-        "import flask_m2m_cognito.settings;"
+        "import flask_m2m_cognito.settings.app_settings;"
         "print(sorted({'flask', 'requests', 'cryptography', 'jwt'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flask_m2m_cognito.exceptions import ConfigurationError
-from flask_m2m_cognito.urls import (
+from flask_m2m_cognito.formats.urls import (
     http_hosts_from,
     is_loopback_host,
     is_loopback_url,

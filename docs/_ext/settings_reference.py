@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from flask_m2m_cognito.settings import PREFIX, SETTINGS, Setting
+from flask_m2m_cognito.settings.app_settings import PREFIX, SETTINGS, Setting
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeGuard
 
-from ..clock import SYSTEM
+from ..formats.strict_json import decode_base64url, parse_object
+from ..remote.clock import SYSTEM
 from ..remote.refreshable import Ask, Fetch, Fetched
 from ..remote.subinterpreters import explain_subinterpreters
 from ..remote.transport import Answer, Transport
-from ..strict_json import decode_base64url, parse_object
 
 MIN_BITS = 2048
 MAX_BITS = 8192

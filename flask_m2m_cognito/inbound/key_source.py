@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
 
-from ..clock import SYSTEM
 from ..exceptions import KeysUnavailableError
+from ..remote.clock import SYSTEM
 from ..remote.refreshable import Fetched, Refreshable
 from ..remote.sealed_store import Entry, SealedStore
 from ..remote.sharing import Codec, shared

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from ..exceptions import TokenValidationError
-from ..remote.process_lock import ProcessLock
+from ..remote.per_process import ProcessLock
 from ..remote.redaction import hidden_traceback
 
 MOST_LOGGED_A_MINUTE = 10

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..exceptions import Reason, TokenValidationError
-from ..strict_json import decode_base64url, parse_object, values_in
+from ..formats.strict_json import decode_base64url, parse_object, values_in
 
 _NO_JWT = "The access token is not a JSON Web Token."
 _LONGEST_KID = 256

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..exceptions import ConfigurationError
-from ..regions import dns_suffixes_of, is_region, region_of
-from ..urls import http_hosts_from, url_problem
+from ..formats.regions import dns_suffixes_of, is_region, region_of
+from ..formats.urls import http_hosts_from, url_problem
 
 _POOL_ID = re.compile(r"[A-Za-z0-9_-]+")
 

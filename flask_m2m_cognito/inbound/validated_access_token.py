@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..clock import WallReader
-from ..scopes import ScopeMatch, check_match, has_scopes
+from ..formats.scopes import ScopeMatch, check_match, has_scopes
+from ..remote.clock import WallReader
 
 
 class _Clocked:

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from ..clock import SYSTEM, wall_reader
 from ..exceptions import ConfigurationError, KeysUnavailableError, TokenValidationError
-from ..scopes import ScopeMatch, check_match, check_scope, has_scopes, insufficient_scope
+from ..formats.scopes import ScopeMatch, check_match, check_scope, has_scopes, insufficient_scope
+from ..remote.clock import SYSTEM, wall_reader
 from .key_set import KeySet, VerificationKey
 from .key_source import TrustedPool, trusted_pool_from
 from .own_checks import OwnChecks
+from .token_memory import VerifiedTokens
 from .unverified_token import UnverifiedToken, VerifiedHeaders, take_apart
 from .user_pool import user_pool_from
 from .validated_access_token import (
@@ -36,7 +37,6 @@ from .verified_token import (
     VerifiedToken,
     refused,
 )
-from .verified_tokens import VerifiedTokens
 
 AllowedClients = Collection[str] | Callable[[str], bool] | None
 

@@ -8,8 +8,8 @@ import math
 from typing import Any, TypeVar
 
 from ..exceptions import Reason, TokenValidationError
+from ..formats.scopes import parse_scopes
 from ..remote.refreshable import Refreshable
-from ..scopes import parse_scopes
 from .key_set import KeySet, VerificationKey
 from .key_source import TrustedPool
 from .unverified_token import UnverifiedToken, claims_in

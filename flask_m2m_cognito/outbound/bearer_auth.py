@@ -15,7 +15,7 @@ from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies
 
 from ..exceptions import CognitoTokenRequestError, ConfigurationError
-from ..urls import is_loopback_url, is_safe_url
+from ..formats.urls import is_loopback_url, is_safe_url
 from .challenges import bearer_challenges
 from .refused_calls import MOST_READ as MOST_OF_A_PROBLEM
 from .refused_calls import REFUSALS, Refusal, has_problem, read_refusal

@@ -9,9 +9,9 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, NamedTuple, TypeVar
 
-from ..clock import SYSTEM
 from ..exceptions import CognitoTokenRequestError
-from ..remote.process_lock import ProcessLock
+from ..remote.clock import SYSTEM
+from ..remote.per_process import ProcessLock
 from ..remote.redaction import describe_error
 from ..remote.transport import Deadline
 

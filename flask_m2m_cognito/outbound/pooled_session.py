@@ -18,8 +18,8 @@ from urllib3 import BaseHTTPResponse, Retry
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import InvalidHeader
 
-from ..clock import SYSTEM
 from ..exceptions import ConfigurationError
+from ..remote.clock import SYSTEM
 from ..remote.loopback_adapter import LoopbackAdapter
 from .bearer_auth import BearerAuth, SessionTimeout
 

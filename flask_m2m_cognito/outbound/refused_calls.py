@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from ..clock import SYSTEM
 from ..exceptions import REASONS
-from ..remote.process_lock import ProcessLock
+from ..formats.scopes import is_scope, join_scopes, parse_scopes
+from ..remote.clock import SYSTEM
+from ..remote.per_process import ProcessLock
 from ..remote.refreshable import start_daemon
 from ..remote.reports import send_reports
-from ..scopes import is_scope, join_scopes, parse_scopes
 from .challenges import bearer_challenges
 
 MOST_READ = 4 * 1024

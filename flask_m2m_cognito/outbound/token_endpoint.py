@@ -16,6 +16,8 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import quote, quote_plus
 
 from ..exceptions import CognitoTokenRequestError, ConfigurationError
+from ..formats.scopes import requested_scopes
+from ..formats.urls import http_hosts_from, url_problem
 from ..remote.redaction import Redaction
 from ..remote.transport import (
     Answer,
@@ -28,8 +30,6 @@ from ..remote.transport import (
     TransportError,
     merge_headers,
 )
-from ..scopes import requested_scopes
-from ..urls import http_hosts_from, url_problem
 from .client_secret import ClientSecret, Secret, SecretText
 from .client_token_api import client_token_request, in_oauth_words
 

@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ..clock import SYSTEM
 from ..exceptions import CognitoTokenRequestError, TokenUnavailableError
+from ..formats.scopes import join_scopes, parse_scopes
+from ..formats.strict_json import decode_base64url, parse_object
+from ..remote.clock import SYSTEM
 from ..remote.refreshable import Ask, Fetch, Fetched, Refreshable
 from ..remote.reports import report
 from ..remote.sealed_store import Entry, SealedStore
 from ..remote.sharing import Codec, shared
 from ..remote.transport import import_http
-from ..scopes import join_scopes, parse_scopes
-from ..strict_json import decode_base64url, parse_object
 from .client_secret import SecretText
 from .one_per_loop import OnePerLoop
 from .refused_calls import Refusal, RefusedCall, missing_scopes

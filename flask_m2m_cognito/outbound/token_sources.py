@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..exceptions import ConfigurationError
-from ..remote.process_lock import ProcessLock
-from ..scopes import check_scope, requested_scopes
+from ..formats.scopes import check_scope, requested_scopes
+from ..remote.per_process import ProcessLock
 from .refused_calls import Refusal
 from .token_source import TokenSource
 

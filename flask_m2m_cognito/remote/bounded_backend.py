@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ..clock import SYSTEM
+from .clock import SYSTEM
 from .redaction import causes_of, describe_error
 from .refreshable import start_daemon
 from .reports import held_reports, report, send_reports

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ..clock import SYSTEM
+from .clock import SYSTEM
 
 _PAUSE = 0.001
 

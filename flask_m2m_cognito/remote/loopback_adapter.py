@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
-from ..urls import is_loopback_host
+from ..formats.urls import is_loopback_host
 
 
 class LoopbackAdapter(HTTPAdapter):

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Generic
 
-from ..clock import SYSTEM, wall_reader
+from .clock import SYSTEM, wall_reader
 from .freshness import (
     NEVER,
     Around,

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from ..clock import SYSTEM
 from .bounded_backend import BoundedBackend, StoreDown
+from .clock import SYSTEM
 from .exclusive_add import exclusive_add
 from .reports import report
 from .subinterpreters import explain_subinterpreters

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from ..clock import SYSTEM
+from .clock import SYSTEM
 from .refreshable import Ask, Fetch, Fetched
 from .sealed_store import Entry, Lease, SealedStore
 

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, TypeGuard
 from urllib.parse import urlencode, urlsplit
 
-from ..clock import SYSTEM
+from .clock import SYSTEM
 from .redaction import Redaction
 
 Timeout = tuple[float, float]

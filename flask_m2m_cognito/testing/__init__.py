@@ -6,10 +6,10 @@ Nothing that a service runs imports this package; of the commands only
 
 from __future__ import annotations
 
-from .clients import LocalClient
-from .local_user_pool import LocalUserPool
-from .moved_clock import MovedClock
-from .recorded import RecordedRequest
-from .tokens import M2MHeaders
+from ._clients import LocalClient
+from ._local_user_pool import LocalUserPool
+from ._moved_clock import MovedClock
+from ._recorded import RecordedRequest
+from ._tokens import M2MHeaders
 
 __all__ = ["LocalClient", "LocalUserPool", "M2MHeaders", "MovedClock", "RecordedRequest"]

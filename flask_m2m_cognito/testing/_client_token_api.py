@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ._answers import Answer, json_answer
-from .clients import LocalClient
-from .recorded import TARGET, RecordedRequest
+from ._clients import LocalClient
+from ._recorded import TARGET, RecordedRequest
 
 _OPERATION = "AWSCognitoIdentityProviderService.GetClientToken"
 _JSON_TYPE = {"Content-Type": "application/x-amz-json-1.1"}

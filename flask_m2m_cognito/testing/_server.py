@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from ._answers import merged_headers
-from .faults import Delivery
+from ._faults import Delivery
 
 HOST = "127.0.0.1"
 

@@ -13,8 +13,8 @@ from urllib.parse import unquote_plus
 
 from ._answers import NO_STORE, Answer, json_answer, oauth_error
 from ._client_token_api import client_token_answer
-from .clients import LocalClient
-from .recorded import FORM_TYPE, RecordedRequest
+from ._clients import LocalClient
+from ._recorded import FORM_TYPE, RecordedRequest
 
 _GRANT = "client_credentials"
 _GRANTS_FOR_PEOPLE = ("authorization_code", "refresh_token")

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from .local_user_pool import LocalUserPool
-    from .moved_clock import MovedClock
-    from .tokens import M2MHeaders
+    from ._local_user_pool import LocalUserPool
+    from ._moved_clock import MovedClock
+    from ._tokens import M2MHeaders
 
 
 @pytest.fixture
 def m2m_pool() -> Iterator[LocalUserPool]:
     """A new user pool for each test: ``m2m_pool.config()`` has the settings for an application."""
-    from .local_user_pool import LocalUserPool
+    from ._local_user_pool import LocalUserPool
 
     with LocalUserPool() as pool:
         yield pool
@@ -28,7 +28,7 @@ def m2m_session_pool() -> Iterator[LocalUserPool]:
 
     Faults, recorded requests and added clients stay from test to test.
     """
-    from .local_user_pool import LocalUserPool
+    from ._local_user_pool import LocalUserPool
 
     with LocalUserPool() as pool:
         yield pool
@@ -70,7 +70,7 @@ def m2m_no_threads() -> Iterator[None]:
 @pytest.fixture
 def m2m_clock() -> Iterator[MovedClock]:
     """A clock that the test moves, for the applications that it initialises."""
-    from .moved_clock import MovedClock
+    from ._moved_clock import MovedClock
 
     with MovedClock() as clock:
         yield clock

@@ -13,13 +13,13 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.local import LocalProxy
 
 from ..exceptions import ConfigurationError, KeysUnavailableError, Reason, TokenValidationError
+from ..formats.scopes import ScopeMatch, has_scopes, insufficient_scope
 from ..inbound.bearer import MAX_HEADER, bearer_token
-from ..scopes import ScopeMatch, has_scopes, insufficient_scope
-from .demand import ATTRIBUTE, ByMethod, Demand, demand_from, demands_of, note_guard_around
 from .problems import Problem, Wording, noted, problem_from, problem_from_any
 from .rejection_log import Rejection
 from .request_globals import EXTENSION as EXTENSION
 from .request_globals import current_context, current_request, principal_of, token_of
+from .requirement import ATTRIBUTE, ByMethod, Demand, demand_from, demands_of, note_guard_around
 
 if TYPE_CHECKING:
     from ..inbound.validated_access_token import ValidatedAccessToken

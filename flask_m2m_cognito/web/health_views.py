@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from flask import Blueprint, Response, jsonify
 from flask.typing import ResponseReturnValue
 
-from .demand import PUBLIC
+from .requirement import PUBLIC
 
 READY_TIMEOUT = 2.0
 """Seconds for which a probe waits for the keys of a service that has just started."""

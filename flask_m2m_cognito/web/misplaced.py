@@ -21,8 +21,8 @@ from typing import Any, Literal
 from flask import Flask
 
 from ..exceptions import ConfigurationError
-from .demand import PUBLIC, demands_of, has_guard_around
 from .protection import protections_in
+from .requirement import PUBLIC, demands_of, has_guard_around
 
 _logger = logging.getLogger("flask_m2m_cognito")
 

@@ -27,7 +27,7 @@ from ..exceptions import (
     TokenUnavailableError,
     TokenValidationError,
 )
-from ..scopes import join_scopes
+from ..formats.scopes import join_scopes
 from .request_globals import current_request, hide_request_token
 
 DEFAULT_RETRY_AFTER = 5.0

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from flask import Blueprint, Flask, current_app, request
 
 from ..exceptions import ConfigurationError
-from ..scopes import ScopeMatch
-from .demand import PUBLIC, ByMethod, Demand, demand_from
+from ..formats.scopes import ScopeMatch
 from .guard import admit
+from .requirement import PUBLIC, ByMethod, Demand, demand_from
 
 View = TypeVar("View", bound=Callable[..., Any])
 

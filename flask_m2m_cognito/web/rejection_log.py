@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from flask import Flask, request_started
 
-from ..clock import SYSTEM
-from ..remote.process_lock import ProcessLock
+from ..remote.clock import SYSTEM
+from ..remote.per_process import ProcessLock
 
 MOST_A_MINUTE = 10
 

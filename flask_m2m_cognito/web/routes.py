@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from flask import Blueprint, Flask
 
-from ..scopes import ScopeMatch
-from .demand import Demand
+from ..formats.scopes import ScopeMatch
 from .misplaced import Misplaced, misplaced_guards
 from .protection import protections_of
-from .route_demands import RouteDemand, route_demands
+from .requirement import Demand
+from .route_requirements import RouteDemand, route_demands
 
 
 @dataclass(frozen=True)

@@ -419,7 +419,7 @@ def test_a_pickle_is_not_run_where_the_application_chose_json(
     attacker: Attacker, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What the warning says to do is enough."""
-    from flask_m2m_cognito.web.cache_backend import text_serializer
+    from flask_m2m_cognito.app.cache_backend import text_serializer
 
     Process(attacker, Cache(), serializer=text_serializer()).token()
     trace = tmp_path / "it ran"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flask_m2m_cognito._cli.local_clients import LOCAL_SECRET
+from flask_m2m_cognito.cli.local_clients import LOCAL_SECRET
 from flask_m2m_cognito.testing import LocalUserPool
 
 HERE = Path(__file__).parent

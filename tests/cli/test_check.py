@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from flask_m2m_cognito._cli.finding import Finding
-from flask_m2m_cognito._cli.network import Network
-from flask_m2m_cognito._cli.pool_check import pool_findings
+from flask_m2m_cognito.cli.finding import Finding
+from flask_m2m_cognito.cli.network import Network
+from flask_m2m_cognito.cli.pool_check import pool_findings
 from flask_m2m_cognito.inbound.key_source import trusted_pool_from
 from flask_m2m_cognito.inbound.user_pool import user_pool_from
 from flask_m2m_cognito.remote.transport import Answer

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from flask_m2m_cognito._cli import scopes_export
-from flask_m2m_cognito.cli import FORMS, m2m
+from flask_m2m_cognito.cli import scopes_export
+from flask_m2m_cognito.cli.group import FORMS, m2m
 from tests.cli.flask_process import Flask
 
 COMMANDS = ["check", "explain", "local-pool", "refresh-keys", "refresh-tokens", "routes", "scopes", "token"]
@@ -52,6 +52,6 @@ def test_library_imports_none_of_it() -> None:
 
 
 def test_other_commands_of_flask_import_only_the_options() -> None:
-    code = "import sys, flask_m2m_cognito.cli; print([name for name in sys.modules if '_cli' in name])"
+    code = "import sys, flask_m2m_cognito.cli; print([n for n in sys.modules if '_cognito.cli.' in n])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.strip() == "['flask_m2m_cognito.cli.group']"

@@ -25,12 +25,12 @@ from click.testing import CliRunner
 from flask import Flask as Application
 
 from flask_m2m_cognito import CognitoM2M
-from flask_m2m_cognito._cli import local_pool
-from flask_m2m_cognito._cli.local_lines import commands_for, request_line
-from flask_m2m_cognito.cli import m2m
+from flask_m2m_cognito.cli import local_pool
+from flask_m2m_cognito.cli.group import m2m
+from flask_m2m_cognito.cli.local_lines import commands_for, request_line
 from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.testing._answers import Answer
-from flask_m2m_cognito.testing.recorded import FORM_TYPE, recorded_request
+from flask_m2m_cognito.testing._recorded import FORM_TYPE, recorded_request
 from tests.cli.flask_process import LONGEST, Flask, bare_environ
 
 TOML = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from flask_m2m_cognito.cli import m2m
+from flask_m2m_cognito.cli.group import m2m
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.cli.flask_process import Flask
 from tests.cli.test_remote_values import claims

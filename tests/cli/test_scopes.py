@@ -14,7 +14,7 @@ import pytest
 from flask import Flask as Application
 
 from flask_m2m_cognito import require_scopes
-from flask_m2m_cognito._cli.scopes_export import show_scopes
+from flask_m2m_cognito.cli.scopes_export import show_scopes
 from tests.cli.flask_process import Flask
 
 DEMANDED = {
@@ -144,7 +144,7 @@ class TestDiff:
         ids=["describe-resource-server", "cloudformation", "terraform show -json"],
     )  # fmt: skip
     def test_every_form_of_export(self, export: dict[str, Any], tmp_path: Path) -> None:
-        from flask_m2m_cognito._cli.scopes_diff import exported_scopes
+        from flask_m2m_cognito.cli.scopes_diff import exported_scopes
 
         assert exported_scopes(written(tmp_path, export)) == {"stock/read"}
 

@@ -22,22 +22,22 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from flask_m2m_cognito import CognitoM2M, signals
-from flask_m2m_cognito.app_parts import AppM2M
-from flask_m2m_cognito.events import Events
+from flask_m2m_cognito.app.wiring import AppM2M
 from flask_m2m_cognito.inbound.key_set import KeySet
 from flask_m2m_cognito.inbound.key_source import KeyTimes, TrustedPool, trusted_pool_from
 from flask_m2m_cognito.inbound.user_pool import user_pool_from
 from flask_m2m_cognito.inbound.validator import CognitoAccessTokenValidator
 from flask_m2m_cognito.outbound.client_secret import Secret
-from flask_m2m_cognito.outbound.request_count import RequestCount
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
 from flask_m2m_cognito.outbound.token_source import TokenPolicy, TokenSource
 from flask_m2m_cognito.outbound.token_sources import TokenSources
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
-from flask_m2m_cognito.remote.clock_offset import ClockOffset
 from flask_m2m_cognito.remote.refreshable import Refreshable
 from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
 from flask_m2m_cognito.remote.transport import Answer
+from flask_m2m_cognito.telemetry.clock_offset import ClockOffset
+from flask_m2m_cognito.telemetry.events import Events
+from flask_m2m_cognito.telemetry.request_count import RequestCount
 from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.web.guard import Guard
 from flask_m2m_cognito.web.problems import Wording, token_unavailable
@@ -153,7 +153,8 @@ class MovedService:
 
         Somebody must be asking for both keys and token.
         """
-        wait_for(lambda: all(map(_is_settled, (self.keys.keys, self.tokens.refreshable))), "refreshes land")
+        values: tuple[Refreshable[Any], ...] = (self.keys.keys, self.tokens.refreshable)
+        wait_for(lambda: all(_is_settled(value) for value in values), "refreshes land")
         self.clocks.advance(seconds)
 
 

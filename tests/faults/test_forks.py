@@ -17,11 +17,11 @@ import pytest
 from flask import Flask
 
 from flask_m2m_cognito import AppM2M
-from flask_m2m_cognito.inbound.verified_tokens import VerifiedTokens
+from flask_m2m_cognito.inbound.token_memory import VerifiedTokens
 from flask_m2m_cognito.outbound.client_secret import ClientSecret
-from flask_m2m_cognito.outbound.request_count import RequestCount
 from flask_m2m_cognito.outbound.token_sources import TokenSources
 from flask_m2m_cognito.remote.transport import Answer, Deadline
+from flask_m2m_cognito.telemetry.request_count import RequestCount
 from flask_m2m_cognito.testing import LocalUserPool, MovedClock
 from flask_m2m_cognito.web.rejection_log import Rejection, RejectionLog
 from tests.remote.moved import LONG
@@ -298,7 +298,8 @@ def _get(key: str, cache: Any) -> object:
 LATE_IMPORTS = """
 import json, sys
 from flask import Flask
-from flask_m2m_cognito import CognitoM2M, warm_up
+from flask_m2m_cognito import CognitoM2M
+from flask_m2m_cognito.app import warm_up
 
 app = Flask("inventory")
 app.config.update(json.loads(sys.argv[1]))

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from flask_m2m_cognito.exceptions import KeysUnavailableError, TokenUnavailableError
-from flask_m2m_cognito.health import health_of as health_of_parts
 from flask_m2m_cognito.inbound.key_set import parse_key_set
 from flask_m2m_cognito.inbound.key_source import TrustedPool, trusted_pool_from
 from flask_m2m_cognito.inbound.user_pool import user_pool_from
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
-from flask_m2m_cognito.remote.clock_offset import ClockOffset
+from flask_m2m_cognito.telemetry.clock_offset import ClockOffset
+from flask_m2m_cognito.telemetry.health import health_of as health_of_parts
 from flask_m2m_cognito.testing import LocalUserPool
 
 from .caches import RaisingCache

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from flask_m2m_cognito import ConfigurationError
-from flask_m2m_cognito.scopes import (
+from flask_m2m_cognito.formats.scopes import (
     check_match,
     has_scopes,
     is_scope,

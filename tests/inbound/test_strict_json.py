@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flask_m2m_cognito.strict_json import _DECODER, _decoded_by_loop, decode_base64url, parse_object
+from flask_m2m_cognito.formats.strict_json import _DECODER, _decoded_by_loop, decode_base64url, parse_object
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from flask_m2m_cognito import CognitoAccessTokenValidator, ConfigurationError
+from flask_m2m_cognito.formats.regions import dns_suffixes_of, is_region, prefix_domain_host, region_of
 from flask_m2m_cognito.inbound.user_pool import user_pool_from
-from flask_m2m_cognito.regions import dns_suffixes_of, is_region, prefix_domain_host, region_of
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flask_m2m_cognito.inbound.verified_tokens import VerifiedTokens
+from flask_m2m_cognito.inbound.token_memory import VerifiedTokens
 
 
 class Entry:

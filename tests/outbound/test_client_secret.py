@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from flask_m2m_cognito._settings.objects import read_secret_file
 from flask_m2m_cognito.exceptions import CognitoTokenRequestError
 from flask_m2m_cognito.outbound.client_secret import LONGEST_CALL, ClientSecret, SecretText
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
 from flask_m2m_cognito.remote.transport import Deadline
+from flask_m2m_cognito.settings.objects import read_secret_file
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.outbound.children import in_a_child
 from tests.remote.moved import LONG, Clocks, threads

@@ -14,12 +14,12 @@ from cachelib import serializers
 from flask import Flask
 from flask_caching import Cache
 
+from flask_m2m_cognito.app.cache_backend import backend_finder, text_serializer
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
 from flask_m2m_cognito.remote.exclusive_add import exclusive_add
 from flask_m2m_cognito.remote.refreshable import Refreshable, start_daemon
 from flask_m2m_cognito.remote.sealed_store import Entry, Lease, Seal, SealedStore
 from flask_m2m_cognito.remote.sharing import shared
-from flask_m2m_cognito.web.cache_backend import backend_finder, text_serializer
 from tests.remote.moved import LONG, Clocks, Source, Threads, Unavailable, text_codec, together
 from tests.remote.processes import in_a_child, in_children, needs_fork
 from tests.services import Service

@@ -6,8 +6,8 @@ from email.utils import formatdate
 
 import pytest
 
-from flask_m2m_cognito.remote.clock_offset import ClockOffset
 from flask_m2m_cognito.remote.transport import Answer
+from flask_m2m_cognito.telemetry.clock_offset import ClockOffset
 from tests.remote.moved import Clocks
 
 

@@ -24,7 +24,7 @@ import vcr  # type: ignore[import-untyped]
 from flask import Flask
 
 from flask_m2m_cognito import AppM2M, CognitoM2M, TokenUnavailableError
-from flask_m2m_cognito import clock as clock_module
+from flask_m2m_cognito.remote import clock as clock_module
 from flask_m2m_cognito.testing import LocalUserPool, MovedClock
 from tests.settling import REFRESH_THREAD, refresh_threads, settle
 

@@ -20,7 +20,8 @@ import requests
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from flask_m2m_cognito.exceptions import ConfigurationError
-from flask_m2m_cognito.testing import LocalClient, LocalUserPool, local_user_pool
+from flask_m2m_cognito.testing import LocalClient, LocalUserPool
+from flask_m2m_cognito.testing import _local_user_pool as local_user_pool
 
 GRANT = {"grant_type": "client_credentials"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}

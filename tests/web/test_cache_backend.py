@@ -12,7 +12,7 @@ import pytest
 from flask import Flask
 from flask_caching import Cache
 
-from flask_m2m_cognito.web.cache_backend import (
+from flask_m2m_cognito.app.cache_backend import (
     backend_finder,
     is_in_process,
     shares_with_others,

@@ -9,7 +9,7 @@ import pytest
 from flask.views import MethodView
 
 from flask_m2m_cognito import CognitoM2M, ConfigurationError, require_scopes
-from flask_m2m_cognito.web.demand import Demand, demands_of
+from flask_m2m_cognito.web.requirement import Demand, demands_of
 
 
 def view() -> str:

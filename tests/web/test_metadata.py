@@ -9,7 +9,7 @@ from flask import Blueprint, Flask
 
 from flask_m2m_cognito import CognitoM2M
 from flask_m2m_cognito.testing import LocalUserPool
-from flask_m2m_cognito.web.metadata import metadata_path, metadata_url
+from flask_m2m_cognito.web.resource_metadata import metadata_path, metadata_url
 from tests.web.conftest import MakeApp
 
 # Most tests here have no AUDIENCE, so that any token of the pool will do.

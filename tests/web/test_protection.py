@@ -22,7 +22,7 @@ from flask_m2m_cognito import (
     signals,
 )
 from flask_m2m_cognito.testing import LocalUserPool
-from flask_m2m_cognito.web.route_demands import route_demands
+from flask_m2m_cognito.web.route_requirements import route_demands
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from webargs.fields import Int
 from webargs.flaskparser import use_args
 
 from flask_m2m_cognito import require_scopes
-from flask_m2m_cognito.web.route_demands import route_demands
+from flask_m2m_cognito.web.route_requirements import route_demands
 
 READ = frozenset({"shop/read"})
 guard = require_scopes("shop/read")

@@ -15,10 +15,10 @@ from typing import Any
 
 from flask_m2m_cognito.inbound.key_set import KeySet, VerificationKey
 from flask_m2m_cognito.inbound.key_source import TrustedPool, trusted_pool_from
+from flask_m2m_cognito.inbound.token_memory import VerifiedTokens
 from flask_m2m_cognito.inbound.unverified_token import UnverifiedToken
 from flask_m2m_cognito.inbound.user_pool import user_pool_from
 from flask_m2m_cognito.inbound.validator import CognitoAccessTokenValidator, VerifiedToken
-from flask_m2m_cognito.inbound.verified_tokens import VerifiedTokens
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.benchmarks.results import LIMIT, OURS, Figure, RowResult, spread_of
 from tests.benchmarks.row import Effort, Row

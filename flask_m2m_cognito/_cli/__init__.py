@@ -1,1 +1,0 @@
-"""What the commands of ``flask m2m`` do: one module for each. Imported when a command runs, never before."""

@@ -1,0 +1,3 @@
+"""The commands: ``flask m2m …``."""
+
+from .group import m2m as m2m

@@ -1,0 +1,134 @@
+"""``flask m2m check``: looks at all that must be right for tokens to come in and go out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from flask import Flask
+
+from ..app.wiring import (
+    QUOTE_PASSWORD,
+    RESOURCE_UNCHECKED,
+    SET_AUDIENCE,
+    AppM2M,
+    cache_url_problem,
+    plain_http_text,
+)
+from ..exceptions import ConfigurationError
+from ..inbound.key_source import TrustedPool
+from ..settings.app_settings import Settings
+from ..web.guard import EXTENSION
+from ..web.misplaced import guard_problems
+from .application import NOT_INITIALISED, echo_json, loaded_app, quiet
+from .cache_check import cache_findings
+from .client_check import client_findings, client_name
+from .finding import Finding, failed, has_failed, lines_of, ok, warning
+from .network import Network
+from .pool_check import pool_findings
+from .words import CLOCK_AGREES, clock_words, listed
+
+CLOCK_WRONG = 60.0
+"""Seconds from which the clock is not merely a little off."""
+
+_SET_CLOCK = (
+    "Have this machine's clock set by NTP (`timedatectl set-ntp true`, chrony, or the host's own service "
+    "in a container). A clock that is ahead refuses good tokens as expired; one that is behind lets "
+    "expired ones in."
+)
+_NAME_CLIENTS = (
+    "Set COGNITO_M2M_ALLOWED_CLIENT_IDS to the client ids that may call, or to '*' if all of them may. "
+    "Client ids stand in the Cognito console under App clients."
+)
+
+_USE_HTTPS = (
+    "Keep the list short, and use it only for development or where the network itself encrypts, as a service "
+    "mesh does; elsewhere use https."
+)
+
+
+def check(context: click.Context, *, as_json: bool, strict: bool) -> int:
+    """Say what was found, one line each. The exit status: 1 if anything failed.
+
+    Args:
+        strict: warnings count, too.
+    """
+    with quiet():
+        findings = _findings(context)
+    if as_json:
+        echo_json({"status": _worst(findings), "findings": [each.as_dict() for each in findings]})
+    else:
+        for line in lines_of(findings):
+            click.echo(line)
+    return int(has_failed(findings) or (strict and _worst(findings) != "ok"))
+
+
+def _findings(context: click.Context) -> list[Finding]:
+    try:
+        app = loaded_app(context)
+    except ConfigurationError as error:
+        return [failed("settings", problem, "") for problem in error.problems]
+    parts: Any = app.extensions.get(EXTENSION)
+    if parts is None:
+        return [failed("settings", NOT_INITIALISED, "")]
+    problem = cache_url_problem(app)
+    findings = [failed("cache", problem, QUOTE_PASSWORD)] if problem else []
+    findings += [failed("guards", problem, "") for problem in guard_problems(app)]
+    return [*_findings_of(app, parts), *findings]
+
+
+def _findings_of(app: Flask, parts: AppM2M) -> list[Finding]:
+    settings = parts.settings
+    network = Network(settings.timeout)
+    findings = _settings_findings(settings)
+    if parts.guard is not None:
+        for trusted in parts.validator.pools:
+            findings += _pool_findings(trusted, network, settings)
+    for client in settings.clients.values():
+        findings += client_findings(parts, client, network)
+    return [*findings, *_clock_findings(network.offset), *cache_findings(app, parts)]
+
+
+def _pool_findings(trusted: TrustedPool, network: Network, settings: Settings) -> list[Finding]:
+    pool_id = trusted.pool.pool_id
+    overrides = {"COGNITO_M2M_JWKS_URL": settings.jwks_url, "COGNITO_M2M_ISSUER": settings.issuer}
+    setting = next((name for name, urls in overrides.items() if pool_id in urls), None)
+    return pool_findings(trusted, network, is_pinned=pool_id in settings.jwks, address_setting=setting)
+
+
+def _settings_findings(settings: Settings) -> list[Finding]:
+    pools = f"trusts {listed(settings.user_pool_ids)}" if settings.user_pool_ids else "trusts no user pool"
+    clients = (
+        f"calls as {listed(map(client_name, settings.clients.values()))}"
+        if settings.clients
+        else "calls nobody"
+    )
+    findings = [ok("settings", f"This application {pools}, and {clients}.")]
+    if settings.any_client_unwarned:
+        findings.append(
+            warning(
+                "settings",
+                "Each app client of the pool may call a view that asks for no scope.",
+                _NAME_CLIENTS,
+            )
+        )
+    if settings.is_resource_unchecked:
+        findings.append(warning("settings", RESOURCE_UNCHECKED, SET_AUDIENCE))
+    if settings.allow_http_hosts:
+        findings.append(warning("settings", plain_http_text(settings), _USE_HTTPS))
+    return findings
+
+
+def _clock_findings(offset: float | None) -> list[Finding]:
+    if offset is None:
+        return []
+    said = f"By the date of its answers {clock_words(offset)}."
+    if abs(offset) < CLOCK_AGREES:
+        return [ok("clock", said)]
+    return [(failed if abs(offset) >= CLOCK_WRONG else warning)("clock", said, _SET_CLOCK)]
+
+
+def _worst(findings: list[Finding]) -> str:
+    if has_failed(findings):
+        return "failed"
+    return "warning" if any(each.status == "warning" for each in findings) else "ok"

@@ -1,0 +1,78 @@
+"""The clients of a pool for development that an application needs: those that it is, and its callers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import click
+from flask import Flask
+
+from ..settings.app_settings import ClientSettings, Settings
+from ..testing import LocalClient
+from ..testing._clients import DEFAULT_CLIENT_ID, DEFAULT_SCOPES
+from ..web.route_requirements import demanded_scopes, route_demands
+
+LOCAL_SECRET = "local-secret"
+"""Each client has this secret too: no line that is printed needs a secret of the application's."""
+
+
+def caller(client_id: str = DEFAULT_CLIENT_ID, scopes: Iterable[str] = ()) -> LocalClient:
+    """Return a client that asks for ``scopes``, and may have any."""
+    return LocalClient(client_id, (LOCAL_SECRET,), tuple(sorted(scopes)) or DEFAULT_SCOPES, any_scope=True)
+
+
+def with_local_secret(client: LocalClient) -> LocalClient:
+    """Return ``client`` with the secret that all have, after its own."""
+    return replace(client, secrets=tuple(dict.fromkeys((*client.secrets, LOCAL_SECRET))))
+
+
+def clients_of(app: Flask, settings: Settings) -> list[LocalClient]:
+    """Return each client that ``app`` is, and each that may call it."""
+    found = _own_clients(settings.clients.values())
+    if settings.user_pool_ids:
+        scopes = demanded_scopes(app) | settings.required_scopes
+        for client_id in _caller_ids(app, settings):
+            found.setdefault(client_id, caller(client_id, scopes))
+    return [with_local_secret(each) for each in found.values()] or [caller()]
+
+
+def _caller_ids(app: Flask, settings: Settings) -> list[str]:
+    allowed = settings.allowed_client_ids
+    if isinstance(allowed, frozenset):
+        return sorted(allowed)
+    demands = [demand for route in route_demands(app) for demand in route.demands]
+    named = frozenset[str]().union(*(demand.clients for demand in demands if demand.clients is not None))
+    # A callable may refuse any that is not named.
+    return sorted(named) if callable(allowed) else [DEFAULT_CLIENT_ID, *sorted(named)]
+
+
+def _own_clients(clients: Iterable[ClientSettings]) -> dict[str, LocalClient]:
+    """Each client id once, with all the secrets and scopes that its names have."""
+    found: dict[str, LocalClient] = {}
+    for client in clients:
+        known = found.get(client.client_id)
+        secrets = dict.fromkeys((*(known.secrets if known else ()), *_secrets_of(client)))
+        scopes = dict.fromkeys((*(known.scopes if known else ()), *client.scopes))
+        # One that asks without scopes is to get some.
+        any_scope = not client.scopes or (known is not None and known.any_scope)
+        found[client.client_id] = LocalClient(
+            client.client_id, tuple(secrets), tuple(scopes) or DEFAULT_SCOPES, any_scope
+        )
+    return found
+
+
+def _secrets_of(client: ClientSettings) -> tuple[str, ...]:
+    """Its secrets. Why they can't be read is not quoted: who knows what stands in there."""
+    secret, problem = client.client_secret, "it is no text"
+    try:
+        given = secret() if callable(secret) else secret
+        secrets = (given,) if isinstance(given, str) else tuple(given)
+        if secrets and all(isinstance(each, str) and each for each in secrets):
+            return secrets
+    except Exception as error:
+        problem = type(error).__name__
+    raise click.ClickException(
+        f"The secret of client {client.client_id!r} can't be read from the application's settings "
+        f"({problem}). Give the pool's clients in a file, with --config."
+    )

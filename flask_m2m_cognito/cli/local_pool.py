@@ -1,0 +1,247 @@
+"""``flask m2m local-pool``: a user pool on this machine, for development without AWS."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import click
+from flask import Flask
+
+from ..app.wiring import AppM2M
+from ..exceptions import ConfigurationError
+from ..formats.regions import region_of
+from ..formats.scopes import requested_scopes
+from ..formats.urls import is_loopback_host
+from ..testing import LocalClient, LocalUserPool, RecordedRequest
+from ..testing._answers import Answer
+from ..testing._clients import DEFAULT_CLIENT_ID, DEFAULT_SCOPES
+from ..web.guard import EXTENSION
+from .application import app_or_none, echo_json
+from .local_clients import caller, clients_of, with_local_secret
+from .local_lines import (
+    DEFAULT_URL,
+    Commands,
+    PoolSettings,
+    commands_for,
+    export_lines,
+    request_line,
+    settings_for,
+)
+from .words import listed
+
+POOL_ID = "us-east-1_LocalPool"
+
+_KEYS = ("pool_id", "token_lifetime", "clients")
+_CLIENT_KEYS = ("secret", "secrets", "scopes")
+_USER_POOL = {"FLASK_COGNITO_M2M_USER_POOL_ID": POOL_ID}
+_PRINTED = (_USER_POOL, {**_USER_POOL, "FLASK_COGNITO_M2M_TOKEN_URL": f"{DEFAULT_URL}/oauth2/token"})
+"""Settings that the command prints, for applications that do not have them yet."""
+
+
+class Address(NamedTuple):
+    """Where the pool listens, and the URL under which it is reached if that is another."""
+
+    host: str
+    port: int
+    public_url: str | None
+
+
+class _LoggingPool(LocalUserPool):
+    """A pool that writes a line for each request to standard error."""
+
+    def _note(self, request: RecordedRequest, answer: Answer) -> None:
+        # Without anyone who reads them, the lines are lost, and the pool goes on.
+        with contextlib.suppress(OSError, ValueError):
+            click.echo(request_line(request, answer, self.clients), err=True)
+
+
+def app_for_pool(context: click.Context) -> Flask | None:
+    """Return the application, or ``None`` with a note if its settings are not usable yet.
+
+    They may be the ones that this command prints: it is loaded again with these.
+
+    Raises:
+        flask.cli.NoAppException: it can't be loaded for another reason.
+    """
+    try:
+        return app_or_none(context)
+    except ConfigurationError as error:
+        problem = str(error)
+    for printed in _PRINTED:
+        # An application may do anything when it is loaded twice.
+        with _environment_with(printed), contextlib.suppress(Exception):
+            return app_or_none(context)
+    click.echo(
+        f"NOTE: the application's settings are not usable yet, so the pool has {DEFAULT_CLIENT_ID} only. "
+        "Set them, with those that the pool prints, and restart it to have the application's clients. "
+        f"{problem}",
+        err=True,
+    )
+    return None
+
+
+@contextlib.contextmanager
+def _environment_with(variables: Mapping[str, str]) -> Iterator[None]:
+    added = [name for name in variables if name not in os.environ]
+    os.environ.update({name: variables[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+def serve(app: Flask | None, *, as_json: bool, address: Address, path: str | None) -> int:
+    """Be a user pool until interrupted."""
+    pool = _from_file(path, address) if path is not None else _from_app(app, address)
+    try:
+        pool.start()
+    except OSError as error:
+        raise click.ClickException(
+            f"Cannot listen on {address.host} port {address.port}: {error.strerror}. "
+            "Choose another port with --port, or another address with --host."
+        ) from None
+    if not is_loopback_host(address.host):
+        click.echo(
+            f"WARNING: the pool listens on {address.host}: anyone who can reach port {address.port} can get "
+            "tokens. Use it for development only, on a network of your own.",
+            err=True,
+        )
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    with pool:
+        _announce(pool, app, as_json)
+        while not stopped.wait(1.0):
+            # Windows wakes nobody who waits for ever.
+            pass
+    return 0
+
+
+def _parts(app: Flask | None) -> AppM2M | None:
+    return None if app is None else app.extensions.get(EXTENSION)
+
+
+def _from_app(app: Flask | None, address: Address) -> LocalUserPool:
+    parts = _parts(app)
+    if app is None or parts is None:
+        return _LoggingPool(POOL_ID, clients=[caller()], **address._asdict())
+    pool_id = next((each for each in parts.settings.user_pool_ids if region_of(each)), POOL_ID)
+    return _LoggingPool(pool_id, clients=clients_of(app, parts.settings), **address._asdict())
+
+
+def _from_file(path: str, address: Address) -> LocalUserPool:
+    content = _read(path)
+    _check_known(path, content, _KEYS)
+    clients = content.get("clients") or {}
+    if not isinstance(clients, Mapping):
+        raise click.ClickException(f"{path}: clients is a table of clients by their ids.")
+    named = [with_local_secret(_client(path, str(name), row)) for name, row in clients.items()]
+    return _LoggingPool(
+        str(content.get("pool_id", POOL_ID)),
+        clients=named or [caller()],
+        token_lifetime=_lifetime(path, content.get("token_lifetime", 3600)),
+        **address._asdict(),
+    )
+
+
+def _client(path: str, client_id: str, row: object) -> LocalClient:
+    if not isinstance(row, Mapping):
+        raise click.ClickException(f"{path}: clients.{client_id} is a table with secret and scopes.")
+    _check_known(f"{path}: clients.{client_id}", row, _CLIENT_KEYS)
+    if "secret" in row and "secrets" in row:
+        raise click.ClickException(f"{path}: clients.{client_id} has secret or secrets, not both.")
+    secrets = row.get("secrets") or [row.get("secret")]
+    if not isinstance(secrets, list) or not all(isinstance(each, str) and each for each in secrets):
+        raise click.ClickException(f"{path}: clients.{client_id} needs a secret, a text that is not empty.")
+    scopes = row.get("scopes")
+    if not (
+        scopes is None
+        or isinstance(scopes, str)
+        or (isinstance(scopes, list) and all(isinstance(each, str) for each in scopes))
+    ):
+        raise click.ClickException(f"{path}: clients.{client_id}.scopes is a list of texts.")
+    wanted = DEFAULT_SCOPES if scopes is None else requested_scopes(scopes)
+    return LocalClient(client_id, tuple(secrets), wanted, any_scope=scopes is None)
+
+
+def _lifetime(path: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        raise click.ClickException(f"{path}: token_lifetime is a whole number of seconds.")
+    return value
+
+
+def _check_known(where: str, content: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    unknown = sorted(map(str, content.keys() - set(known)))
+    if unknown:
+        raise click.ClickException(f"{where}: {unknown[0]} is not known; there are {listed(known)}.")
+
+
+def _read(path: str) -> Mapping[str, Any]:
+    """The file's content. What is wrong in it is not quoted: it holds secrets."""
+    try:
+        text = Path(path).read_text("utf-8-sig")
+        content = json.loads(text) if path.lower().endswith(".json") else _parse_toml(text)
+    except (OSError, ValueError, RecursionError) as error:
+        kind = "JSON" if path.lower().endswith(".json") else "TOML"
+        raise click.ClickException(f"{path} can't be read as {kind} ({type(error).__name__}).") from None
+    if not isinstance(content, Mapping):
+        raise click.ClickException(f"{path}: give an object with {listed(_KEYS)}.")
+    return content
+
+
+def _parse_toml(text: str) -> Any:
+    if sys.version_info >= (3, 11):
+        import tomllib
+
+        return tomllib.loads(text)
+    raise click.ClickException("TOML is read by Python 3.11 and later: give the same as a .json file.")
+
+
+def _announce(pool: LocalUserPool, app: Flask | None, as_json: bool) -> None:
+    """Print where it is, what an application must be told, and commands. No secret but the one of all."""
+    parts = _parts(app)
+    own = None if parts is None else parts.settings
+    settings = settings_for(pool, own)
+    commands = {each.client_id: commands_for(each, pool, app, own) for each in pool.clients}
+    if as_json:
+        echo_json(
+            {
+                "url": pool.url,
+                "settings": settings.receive,
+                "client_settings": settings.call,
+                "clients": list(commands),
+                "commands": {client_id: each._asdict() for client_id, each in commands.items()},
+            }
+        )
+    else:
+        click.echo("\n".join(_lines(pool, settings, commands, has_clients=bool(own and own.clients))))
+    # Whoever reads this from a pipe waits for it.
+    cast(Any, sys.stdout).flush()
+
+
+def _lines(
+    pool: LocalUserPool, settings: PoolSettings, commands: Mapping[str, Commands], *, has_clients: bool
+) -> Iterator[str]:
+    """The text as a shell takes it: what is not a command is a comment."""
+    yield f"# User pool {pool.pool_id} at {pool.url}, with {listed(commands)}. Ctrl-C ends it."
+    yield "# The application's settings:"
+    yield from export_lines(settings.receive)
+    if has_clients:
+        yield from export_lines(settings.call)
+        yield "# Unset a DOMAIN: TOKEN_URL takes its place."
+    else:
+        yield "# If it calls other services, these too:"
+        yield from (f"# {line}" for line in export_lines(settings.call))
+    for client_id, each in commands.items():
+        yield ""
+        yield f"# {client_id}: get a token" + ("; call the application" if each.call else "")
+        yield from (line for line in each if line)

@@ -1,0 +1,204 @@
+"""The way to a host, looked at step by step: its name, a connection, TLS; and one GET with its ``Date``."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import ssl
+import time
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from ..formats.regions import is_region
+from ..formats.urls import is_loopback_host, is_loopback_url
+from ..remote.transport import Answer, Deadline, Timeout, Transport, TransportError
+from .finding import Finding, failed, ok
+from .words import listed
+
+_NO_ADDRESS = (
+    "If the name is right, this machine can't look up names outside: try `nslookup {host}`, and ask "
+    "whoever runs its network for DNS."
+)
+_NO_CONNECTION = (
+    "Is it running, and does the network let this machine out to port {port}? Look at the firewall; in "
+    "AWS at the security group, and at a NAT gateway for a private subnet. Where a proxy leads out, name "
+    "it in HTTPS_PROXY."
+)
+_NOT_TRUSTED = (
+    "Mostly this is a company's proxy that opens TLS: get its CA certificate as a file and name that in "
+    "REQUESTS_CA_BUNDLE. Check this machine's clock, too, and that the host's name is spelt right."
+)
+
+_NAME_BUNDLE = "Set {name} to a file with CA certificates, or unset it to trust the usual authorities."
+
+
+@dataclass(frozen=True)
+class Place:
+    """A host and port, and how they are reached."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: str) -> Place:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return cls(parts.scheme, parts.hostname or "", port)
+
+
+class Network:
+    """Looks at each host once, and remembers how it went and what its clock said.
+
+    Args:
+        timeout: seconds for connecting and for each read.
+    """
+
+    def __init__(self, timeout: Timeout) -> None:
+        self._timeout = timeout
+        self._reached: dict[Place, bool] = {}
+        #: Seconds by which the last server that answered was ahead of this machine.
+        self.offset: float | None = None
+
+    def look_at(self, url: str) -> list[Finding]:
+        """Name, connection and TLS of ``url``'s host; nothing, if that was looked at before."""
+        place = Place.of(url)
+        if place in self._reached:
+            return []
+        findings = _proxied(url) or _direct(url, place, self._timeout[0])
+        self._reached[place] = all(each.status == "ok" for each in findings)
+        return findings
+
+    def reached(self, url: str) -> bool:
+        """Whether that went well."""
+        return self._reached.get(Place.of(url), False)
+
+    def get(self, url: str) -> Answer:
+        """What ``url`` answers.
+
+        Raises:
+            TransportError: nothing.
+        """
+        answer = Transport(self._timeout).get([url], Deadline(sum(self._timeout)), lambda answer: True)
+        offset = answer.clock_offset(time.time())
+        if offset is not None:
+            # The middle of the second; an answer from a cache on the way is as old as it says.
+            self.offset = offset + 0.5 + _age(answer)
+        return answer
+
+
+def got(network: Network, url: str) -> Answer | str:
+    """What ``url`` answers, or in words why nothing."""
+    try:
+        return network.get(url)
+    except TransportError as error:
+        return str(error)
+
+
+def region_in(host: str) -> str | None:
+    """The region in the name of an AWS host.
+
+    >>> region_in("cognito-idp.us-west-2.amazonaws.com")
+    'us-west-2'
+    """
+    return next((part for part in host.split(".") if is_region(part)), None)
+
+
+def _proxied(url: str) -> list[Finding]:
+    """What there is to say of a host that is asked through a proxy: it does the looking up."""
+    from requests.utils import get_environ_proxies, select_proxy
+
+    proxy = select_proxy(url, get_environ_proxies(url))
+    if not proxy or is_loopback_url(url):
+        return []
+    # Not urlsplit, which raises on a password with a "[" in it, and reads one with a "/" as the host.
+    host = re.split(r"[:/?#]", proxy.rpartition("@")[2].rpartition("//")[2], maxsplit=1)[0]
+    return [ok("dns", f"{Place.of(url).host} is asked through the proxy {host}.")]
+
+
+def _direct(url: str, place: Place, seconds: float) -> list[Finding]:
+    name = _name_finding(place)
+    if name.status != "ok":
+        return [name]
+    return [name, _connection_finding(place, seconds)]
+
+
+def _name_finding(place: Place) -> Finding:
+    try:
+        found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        advice = _NO_ADDRESS.format(host=place.host)
+        region = region_in(place.host)
+        if region is not None:
+            advice = (
+                f"Is {region!r} the region of your user pool? It stands in the AWS console at the top right, "
+                f"and at the front of the user pool id. {advice}"
+            )
+        return failed("dns", f"No computer has the name {place.host}.", advice)
+    return ok("dns", f"{place.host} is {found[0][4][0]}.")
+
+
+def _connection_finding(place: Place, seconds: float) -> Finding:
+    where = f"{place.host} on port {place.port}"
+    name, bundle = _bundle()
+    if place.scheme == "https" and not os.path.exists(bundle):
+        return failed("tls", f"{name} names {bundle}, which does not exist.", _NAME_BUNDLE.format(name=name))
+    try:
+        with socket.create_connection((place.host, place.port), timeout=seconds) as connection:
+            if place.scheme != "https":
+                return ok("tls", f"{where} answers; {_plain_http(place)}")
+            with _trust().wrap_socket(connection, server_hostname=place.host) as secured:
+                return ok(
+                    "tls", f"{where} answers with {secured.version()} and a certificate that is trusted."
+                )
+    except ssl.SSLCertVerificationError as error:
+        return failed(
+            "tls",
+            f"The certificate of {where} is not trusted: {error.verify_message}.",
+            f"{_NOT_TRUSTED}{_ignored_variables()}",
+        )
+    except ssl.SSLError as error:
+        return failed("tls", f"{where} answers, but not with TLS ({error.reason}).", _NOT_TRUSTED)
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        return failed(
+            "connection", f"{where} can't be reached: {reason}.", _NO_CONNECTION.format(port=place.port)
+        )
+
+
+def _plain_http(place: Place) -> str:
+    if is_loopback_host(place.host):
+        return "http stays on this machine and needs no TLS."
+    return "it is asked over plain http, which COGNITO_M2M_ALLOW_HTTP_HOSTS allows."
+
+
+def _trust() -> ssl.SSLContext:
+    """The authorities that ``requests`` trusts."""
+    _, bundle = _bundle()
+    if os.path.isdir(bundle):
+        return ssl.create_default_context(capath=bundle)
+    return ssl.create_default_context(cafile=bundle)
+
+
+def _bundle() -> tuple[str, str]:
+    """Return the file or folder of authorities that ``requests`` reads, and what names it."""
+    from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if os.environ.get(name):
+            return name, os.environ[name]
+    return "The package certifi", DEFAULT_CA_BUNDLE_PATH
+
+
+def _ignored_variables() -> str:
+    """A sentence about variables that name authorities for other programs."""
+    given = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_CA_BUNDLE") if os.environ.get(name)]
+    read = "requests reads REQUESTS_CA_BUNDLE, then CURL_CA_BUNDLE"
+    return f" {listed(given)} does not count here: {read}." if given else ""
+
+
+def _age(answer: Answer) -> float:
+    """RFC 9111, section 5.1."""
+    text = answer.headers.get("Age", "")
+    return float(text[:9]) if text.isascii() and text.isdigit() else 0.0

@@ -1,0 +1,136 @@
+"""Whether a user pool's keys can be had, and whether its issuer is the one that is trusted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..formats.strict_json import parse_object
+from ..inbound.key_set import KeySet, NoUsableKeys, read_key_set
+from ..inbound.key_source import TrustedPool
+from ..inbound.user_pool import UserPool
+from ..remote.transport import Answer
+from .finding import Finding, demoted, failed, has_failed, ok, warning
+from .network import Network, got
+from .words import listed, quoted
+
+_KEYS = "/.well-known/jwks.json"
+_CONFIGURATION = "/.well-known/openid-configuration"
+
+_COPY_POOL_ID = (
+    "Copy the user pool id from the Cognito console (User pools, your pool, Overview) into "
+    "COGNITO_M2M_USER_POOL_ID. It looks like us-west-2_AbCdEfGhI; what stands before the _ is its region."
+)
+_TROUBLE = "That is Cognito's trouble and not yours: try again, and look at https://health.aws.amazon.com."
+_NO_ANSWER = (
+    "Try again. If it stays so it is Cognito's trouble (look at https://health.aws.amazon.com), or a proxy "
+    "or firewall in this machine's network holds the answer back."
+)
+_NOT_COGNITO = (
+    "Something else answers in Cognito's place: a proxy's page, or a wrong COGNITO_M2M_JWKS_URL or "
+    "COGNITO_M2M_ISSUER. Open the address in a browser on this machine."
+)
+_IS_IT_RIGHT = "{setting} names this address: is it right? "
+_SET_ADDRESS = {
+    "COGNITO_M2M_ISSUER": "Set COGNITO_M2M_ISSUER to the `iss` of the pool's tokens (for an emulator)",
+    "COGNITO_M2M_JWKS_URL": "Set COGNITO_M2M_JWKS_URL to the address of the pool's keys (for an emulator)",
+}
+_OR_DERIVE_IT = ", or leave it out for a pool in Cognito: COGNITO_M2M_USER_POOL_ID gives the address then."
+
+
+def pool_findings(
+    trusted: TrustedPool, network: Network, is_pinned: bool = False, address_setting: str | None = None
+) -> list[Finding]:
+    """What was found of one pool, at the first of its addresses that is well, or else at the first.
+
+    Args:
+        is_pinned: its keys are in the settings, so that a service without a way out does without.
+        address_setting: the setting that overrides the address of its keys, if one does:
+            ``"COGNITO_M2M_ISSUER"`` or ``"COGNITO_M2M_JWKS_URL"``.
+    """
+    tried: list[list[Finding]] = []
+    for url in trusted.pool.jwks_urls:
+        findings = _at(url, trusted.pool, network, address_setting)
+        if not has_failed(findings):
+            return [*(line for each in tried for line in demoted(each)), *findings]
+        tried.append(findings)
+    return demoted(tried[0]) if is_pinned else tried[0]
+
+
+def _at(url: str, pool: UserPool, network: Network, address_setting: str | None) -> list[Finding]:
+    findings = network.look_at(url)
+    if network.reached(url):
+        findings = [*findings, _keys_finding(url, pool, network, address_setting)]
+    elif not findings:
+        said = f"The keys of {pool.pool_id} are at a host that can't be reached."
+        findings = [failed("keys", said, "")]
+    if has_failed(findings):
+        return [_with_setting(each, address_setting) for each in findings]
+    return [*findings, _issuer_finding(url, pool, network)]
+
+
+def _with_setting(finding: Finding, address_setting: str | None) -> Finding:
+    """Return a failure with the setting that leads there, unless it names that already."""
+    if finding.status != "failed" or address_setting is None or address_setting in finding.advice:
+        return finding
+    return replace(finding, advice=_IS_IT_RIGHT.format(setting=address_setting) + finding.advice)
+
+
+def _keys_finding(url: str, pool: UserPool, network: Network, address_setting: str | None) -> Finding:
+    answer = got(network, url)
+    if isinstance(answer, str):
+        return failed("keys", f"No keys of {pool.pool_id}: {answer}.", _NO_ANSWER)
+    if answer.status in (400, 404) and address_setting is not None:
+        said = (
+            f"There are no keys of {pool.pool_id} at {url} ({answer.status}), which {address_setting} names."
+        )
+        return failed("keys", said, _SET_ADDRESS[address_setting] + _OR_DERIVE_IT)
+    if answer.status in (400, 404):
+        where = f"in the region {pool.region}" if pool.region else "there"
+        return failed(
+            "keys",
+            f"There is no user pool {pool.pool_id} {where} ({url} says {answer.status}).",
+            _COPY_POOL_ID,
+        )
+    if answer.status == 429 or answer.status >= 500:
+        return failed("keys", f"No keys of {pool.pool_id}: {url} says {answer.status}.", _TROUBLE)
+    try:
+        keys = _keys_in(answer)
+    except (ValueError, NoUsableKeys):
+        return failed("keys", f"{url} says {answer.status}, but not with Cognito's keys.", _NOT_COGNITO)
+    return ok("keys", f"{pool.pool_id} has {len(keys)}: {listed(map(quoted, keys.kids))}.")
+
+
+def _keys_in(answer: Answer) -> KeySet:
+    if answer.status != 200:
+        raise NoUsableKeys(str(answer.status))
+    return read_key_set(answer.body)
+
+
+def _issuer_finding(keys_url: str, pool: UserPool, network: Network) -> Finding:
+    base = keys_url.removesuffix(_KEYS) if keys_url.endswith(_KEYS) else pool.issuers[0].rstrip("/")
+    answer = got(network, base + _CONFIGURATION)
+    issuer = _issuer_in(answer) if isinstance(answer, Answer) else None
+    if issuer is None:
+        return warning(
+            "issuer",
+            f"{base}{_CONFIGURATION} does not say who issues the tokens of {pool.pool_id}.",
+            "Cognito does; an emulator need not. Check that a token's `iss` is "
+            f"{listed(pool.issuers, 'or')}: `flask m2m explain` shows it.",
+        )
+    if issuer in pool.issuers:
+        return ok("issuer", f"The tokens of {pool.pool_id} are from {issuer}, which is trusted.")
+    return failed(
+        "issuer",
+        f"The tokens of {pool.pool_id} are from {quoted(issuer)}, but this application trusts "
+        f"{listed(pool.issuers, 'and')}: it refuses every one of them (wrong_issuer).",
+        "Leave COGNITO_M2M_ISSUER and COGNITO_M2M_JWKS_URL out for a pool in Cognito, and let "
+        "COGNITO_M2M_USER_POOL_ID say all; for an emulator set COGNITO_M2M_ISSUER to what its tokens say.",
+    )
+
+
+def _issuer_in(answer: Answer) -> str | None:
+    try:
+        issuer = parse_object(answer.body).get("issuer") if answer.status == 200 else None
+    except ValueError:
+        return None
+    return issuer if isinstance(issuer, str) else None

@@ -1,0 +1,162 @@
+"""``flask m2m token``, ``flask m2m refresh-tokens`` and ``flask m2m refresh-keys``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from flask import Flask
+
+from ..app.wiring import AppM2M
+from ..exceptions import KeysUnavailableError, TokenUnavailableError
+from ..formats.scopes import join_scopes
+from ..inbound.key_source import TrustedPool
+from ..outbound.token_source import TokenSource
+from ..remote.refreshable import Refreshable
+from ..remote.sealed_store import Entry
+from .application import echo_json, parts_of, pools_of, quiet
+from .cache_check import unshared_because
+from .client_check import advice_for
+from .words import duration, listed, quoted
+
+
+def show_token(app: Flask, *, as_json: bool, scopes: str | None, client: str | None) -> int:
+    """Print an access token, from the shared cache if there is a fresh one."""
+    parts = parts_of(app)
+    source = parts.sources.source(scopes, client)
+    try:
+        with quiet():
+            token = source.token()
+    except TokenUnavailableError as error:
+        advice = _advice(parts, client, source, scopes, error)
+        raise click.ClickException(f"{str(error).rstrip('.')}. {advice}") from None
+    if not as_json:
+        click.echo(token)
+        return 0
+    echo_json(
+        {
+            "access_token": token,
+            "token_type": "Bearer",
+            "client_id": source.client.client_id,
+            "scopes": join_scopes(source.scopes),
+            "usable_for": source.refreshable.vitals()["seconds_left"],
+        }
+    )
+    return 0
+
+
+def refresh_tokens(app: Flask, *, as_json: bool, scopes: str | None, client: str | None) -> int:
+    """Request a new token for each client, for all processes that share the cache.
+
+    Returns:
+        The exit status: 1 if a request failed, or if no other process can read a token.
+    """
+    parts = parts_of(app)
+    names = [client] if client is not None else list(parts.settings.clients) or [None]
+    with quiet():
+        rows = [_refreshed_token(parts, name, scopes) for name in names]
+    if as_json:
+        echo_json({"tokens": rows, "seal": parts._store.seal.fingerprint})
+    else:
+        for row in rows:
+            click.echo(f"{row['client']}: {_token_sentence(row)}")
+    return int(any(row["error"] or row["not_shared"] for row in rows))
+
+
+def _refreshed_token(parts: AppM2M, name: str | None, scopes: str | None) -> dict[str, Any]:
+    source = parts.sources.source(scopes, name)
+    error = advice = not_shared = None
+    try:
+        source.refreshed_token()
+    except TokenUnavailableError as unavailable:
+        error, advice = str(unavailable), _advice(parts, name, source, scopes, unavailable)
+    else:
+        not_shared = _sharing_problem(source.entry_in(parts._store), source.refreshable, parts)
+    return {
+        "client": name or "default",
+        "client_id": source.client.client_id,
+        "scopes": join_scopes(source.scopes),
+        "usable_for": None if error else source.refreshable.vitals()["seconds_left"],
+        "error": error,
+        "advice": advice,
+        "not_shared": not_shared,
+    }
+
+
+def _advice(
+    parts: AppM2M, name: str | None, source: TokenSource, scopes: str | None, error: TokenUnavailableError
+) -> str:
+    return advice_for(error, parts.settings.clients[name], None if scopes is None else source.scopes)
+
+
+def _token_sentence(row: dict[str, Any]) -> str:
+    if row["error"]:
+        return f"failed: {row['error'].rstrip('.')}. {row['advice']}"
+    return f"usable for {duration(row['usable_for'])}.{_not_shared_sentence(row)}"
+
+
+def refresh_keys(app: Flask, *, as_json: bool) -> int:
+    """Download each pool's keys now, for all that share the cache. 1 if that failed for one."""
+    parts = parts_of(app)
+    with quiet():
+        rows = {trusted.pool.pool_id: _refreshed(trusted, parts) for trusted in pools_of(parts)}
+    if as_json:
+        echo_json({"pools": rows, "seal": parts._store.seal.fingerprint})
+    else:
+        for pool_id, row in rows.items():
+            click.echo(f"{pool_id}: {_sentence(row)}")
+        click.echo(f"seal: {parts._store.seal.fingerprint} (processes with the same one share)")
+    return int(any(row["error"] or row["not_shared"] for row in rows.values()))
+
+
+def _refreshed(trusted: TrustedPool, parts: AppM2M) -> dict[str, Any]:
+    """A row of the output; ``not_shared`` says why no other process has these keys."""
+    row, not_shared = _downloaded(trusted), None
+    if not row["error"]:
+        not_shared = _sharing_problem(trusted.entry_in(parts._store), trusted.keys, parts)
+    return {**row, "not_shared": not_shared}
+
+
+def _sharing_problem(entry: Entry | None, value: Refreshable[Any], parts: AppM2M) -> str | None:
+    """Return why other processes do not find in ``entry`` what this one holds, or ``None`` if they do."""
+    problem, fetched = unshared_because(parts), value.state.fetched
+    if problem is None and (entry is None or fetched is None or entry.fetched_at < fetched.fetched_at):
+        return f"the cache ({parts._store.backend.kind}) does not keep the entry"
+    return problem
+
+
+def _downloaded(trusted: TrustedPool) -> dict[str, Any]:
+    keys = trusted.keys
+    try:
+        held = keys.get()
+        if _source(trusted) != "network":
+            # What the cache has, or the settings, is not what the pool says now.
+            held = keys.renew(held)
+    except KeysUnavailableError as error:
+        return {"kids": [], "source": None, "age": None, "error": str(error.__cause__ or error)}
+    failure, vitals = keys.state.failure, keys.vitals()
+    return {
+        "kids": sorted(held.kids),
+        "source": vitals["source"],
+        "age": vitals["age"],
+        "error": str(failure.error) if failure else None,
+    }
+
+
+def _source(trusted: TrustedPool) -> str | None:
+    fetched = trusted.keys.state.fetched
+    return None if fetched is None else fetched.source
+
+
+def _sentence(row: dict[str, Any]) -> str:
+    if row["error"]:
+        kept = f" What is known goes on: {listed(map(quoted, row['kids']))}." if row["kids"] else ""
+        return f"failed: {row['error']}.{kept} `flask m2m check` says what to do."
+    age = f" (downloaded by another process {duration(row['age'])} ago)" if row["source"] == "store" else ""
+    count = f"{len(row['kids'])} {'key' if len(row['kids']) == 1 else 'keys'}"
+    return f"{count}: {listed(map(quoted, row['kids']))}{age}.{_not_shared_sentence(row)}"
+
+
+def _not_shared_sentence(row: dict[str, Any]) -> str:
+    problem = row["not_shared"]
+    return f" Not shared: {problem}. `flask m2m check` says what to do." if problem else ""

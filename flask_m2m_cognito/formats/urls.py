@@ -1,0 +1,208 @@
+"""Which URLs a token, a secret or a key may travel over: https, or http to loopback and to allowed hosts.
+
+Read strictly and not as a browser would: what two parsers might read differently is not safe.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Collection, Iterable
+from urllib.parse import urlsplit
+
+from ..exceptions import ConfigurationError
+
+# urllib.parse is not used for our own URLs: on Python 3.10 it reads "http://[::1]evil.com" as the host "::1".
+_URL = re.compile(
+    r"(?P<scheme>https?)://"
+    r"(?:\[(?P<ipv6>[0-9A-F:.]+)\]|(?P<name>[A-Z0-9_][A-Z0-9._-]*))"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+    r"(?:[/?#][\x21-\x5B\x5D-\x7E]*)?",
+    re.IGNORECASE | re.ASCII,
+)
+_IPV6_LOOPBACK = ipaddress.IPv6Address("::1")
+_HOST_NAME = re.compile(
+    r"(?P<wildcard>\*\.)?[A-Z0-9_][A-Z0-9_-]*(\.[A-Z0-9_][A-Z0-9_-]*)*", re.IGNORECASE | re.ASCII
+)
+# What the system's resolver may read as an address: "10.1", "0177.0.0.1", "0x7f000001".
+_ENDS_IN_NUMBER = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)", re.IGNORECASE | re.ASCII)
+
+
+def is_safe_url(url: str, http_hosts: Collection[str] = ()) -> bool:
+    """Whether ``url`` is https, or http to loopback or to one of ``http_hosts``, without user and password.
+
+    ``http_hosts`` are what :func:`http_hosts_from` returns.
+
+    >>> [is_safe_url(url) for url in ("https://api.example.com/a?b=c", "http://127.0.0.1:5000", "http://[::1]/")]
+    [True, True, True]
+    >>> [is_safe_url(url) for url in ("http://api.example.com", "http://localhost@evil.com", "//localhost")]
+    [False, False, False]
+    >>> hosts = http_hosts_from(["stock", "*.svc.local"])
+    >>> [is_safe_url(f"http://{host}/", hosts) for host in ("stock", "a.b.svc.local", "stock.evil.com")]
+    [True, True, False]
+    """
+    parts = _parts(url)
+    if parts is None:
+        return False
+    host = _host(parts)
+    return parts["scheme"].lower() == "https" or is_loopback_host(host) or _is_one_of(host, http_hosts)
+
+
+def http_hosts_from(hosts: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the hosts that plain http may go to, checked and in one spelling; one text is one host.
+
+    A host is a name or an IP address. ``*.example`` is any name below ``example``, of any number of labels.
+
+    Raises:
+        ConfigurationError: one of them is not such a host.
+    """
+    given = [hosts] if isinstance(hosts, str) else list(hosts)
+    for host in given:
+        problem = http_host_problem(host)
+        if problem:
+            raise ConfigurationError(f"{host!r} cannot be a host for plain http: {problem}.")
+    return tuple(dict.fromkeys(map(_spelled, given)))
+
+
+def http_host_problem(host: str) -> str | None:
+    """What is wrong with a host that plain http is to go to, or ``None``.
+
+    >>> http_host_problem("*")
+    "a bare '*' would allow every host; name them, as in 'stock' or '*.svc.cluster.local'"
+    >>> http_host_problem("*.svc.cluster.local") is None
+    True
+    """
+    if not isinstance(host, str):
+        return "give text"
+    if host.strip("*. ") == "":
+        return "a bare '*' would allow every host; name them, as in 'stock' or '*.svc.cluster.local'"
+    if _ip_address(host.strip("[]")) is not None:
+        return None
+    name = _HOST_NAME.fullmatch(host)
+    if name is None:
+        return "give a host without scheme, port and path, as in 'stock' or '*.svc.cluster.local'"
+    if name["wildcard"] and _ENDS_IN_NUMBER.fullmatch(host[2:]):
+        return "a wildcard stands for names, not for IP addresses; name each address"
+    return None
+
+
+def is_redis_url(url: str) -> bool:
+    """Whether ``url`` can be split into the parts of a Redis URL: no character of its password ends the host.
+
+    >>> [is_redis_url(f"redis://:{password}@cache:6379/0") for password in ("a%2Fb", "a@b", "a/b", "1#2")]
+    [True, True, False, False]
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    # After "redis://:12/34@cache", whose host seems to be empty and port 12.
+    return "@" not in f"{parts.path}{parts.query}{parts.fragment}"
+
+
+def is_origin(url: str) -> bool:
+    """Whether ``url`` is scheme, host and perhaps port, and nothing else.
+
+    >>> [is_origin(url) for url in ("http://pool:9229", "https://[::1]", "http://pool/a", "pool:9229")]
+    [True, True, False, False]
+    """
+    return _parts(url) is not None and not set(url.partition("://")[2]) & set("/?#")
+
+
+def http_hosts_for(url: str) -> list[str]:
+    """Return what ``ALLOW_HTTP_HOSTS`` must name for ``url`` to be used: its host, or nothing.
+
+    >>> [http_hosts_for(url) for url in ("http://pool:9229/a", "http://localhost:9229", "https://pool")]
+    [['pool'], [], []]
+    """
+    parts = _parts(url)
+    return [] if parts is None or is_safe_url(url) else [_spelled(_host(parts))]
+
+
+def is_loopback_url(url: str) -> bool:
+    """Whether ``url`` is http or https to this machine.
+
+    >>> is_loopback_url("http://LOCALHOST:5000/"), is_loopback_url("http://127.0.0.1.evil.com/")
+    (True, False)
+    """
+    parts = _parts(url)
+    return parts is not None and is_loopback_host(_host(parts))
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether ``host`` is ``localhost``, a dotted quad in 127.0.0.0/8, or ``::1``, in brackets or not.
+
+    >>> [is_loopback_host(host) for host in ("localhost", "127.8.9.10", "[::1]")]
+    [True, True, True]
+    >>> [is_loopback_host(host) for host in ("localhost.", "127.1", "0177.0.0.1", "::ffff:127.0.0.1")]
+    [False, False, False, False]
+    """
+    if host.lower() == "localhost":
+        return True
+    if host.startswith("[") and host.endswith("]"):
+        return _ip_address(host[1:-1]) == _IPV6_LOOPBACK
+    address = _ip_address(host)
+    # Not .is_loopback: newer Pythons call ::ffff:127.0.0.1 loopback, older ones do not.
+    return address == _IPV6_LOOPBACK or (isinstance(address, ipaddress.IPv4Address) and address.is_loopback)
+
+
+def url_problem(url: str, http_hosts: Collection[str] = ()) -> str | None:
+    """What is wrong with a URL that is written in a configuration, or ``None``. Quotes nothing of it.
+
+    >>> url_problem("http://auth.example.com/oauth2/token")
+    'plain http is only for loopback (localhost, 127.0.0.0/8, [::1]) and hosts in ALLOW_HTTP_HOSTS; use https'
+    >>> url_problem("http://auth.example.com/oauth2/token", ["auth.example.com"]) is None
+    True
+    >>> url_problem("https://auth.example.com/oauth2/token") is None
+    True
+    """
+    if re.fullmatch(r"https?://.*", url, re.IGNORECASE | re.DOTALL) is None:
+        return "give a whole URL that begins with https://"
+    if "@" in re.split(r"[/?#]", url.split("://", 1)[1], maxsplit=1)[0]:
+        return "a URL here has no user or password in it"
+    if "#" in url:
+        return "a URL here has no fragment (#)"
+    if _parts(url) is None:
+        return "give a URL with a plain host, and a port at most, all in ASCII without space or backslash"
+    if not is_safe_url(url, http_hosts):
+        return _HTTP_NOT_ALLOWED
+    return None
+
+
+_HTTP_NOT_ALLOWED = (
+    "plain http is only for loopback (localhost, 127.0.0.0/8, [::1]) and hosts in ALLOW_HTTP_HOSTS; use https"
+)
+
+
+def _is_one_of(host: str, http_hosts: Collection[str]) -> bool:
+    host = _spelled(host)
+    return any(
+        host.endswith(allowed[1:]) and len(host) >= len(allowed)
+        if allowed.startswith("*.")
+        else host == allowed
+        for allowed in http_hosts
+    )
+
+
+def _spelled(host: str) -> str:
+    address = _ip_address(host.strip("[]"))
+    return host.lower() if address is None else str(address)
+
+
+def _parts(url: str) -> re.Match[str] | None:
+    parts = _URL.fullmatch(url)
+    if parts is None or not 0 < int(parts["port"] or 443) < 65536:
+        return None
+    return parts if parts["ipv6"] is None or _ip_address(parts["ipv6"]) is not None else None
+
+
+def _host(parts: re.Match[str]) -> str:
+    return f"[{parts['ipv6']}]" if parts["ipv6"] is not None else parts["name"]
+
+
+def _ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None

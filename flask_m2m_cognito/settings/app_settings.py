@@ -1,0 +1,291 @@
+"""The settings as one value, read once: from ``app.config`` to a frozen :class:`Settings`.
+
+Values may be set in Python or come as text from the environment (``FLASK_COGNITO_M2M_LEEWAY=10``, read by
+Flask's ``from_prefixed_env``). From text, lists of ids, regions and URLs are split at commas and white space,
+scopes at white space only; dicts and lists may be JSON. A number where text is meant is text, but JSON can't
+give back how ``1e5`` was written: put quotes around it.
+
+``None`` and blank text count as unset, except for ``ALLOWED_CLIENT_IDS``, ``REQUIRED_SCOPES`` and
+``AUDIENCE``: there an empty value of any kind would remove a check, so it is an error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from ..exceptions import ConfigurationError
+from ..formats.regions import region_of
+from ..formats.scopes import ScopeMatch
+from .client_settings import API, ENDPOINTS, SECRETS, ClientSettings, clients_of
+from .objects import ANY_CLIENT, SecretFile, read_cache_key
+from .section import Level
+from .table import BY_KEY, PREFIX, SETTINGS, Setting, nearest_known
+from .values import Wrong, is_unset, one_or_all, read_pool_id, shown
+
+__all__ = ["PREFIX", "SETTINGS", "ClientSettings", "SecretFile", "Setting", "Settings", "settings_from"]
+
+_FROZEN_BETWEEN_REQUESTS = ("AWS_LAMBDA_FUNCTION_NAME", "K_SERVICE")
+_SHORTEST_CACHE_KEY = 16
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of one app, checked. What each means is in :data:`SETTINGS`."""
+
+    user_pool_ids: tuple[str, ...]
+    region: str | None  # of the first pool
+    replica_regions: tuple[str, ...]
+    issuer: Mapping[str, str]  # overrides, by pool id
+    jwks_url: Mapping[str, str]
+    allowed_client_ids: frozenset[str] | Callable[[str], bool] | None  # None: any
+    any_client_said: bool
+    machine_tokens_only: bool
+    token_check: Callable[[Any], object] | None
+    jwks: Mapping[str, Mapping[str, Any]] = field(repr=False)  # pinned keys, by pool id
+    header_name: str
+    required_scopes: frozenset[str]
+    scope_match: ScopeMatch
+    audience: frozenset[str]  # empty: not checked
+    leeway: float
+    clients: Mapping[str | None, ClientSettings]  # None: the default client
+    allow_http_hosts: tuple[str, ...]
+    timeout: tuple[float, float]
+    refresh_deadline: float
+    store_timeout: float
+    renew: Literal["background", "inline"]
+    keys_fresh_for: float
+    keys_usable_for: float
+    unknown_key_cooldown: float
+    verified_tokens: int
+    cache_key: bytes | None = field(repr=False)
+    cache_key_too_short: bool
+    realm: str
+    problem_type_base: str | None
+    resource: str | None
+    resource_metadata: Mapping[str, Any]
+
+    @property
+    def any_client_unwarned(self) -> bool:
+        """Whether any client of the pool passes a guard without scopes, and nobody said that it may."""
+        restricted = self.allowed_client_ids is not None or self.required_scopes or self.audience
+        return bool(self.user_pool_ids) and not self.any_client_said and not restricted
+
+    @property
+    def is_resource_unchecked(self) -> bool:
+        """Whether this service names its resource, and tokens of another resource are accepted."""
+        return bool(self.user_pool_ids) and self.resource is not None and not self.audience
+
+
+def settings_from(
+    config: Mapping[str, Any], *, app_name: str, environ: Mapping[str, str] = os.environ
+) -> Settings:
+    """The settings of one app, from its ``config``.
+
+    Args:
+        config: ``app.config``. Read are its keys that begin with ``COGNITO_M2M_``, and ``SECRET_KEY``.
+        app_name: the default of ``REALM``.
+        environ: shows, beside uWSGI, whether the process is frozen between requests (the default of
+            ``RENEW``).
+
+    Raises:
+        ConfigurationError: all that is wrong. No problem shows a secret.
+    """
+    problems = _unknown_keys(config)
+    top = Level({key: config[PREFIX + key] for key in BY_KEY if PREFIX + key in config}, problems)
+    pool_ids = _pool_ids(top)
+    region = _region(top, pool_ids)
+    issuers, jwks_urls = _urls_by_pool(top, "ISSUER", pool_ids), _urls_by_pool(top, "JWKS_URL", pool_ids)
+    _check_issuers_differ(top, issuers)
+    pinned = _pinned_keys(top, pool_ids)
+    clients = clients_of(top, region)
+    _check_something_is_set(top)
+    _check_between_keys(top)
+    cache_key = _cache_key(top, config)
+    if problems:
+        raise ConfigurationError(*problems)
+    allowed = top["ALLOWED_CLIENT_IDS"]
+    return Settings(
+        user_pool_ids=pool_ids,
+        region=region,
+        replica_regions=top["REPLICA_REGIONS"],
+        issuer=issuers,
+        jwks_url=jwks_urls,
+        allowed_client_ids=None if allowed == ANY_CLIENT else allowed,
+        any_client_said=allowed == ANY_CLIENT,
+        machine_tokens_only=top["MACHINE_TOKENS_ONLY"],
+        token_check=top["TOKEN_CHECK"],
+        jwks=pinned,
+        header_name=top["HEADER_NAME"],
+        required_scopes=top["REQUIRED_SCOPES"],
+        scope_match=top["SCOPE_MATCH"],
+        audience=top["AUDIENCE"],
+        leeway=top["LEEWAY"],
+        clients=MappingProxyType(clients),
+        allow_http_hosts=top["ALLOW_HTTP_HOSTS"],
+        timeout=top["TIMEOUT"],
+        refresh_deadline=top["REFRESH_DEADLINE"],
+        store_timeout=top["STORE_TIMEOUT"],
+        renew=top["RENEW"] or _renew_in(environ),
+        keys_fresh_for=top["KEYS_FRESH_FOR"],
+        keys_usable_for=top["KEYS_USABLE_FOR"],
+        unknown_key_cooldown=top["UNKNOWN_KEY_COOLDOWN"],
+        verified_tokens=top["VERIFIED_TOKENS"],
+        cache_key=cache_key if cache_key and len(cache_key) >= _SHORTEST_CACHE_KEY else None,
+        cache_key_too_short=0 < len(cache_key or b"") < _SHORTEST_CACHE_KEY,
+        realm=top["REALM"] or _realm_of(app_name),
+        problem_type_base=top["PROBLEM_TYPE_BASE"],
+        resource=top["RESOURCE"],
+        resource_metadata=top["RESOURCE_METADATA"] or {},
+    )
+
+
+def _unknown_keys(config: Mapping[str, Any]) -> list[str]:
+    """Without their values: one may be a secret under a name that was misspelt."""
+    keys = [key for key in config if isinstance(key, str) and key.upper().startswith(PREFIX)]
+    unknown = [key for key in keys if not key.startswith(PREFIX) or key.removeprefix(PREFIX) not in BY_KEY]
+    return [f"{key} is not a setting{nearest_known(key, BY_KEY, PREFIX)}." for key in unknown]
+
+
+def _pool_ids(top: Level) -> tuple[str, ...]:
+    """The pools: those named, else those of the issuers, by their ids or by the end of the issuer's path."""
+    pool_ids: tuple[str, ...] = top["USER_POOL_ID"]
+    if pool_ids or top.any_wrong("USER_POOL_ID", "ISSUER"):
+        return pool_ids
+    if top["ISSUER"]:
+        return _pool_id_in_issuer(top) if None in top["ISSUER"] else tuple(top["ISSUER"])
+    for key in ("JWKS_URL", "JWKS"):
+        if key in top.said:
+            top.report(key, f"is set, but no pool is: set {top.label('USER_POOL_ID')} too")
+    return ()
+
+
+def _pool_id_in_issuer(top: Level) -> tuple[str, ...]:
+    last = urlsplit(top["ISSUER"][None]).path.rstrip("/").rpartition("/")[2]
+    try:
+        return (read_pool_id(last),)
+    except Wrong:
+        top.report("ISSUER", f"does not end with a pool id: set {top.label('USER_POOL_ID')} too")
+    return ()
+
+
+def _region(top: Level, pool_ids: tuple[str, ...]) -> str | None:
+    """The first pool's region. One that contradicts a pool is reported, as is a pool that has none."""
+    said: str | None = top["REGION"]
+    for pool_id in pool_ids:
+        own = region_of(pool_id)
+        if said and own and said != own:
+            top.report("REGION", f"is {shown(said)}, but {shown(pool_id)} is in {own!r}: leave it out")
+        has_issuer = top.any_wrong("ISSUER") or not {None, pool_id}.isdisjoint(top["ISSUER"] or ())
+        if not said and not own and not has_issuer and "REGION" not in top.said:
+            top.report(
+                "USER_POOL_ID",
+                f"is {shown(pool_id)}, without a region: give the whole id ('us-west-2_AbCdEfGhI'), "
+                f"or set {top.label('REGION')}, or for an emulator {top.label('ISSUER')}",
+            )
+    return said or next(map(region_of, pool_ids), None)
+
+
+def _urls_by_pool(top: Level, key: str, pool_ids: tuple[str, ...]) -> dict[str, str]:
+    """The URL that overrides a derived one, for each pool that has such an override."""
+    urls: Mapping[str | None, str] = top[key] or {}
+    if None in urls:
+        if len(pool_ids) > 1:
+            top.report(
+                key,
+                f"is one URL, but {top.label('USER_POOL_ID')} names {len(pool_ids)}: give {{pool_id: URL}}",
+            )
+        return dict.fromkeys(pool_ids, urls[None])
+    unknown = [pool_id for pool_id in urls if pool_id not in pool_ids]
+    if unknown and not top.any_wrong("USER_POOL_ID"):
+        top.report(key, f"has a URL for {shown(one_or_all(unknown))}, not in {top.label('USER_POOL_ID')}")
+    return {pool_id: urls[pool_id] for pool_id in pool_ids if pool_id in urls}
+
+
+def _check_issuers_differ(top: Level, issuers: Mapping[str, str]) -> None:
+    """A token's issuer chooses the keys that verify it, so each pool needs its own."""
+    if len(issuers) > len(set(issuers.values())) and not top.any_wrong("ISSUER"):
+        top.report("ISSUER", "has the same URL for several pools: each pool needs an issuer of its own")
+
+
+def _pinned_keys(top: Level, pool_ids: tuple[str, ...]) -> dict[str, Mapping[str, Any]]:
+    """The pinned keys of each pool that has any. A pool's keys must never verify another pool's tokens."""
+    pinned: Mapping[str | None, Mapping[str, Any]] = top["JWKS"] or {}
+    if top.any_wrong("USER_POOL_ID", "ISSUER"):
+        return {}
+    if None in pinned:
+        if len(pool_ids) > 1:
+            top.report(
+                "JWKS",
+                f"is one key set, but {top.label('USER_POOL_ID')} names {len(pool_ids)} pools: "
+                "give {pool_id: keys}, so that each pool's keys verify only its own tokens",
+            )
+        return dict.fromkeys(pool_ids, pinned[None])
+    unknown = [pool_id for pool_id in pinned if pool_id not in pool_ids]
+    if unknown:
+        top.report("JWKS", f"has keys for {shown(one_or_all(unknown))}, not in {top.label('USER_POOL_ID')}")
+    return {pool_id: pinned[pool_id] for pool_id in pool_ids if pool_id in pinned}
+
+
+def _check_between_keys(top: Level) -> None:
+    if top["KEYS_FRESH_FOR"] > top["KEYS_USABLE_FOR"]:
+        top.report(
+            "KEYS_FRESH_FOR",
+            f"is {top['KEYS_FRESH_FOR']:.10g}: keys are renewed before they end, so give at most "
+            f"{top.label('KEYS_USABLE_FOR')}, {top['KEYS_USABLE_FOR']:.10g}",
+        )
+    metadata, resource = top["RESOURCE_METADATA"], top["RESOURCE"]
+    if metadata is not None and "RESOURCE" not in top.said:
+        top.report("RESOURCE_METADATA", f"is for a document that {top.label('RESOURCE')} turns on: set both")
+    elif metadata and metadata.get("resource", resource) != resource:
+        top.report("RESOURCE_METADATA", f"holds another 'resource': that member is {top.label('RESOURCE')}")
+
+
+def _check_something_is_set(top: Level) -> None:
+    if top["USER_POOL_ID"] or top["CLIENTS"] or top.any_wrong("USER_POOL_ID", "CLIENTS"):
+        return
+    if top.any_said("ISSUER", "JWKS_URL", "JWKS", "CLIENT_ID", *SECRETS, *ENDPOINTS) or top[API]:
+        return
+    label = top.label
+    top.report(
+        "USER_POOL_ID",
+        f"is not set, and no client is: to receive tokens, set {label('USER_POOL_ID')}; to call with tokens, "
+        f"set {label('CLIENT_ID')}, {label('CLIENT_SECRET')} and {label('DOMAIN')} or {label('TOKEN_URL')}",
+    )
+
+
+def _cache_key(top: Level, config: Mapping[str, Any]) -> bytes | None:
+    """The key as configured, be it too short. A ``SECRET_KEY`` that is not text counts as none."""
+    own: bytes | None = top["CACHE_KEY"]
+    secret_key = config.get("SECRET_KEY")
+    if own or is_unset(secret_key):
+        return own
+    try:
+        return read_cache_key(secret_key)
+    except Wrong:
+        return None
+
+
+def runs_without_threads() -> bool:
+    """Return whether this is uWSGI without threads, where nothing runs between requests.
+
+    uWSGI holds the GIL then while it waits for a request: a thread runs only while a request runs or waits.
+    That is the default before uWSGI 2.0.27. ``has_threads`` counts ``enable-threads``, ``threads`` and the
+    version; uWSGI imports its module before the application.
+    """
+    return not getattr(sys.modules.get("uwsgi"), "has_threads", True)
+
+
+def _renew_in(environ: Mapping[str, str]) -> Literal["background", "inline"]:
+    is_frozen = any(environ.get(name) for name in _FROZEN_BETWEEN_REQUESTS) or runs_without_threads()
+    return "inline" if is_frozen else "background"
+
+
+def _realm_of(app_name: str) -> str:
+    """The app's name, as far as a header can carry it."""
+    return "".join(char if " " <= char <= "~" else "?" for char in app_name)

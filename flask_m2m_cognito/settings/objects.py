@@ -1,0 +1,225 @@
+"""From a raw setting to a checked value, where it is more than text: objects, callables, secrets, files.
+
+No error here holds anything of a secret or of a file's content.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ..exceptions import ConfigurationError
+from ..formats.strict_json import parse_object
+from .values import (
+    PRINTABLE,
+    Wrong,
+    objection,
+    one_or_all,
+    parsed_json,
+    read_header_name,
+    read_names,
+    read_text,
+    shown,
+)
+
+ANY_CLIENT: Final = "*"
+
+
+@dataclass(frozen=True)
+class SecretFile:
+    """A client secret in a file, for a mounted secret: a callable that reads it anew each time.
+
+    Raises:
+        ConfigurationError: when called, if the file can't be read or holds no usable secret.
+    """
+
+    path: str
+
+    def __call__(self) -> str:
+        text, problem = self.read()
+        if problem:
+            # Raised here and not where it is found, so that nothing read is chained to it.
+            raise ConfigurationError(f"The client secret's file {shown(self.path)} {problem}.")
+        return text
+
+    def read(self) -> tuple[str, str]:
+        """The text and what is wrong with it, one of the two empty."""
+        try:
+            text = Path(self.path).read_bytes().decode("utf-8-sig", "replace").strip()
+        except (OSError, ValueError) as error:
+            return "", f"can't be read ({getattr(error, 'strerror', None) or type(error).__name__})"
+        if not text:
+            return "", "is empty"
+        if is_json_document(text):
+            return "", f"holds {_JSON_SECRET}"
+        if PRINTABLE.fullmatch(text) is None:
+            return "", "holds more than one line of printable ASCII"
+        return text, ""
+
+
+_JSON_SECRET = (
+    "JSON, not the secret alone: store the bare secret, or set CLIENT_SECRET to a callable that returns the "
+    "secret from it"
+)
+
+
+def is_json_document(text: str) -> bool:
+    """Whether ``text`` is a JSON object, list or string, as secret stores keep them; no client secret is."""
+    return isinstance(parsed_json(text), dict | list | str)
+
+
+def read_allowed_clients(value: object) -> frozenset[str] | Callable[[str], bool] | str:
+    """Client ids, a callable, or :data:`ANY_CLIENT`."""
+    if callable(value):
+        return read_callable(value)
+    names = frozenset(read_names(value))
+    if ANY_CLIENT in names and len(names) > 1:
+        raise Wrong(value, "'*' stands alone: it lets any client of the pool in, whatever is named beside it")
+    return ANY_CLIENT if ANY_CLIENT in names else names
+
+
+def read_callable(value: object) -> Callable[..., Any]:
+    """An ordinary callable: what an async one or a generator returns is always true, and refuses nothing."""
+    if not callable(value):
+        raise Wrong(value, "give a callable")
+    if any(is_odd(f) for f in (value, type(value).__call__) for is_odd in _RETURNS_NO_ANSWER):
+        raise Wrong(value, "give an ordinary function, not an async one or a generator")
+    return value
+
+
+_RETURNS_NO_ANSWER: tuple[Callable[[Any], bool], ...] = (
+    inspect.iscoroutinefunction,
+    inspect.isgeneratorfunction,
+    inspect.isasyncgenfunction,
+)
+
+
+def read_secret(value: object) -> tuple[str, ...] | Callable[[], str | Sequence[str]]:
+    if callable(value):
+        return read_callable(value)
+    secrets = tuple(map(read_text, value if isinstance(value, list | tuple) else [value]))
+    if not secrets or not all(map(PRINTABLE.fullmatch, secrets)):
+        raise Wrong(value, "give text in printable ASCII, a list of such texts, or a callable")
+    if any(map(is_json_document, secrets)):
+        raise Wrong(value, f"it holds {_JSON_SECRET}")
+    return tuple(dict.fromkeys(secrets))
+
+
+def read_secret_file(value: object) -> SecretFile:
+    if not isinstance(value, str | os.PathLike):
+        raise Wrong(type(value), "give the path of a file that holds the client secret alone")
+    file = SecretFile(os.fsdecode(value).strip())
+    _, problem = file.read()
+    if problem:
+        # A relative path is not shown: the secret itself, put here by mistake, looks like one.
+        culprit = file.path if os.path.isabs(file.path) else None
+        raise Wrong(culprit, f"that file {problem}; name a file that holds the client secret alone")
+    return file
+
+
+def read_cache_key(value: object) -> bytes:
+    return bytes(value) if isinstance(value, bytes | bytearray) else as_bytes(read_text(value))
+
+
+def as_bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def read_object(value: object) -> dict[str, Any]:
+    """A dict, or one as JSON text, with texts as keys. The values are anybody's."""
+    found = parsed_json(value) if isinstance(value, str) else value
+    if not isinstance(found, Mapping) or not all(isinstance(key, str) and key for key in found):
+        raise Wrong(type(value), "give a dict whose keys are texts (JSON from the environment)")
+    return dict(found)
+
+
+def read_json_object(value: object) -> dict[str, Any]:
+    """A dict that JSON can carry, copied whole."""
+    members = read_object(value)
+    try:
+        json.dumps(members, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        raise Wrong(value, "give a dict of what JSON can carry") from None
+    return deepcopy(members)
+
+
+def read_texts_by_name(value: object) -> dict[str, str]:
+    found = read_object(value)
+    odd = [name for name, item in found.items() if objection(read_text, item)]
+    if odd:
+        raise Wrong(one_or_all(odd), "every value is text, from JSON in quotes", verb="has no text for")
+    return {name: read_text(item) for name, item in found.items()}
+
+
+_OWN_HEADERS: Final = frozenset(
+    {"authorization", "content-type", "content-length", "host", "transfer-encoding", "proxy-authorization"}
+)
+
+
+def read_headers(value: object) -> dict[str, str]:
+    """More headers for a request. No value is shown: a WAF's header is a shared secret."""
+    found = read_texts_by_name(value)
+    own = [name for name in found if name.lower() in _OWN_HEADERS]
+    if own:
+        raise Wrong(one_or_all(own), "leave that header to the token request", verb="sets")
+    odd = [name for name in found if objection(read_header_name, name)]
+    odd += [name for name, text in found.items() if PRINTABLE.fullmatch(text) is None]
+    if odd:
+        raise Wrong(one_or_all(odd), "give header names with values in printable ASCII", verb="cannot send")
+    return found
+
+
+def read_pinned_keys(value: object) -> dict[str | None, dict[str, Any]]:
+    """JWK sets (RFC 7517, section 5) by pool id. A single one, given without a pool id, is under ``None``.
+
+    Each is given as a dict, as JSON text, or as the path of a file.
+    """
+    found = _parsed_keys(value)
+    if not isinstance(found, Mapping) or not found or not found.keys().isdisjoint(_OF_KEYS):
+        return {None: _key_set(found, value)}
+    try:
+        return {pool_id: _key_set(_parsed_keys(keys), keys) for pool_id, keys in read_object(found).items()}
+    except Wrong as wrong:
+        # Not shown: members of a JWK that was put here by mistake would be taken for paths.
+        raise Wrong(None, f"for each pool id, {wrong.advice}") from None
+
+
+_OF_KEYS = ("keys", "kty")
+"""Members that a key set or a key has. No pool id is like them."""
+
+
+def _parsed_keys(value: object) -> object:
+    is_json = isinstance(value, str) and value.lstrip().startswith("{")
+    if isinstance(value, str | os.PathLike) and not is_json:
+        value = _text_of_file(value)
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_object(value.encode(), keeps_rest=True)
+    except ValueError:
+        return None
+
+
+def _key_set(found: object, given: object) -> dict[str, Any]:
+    if not isinstance(found, Mapping) or not isinstance(found.get("keys"), list) or not found["keys"]:
+        # JSON text is not shown: a set pasted here may hold private keys.
+        is_json = isinstance(given, str) and given.lstrip().startswith("{")
+        advice = "give a JWK set, an object with a list 'keys' that is not empty, or the path of such a file"
+        raise Wrong(None if is_json else given, advice)
+    return deepcopy(dict(found))
+
+
+def _text_of_file(path: Any) -> str:
+    try:
+        return Path(os.fsdecode(path)).read_text("utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+    looks_like_path = not re.search(r"[\n\"{]", os.fsdecode(path))
+    raise Wrong(path if looks_like_path else None, f"there is no JWK set to read from such a file ({reason})")

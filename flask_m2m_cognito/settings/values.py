@@ -1,0 +1,336 @@
+"""From a raw setting, as Python or the environment gives it, to a checked value.
+
+Every ``read_…`` function takes one raw value and returns the value or raises :class:`Wrong`. Those that need
+limits or choices are built by a function named after what they read (``number``, ``one_of``).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from ..formats.regions import is_region
+from ..formats.scopes import SCOPE_FORM, is_scope, requested_scopes
+from ..formats.urls import http_host_problem, http_hosts_from, url_problem
+
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
+_TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
+_HTTP_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+PRINTABLE = re.compile(r"[\x20-\x7E]+")
+_NO_SPACE = re.compile(r"[\x21-\x7E]+")
+_POOL_ID = re.compile(r"[A-Za-z0-9._~-]+")  # as it stands in a URL; an emulator's may be "local_1a2b"
+_URI_REFERENCE = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")  # RFC 3986, section 2
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_DOMAIN_PREFIX = re.compile(_LABEL)
+_DOMAIN_NAME = re.compile(rf"({_LABEL}\.)+(?=[a-z0-9-]*[a-z]){_LABEL}")
+
+
+class Wrong(Exception):
+    """A raw value that can't be used. Never leaves ``settings_from``, which makes a sentence of it.
+
+    Attributes:
+        advice: what would be right. Holds nothing of the value.
+        culprit: the part of the value to show, unless the setting is a secret; ``None`` shows nothing.
+        verb: what the setting does with the culprit.
+    """
+
+    def __init__(self, culprit: object, advice: str, *, verb: str = "is") -> None:
+        super().__init__(advice)
+        self.advice = advice
+        self.culprit = culprit
+        self.verb = verb
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it: short, no dict's content, nothing before an ``@`` (a URL's password).
+
+    >>> shown("https://me:secret@example.com/")
+    '…@example.com/'
+    >>> shown({"CLIENT_SECRET": "…"})
+    'a dict'
+    """
+    parts = value if isinstance(value, list | tuple | set | frozenset) else [value]
+    if any(isinstance(part, Mapping) for part in parts):
+        return f"a {type(value).__name__}"
+    try:
+        text = repr(value)
+    except Exception:
+        return f"a {type(value).__name__}"
+    if "@" in text:
+        text = "…" + text[text.rindex("@") :].rstrip("'\"])")
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def is_unset(value: object) -> bool:
+    """Whether a raw value says nothing: ``None``, or text without a character."""
+    return value is None or is_blank(value)
+
+
+def is_blank(value: object) -> bool:
+    """Whether a raw value is text without a character, as an empty environment variable is."""
+    return isinstance(value, str) and not value.strip()
+
+
+def is_empty(value: object) -> bool:
+    """Whether a raw value is ``None``, blank text, an empty collection, or one of these as JSON."""
+    if isinstance(value, str):
+        with suppress(ValueError, RecursionError):
+            value = json.loads(value)
+    return is_unset(value) or (isinstance(value, Collection) and not value)
+
+
+def read_text(value: object) -> str:
+    """Text, without the space around it. An int is text that JSON took for a number."""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, int) and not isinstance(value, bool):
+        with suppress(ValueError):  # above 4300 digits, Python's limit
+            return str(value)
+    raise Wrong(value, "give text; from the environment, which is read as JSON, in quotes: '\"1e5\"'")
+
+
+def text_like(pattern: re.Pattern[str], advice: str) -> Callable[[object], str]:
+    """A reader of text that ``pattern`` matches from end to end."""
+
+    def read(value: object) -> str:
+        text = read_text(value)
+        if pattern.fullmatch(text) is None:
+            raise Wrong(value, advice)
+        return text
+
+    return read
+
+
+def one_of(*choices: str) -> Callable[[object], str]:
+    """A reader of one of a few words."""
+
+    def read(value: object) -> str:
+        if value not in choices:
+            raise Wrong(value, "give " + " or ".join(map(repr, choices)))
+        return str(value)
+
+    return read
+
+
+read_client_id = text_like(_NO_SPACE, "give the app client's id, printable ASCII without space")
+read_pool_id = text_like(_POOL_ID, "give a user pool's id ('us-west-2_AbCdEfGhI'), not its ARN, name or URL")
+read_header_name = text_like(_HTTP_TOKEN, "give a header's name (RFC 9110, 5.6.2), such as 'Authorization'")
+read_realm = text_like(PRINTABLE, "give printable ASCII")
+read_type_base = text_like(_URI_REFERENCE, "give a URI, such as 'https://errors.example.com/'")
+
+
+def read_region(value: object) -> str:
+    text = read_text(value)
+    if not is_region(text):
+        raise Wrong(value, "give a region's name, such as 'us-west-2'")
+    return text
+
+
+def read_domain(value: object) -> str:
+    """A prefix without dots, or a host name; lower case."""
+    text = read_text(value).lower()
+    if (_DOMAIN_NAME if "." in text else _DOMAIN_PREFIX).fullmatch(text) is None:
+        raise Wrong(
+            value,
+            "give the prefix of the pool's domain ('acme') or a custom domain's host ('auth.example.com'), "
+            "without scheme, port and path; any other endpoint goes into TOKEN_URL, as a whole URL",
+        )
+    return text
+
+
+def read_flag(value: object) -> bool:
+    if isinstance(value, int) and value in (0, 1):
+        return bool(value)
+    word = value.lower().strip() if isinstance(value, str) else ""
+    if word not in _TRUE + _FALSE:
+        raise Wrong(value, "give True or False; from the environment also 'yes', '1', 'no' or '0'")
+    return word in _TRUE
+
+
+def number(at_most: float, *, at_least: float | None = None) -> Callable[[object], float]:
+    """A reader of a number from ``at_least``, or above 0 without it, to ``at_most``."""
+    least = "above 0" if at_least is None else f"at least {at_least:.10g}"
+
+    def read(value: object) -> float:
+        found = _float(value)
+        low_enough = found <= at_most
+        high_enough = found > 0 if at_least is None else found >= at_least
+        if not (low_enough and high_enough):  # so said that NaN fails too
+            raise Wrong(value, f"give a number {least} and at most {at_most:.10g}")
+        return found
+
+    return read
+
+
+def whole_number(at_most: int) -> Callable[[object], int]:
+    """A reader of a whole number from 0 to ``at_most``."""
+
+    def read(value: object) -> int:
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,20}", value.strip()):
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= at_most:
+            raise Wrong(value, f"give a whole number from 0 to {at_most}")
+        return value
+
+    return read
+
+
+def timeout(at_most: float) -> Callable[[object], tuple[float, float]]:
+    """A reader of (connect, read) from a pair, or from one number for both."""
+    read_one = number(at_most)
+    advice = f"give seconds, one number or a pair (connect, read), each above 0 and at most {at_most:.10g}"
+
+    def read(value: object) -> tuple[float, float]:
+        parts = _split(value) if isinstance(value, str) else value
+        parts = parts if isinstance(parts, list | tuple) else [parts]
+        try:
+            times = [read_one(part) for part in parts]
+        except Wrong:
+            raise Wrong(value, advice) from None
+        if len(times) not in (1, 2):
+            raise Wrong(value, advice)
+        return times[0], times[-1]
+
+    return read
+
+
+def _float(value: object) -> float:
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        return float(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def read_names(value: object) -> tuple[str, ...]:
+    """Names in order, each once: from a list or set, or from text with commas or white space between them."""
+    items = _split(value) if isinstance(value, str) else value
+    if isinstance(items, int | float):
+        items = [items]
+    if isinstance(items, set | frozenset):
+        items = sorted(items, key=str)
+    if not isinstance(items, list | tuple):
+        raise Wrong(value, "give a list of texts, or one text")
+    names = tuple(dict.fromkeys(read_text(item) for item in items))
+    if "" in names:
+        raise Wrong("", "take the empty text out of the list", verb="holds")
+    return names
+
+
+def list_of(read_item: Callable[[object], str]) -> Callable[[object], tuple[str, ...]]:
+    """A reader of a list whose every item ``read_item`` accepts."""
+
+    def read(value: object) -> tuple[str, ...]:
+        wrong = [error for name in read_names(value) if (error := objection(read_item, name))]
+        if wrong:
+            raise Wrong(one_or_all([error.culprit for error in wrong]), wrong[0].advice, verb="holds")
+        return tuple(dict.fromkeys(map(read_item, read_names(value))))
+
+    return read
+
+
+def read_named_set(value: object) -> frozenset[str]:
+    return frozenset(read_names(value))
+
+
+def read_scopes(value: object) -> tuple[str, ...]:
+    """Scopes in order, each once. Only whitespace separates them in a text."""
+    if isinstance(value, str) and _json_list(value) is None:
+        found = requested_scopes(value)
+    else:
+        found = read_names(value)
+    wrong = [scope for scope in found if not is_scope(scope)]
+    if wrong:
+        raise Wrong(one_or_all(wrong), SCOPE_FORM, verb="holds")
+    return found
+
+
+def read_required_scopes(value: object) -> frozenset[str]:
+    return frozenset(read_scopes(value))
+
+
+def _split(text: str) -> list[Any]:
+    listed = _json_list(text)
+    return [part for part in re.split(r"[\s,]+", text) if part] if listed is None else listed
+
+
+def _json_list(text: str) -> list[Any] | None:
+    """The list that ``text`` is as JSON, for loaders that leave it as text."""
+    parsed = parsed_json(text) if text.lstrip().startswith("[") else None
+    return parsed if isinstance(parsed, list) else None
+
+
+def objection(read: Callable[[object], object], value: object) -> Wrong | None:
+    try:
+        read(value)
+    except Wrong as wrong:
+        return wrong
+    return None
+
+
+def one_or_all(culprits: Sequence[object]) -> object:
+    return culprits[0] if len(culprits) == 1 else list(culprits)
+
+
+def read_http_hosts(value: object) -> tuple[str, ...]:
+    hosts = read_names(value)
+    wrong = [host for host in hosts if http_host_problem(host)]
+    if wrong:
+        raise Wrong(one_or_all(wrong), str(http_host_problem(wrong[0])), verb="holds")
+    return http_hosts_from(hosts)
+
+
+def read_url(value: object, http_hosts: Collection[str]) -> str:
+    url = read_text(value)
+    problem = url_problem(url, http_hosts)
+    if problem:
+        raise Wrong(value, problem)
+    return url
+
+
+def read_issuer(value: object, http_hosts: Collection[str]) -> str:
+    """An issuer is compared as text, so it stays as it was given."""
+    url = read_url(value, http_hosts)
+    if "?" in url:
+        raise Wrong(value, "an issuer has no query (?)")
+    return url
+
+
+def by_pool(read_one: Callable[..., str]) -> Callable[..., dict[str | None, str]]:
+    """A reader of one URL, under ``None``, or of a dict (or JSON) of URLs by pool id."""
+
+    def read(value: object, http_hosts: Collection[str]) -> dict[str | None, str]:
+        is_json = isinstance(value, str) and value.lstrip().startswith("{")
+        found = parsed_json(str(value)) if is_json else value
+        if not is_json and not isinstance(found, Mapping):
+            return {None: read_one(value, http_hosts)}
+        if not isinstance(found, Mapping) or not found:
+            raise Wrong(value, "give a URL, or a dict of URLs by pool id")
+        return {read_pool_id(pool_id): read_one(url, http_hosts) for pool_id, url in found.items()}
+
+    return read
+
+
+def read_urls(value: object, http_hosts: Collection[str]) -> tuple[str, ...]:
+    urls = read_names(value)
+    problems = [problem for url in urls if (problem := url_problem(url, http_hosts))]
+    if problems:
+        # The whole text and not the part that is wrong: of a password with a space in it, a part has no @.
+        raise Wrong(value, problems[0])
+    if not urls:
+        raise Wrong(value, "name at least one URL, or leave the setting out")
+    return urls
+
+
+def parsed_json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

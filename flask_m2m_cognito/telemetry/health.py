@@ -1,0 +1,145 @@
+"""How an application's keys, tokens and cache do: plain data from memory, for probes and people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, TypedDict
+
+from ..formats.scopes import join_scopes
+from ..inbound.key_source import TrustedPool
+from ..outbound.token_source import TokenSource
+from ..remote.bounded_backend import BoundedBackend
+from ..remote.freshness import Vitals
+from .clock_offset import ClockOffset
+from .request_count import RequestCount
+
+
+class PoolHealth(Vitals):
+    """How the keys of one user pool do.
+
+    Attributes:
+        had_keys: whether the pool has had keys since the start.
+        keys: how many there are now.
+    """
+
+    had_keys: bool
+    keys: int
+
+
+class TokenHealth(Vitals):
+    """How one token for this application's own calls does.
+
+    Attributes:
+        client: the client's name in ``COGNITO_M2M_CLIENTS``, or ``"default"``.
+        client_id: its id.
+        scopes: what is asked for, separated by spaces.
+    """
+
+    client: str
+    client_id: str
+    scopes: str
+
+
+class TokenRequests(TypedDict):
+    """How many tokens this process asked Cognito for: since the start, and in the last hour."""
+
+    total: int
+    last_hour: int
+
+
+class StoreHealth(TypedDict):
+    """The shared cache: whether it works, and its class, such as ``"RedisCache"``, once it was used."""
+
+    works: bool
+    kind: str | None
+
+
+class Health(TypedDict):
+    """What :meth:`CognitoM2M.health` returns.
+
+    Attributes:
+        status: ``"ok"``, ``"degraded"`` (something cannot be refreshed), ``"starting"`` (nothing was asked
+            for yet) or ``"unavailable"``.
+        ready: every pool has had keys, or has answered that it has none while another pool has keys.
+        pools: the keys, by pool id.
+        tokens: the tokens for own calls.
+        token_requests: by the client's name; ``"default"`` is the default client.
+        store: the shared cache.
+        clock_offset: seconds by which the servers' clocks are ahead of this machine's; ``None``: not known.
+    """
+
+    status: Literal["ok", "degraded", "starting", "unavailable"]
+    ready: bool
+    pools: dict[str, PoolHealth]
+    tokens: list[TokenHealth]
+    token_requests: dict[str, TokenRequests]
+    store: StoreHealth
+    clock_offset: float | None
+
+
+def health_of(
+    pools: Iterable[TrustedPool],
+    sources: Iterable[tuple[str | None, TokenSource]],
+    requests: Mapping[str | None, RequestCount],
+    store: BoundedBackend,
+    clock: ClockOffset,
+) -> Health:
+    """The state of all of it; asks nobody.
+
+    ``ready``: every pool has had keys since the start, or has answered that it has none while another pool
+    has keys. It stays true in an outage, which is ``"degraded"``: what is held goes on serving. ``status``
+    is ``"ok"``, ``"degraded"`` (something can't be refreshed), ``"starting"`` (nothing has been asked for
+    yet) or ``"unavailable"``.
+    """
+    pools = list(pools)
+    pool_rows = {trusted.pool.pool_id: _pool_row(trusted) for trusted in pools}
+    token_rows = [_token_row(name, source) for name, source in sources]
+    # A deleted pool of several must not keep new instances out of rotation; a service without any keys must.
+    empty = {each.pool.pool_id for each in pools if each.has_no_keys.is_set()}
+    serving = {pool_id for pool_id, row in pool_rows.items() if row["had_keys"]}
+    ready = (bool(serving) or not pools) and serving | empty == set(pool_rows)
+    rows: list[Vitals] = [*pool_rows.values(), *token_rows]
+    expected = [row for pool_id, row in pool_rows.items() if not ready or pool_id in serving]
+    # One rare token that fails, for a scope that the client may not have, leaves all others as they are.
+    has_no_token = bool(token_rows) and all(_is_down(row) for row in token_rows)
+    is_unavailable = has_no_token or any(map(_is_down, expected))
+    return {
+        "status": "unavailable" if is_unavailable else _status(rows, store.works, ready),
+        "ready": ready,
+        "pools": pool_rows,
+        "tokens": token_rows,
+        "token_requests": {
+            name or "default": {"total": count.total, "last_hour": count.last_hour}
+            for name, count in requests.items()
+        },
+        "store": {"works": store.works, "kind": store.kind},
+        "clock_offset": clock.seconds,
+    }
+
+
+def _is_down(row: Vitals) -> bool:
+    return row["state"] == "gone" and bool(row["failures"])
+
+
+def _pool_row(trusted: TrustedPool) -> PoolHealth:
+    state = trusted.keys.state
+    return {
+        **trusted.keys.vitals(),
+        "had_keys": state.fetched is not None,
+        "keys": 0 if state.value is None else len(state.value),
+    }
+
+
+def _token_row(name: str | None, source: TokenSource) -> TokenHealth:
+    return {
+        "client": name or "default",
+        "client_id": source.client.client_id,
+        "scopes": join_scopes(source.scopes),
+        **source.refreshable.vitals(),
+    }
+
+
+def _status(rows: list[Vitals], store_works: bool, ready: bool) -> Literal["ok", "degraded", "starting"]:
+    if not store_works or any(row["failures"] for row in rows):
+        return "degraded"
+    return "ok" if ready else "starting"

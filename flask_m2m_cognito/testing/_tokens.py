@@ -1,0 +1,242 @@
+"""The tokens of a local pool, made without HTTP: good ones, other kinds, and crooked ones."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from ..formats.scopes import requested_scopes
+from ._clients import LocalClient
+from ._keys import KeyRing, SigningKey, signed
+
+USER_SCOPES = ("aws.cognito.signin.user.admin", "openid")
+
+Scopes = str | Iterable[str]
+Claims = dict[str, Any]
+Key = RSAPrivateKey | str
+
+
+class M2MHeaders(Protocol):
+    """The fixture ``m2m_headers``: makes the headers of a request with a valid token."""
+
+    def __call__(self, *scopes: str, client_id: str | None = None, **claims: Any) -> dict[str, str]: ...
+
+
+class Minting:
+    """The part of a pool that holds its keys and signs with them.
+
+    What all of ``token``, ``user_token`` and ``id_token`` take:
+
+    - ``headers``: on top of ``kid`` and ``alg`` in the token's header.
+    - ``key``: sign with another key. A ``kid`` of this pool, withdrawn or not, or a private key
+      of your own, which then signs under the pool's own ``kid``, as a forger would.
+    - ``expires_in``: seconds, negative for a token that has expired; the pool's
+      ``token_lifetime`` by default.
+    - ``without``: names of claims to leave out.
+    - ``**claims``: any claim, on top of the usual ones; so ``exp=…`` wins over ``expires_in``.
+
+    A claim or a header that is given as ``None`` is left out. (``without`` is for ``client_id``,
+    whose ``None`` means the default client.) For anything odder there is :meth:`sign`.
+    """
+
+    def __init__(self, lock: threading.Condition, clock: Callable[[], float], token_lifetime: int) -> None:
+        self._lock = lock
+        self._clock = clock
+        self._token_lifetime = token_lifetime
+        self._keys = KeyRing()
+
+    @property
+    def issuer(self) -> str:
+        """The pool's."""
+        raise NotImplementedError
+
+    def client(self, client_id: str | None = None) -> LocalClient:
+        """The pool's, by default the first."""
+        raise NotImplementedError
+
+    def token(
+        self,
+        scopes: Scopes | None = None,
+        client_id: str | None = None,
+        *,
+        headers: Mapping[str, Any] | None = None,
+        key: Key | None = None,
+        expires_in: float | None = None,
+        without: Iterable[str] = (),
+        **claims: Any,
+    ) -> str:
+        """A machine's access token, as the token endpoint gives it, for any client and scopes.
+
+        Args:
+            scopes: what it is good for, whether the client may have it or not. By default the
+                client's scopes, or the default client's if the pool does not know the client.
+            client_id: by default the pool's first client. It need not exist.
+            headers, key, expires_in, without, claims: see :class:`Minting`.
+        """
+        usual = self._machine_claims(scopes, client_id, expires_in)
+        return self._minted({**usual, **claims}, headers, key, without)
+
+    def user_token(
+        self,
+        scopes: Scopes = USER_SCOPES,
+        client_id: str | None = None,
+        *,
+        username: str = "ada",
+        groups: Iterable[str] = ("staff",),
+        headers: Mapping[str, Any] | None = None,
+        key: Key | None = None,
+        expires_in: float | None = None,
+        without: Iterable[str] = (),
+        **claims: Any,
+    ) -> str:
+        """A person's access token: same key, same ``token_use``, and not for machines.
+
+        Its ``sub`` is a UUID that stays the same for the same ``username``.
+        """
+        usual = {
+            **self._user_claims(username, groups),
+            "version": 2,
+            "client_id": client_id if client_id is not None else self.client().client_id,
+            "token_use": "access",
+            "scope": " ".join(requested_scopes(scopes)),
+            **self._times(expires_in),
+            "username": username,
+        }
+        return self._minted({**usual, **claims}, headers, key, without)
+
+    def id_token(
+        self,
+        client_id: str | None = None,
+        *,
+        username: str = "ada",
+        groups: Iterable[str] = ("staff",),
+        headers: Mapping[str, Any] | None = None,
+        key: Key | None = None,
+        expires_in: float | None = None,
+        without: Iterable[str] = (),
+        **claims: Any,
+    ) -> str:
+        """A person's ID token: ``token_use`` is ``"id"``, and the client is its audience."""
+        usual = {
+            **self._user_claims(username, groups),
+            "cognito:username": username,
+            "aud": client_id if client_id is not None else self.client().client_id,
+            "token_use": "id",
+            **self._times(expires_in),
+            "email": f"{username}@example.com",
+            "email_verified": True,
+        }
+        return self._minted({**usual, **claims}, headers, key, without)
+
+    def sign(
+        self, payload: object, *, headers: Mapping[str, Any] | bytes | None = None, key: Key | None = None
+    ) -> str:
+        """Exactly this payload, signed: what no pool would issue, for tests of a validator.
+
+        Args:
+            payload: anything that JSON can hold; bytes are taken as they are.
+            headers: on top of ``kid`` and ``alg``; bytes are the whole header as it is. The
+                signature is RS256 whatever ``alg`` says.
+            key: see :class:`Minting`.
+        """
+        signer = self._signer(key)
+        if isinstance(headers, bytes):
+            return signed(headers, payload, signer.private_key)
+        usual = {"kid": signer.kid, "alg": "RS256"}
+        return signed(_present({**usual, **(headers or {})}), payload, signer.private_key)
+
+    @property
+    def kid(self) -> str:
+        """The id of the key that signs now."""
+        with self._lock:
+            return self._keys.current.kid
+
+    @property
+    def kids(self) -> tuple[str, ...]:
+        """The ids of the keys in the JWKS, the oldest first."""
+        with self._lock:
+            return tuple(key.kid for key in self._keys.published)
+
+    def jwks(self) -> dict[str, Any]:
+        """The key set as the JWKS endpoint gives it; each call makes a new one."""
+        with self._lock:
+            return {"keys": [key.jwk() for key in self._keys.published]}
+
+    def rotate_key(self, keep_old: bool = True) -> str:
+        """Sign with a new key from now on, and give its id.
+
+        Args:
+            keep_old: whether the JWKS goes on showing the keys that it shows now.
+        """
+        with self._lock:
+            return self._keys.rotate(keep_old=keep_old).kid
+
+    def withdraw_key(self, kid: str) -> None:
+        """Take a key out of the JWKS; ``key=kid`` still signs with it.
+
+        Raises:
+            ConfigurationError: the pool never had a key of this id.
+        """
+        with self._lock:
+            self._keys.withdraw(kid)
+
+    def _client_or_default(self, client_id: str) -> LocalClient:
+        raise NotImplementedError
+
+    def _minted(
+        self,
+        claims: Claims,
+        headers: Mapping[str, Any] | None,
+        key: Key | None,
+        without: Iterable[str],
+    ) -> str:
+        left_out = {without} if isinstance(without, str) else set(without)
+        kept = {name: value for name, value in _present(claims).items() if name not in left_out}
+        return self.sign(kept, headers=headers, key=key)
+
+    def _signer(self, key: Key | None) -> SigningKey:
+        with self._lock:
+            if key is None:
+                return self._keys.current
+            if isinstance(key, str):
+                return self._keys.of(key)
+            return SigningKey(self._keys.current.kid, key)
+
+    def _machine_claims(
+        self, scopes: Scopes | None, client_id: str | None, expires_in: float | None
+    ) -> Claims:
+        if client_id is None:
+            client_id = self.client().client_id
+        if scopes is None:
+            scopes = self._client_or_default(client_id).scopes
+        return {
+            "sub": client_id,
+            "token_use": "access",
+            "scope": " ".join(requested_scopes(scopes)),
+            "iss": self.issuer,
+            "version": 2,
+            "client_id": client_id,
+            **self._times(expires_in),
+        }
+
+    def _user_claims(self, username: str, groups: Iterable[str]) -> Claims:
+        return {
+            "sub": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.issuer}/{username}")),
+            "cognito:groups": [groups] if isinstance(groups, str) else list(groups),
+            "iss": self.issuer,
+            "origin_jti": str(uuid.uuid4()),
+            "event_id": str(uuid.uuid4()),
+        }
+
+    def _times(self, expires_in: float | None) -> Claims:
+        now = int(self._clock())
+        lifetime = self._token_lifetime if expires_in is None else expires_in
+        return {"auth_time": now, "exp": int(now + lifetime), "iat": now, "jti": str(uuid.uuid4())}
+
+
+def _present(members: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not None}

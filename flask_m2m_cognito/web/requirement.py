@@ -1,0 +1,139 @@
+"""What a view demands of a token: plain data that the guard holds it to, and that tools can read."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import FunctionType
+from typing import Any
+
+from ..exceptions import ConfigurationError
+from ..formats.scopes import ScopeMatch, check_match, check_scope
+
+ATTRIBUTE = "__cognito_m2m_demands__"
+"""Where a guarded view carries its demands, a tuple: all of them hold."""
+
+PUBLIC = "__cognito_m2m_public__"
+"""Set on a view that the guard of its application or blueprint lets everybody reach.
+
+It is ``True``, or the view's own blueprint, whose guard then still holds.
+"""
+
+_METHOD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+"""A method is any token (RFC 9110, section 9.1)."""
+
+ByMethod = Mapping[str, "str | Iterable[str]"]
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What one guard demands.
+
+    Attributes:
+        scopes: which must be there; none is any valid token.
+        match: all of them, or any.
+        clients: which may call; ``None`` is all that the application lets in.
+        by_method: scopes for each HTTP method instead; a method that is not in it is refused.
+        is_optional: a request without any token is let in too, as nobody's.
+    """
+
+    scopes: frozenset[str] = frozenset()
+    match: ScopeMatch = "all"
+    clients: frozenset[str] | None = None
+    by_method: Mapping[str, frozenset[str]] | None = None
+    is_optional: bool = False
+    is_plain: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # To have all of some scopes, whatever the method: most views, and the quickest to look at.
+        is_plain = self.by_method is None and self.clients is None and self.match == "all"
+        object.__setattr__(self, "is_plain", is_plain)
+
+    def scopes_for(self, method: str) -> frozenset[str] | None:
+        """The scopes for an HTTP method, or ``None`` if it is not in the map."""
+        if self.by_method is None:
+            return self.scopes
+        method = method.upper()  # as werkzeug routes it
+        scopes = self.by_method.get(method)
+        # HEAD is GET without the body, for Flask's routing too.
+        return self.by_method.get("GET") if scopes is None and method == "HEAD" else scopes
+
+
+def demand_from(
+    scopes: tuple[Any, ...], match: ScopeMatch, clients: Iterable[str] | None, by_method: ByMethod | None
+) -> Demand:
+    """The demand that a decorator's arguments make.
+
+    Raises:
+        ConfigurationError: an argument can't be right; raised when the decorator runs, at import.
+    """
+    if len(scopes) == 1 and (callable(scopes[0]) or inspect.isclass(scopes[0])):
+        raise ConfigurationError(
+            "require_scopes needs parentheses: @require_scopes() lets any valid token in."
+        )
+    check_match(match)
+    if by_method is not None and scopes:
+        raise ConfigurationError("Give scopes either for every method or by_method, not both.")
+    return Demand(
+        scopes=frozenset(_checked(scope) for scope in scopes),
+        match=match,
+        clients=_client_ids(clients),
+        by_method=None if by_method is None else _by_method(by_method),
+    )
+
+
+def demands_of(view: Callable[..., Any]) -> tuple[Demand, ...]:
+    """What a view function demands; none if it is not guarded by a decorator."""
+    demands: tuple[Demand, ...] = getattr(view, ATTRIBUTE, ())
+    return demands
+
+
+_guarded: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def note_guard_around(view: object) -> None:
+    """Remember that a guard was put around a function. Bound methods are made anew for each use."""
+    if isinstance(view, FunctionType):
+        _guarded.add(view)
+
+
+def has_guard_around(view: object) -> bool:
+    """Whether a guard was put around a function, wherever that guard stands."""
+    return isinstance(view, FunctionType) and view in _guarded
+
+
+def _checked(scope: object) -> str:
+    if isinstance(scope, (list, tuple, set, frozenset)):
+        raise ConfigurationError(f"Give scopes one by one, not as {scope!r}: require_scopes(*scopes).")
+    check_scope(scope)
+    return str(scope)
+
+
+def _client_ids(clients: Iterable[str] | None) -> frozenset[str] | None:
+    if clients is None:
+        return None
+    if isinstance(clients, (str, bytes)) or not isinstance(clients, Iterable):
+        raise ConfigurationError(f"clients must be a list of client ids, not {clients!r}.")
+    ids = list(clients)
+    if not ids or not all(isinstance(each, str) and each for each in ids):
+        raise ConfigurationError(f"clients must be a list of at least one client id, not {ids!r}.")
+    return frozenset(ids)
+
+
+def _by_method(by_method: ByMethod) -> dict[str, frozenset[str]]:
+    if not isinstance(by_method, Mapping) or not by_method:
+        raise ConfigurationError(
+            f'by_method must be a map such as {{"GET": "items/read"}}, not {by_method!r}.'
+        )
+    demanded: dict[str, frozenset[str]] = {}
+    for method, scopes in by_method.items():
+        if not isinstance(method, str) or _METHOD.fullmatch(method) is None:
+            raise ConfigurationError(f"by_method must name HTTP methods, not {method!r}.")
+        if method.upper() in demanded:
+            raise ConfigurationError(f"by_method names {method.upper()} twice.")
+        listed = (scopes,) if isinstance(scopes, str) or not isinstance(scopes, Iterable) else tuple(scopes)
+        demanded[method.upper()] = frozenset(_checked(scope) for scope in listed)
+    return demanded
