@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable, Iterable
 
 from ..exceptions import KeysUnavailableError, TokenUnavailableError
-from ..remote.refreshable import start_daemon
-from ..remote.transport import Deadline
+from ..remote.clock import Deadline
+from ..remote.leavable_thread import start_daemon
 
 Ask = Callable[[], object]
 

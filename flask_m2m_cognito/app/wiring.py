@@ -236,21 +236,19 @@ class _Assembly:
         self._settings = settings
         self._cache = cache
         self._clock = clock_for_new_apps()
-        self._events = Events(app, self._clock.monotonic)
-        self._offset = ClockOffset(self._clock.wall)
+        self._events = Events(app, self._clock)
+        self._offset = ClockOffset(self._clock)
         self._has_warned_of_clock = False
         self._wording = _wording(settings)
         self._requests = {
-            name: RequestCount(each.client_id, self._clock.monotonic)
-            for name, each in settings.clients.items()
+            name: RequestCount(each.client_id, self._clock) for name, each in settings.clients.items()
         }
         self._clients = {name: self._client(name, each) for name, each in settings.clients.items()}
         # Workers forked after this share a random key; others keep to themselves.
         self._store = SealedStore(
             self._bounded_backend(),
             Seal(settings.cache_key or os.urandom(32)),
-            wall=self._clock.wall,
-            monotonic=self._clock.monotonic,
+            clock=self._clock,
         )
 
     def parts(self) -> AppM2M:
@@ -318,8 +316,7 @@ class _Assembly:
             machine_tokens_only=settings.machine_tokens_only,
             token_check=settings.token_check,
             verified_tokens=settings.verified_tokens,
-            wall=self._clock.wall,
-            monotonic=self._clock.monotonic,
+            clock=self._clock,
             pools=[self._trusted_pool(pool_id) for pool_id in settings.user_pool_ids],
             answers=(HTTPException,),
             hide=hide_request_token,
@@ -342,8 +339,7 @@ class _Assembly:
             in_background=settings.renew == "background",
             observer=self._events.of_keys(pool_id),
             around=around_refresh_of(self._app, "keys", of),
-            wall=self._clock.wall,
-            monotonic=self._clock.monotonic,
+            clock=self._clock,
         )
 
     def _user_pool(self, pool_id: str) -> UserPool:
@@ -413,8 +409,7 @@ class _Assembly:
             in_background=self._settings.renew == "background",
             observer=self._events.of_token(name, mine.client_id, text),
             around=around_refresh_of(self._app, "token", {**_of_client(name, mine), "scopes": text}),
-            wall=self._clock.wall,
-            monotonic=self._clock.monotonic,
+            clock=self._clock,
         )
 
     def _bounded_backend(self) -> BoundedBackend:
@@ -438,7 +433,7 @@ class _Assembly:
             timeout=settings.store_timeout,
             context=self._app.app_context,
             on_change=self._events.store_changed,
-            monotonic=self._clock.monotonic,
+            clock=self._clock,
         )
 
 

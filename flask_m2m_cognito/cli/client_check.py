@@ -13,7 +13,7 @@ from ..exceptions import CognitoTokenRequestError
 from ..formats.scopes import parse_scopes
 from ..formats.strict_json import decode_base64url, parse_object
 from ..outbound.token_endpoint import TokenResponse
-from ..remote.transport import Deadline
+from ..remote.clock import Deadline
 from ..settings.app_settings import PREFIX, ClientSettings
 from .finding import Finding, demoted, failed, ok, warning
 from .network import Network, Place

@@ -11,7 +11,7 @@ from ..exceptions import CognitoTokenRequestError, ConfigurationError
 from ..formats.scopes import join_scopes, requested_scopes
 from ..formats.urls import http_hosts_for, is_origin
 from ..outbound.token_endpoint import CognitoM2MClient
-from ..remote.transport import Deadline
+from ..remote.clock import Deadline
 from ..web.guard import EXTENSION
 from .application import app_or_none, echo_json
 from .local_clients import LOCAL_SECRET

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 from ..formats.strict_json import decode_base64url, parse_object
-from ..remote.clock import SYSTEM
+from ..remote.clock import SYSTEM, Clock
 from ..remote.refreshable import Ask, Fetch, Fetched
 from ..remote.subinterpreters import explain_subinterpreters
 from ..remote.transport import Answer, Transport
@@ -137,7 +137,7 @@ def key_set_fetch(
     urls: Sequence[str],
     fetched_from: Callable[[KeySet, float], Fetched[KeySet]],
     *,
-    wall: Callable[[], float] = SYSTEM.wall,
+    clock: Clock = SYSTEM,
     on_answer: Callable[[Answer], None] = lambda answer: None,
     on_no_keys: Callable[[], None] = lambda: None,
 ) -> Fetch[KeySet]:
@@ -162,11 +162,11 @@ def key_set_fetch(
                 problems[answer.url] = error
             return bool(found)
 
-        asked_at = wall()
+        asked_at = clock.wall()
         last = transport.get(urls, ask.deadline, is_final)
         if not found:
             problem = problems[last.url]
-            problem.retry_after = last.retry_after(wall())
+            problem.retry_after = last.retry_after(clock.wall())
             if problem.is_final:
                 on_no_keys()
             raise problem

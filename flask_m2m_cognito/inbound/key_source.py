@@ -10,7 +10,7 @@ from threading import Event
 from typing import Any
 
 from ..exceptions import KeysUnavailableError
-from ..remote.clock import SYSTEM
+from ..remote.clock import SYSTEM, Clock
 from ..remote.refreshable import Fetched, Refreshable
 from ..remote.sealed_store import Entry, SealedStore
 from ..remote.sharing import Codec, shared
@@ -73,7 +73,7 @@ def trusted_pool_from(
     pinned: KeySet | None = None,
     store: SealedStore | None = None,
     on_answer: Any = lambda answer: None,
-    wall: Callable[[], float] = SYSTEM.wall,
+    clock: Clock = SYSTEM,
     spread: Callable[[], float] = random.random,
     **refreshing: Any,
 ) -> TrustedPool:
@@ -82,9 +82,9 @@ def trusted_pool_from(
     Args:
         pinned: keys that serve at once, and whenever the pool's can't be had.
         on_answer: is shown each answer, for its ``Date``.
-        wall: the clock by which keys age, in seconds.
+        clock: by which keys age.
         spread: chance in 0..1, drawn for each value: see :meth:`KeyTimes.fetched_from`.
-        refreshing: more arguments of :class:`Refreshable`: observer, the other clock, threads.
+        refreshing: more arguments of :class:`Refreshable`: observer, threads.
     """
     times = KeyTimes() if times is None else times
     has_no_keys = Event()
@@ -96,12 +96,12 @@ def trusted_pool_from(
         transport or Transport(),
         pool.jwks_urls,
         fetched_from,
-        wall=wall,
+        clock=clock,
         on_answer=on_answer,
         on_no_keys=has_no_keys.set,
     )
     if store is not None:
-        fetch = shared(fetch, store, _store_name(pool), _codec(fetched_from), wall=wall)
+        fetch = shared(fetch, store, _store_name(pool), _codec(fetched_from), clock=clock)
     keys: Refreshable[KeySet] = Refreshable(
         fetch,
         unavailable=_unavailable,
@@ -109,7 +109,7 @@ def trusted_pool_from(
         cooldown=times.unknown_key_cooldown,
         last_resort=None if pinned is None else Fetched(pinned, -_FOREVER, _FOREVER, -_FOREVER, "pinned"),
         prepare=functools.partial(_import_all, store),
-        wall=wall,
+        clock=clock,
         **refreshing,
     )
     return TrustedPool(pool, keys, has_no_keys)

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from ..exceptions import TokenValidationError
+from ..remote.clock import Clock
 from ..remote.per_process import ProcessLock
 from ..remote.redaction import hidden_traceback
 
@@ -32,19 +33,19 @@ class OwnChecks:
     Args:
         answers: exceptions by which a check gives an answer of its own, such as werkzeug's ``HTTPException``.
             They are no failure, so they are not logged.
-        monotonic: the clock, in seconds.
+        clock: by which the minute is counted.
         hide: returns a text without the token that is checked, which a check may quote.
     """
 
     def __init__(
         self,
         answers: tuple[type[Exception], ...],
-        monotonic: Callable[[], float],
+        clock: Clock,
         hide: Callable[[str], str] = lambda text: text,
     ) -> None:
         self._answers = answers
         self._hide = hide
-        self._monotonic = monotonic
+        self._clock = clock
         self._logged_at: defaultdict[str, deque[float]] = defaultdict(
             lambda: deque(maxlen=MOST_LOGGED_A_MINUTE)
         )  # guarded by lock
@@ -81,7 +82,7 @@ class OwnChecks:
     def _may_log(self, setting: str) -> bool:
         # Any caller with a valid token can make a check fail, as often as it likes.
         with self._lock:
-            now, logged_at = self._monotonic(), self._logged_at[setting]
+            now, logged_at = self._clock.monotonic(), self._logged_at[setting]
             if len(logged_at) == MOST_LOGGED_A_MINUTE and now < logged_at[0] + _MINUTE:
                 return False
             logged_at.append(now)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..exceptions import ConfigurationError, KeysUnavailableError, TokenValidationError
 from ..formats.scopes import ScopeMatch, check_match, check_scope, has_scopes, insufficient_scope
-from ..remote.clock import SYSTEM, wall_reader
+from ..remote.clock import SYSTEM, Clock, wall_reader
 from .key_set import KeySet, VerificationKey
 from .key_source import TrustedPool, trusted_pool_from
 from .own_checks import OwnChecks
@@ -67,7 +67,7 @@ class CognitoAccessTokenValidator:
         pools: instead of ``region`` and ``user_pool_id``: pools with their keys.
         answers: exceptions of the application's checks that are an answer, not a failure to log.
         hide: returns a text of those checks without the token.
-        wall, monotonic: clocks in seconds.
+        clock: by which tokens expire and keys age.
 
     Raises:
         ConfigurationError: ``scope_match`` is neither (a ``ValueError``), no pool is given, or a required
@@ -90,8 +90,7 @@ class CognitoAccessTokenValidator:
         pools: Sequence[TrustedPool] = (),
         answers: tuple[type[Exception], ...] = (),
         hide: Callable[[str], str] = lambda text: text,
-        wall: Callable[[], float] = SYSTEM.wall,
-        monotonic: Callable[[], float] = SYSTEM.monotonic,
+        clock: Clock = SYSTEM,
     ) -> None:
         check_match(scope_match, "scope_match")
         self.pools: tuple[TrustedPool, ...] = tuple(pools) or (
@@ -123,15 +122,15 @@ class CognitoAccessTokenValidator:
         self.leeway = leeway
         self.machine_tokens_only = machine_tokens_only
         self.token_check = token_check
-        self._own_checks = OwnChecks(answers, monotonic, hide)
+        self._own_checks = OwnChecks(answers, clock, hide)
         self._memory: VerifiedTokens[VerifiedToken] = VerifiedTokens(verified_tokens)
         self._new_digest = self._memory.new_digest
         self._find = self._memory.get
         self._longest = 0
         self._headers = VerifiedHeaders()
         self._by_issuer = _pools_by_issuer(self.pools)
-        self._time = wall_reader(wall)
-        self._monotonic = monotonic
+        self._time = wall_reader(clock.wall)
+        self._monotonic = clock.monotonic
 
     def validate(self, token: str) -> ValidatedAccessToken:
         """The claims of ``token``, if it passes every check.

@@ -10,10 +10,9 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, NamedTuple, TypeVar
 
 from ..exceptions import CognitoTokenRequestError
-from ..remote.clock import SYSTEM
+from ..remote.clock import SYSTEM, Clock, Deadline
 from ..remote.per_process import ProcessLock
 from ..remote.redaction import describe_error
-from ..remote.transport import Deadline
 
 Secret = str | Sequence[str] | Callable[[], str | Sequence[str]]
 R = TypeVar("R")
@@ -52,11 +51,11 @@ class ClientSecret:
     Args:
         secret: one; or several, of which the next is tried on ``invalid_client``; or a callable
             that gives one or several, asked at first use and once more after ``invalid_client``.
-        monotonic: the clock, in seconds.
+        clock: by which a call that never returns is given up.
     """
 
-    def __init__(self, secret: Secret, monotonic: Callable[[], float] = SYSTEM.monotonic) -> None:
-        self._monotonic = monotonic
+    def __init__(self, secret: Secret, clock: Clock = SYSTEM) -> None:
+        self._clock = clock
         self._ask = secret if callable(secret) else None
         # Replaced whole.
         self._known = _Known(() if callable(secret) else _as_tuple(secret), answers=0)
@@ -117,9 +116,9 @@ class ClientSecret:
             known, asking, ask = self._known, self._asking, self._ask
             if ask is None or known.answers != refused.answers:
                 return known
-            leads = asking is None or asking.pid != os.getpid() or self._monotonic() >= asking.until
+            leads = asking is None or asking.pid != os.getpid() or self._clock.monotonic() >= asking.until
             if leads:
-                asking = self._asking = _Asking(os.getpid(), self._monotonic() + LONGEST_CALL, Future())
+                asking = self._asking = _Asking(os.getpid(), self._clock.monotonic() + LONGEST_CALL, Future())
         assert asking is not None
         if leads:
             answer_or_problem: tuple[SecretText, ...] | str = "the call was aborted."

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 from ..exceptions import REASONS
 from ..formats.scopes import is_scope, join_scopes, parse_scopes
-from ..remote.clock import SYSTEM
+from ..remote.clock import SYSTEM, Clock
+from ..remote.leavable_thread import start_daemon
 from ..remote.per_process import ProcessLock
-from ..remote.refreshable import start_daemon
 from ..remote.reports import send_reports
 from .challenges import bearer_challenges
 
@@ -145,16 +145,16 @@ class RefusedCallLog:
     thread of its own.
 
     Args:
-        monotonic: the clock, in seconds.
+        clock: by which the minute is counted.
         start_thread: runs a function on another thread.
     """
 
     def __init__(
         self,
-        monotonic: Callable[[], float] = SYSTEM.monotonic,
+        clock: Clock = SYSTEM,
         start_thread: Callable[[Callable[[], None]], None] = start_daemon,
     ) -> None:
-        self._monotonic = monotonic
+        self._clock = clock
         self._start_thread = start_thread
         self._noted: dict[tuple[str, str], float] = {}  # guarded by lock
         self._lock = ProcessLock()
@@ -163,7 +163,7 @@ class RefusedCallLog:
         """Log a refused call, unless one like it was logged within a minute."""
         key = call.peer, call.reason
         with self._lock:
-            now = self._monotonic()
+            now = self._clock.monotonic()
             self._noted = {each: at for each, at in self._noted.items() if now < at + _MINUTE}
             if key in self._noted or len(self._noted) >= MOST_NOTED:
                 return

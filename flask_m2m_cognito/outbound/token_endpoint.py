@@ -18,11 +18,11 @@ from urllib.parse import quote, quote_plus
 from ..exceptions import CognitoTokenRequestError, ConfigurationError
 from ..formats.scopes import requested_scopes
 from ..formats.urls import http_hosts_from, url_problem
+from ..remote.clock import Deadline
 from ..remote.redaction import Redaction
 from ..remote.transport import (
     Answer,
     BasicCredentials,
-    Deadline,
     Form,
     Json,
     OnCall,

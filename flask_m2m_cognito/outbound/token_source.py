@@ -13,7 +13,7 @@ from typing import Any, Literal
 from ..exceptions import CognitoTokenRequestError, TokenUnavailableError
 from ..formats.scopes import join_scopes, parse_scopes
 from ..formats.strict_json import decode_base64url, parse_object
-from ..remote.clock import SYSTEM
+from ..remote.clock import SYSTEM, Clock
 from ..remote.refreshable import Ask, Fetch, Fetched, Refreshable
 from ..remote.reports import report
 from ..remote.sealed_store import Entry, SealedStore
@@ -77,8 +77,8 @@ class TokenSource:
         unavailable: makes what is raised when there is no token.
         store: where tokens are shared with other processes.
         on_refused: is called, on the caller's thread, with each call that a peer refused.
-        wall, jitter: the clock in seconds, and chance in 0..1.
-        refreshing: more arguments of :class:`Refreshable`: observer, threads, another clock.
+        clock, jitter: the clock, and chance in 0..1.
+        refreshing: more arguments of :class:`Refreshable`: observer, threads.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class TokenSource:
         unavailable: Callable[..., TokenUnavailableError] = TokenUnavailableError,
         store: SealedStore | None = None,
         on_refused: Callable[[RefusedCall], object] = lambda call: None,
-        wall: Callable[[], float] = SYSTEM.wall,
+        clock: Clock = SYSTEM,
         jitter: Callable[[], float] = random.random,
         **refreshing: Any,
     ) -> None:
@@ -99,13 +99,13 @@ class TokenSource:
         self.scopes: tuple[str, ...] = tuple(sorted(set(scopes)))
         self.metadata = metadata
         self._policy = policy or TokenPolicy()
-        self._wall = wall
+        self._clock = clock
         self._jitter = jitter
         self._on_refused = on_refused
         fetch: Fetch[str] = self._fetch
         if store is not None:
             codec = Codec(_KIND, str, self._decoded)
-            fetch = shared(fetch, store, identity_of(client, self.scopes, metadata), codec, wall=wall)
+            fetch = shared(fetch, store, identity_of(client, self.scopes, metadata), codec, clock=clock)
         self.refreshable: Refreshable[str] = Refreshable(
             fetch,
             unavailable=functools.partial(_unavailable, unavailable),
@@ -114,7 +114,7 @@ class TokenSource:
             min_age=MIN_AGE,
             is_lasting=is_lasting,
             prepare=functools.partial(_import_all, store),
-            wall=wall,
+            clock=clock,
             jitter=jitter,
             **refreshing,
         )
@@ -173,7 +173,7 @@ class TokenSource:
         found = self.client.request_dated_token(
             self.scopes, self._policy.timeout, ask.deadline, self.metadata
         )
-        answered_at, response = self._wall(), found.response
+        answered_at, response = self._clock.wall(), found.response
         if response.token_type is not None and response.token_type.lower() != "bearer":
             raise CognitoTokenRequestError("The token endpoint gave a token that is not a Bearer token.")
         token, claims = response.access_token, _claims_of(response.access_token)

@@ -16,9 +16,10 @@ import requests
 import urllib3.connection
 from urllib3 import exceptions as urllib3_errors
 
+from .clock import Deadline
 from .loopback_adapter import LoopbackAdapter
 from .redaction import proxy_urls
-from .transport import Deadline, ForeignError, TransportError
+from .transport import ForeignError, TransportError
 
 
 @contextmanager

@@ -16,9 +16,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from .clock import SYSTEM
+from .clock import SYSTEM, Clock
+from .leavable_thread import start_daemon
 from .redaction import causes_of, describe_error
-from .refreshable import start_daemon
 from .reports import held_reports, report, send_reports
 
 R = TypeVar("R")
@@ -74,7 +74,7 @@ class BoundedBackend:
             the application's such as a callable key prefix.
         on_change: called with ``(works, error)`` when the backend goes down and when it is back, see
             :func:`report`.
-        monotonic, start_thread: the clock in seconds, and threads.
+        clock, start_thread: the clock, and threads.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class BoundedBackend:
         timeout: float = 0.25,
         context: Callable[[], AbstractContextManager[object]] = nullcontext,
         on_change: Callable[[bool, Exception | None], None] = lambda works, error: None,
-        monotonic: Callable[[], float] = SYSTEM.monotonic,
+        clock: Clock = SYSTEM,
         start_thread: Callable[[Callable[[], None]], None] = start_daemon,
     ) -> None:
         self._build = build
@@ -93,7 +93,7 @@ class BoundedBackend:
         self.timeout = timeout
         self._context = context
         self._on_change = on_change
-        self._monotonic = monotonic
+        self._clock = clock
         self._start_thread = start_thread
         self._circuit = _Circuit()
 
@@ -138,7 +138,7 @@ class BoundedBackend:
 
     def _failures_before_a_call(self, circuit: _Circuit) -> int:
         with circuit.lock:
-            now = self._monotonic()
+            now = self._clock.monotonic()
             hanging = [left for left in circuit.left_behind if not left.call.done()]
             circuit.left_behind = tuple(left for left in hanging if now < left.at + LONGEST_CALL)
             if hanging and not circuit.left_behind and circuit.backend is None:
@@ -179,7 +179,7 @@ class BoundedBackend:
             if call.done():
                 raise  # it was the operation's own
             with circuit.lock:
-                circuit.left_behind = (*circuit.left_behind, _LeftBehind(call, self._monotonic()))
+                circuit.left_behind = (*circuit.left_behind, _LeftBehind(call, self._clock.monotonic()))
             raise TimeoutError(f"no answer within {seconds:g} s") from None
         circuit.has_answered = circuit.backend is not None
         return outcome
@@ -190,11 +190,11 @@ class BoundedBackend:
         A firewall may have forgotten an idle connection, which only the next bytes on it show. A client drops
         a connection that failed, so the second try has a new one.
         """
-        began = self._monotonic()
+        began = self._clock.monotonic()
         try:
             return operation(backend)
         except Exception as error:
-            if not _has_lost_connection(error) or self._monotonic() - began >= self.timeout:
+            if not _has_lost_connection(error) or self._clock.monotonic() - began >= self.timeout:
                 raise
         return operation(backend)
 
@@ -229,7 +229,7 @@ class BoundedBackend:
             circuit.failures += 1
             is_first = circuit.failures == 1
             rest = min(_MAX_REST, _REST * 2.0 ** min(circuit.failures - 1, 4))
-            circuit.open_until = self._monotonic() + rest
+            circuit.open_until = self._clock.monotonic() + rest
         if is_first:
             report(lambda: self._on_change(False, error))
 

@@ -1,4 +1,4 @@
-"""The clocks of an application's parts: the machine's, unless a test has put others in their place."""
+"""Time: the two clocks of an application's parts, a moment on both, and a deadline."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import BuiltinFunctionType, SimpleNamespace
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+
+class Moment(NamedTuple):
+    """One instant on both clocks, in seconds."""
+
+    wall: float
+    monotonic: float
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,10 @@ class Clock:
 
     wall: Callable[[], float]
     monotonic: Callable[[], float]
+
+    def now(self) -> Moment:
+        """Return this instant on both clocks."""
+        return Moment(self.wall(), self.monotonic())
 
 
 # Not time.time itself: freezegun puts another function into the module. What was bound before stays real.
@@ -57,6 +68,25 @@ def wall_reader(wall: Callable[[], float]) -> WallReader:
         return time
     reader: WallReader = SimpleNamespace(time=wall)
     return reader
+
+
+class Deadline:
+    """A moment on the monotonic clock by which something must have ended."""
+
+    __slots__ = ("_at", "_clock", "seconds")
+
+    def __init__(self, seconds: float, clock: Clock = SYSTEM) -> None:
+        self.seconds: float = seconds
+        self._clock = clock
+        self._at = clock.monotonic() + seconds
+
+    def left(self) -> float:
+        """Return the seconds left, 0 when it has passed."""
+        return max(0.0, self._at - self._clock.monotonic())
+
+    @property
+    def passed(self) -> bool:
+        return self._clock.monotonic() >= self._at
 
 
 _for_new_apps = SYSTEM

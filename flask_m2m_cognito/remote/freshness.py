@@ -10,9 +10,9 @@ import enum
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypedDict, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar
 
-from .transport import Deadline
+from .clock import Deadline, Moment
 
 T = TypeVar("T")
 
@@ -20,13 +20,6 @@ NEVER = float("-inf")
 
 _MAX_REST = 60.0
 _LONGEST_COOLDOWN = 3600.0
-
-
-class Moment(NamedTuple):
-    """One instant on both clocks, in seconds."""
-
-    wall: float
-    monotonic: float
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,11 @@ import logging
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Generic
 
-from .clock import SYSTEM, wall_reader
+from .clock import SYSTEM, Clock, Deadline, Moment, wall_reader
 from .freshness import (
     NEVER,
     Around,
@@ -26,7 +25,6 @@ from .freshness import (
     Failure,
     Fetch,
     Fetched,
-    Moment,
     Observer,
     Phase,
     Refreshed,
@@ -47,8 +45,9 @@ from .freshness import (
     with_failure,
     with_value,
 )
+from .leavable_thread import start_daemon
 from .reports import Report, held_reports, send_reports
-from .transport import Deadline, is_foreign
+from .transport import is_foreign
 from .turnstile import Turnstile
 
 __all__ = [
@@ -65,7 +64,6 @@ __all__ = [
     "next_step",
     "phase_of",
     "rest_after",
-    "start_daemon",
 ]
 
 _logger = logging.getLogger("flask_m2m_cognito")
@@ -75,45 +73,6 @@ _LONGEST_WISH = 3600.0
 _LONGEST_WISH_IF_GONE = 60.0
 _SHORT_RETRY = 1.0
 """Seconds after which a caller may ask again that did not wait for a fetch under way."""
-
-
-_may_start_threads = True
-
-
-@contextmanager
-def no_threads() -> Iterator[None]:
-    """Have everything run on the thread that asks for it, as where no thread can be started. For tests."""
-    global _may_start_threads
-    before, _may_start_threads = _may_start_threads, False
-    try:
-        yield
-    finally:
-        _may_start_threads = before
-
-
-def start_daemon(run: Callable[[], None]) -> None:
-    """Run ``run`` on a thread that does not keep the process alive.
-
-    Whatever ends it, such as a ``SystemExit`` in a callable of the application, ends it without a
-    traceback: its text and its frames may hold a secret.
-
-    Raises:
-        RuntimeError: no thread can be started, at shutdown, at a limit, or in :func:`no_threads`.
-    """
-    if not _may_start_threads:
-        raise RuntimeError("threads are turned off")
-
-    def run_quietly() -> None:
-        try:
-            run()
-        except BaseException as error:
-            _logger.error(
-                "A background thread was ended by %s.",
-                type(error).__name__,
-                extra={"event": "thread-ended", "error": type(error).__name__},
-            )
-
-    threading.Thread(target=run_quietly, name="cognito-m2m-refresh", daemon=True).start()
 
 
 class _Attempt(Generic[T]):
@@ -164,7 +123,7 @@ class Refreshable(Generic[T]):
         in_background: ``False`` where a process is frozen between requests: callers wait for a renewal.
         observer: is called with how each fetch ended, under no lock, after every waiter was released.
         around: gives what is called in the fetch's stead, each time: see :class:`Around`.
-        wall, monotonic, jitter, start_thread: clocks in seconds, chance in 0..1, threads.
+        clock, jitter, start_thread: the clock, chance in 0..1, threads.
     """
 
     def __init__(
@@ -181,8 +140,7 @@ class Refreshable(Generic[T]):
         in_background: bool = True,
         observer: Observer | None = None,
         around: Around = just_that,
-        wall: Callable[[], float] = SYSTEM.wall,
-        monotonic: Callable[[], float] = SYSTEM.monotonic,
+        clock: Clock = SYSTEM,
         jitter: Callable[[], float] = random.random,
         start_thread: Callable[[Callable[[], None]], None] = start_daemon,
     ) -> None:
@@ -197,15 +155,16 @@ class Refreshable(Generic[T]):
         self._in_background = in_background
         self._observer = observer
         self._around = around
-        self._time = wall_reader(wall)
-        self._monotonic = monotonic
+        self._clock = clock
+        # For the fast path: an attribute less to look up.
+        self._time, self._monotonic = wall_reader(clock.wall), clock.monotonic
         self._jitter = jitter
         self._start_thread = start_thread
         self._syncs: dict[int, _Sync[T]] = {}
         #: What is held, and how the last fetch ended. Replaced whole, under the lock; read without.
         self.state: State[T] = State()
         if last_resort is not None:
-            self.state = with_value(self.state, last_resort, self._now())
+            self.state = with_value(self.state, last_resort, self._clock.now())
 
     def get(self) -> T:
         """The value, waiting only if none is usable.
@@ -230,14 +189,14 @@ class Refreshable(Generic[T]):
         # Read before a fetch is begun, and not asked again: what is usable may end meanwhile.
         state = self.state
         if step is Step.FAIL:
-            raise self._unavailable_because(state.failure, self._now())
+            raise self._unavailable_because(state.failure, self._clock.now())
         self._follow(step)
         return state.value
 
     def held(self) -> T | None:
         """The value that is held, unless it is gone, without a fetch."""
         state = self.state
-        return None if phase_of(state, self._now()) is Phase.GONE else state.value
+        return None if phase_of(state, self._clock.now()) is Phase.GONE else state.value
 
     def renew(self, refused: T) -> T:
         """A value other than ``refused``, if one can be had; else what there is: see :meth:`renew_for`."""
@@ -302,7 +261,7 @@ class Refreshable(Generic[T]):
             if isinstance(outcome, Fetched) and outcome.source == "network":
                 return outcome.value
             if attempt.is_forced and (attempt.is_here or not self._fails_for_the_thread):
-                raise self._backing_off() or self._unavailable_because(None, self._now())
+                raise self._backing_off() or self._unavailable_because(None, self._clock.now())
 
     def _join_or_force(self) -> tuple[_Attempt[T], bool]:
         sync = self._sync()
@@ -310,7 +269,7 @@ class Refreshable(Generic[T]):
             if sync.attempt is not None:
                 return sync.attempt, False
             self.check_backoff()
-            deadline = Deadline(self._deadline, self._monotonic)
+            deadline = Deadline(self._deadline, self._clock)
             sync.attempt = _Attempt(deadline, self._monotonic(), is_forced=True)
             return sync.attempt, True
 
@@ -322,7 +281,7 @@ class Refreshable(Generic[T]):
 
     def _backing_off(self) -> Exception | None:
         """Return the error for a caller that what is held does not serve, while the source is backing off."""
-        state, now = self.state, self._now()
+        state, now = self.state, self._clock.now()
         if state.failure is None:
             return None
         until = state.failure.rest_until
@@ -350,23 +309,23 @@ class Refreshable(Generic[T]):
 
     def phase(self) -> Phase:
         """How good what is held is now."""
-        return phase_of(self.state, self._now())
+        return phase_of(self.state, self._clock.now())
 
     def renewable_in(self) -> float:
         """Seconds until :meth:`renew` may cause a fetch again."""
-        state, now = self.state, self._now()
+        state, now = self.state, self._clock.now()
         rest = 0.0 if state.failure is None else state.failure.rest_until
         return max(0.0, max(rest, state.renewed_monotonic + self._cooldown) - now.monotonic)
 
     def vitals(self) -> Vitals:
         """How it does, as plain data from memory: see :func:`vitals_of`."""
-        return vitals_of(self.state, self._now())
+        return vitals_of(self.state, self._clock.now())
 
     def _get_slowly(self) -> T:
         attempt = self._sync().attempt
         if attempt is not None and self.state.fetched is None:
             self._wait_for(attempt)  # in a crowd, the fewer steps the sooner the others' turn comes
-            state, now = self.state, self._now()
+            state, now = self.state, self._clock.now()
             if phase_of(state, now) is not Phase.GONE:
                 return state.value  # type: ignore[return-value]
             if not self._fails_for_the_thread:
@@ -375,7 +334,7 @@ class Refreshable(Generic[T]):
         for _ in range(2):
             step = self._step()
             self._follow(step)
-            state, now = self.state, self._now()
+            state, now = self.state, self._clock.now()
             if phase_of(state, now) is not Phase.GONE:
                 return state.value  # type: ignore[return-value]
             has_failed = step is Step.WAIT and state.failure is not None
@@ -422,7 +381,7 @@ class Refreshable(Generic[T]):
         return self._step() in (Step.WAIT, Step.SERVE_AND_RENEW)
 
     def _step(self) -> Step:
-        state, now = self.state, self._now()
+        state, now = self.state, self._clock.now()
         phase = phase_of(state, now)
         if phase is Phase.GONE and self._last_resort is not None:
             state = self._fall_back(self._last_resort, now)
@@ -453,7 +412,7 @@ class Refreshable(Generic[T]):
         return state.fetched.source == "network" and state.fetched_monotonic >= since
 
     def _may_replace(self) -> bool:
-        state, now = self.state, self._now()
+        state, now = self.state, self._clock.now()
         min_age = max(self._min_age, refusal_cooldown(state.refused_before, self._cooldown))
         return (
             now.monotonic >= state.renewed_monotonic + self._cooldown
@@ -479,13 +438,13 @@ class Refreshable(Generic[T]):
                 return sync.attempt, False
             if not may_lead():
                 return None, False
-            now, held = self._now(), self.state.value
+            now, held = self._clock.now(), self.state.value
             if is_enough is None and self.state.refused:
                 is_enough = lambda value: value != held  # noqa: E731
             if is_enough is not None:
                 self.state = replace(self.state, renewed_monotonic=now.monotonic)
             sync.attempt = _Attempt(
-                Deadline(self._deadline, self._monotonic), now.monotonic, is_enough or accept_any
+                Deadline(self._deadline, self._clock), now.monotonic, is_enough or accept_any
             )
             return sync.attempt, True
 
@@ -562,7 +521,7 @@ class Refreshable(Generic[T]):
     def _take(
         self, attempt: _Attempt[T], fetched: Fetched[T], is_late: bool
     ) -> Refreshed[T] | RefreshFailed | None:
-        now, before = self._now(), self.state
+        now, before = self._clock.now(), self.state
         if fetched.usable_until <= now.wall:
             error = ValueError("what was fetched has already ended")
             return None if is_late else self._note_failure(attempt, error)
@@ -589,7 +548,7 @@ class Refreshable(Generic[T]):
         return not is_late and fetched.fetched_at > held.fetched_at
 
     def _note_failure(self, attempt: _Attempt[T], error: Exception) -> RefreshFailed:
-        now, before = self._now(), self.state
+        now, before = self._clock.now(), self.state
         count = before.failure.count + 1 if before.failure else 1
         rest = _LASTING_REST if self._is_lasting(error) else rest_after(count, self._jitter())
         wish = getattr(error, "retry_after", None) or 0.0
@@ -624,9 +583,6 @@ class Refreshable(Generic[T]):
             seconds=now.monotonic - attempt.started,
             source=before.fetched.source if has_value and before.fetched else None,
         )
-
-    def _now(self) -> Moment:
-        return Moment(self._time.time(), self._monotonic())
 
     def _sync(self) -> _Sync[T]:
         # A lock that another thread held at a fork stays locked in the child, where that thread is

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from .bounded_backend import BoundedBackend, StoreDown
-from .clock import SYSTEM
+from .clock import SYSTEM, Clock
 from .exclusive_add import exclusive_add
 from .reports import report
 from .subinterpreters import explain_subinterpreters
@@ -148,7 +148,7 @@ class SealedStore:
     Args:
         backend: the cachelib backend, at a bounded cost.
         seal: how content becomes text.
-        wall, monotonic: clocks in seconds.
+        clock: by which entries and leases age.
     """
 
     def __init__(
@@ -156,13 +156,11 @@ class SealedStore:
         backend: BoundedBackend,
         seal: Seal,
         *,
-        wall: Callable[[], float] = SYSTEM.wall,
-        monotonic: Callable[[], float] = SYSTEM.monotonic,
+        clock: Clock = SYSTEM,
     ) -> None:
         self.backend = backend
         self.seal = seal
-        self._wall = wall
-        self._monotonic = monotonic
+        self._clock = clock
         self._complained: frozenset[str] = frozenset()  # replaced whole
         self._seen_ahead: dict[
             str, tuple[float, float]
@@ -201,7 +199,7 @@ class SealedStore:
         if entry is None:
             self._complain(key, "lacks what an entry has")
             return None
-        now = self._wall()
+        now = self._clock.wall()
         ahead = entry.fetched_at - now
         fetched_at, seen_at = self._seen_ahead.get(key, (None, now))
         if fetched_at != entry.fetched_at:
@@ -272,7 +270,7 @@ class SealedStore:
         return current is None or current.get("holder") == holder
 
     def _adding(self, key: str, name: str, holder: str, seconds: float) -> Callable[[Any], object]:
-        lease = {"holder": holder, "until": self._wall() + seconds, "pid": os.getpid()}
+        lease = {"holder": holder, "until": self._clock.wall() + seconds, "pid": os.getpid()}
         text = self._close(name, "lease", lease)
         # One more, as files and Memcached count from the whole second before: the lease itself says its end.
         patience = min(_LOCK_WAIT, self.backend.timeout * _LOCK_PART)
@@ -287,12 +285,12 @@ class SealedStore:
         if self.backend.is_in_process and lease.get("pid") != os.getpid():
             return True
         holder, until = str(lease.get("holder")), lease.get("until")
-        now = self._monotonic()
+        now = self._clock.monotonic()
         seen_holder, since = self._seen_leases.get(key, ("", now))
         if seen_holder != holder:
             since = now
             self._seen_leases = {**self._seen_leases, key: (holder, now)}
-        is_over = not isinstance(until, (int, float)) or self._wall() >= until
+        is_over = not isinstance(until, (int, float)) or self._clock.wall() >= until
         return is_over or now - since >= seconds
 
     def _delete(self, key: str) -> None:

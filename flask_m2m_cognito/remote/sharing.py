@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from .clock import SYSTEM
+from .clock import SYSTEM, Clock
 from .refreshable import Ask, Fetch, Fetched
 from .sealed_store import Entry, Lease, SealedStore
 
@@ -47,7 +47,7 @@ def shared(
     name: str,
     codec: Codec[T],
     *,
-    wall: Callable[[], float] = SYSTEM.wall,
+    clock: Clock = SYSTEM,
     pause: Callable[[float], None] = time.sleep,
 ) -> Fetch[T]:
     """``fetch``, made by one process of all that share ``store``.
@@ -56,7 +56,7 @@ def shared(
     held. Else this process takes the lease and fetches, or watches until another has. If the
     fetch fails, a value that is still usable in the store is better than none.
     """
-    return _Sharing(fetch, store, name, codec, wall, pause)
+    return _Sharing(fetch, store, name, codec, clock, pause)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class _Sharing(Generic[T]):
     store: SealedStore
     name: str
     codec: Codec[T]
-    wall: Callable[[], float]
+    clock: Clock
     pause: Callable[[float], None]
 
     def __call__(self, ask: Ask[T]) -> Fetched[T]:
@@ -110,14 +110,14 @@ class _Sharing(Generic[T]):
 
     def _fresh_in_store(self, ask: Ask[T]) -> Fetched[T] | None:
         found = self._usable_in_store(ask)
-        return found if found is not None and self.wall() < found.fresh_until else None
+        return found if found is not None and self.clock.wall() < found.fresh_until else None
 
     def _usable_in_store(self, ask: Ask[T]) -> Fetched[T] | None:
         """What the store has, if it is newer than what is held, and what was asked for."""
         entry = self.store.load(self.name, self.codec.kind)
         if entry is None:
             return None
-        now = self.wall()
+        now = self.clock.wall()
         entry = entry.not_after(now)
         if ask.held is not None and entry.fetched_at <= ask.held.fetched_at:
             return None

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, TypeGuard
 from urllib.parse import urlencode, urlsplit
 
-from .clock import SYSTEM
+from .clock import Deadline
 from .redaction import Redaction
 
 Timeout = tuple[float, float]
@@ -25,25 +25,6 @@ MAX_BODY = 64 * 1024
 
 _LONGEST_DATE = 64
 _WORTH_A_RETRY = frozenset({502, 503, 504})
-
-
-class Deadline:
-    """A moment on the monotonic clock by which something must have ended."""
-
-    __slots__ = ("_at", "_monotonic", "seconds")
-
-    def __init__(self, seconds: float, monotonic: Callable[[], float] = SYSTEM.monotonic) -> None:
-        self.seconds: float = seconds
-        self._monotonic = monotonic
-        self._at = monotonic() + seconds
-
-    def left(self) -> float:
-        """Seconds left, 0 when there are none."""
-        return max(0.0, self._at - self._monotonic())
-
-    @property
-    def passed(self) -> bool:
-        return self._monotonic() >= self._at
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from .. import signals
 from ..inbound.validated_access_token import ValidatedAccessToken
 from ..outbound.refused_calls import RefusedCall, RefusedCallLog
-from ..remote.clock import SYSTEM
+from ..remote.clock import SYSTEM, Clock
 from ..remote.freshness import Observer, Refreshed, RefreshFailed
 from ..web.rejection_log import Rejection, RejectionLog
 from .state_log import refresh_log, store_log
@@ -19,13 +18,13 @@ class Events:
 
     Args:
         app: the signals' sender.
-        monotonic: the clock, in seconds.
+        clock: by which rejections are counted.
     """
 
-    def __init__(self, app: Any, monotonic: Callable[[], float] = SYSTEM.monotonic) -> None:
+    def __init__(self, app: Any, clock: Clock = SYSTEM) -> None:
         self._app = app
-        self._rejections = RejectionLog(app, monotonic)
-        self._refused_calls = RefusedCallLog(monotonic)
+        self._rejections = RejectionLog(app, clock)
+        self._refused_calls = RefusedCallLog(clock)
 
     def token_accepted(self, token: ValidatedAccessToken, is_remembered: bool) -> None:
         """A guard let a request in."""

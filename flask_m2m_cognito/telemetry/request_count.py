@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 from collections import deque
-from collections.abc import Callable
 
-from ..remote.clock import SYSTEM
+from ..remote.clock import SYSTEM, Clock
 from ..remote.per_process import ProcessLock
 from ..remote.reports import report
 from ..remote.transport import Answer
@@ -25,12 +24,12 @@ class RequestCount:
 
     Args:
         client_id: for the warning.
-        monotonic: the clock, in seconds.
+        clock: by which the hour is counted.
     """
 
-    def __init__(self, client_id: str, monotonic: Callable[[], float] = SYSTEM.monotonic) -> None:
+    def __init__(self, client_id: str, clock: Clock = SYSTEM) -> None:
         self._client_id = client_id
-        self._monotonic = monotonic
+        self._clock = clock
         self._recent: deque[float] = deque(maxlen=1000)
         self._warned_at = float("-inf")
         self._lock = ProcessLock()
@@ -45,13 +44,13 @@ class RequestCount:
     def last_hour(self) -> int:
         """In the last hour, 1000 at the most."""
         with self._lock:
-            return self._recent_at(self._monotonic())
+            return self._recent_at(self._clock.monotonic())
 
     def look_at(self, answer: Answer) -> None:
         """Count an answer, if it was billed."""
         if answer.status != 200:
             return
-        now = self._monotonic()
+        now = self._clock.monotonic()
         with self._lock:
             self._total += 1
             self._recent.append(now)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flask import Flask, request_started
 
-from ..remote.clock import SYSTEM
+from ..remote.clock import SYSTEM, Clock
 from ..remote.per_process import ProcessLock
 
 MOST_A_MINUTE = 10
@@ -54,12 +54,12 @@ class RejectionLog:
 
     Args:
         app: whose requests are counted.
-        monotonic: the clock, in seconds.
+        clock: by which the minute is counted.
     """
 
-    def __init__(self, app: Flask, monotonic: Callable[[], float] = SYSTEM.monotonic) -> None:
+    def __init__(self, app: Flask, clock: Clock = SYSTEM) -> None:
         self._app = weakref.ref(app)
-        self._monotonic = monotonic
+        self._clock = clock
         self._minutes: dict[str, _Minute] = {}  # guarded by lock
         self._lock = ProcessLock()
         self._pid = 0  # of the process that counts: a forked child does not log its parent's counts
@@ -68,7 +68,7 @@ class RejectionLog:
     def note(self, rejection: Rejection) -> None:
         """Log or count a rejection."""
         with self._lock:
-            now = self._monotonic()
+            now = self._clock.monotonic()
             # Of every reason: a burst may be followed by rejections of other reasons only.
             ended = self._pop_ended(now)
             minute = self._minutes.get(rejection.reason, _Minute(now))
@@ -98,7 +98,7 @@ class RejectionLog:
 
     def _on_request(self, app: Flask, **_: object) -> None:
         with self._lock:
-            ended = self._pop_ended(self._monotonic())
+            ended = self._pop_ended(self._clock.monotonic())
             if not any(_left_out(minute) for minute in self._minutes.values()):
                 request_started.disconnect(self._on_request, sender=app)
         _log_counts(ended)

@@ -22,6 +22,7 @@ from flask_m2m_cognito.outbound.bearer_auth import is_invalid_token
 from flask_m2m_cognito.outbound.client_token_api import in_oauth_words
 from flask_m2m_cognito.outbound.token_endpoint import _AnswerReader
 from flask_m2m_cognito.outbound.token_source import TokenSource
+from flask_m2m_cognito.remote.clock import Clock
 from flask_m2m_cognito.remote.redaction import Redaction
 from flask_m2m_cognito.remote.transport import MAX_BODY, Answer
 from flask_m2m_cognito.testing import LocalUserPool
@@ -221,8 +222,7 @@ def test_a_token_in_hand_goes_on_serving(
     source = TokenSource(
         _client(pool),
         ["stock/read"],
-        wall=lambda: now[0] + passed[0],
-        monotonic=lambda: passed[0],
+        clock=Clock(lambda: now[0] + passed[0], lambda: passed[0]),
         in_background=False,
     )
     held = source.token()

@@ -11,8 +11,9 @@ import pytest
 
 from flask_m2m_cognito import signals
 from flask_m2m_cognito.testing import LocalUserPool
+from tests.support.clocks import Clocks
 
-from .stage import Clocks, MovedService, Records, moved_service
+from .stage import MovedService, Records, moved_service
 
 
 @pytest.fixture

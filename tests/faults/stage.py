@@ -41,10 +41,10 @@ from flask_m2m_cognito.telemetry.request_count import RequestCount
 from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.web.guard import Guard
 from flask_m2m_cognito.web.problems import Wording, token_unavailable
-from tests.remote import moved
 from tests.remote.moved import LONG, together
 from tests.settling import refresh_threads as refresh_threads
 from tests.settling import settle
+from tests.support.clocks import Clocks
 
 SECRET_KEY = "a key of the tests' own, of more than sixteen bytes"
 SCOPE = "inventory/read"
@@ -54,15 +54,6 @@ R = TypeVar("R")
 
 At = tuple[int, float]
 """An answer's status, and the seconds that it took."""
-
-
-class Clocks(moved.Clocks):
-    """Clocks that may be moved while threads read them."""
-
-    def advance(self, seconds: float) -> None:
-        # In the other order, a refresh that begins in between would seem to take so long.
-        self.monotonic_now += seconds
-        self.wall_now += seconds
 
 
 def wait_for(condition: Callable[[], object], what: str, within: float = LONG) -> None:
@@ -182,18 +173,15 @@ def moved_service(
         refreshing: more arguments of each ``Refreshable``.
     """
     app, m2m = app_on(pool)
-    events, offset, client = Events(app), ClockOffset(clocks.wall), pool.client()
-    count = RequestCount(client.client_id, clocks.monotonic)
+    events, offset, client = Events(app), ClockOffset(clocks.clock), pool.client()
+    count = RequestCount(client.client_id, clocks.clock)
     cache = SimpleCache() if cache is None else cache
     backend = BoundedBackend(
-        lambda: cache, timeout=store_timeout, on_change=events.store_changed, monotonic=clocks.monotonic
+        lambda: cache, timeout=store_timeout, on_change=events.store_changed, clock=clocks.clock
     )
     common = {
-        "store": SealedStore(
-            backend, Seal(SECRET_KEY.encode()), wall=clocks.wall, monotonic=clocks.monotonic
-        ),
-        "wall": clocks.wall,
-        "monotonic": clocks.monotonic,
+        "store": SealedStore(backend, Seal(SECRET_KEY.encode()), clock=clocks.clock),
+        "clock": clocks.clock,
         "jitter": lambda: 0.0,
         **refreshing,
     }
@@ -219,7 +207,7 @@ def moved_service(
         observer=events.of_token(None, client.client_id, SCOPE),
         **common,
     )
-    validator = CognitoAccessTokenValidator(pools=[keys], wall=clocks.wall, monotonic=clocks.monotonic)
+    validator = CognitoAccessTokenValidator(pools=[keys], clock=clocks.clock)
     parts: AppM2M = dataclasses.replace(
         app.extensions["cognito_m2m"],
         guard=Guard(

@@ -7,11 +7,13 @@ import itertools
 import pytest
 from cachelib import SimpleCache
 
+from flask_m2m_cognito.remote.clock import Clock
 from flask_m2m_cognito.remote.refreshable import Fetched, Refreshable
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.remote.moved import at_once
+from tests.support.clocks import Clocks
 
-from .stage import HOUR, Clocks, MovedService, load, moved_service, wait_for
+from .stage import HOUR, MovedService, load, moved_service, wait_for
 
 
 def long_token(pool: LocalUserPool) -> str:
@@ -87,26 +89,27 @@ def test_entries_of_a_host_whose_clock_was_ahead_do_not_stop_the_others(
         service.advance(HOUR / 2)
 
 
-@pytest.mark.parametrize("clock", ["wall", "monotonic"])
+@pytest.mark.parametrize("which", ["wall", "monotonic"])
 @pytest.mark.parametrize("looks", range(12))
 def test_what_ends_between_two_looks_at_the_clock_is_fetched_anew_and_not_missed(
-    looks: int, clock: str
+    looks: int, which: str
 ) -> None:
     values, left = itertools.count(1), itertools.repeat(0)
 
     def jumps() -> float:
         return 1_000.0 + next(left, 900.0)
 
-    clocks = {"wall": lambda: 1_000.0, "monotonic": lambda: 1_000.0, clock: jumps}
+    clocks = {"wall": lambda: 1_000.0, "monotonic": lambda: 1_000.0, which: jumps}
+    clock = Clock(**clocks)
 
     def fetch(ask: object) -> Fetched[int]:
-        now = clocks["wall"]()
+        now = clock.wall()
         return Fetched(next(values), now + 100, now + 900, now)
 
     def unavailable(cause: Exception, retry_in: float) -> Exception:
         return LookupError(cause)
 
-    refreshable = Refreshable(fetch, unavailable=unavailable, start_thread=at_once, **clocks)
+    refreshable = Refreshable(fetch, unavailable=unavailable, start_thread=at_once, clock=clock)
     assert refreshable.get() == 1
     left = itertools.repeat(0, looks)
     assert set(map(type, [refreshable.get() for _ in range(15)])) == {int}

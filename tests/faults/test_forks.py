@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,18 @@ from flask_m2m_cognito import AppM2M
 from flask_m2m_cognito.inbound.token_memory import VerifiedTokens
 from flask_m2m_cognito.outbound.client_secret import ClientSecret
 from flask_m2m_cognito.outbound.token_sources import TokenSources
-from flask_m2m_cognito.remote.transport import Answer, Deadline
+from flask_m2m_cognito.remote.clock import Clock, Deadline
+from flask_m2m_cognito.remote.transport import Answer
 from flask_m2m_cognito.telemetry.request_count import RequestCount
 from flask_m2m_cognito.testing import LocalUserPool, MovedClock
 from flask_m2m_cognito.web.rejection_log import Rejection, RejectionLog
 from tests.remote.moved import LONG
 from tests.services import Service
 from tests.settling import settle
+from tests.support.clocks import Clocks
 
 from .caches import HangingCache
-from .stage import SECRET_KEY, Clocks, MovedService, app_on, get, moved_service, refresh_threads, wait_for
+from .stage import SECRET_KEY, MovedService, app_on, get, moved_service, refresh_threads, wait_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -223,12 +226,12 @@ def verified_tokens(gate: Gate) -> Callable[[], object]:
 
 
 def request_count(gate: Gate) -> Callable[[], object]:
-    count = RequestCount("client", monotonic=lambda: gate.pass_through(0.0))
+    count = RequestCount("client", Clock(time.time, lambda: gate.pass_through(0.0)))
     return lambda: (count.last_hour, count.look_at(Answer("", 200, {}, b"")))
 
 
 def rejection_log(gate: Gate) -> Callable[[], object]:
-    log = RejectionLog(Flask("shop"), monotonic=lambda: gate.pass_through(0.0))
+    log = RejectionLog(Flask("shop"), Clock(time.time, lambda: gate.pass_through(0.0)))
     return lambda: log.note(Rejection("expired", 401, None, None, "/"))
 
 

@@ -15,9 +15,10 @@ from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
 from flask_m2m_cognito.telemetry.clock_offset import ClockOffset
 from flask_m2m_cognito.telemetry.health import health_of as health_of_parts
 from flask_m2m_cognito.testing import LocalUserPool
+from tests.support.clocks import Clocks
 
 from .caches import RaisingCache
-from .stage import DAY, HOUR, Clocks, MovedService, app_on, get, moved_service, seconds_of, wait_for
+from .stage import DAY, HOUR, MovedService, app_on, get, moved_service, seconds_of, wait_for
 
 MARGIN = 2.0
 
@@ -158,7 +159,7 @@ def test_service_whose_only_pool_has_no_keys_is_not_ready(pool: LocalUserPool, c
 
 def trusted_at(pool: LocalUserPool, clocks: Clocks) -> TrustedPool:
     user_pool = user_pool_from(pool.pool_id, issuer=pool.issuer, jwks_url=pool.jwks_url)
-    return trusted_pool_from(user_pool, wall=clocks.wall, monotonic=clocks.monotonic)
+    return trusted_pool_from(user_pool, clock=clocks.clock)
 
 
 def health_at(pools: list[TrustedPool]) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from cachelib import SimpleCache
 
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.remote.moved import together
+from tests.support.clocks import Clocks
 
-from .stage import HOUR, Clocks, MovedService, moved_service, wait_for
+from .stage import HOUR, MovedService, moved_service, wait_for
 
 
 def test_a_token_with_a_new_kid_is_accepted_on_its_first_request(

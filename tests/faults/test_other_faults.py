@@ -29,11 +29,11 @@ from flask_m2m_cognito.outbound.token_source import TokenSource
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.remote.moved import LONG, at_once, no_thread
+from tests.support.clocks import Clocks
 
 from .stage import (
     HOUR,
     SECRET_KEY,
-    Clocks,
     add_views,
     app_on,
     crowd,
@@ -378,8 +378,7 @@ def busiest_second(jitter: Callable[[], float]) -> int:
         TokenSource(
             FreeClient(clocks, bought_at),
             ["a/b"],
-            wall=clocks.wall,
-            monotonic=clocks.monotonic,
+            clock=clocks.clock,
             jitter=jitter,
             start_thread=at_once,
         )
@@ -409,7 +408,7 @@ def test_a_backend_that_can_not_be_built_is_as_none(pool: LocalUserPool, clocks:
     def build() -> Any:
         raise ImportError("no module named redis")
 
-    backend = BoundedBackend(build, monotonic=clocks.monotonic)
+    backend = BoundedBackend(build, clock=clocks.clock)
     for _ in range(3):
         with pytest.raises(Exception, match=r"ImportError|left alone"):
             backend.call(lambda cache: cache.get("a"))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.remote.moved import together
+from tests.support.clocks import Clocks
 
-from .stage import DAY, HOUR, Clocks, MovedService, load, moved_service, seconds_of, wait_for
+from .stage import DAY, HOUR, MovedService, load, moved_service, seconds_of, wait_for
 
 
 def long_token(pool: LocalUserPool) -> str:

@@ -19,8 +19,9 @@ from flask_m2m_cognito.outbound.token_source import TokenPolicy, TokenSource
 from flask_m2m_cognito.remote.transport import Transport
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.remote.moved import together
+from tests.support.clocks import Clocks
 
-from .stage import HOUR, Clocks, MovedService, load, moved_service, refresh_threads, seconds_of, wait_for
+from .stage import HOUR, MovedService, load, moved_service, refresh_threads, seconds_of, wait_for
 
 MIB = 1024 * 1024
 FLOOD = 100 * MIB

@@ -22,20 +22,11 @@ from flask_m2m_cognito.remote.bounded_backend import BoundedBackend, StoreDown
 from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.services import Service
+from tests.support.clocks import Clocks
 
 from . import never_returning
 from .caches import HangingCache, LyingCache, RaisingCache, SwappingCache, WatchedCache
-from .stage import (
-    HOUR,
-    Clocks,
-    Records,
-    crowd,
-    load,
-    moved_service,
-    redis_on,
-    refresh_threads,
-    wait_for,
-)
+from .stage import HOUR, Records, crowd, load, moved_service, redis_on, refresh_threads, wait_for
 
 STORE_TIMEOUT = 0.25
 FIRST_CALL_TIMEOUT = 2.0

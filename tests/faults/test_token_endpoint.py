@@ -13,8 +13,7 @@ from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
 from flask_m2m_cognito.outbound.token_source import TokenSource
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.remote.moved import at_once, together
-
-from .stage import Clocks
+from tests.support.clocks import Clocks
 
 LIFETIME = 3600
 
@@ -84,8 +83,7 @@ def source_on(pool: LocalUserPool, clocks: Clocks, jitter: float = 0.0) -> Token
     return TokenSource(
         CognitoM2MClient(pool.token_url, client.client_id, client.secret),
         ["inventory/read"],
-        wall=clocks.wall,
-        monotonic=clocks.monotonic,
+        clock=clocks.clock,
         jitter=lambda: jitter,
         start_thread=at_once,
     )

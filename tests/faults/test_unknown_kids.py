@@ -17,8 +17,9 @@ import pytest
 from flask_m2m_cognito.exceptions import KeysUnavailableError, TokenValidationError
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.remote.moved import threads
+from tests.support.clocks import Clocks
 
-from .stage import HOUR, Clocks, MovedService, app_on, get, moved_service, seconds_of, wait_for
+from .stage import HOUR, MovedService, app_on, get, moved_service, seconds_of, wait_for
 
 TOKENS = 10_000
 THREADS = 8

@@ -17,9 +17,10 @@ from flask_m2m_cognito.inbound.validated_access_token import ValidatedAccessToke
 from flask_m2m_cognito.testing import LocalUserPool, MovedClock
 from flask_m2m_cognito.web.rejection_log import MOST_A_MINUTE, Rejection, RejectionLog
 from tests.settling import settle
+from tests.support.clocks import Clocks
 
 from .caches import RaisingCache
-from .stage import DAY, HOUR, SCOPE, Clocks, MovedService, Records, app_on, get, moved_service
+from .stage import DAY, HOUR, SCOPE, MovedService, Records, app_on, get, moved_service
 
 Sent = list[tuple[str, Any, dict[str, Any]]]
 
@@ -195,7 +196,7 @@ def test_a_refusal_is_logged_with_reason_kid_pool_and_path_as_fields(
 
 
 def test_ten_a_minute_for_each_reason_are_logged_and_then_a_count(clocks: Clocks, records: Records) -> None:
-    log = RejectionLog(Flask("shop"), monotonic=clocks.monotonic)
+    log = RejectionLog(Flask("shop"), clocks.clock)
     for reason in ("expired", "missing_token"):
         for _ in range(1_000):
             log.note(Rejection(reason, 401, None, None, "/"))

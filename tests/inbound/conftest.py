@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.inbound.trusted import NOW, Clocks
+from tests.support.clocks import NOW, Clocks
 
 
 @pytest.fixture(scope="session")

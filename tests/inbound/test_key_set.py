@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from typing import Any
@@ -18,10 +19,11 @@ from flask_m2m_cognito.inbound.key_set import (
     read_key_set,
 )
 from flask_m2m_cognito.inbound.key_source import KeyTimes
+from flask_m2m_cognito.remote.clock import Clock, Deadline
 from flask_m2m_cognito.remote.refreshable import Ask, Fetched
-from flask_m2m_cognito.remote.transport import Deadline, Transport, TransportError
+from flask_m2m_cognito.remote.transport import Transport, TransportError
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.inbound.trusted import NOW
+from tests.support.clocks import NOW
 
 
 def base64url_int(number: int) -> str:
@@ -238,7 +240,7 @@ def fetch() -> Ask_:
 
     def fetch_from(*urls: str, held: Fetched[KeySet] | None = None) -> Fetched[KeySet]:
         times = KeyTimes(fresh_for=60, usable_for=600)
-        fetch = key_set_fetch(Transport(), urls, times.fetched_from, wall=lambda: NOW)
+        fetch = key_set_fetch(Transport(), urls, times.fetched_from, clock=Clock(lambda: NOW, time.monotonic))
         return fetch(Ask(Deadline(5.0), held))
 
     return fetch_from

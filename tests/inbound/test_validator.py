@@ -19,7 +19,8 @@ from flask_m2m_cognito import (
 from flask_m2m_cognito.exceptions import REASONS
 from flask_m2m_cognito.inbound.validated_access_token import ValidatedAccessToken
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.inbound.trusted import NOW, reason_of, validator_of
+from tests.inbound.trusted import reason_of, validator_of
+from tests.support.clocks import NOW
 
 Make = Callable[[LocalUserPool], "str"]
 

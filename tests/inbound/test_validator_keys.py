@@ -15,11 +15,12 @@ from flask_m2m_cognito.inbound.key_set import parse_key_set
 from flask_m2m_cognito.inbound.key_source import KeyTimes, TrustedPool, trusted_pool_from
 from flask_m2m_cognito.inbound.user_pool import UserPool
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
-from flask_m2m_cognito.remote.refreshable import start_daemon
+from flask_m2m_cognito.remote.leavable_thread import start_daemon
 from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.inbound.trusted import Clocks, at_once, trusted, validator_of
+from tests.inbound.trusted import at_once, trusted, validator_of
 from tests.remote.moved import together
+from tests.support.clocks import Clocks
 
 LONG = 10**6  # seconds: tokens outlive all keys here
 COOLDOWN, FRESH_FOR, USABLE_FOR = 10, 3600, 86400
@@ -346,7 +347,7 @@ class TestAge:
         cache = SimpleCache()
         moments = set()
         for chance in (0.2, 0.9):
-            store = SealedStore(BoundedBackend(lambda: cache), Seal(bytes(32)), wall=clocks.wall)
+            store = SealedStore(BoundedBackend(lambda: cache), Seal(bytes(32)), clock=clocks.clock)
             keys = trusted(own_pool, clocks, store=store, spread=lambda chance=chance: chance).keys
             keys.get()
             moments.add(keys.state.fresh_wall)
@@ -563,8 +564,7 @@ class TestManyAddresses:
         urls = (f"{pool.url}/down/jwks.json", f"{pool.url}/issuer/down/jwks.json", pool.jwks_url)
         replicated = trusted_pool_from(
             UserPool(pool.pool_id, pool.region, (pool.issuer, "https://replica.example.com/x"), urls),
-            wall=clocks.wall,
-            monotonic=clocks.monotonic,
+            clock=clocks.clock,
             start_thread=at_once,
         )
         validator = validator_of(replicated, clocks=clocks)

@@ -11,25 +11,7 @@ from flask_m2m_cognito import CognitoAccessTokenValidator, TokenValidationError
 from flask_m2m_cognito.inbound.key_source import KeyTimes, TrustedPool, trusted_pool_from
 from flask_m2m_cognito.inbound.user_pool import user_pool_from
 from flask_m2m_cognito.testing import LocalUserPool
-
-NOW = 1_800_000_000
-"""When the tests take place, in seconds since the epoch."""
-
-
-class Clocks:
-    """A wall clock and a monotonic one, which stand still until they are told otherwise."""
-
-    def __init__(self) -> None:
-        self._passed = 0.0
-
-    def advance(self, seconds: float) -> None:
-        self._passed += seconds
-
-    def wall(self) -> float:
-        return NOW + self._passed
-
-    def monotonic(self) -> float:
-        return 1000.0 + self._passed
+from tests.support.clocks import Clocks
 
 
 def at_once(run: Callable[[], None]) -> None:
@@ -44,9 +26,8 @@ def trusted(
     return trusted_pool_from(
         user_pool_from(pool.pool_id, issuer=pool.issuer, jwks_url=pool.jwks_url),
         times=times,
-        wall=clocks.wall,
+        clock=clocks.clock,
         **{
-            "monotonic": clocks.monotonic,
             "jitter": lambda: 0.0,
             "spread": lambda: 0.5,
             "start_thread": at_once,
@@ -62,8 +43,7 @@ def validator_of(
     clocks = clocks or Clocks()
     return CognitoAccessTokenValidator(
         pools=[trusted(pool, clocks) if isinstance(pool, LocalUserPool) else pool for pool in pools],
-        wall=clocks.wall,
-        monotonic=clocks.monotonic,
+        clock=clocks.clock,
         **options,
     )
 

@@ -5,28 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-_WALL, _MONOTONIC = 1_800_000_000.0, 5_000.0
-
-
-class Clock:
-    """Both clocks of a process; they stand still until they are told to move."""
-
-    def __init__(self) -> None:
-        self._passed = 0.0
-
-    def wall(self) -> float:
-        return _WALL + self._passed
-
-    def monotonic(self) -> float:
-        return _MONOTONIC + self._passed
-
-    def move(self, seconds: float) -> None:
-        """Let so many seconds pass."""
-        self._passed += seconds
-
-    def move_to(self, seconds: float) -> None:
-        """Let it be so many seconds since the start."""
-        self._passed = seconds
+from tests.support.clocks import Clocks
 
 
 class Threads:
@@ -48,11 +27,10 @@ class Threads:
             self.waiting.pop(0)()
 
 
-def refreshing(clock: Clock, threads: Threads | None = None, chance: float = 0.0) -> dict[str, Any]:
+def refreshing(clocks: Clocks, threads: Threads | None = None, chance: float = 0.0) -> dict[str, Any]:
     """The arguments of ``TokenSource`` for time, chance and threads."""
     return {
-        "wall": clock.wall,
-        "monotonic": clock.monotonic,
+        "clock": clocks.clock,
         "jitter": lambda: chance,
         "start_thread": (threads or Threads()).start,
     }

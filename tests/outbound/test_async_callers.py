@@ -20,8 +20,9 @@ from flask_m2m_cognito.outbound.one_per_loop import OnePerLoop
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
 from flask_m2m_cognito.outbound.token_source import TokenSource
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.outbound.clocks import Clock, Threads, refreshing
+from tests.outbound.clocks import Threads, refreshing
 from tests.outbound.peers import Peer
+from tests.support.clocks import Clocks
 
 T = TypeVar("T")
 
@@ -70,22 +71,22 @@ def while_the_loop_goes_on(pool: LocalUserPool, coroutine: Callable[[], Awaitabl
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clocks() -> Clocks:
+    return Clocks()
 
 
 @pytest.fixture(scope="module")
-def any_pool() -> Iterator[tuple[LocalUserPool, list[Clock]]]:
-    clocks = [Clock()]
-    with LocalUserPool(clock=lambda: clocks[0].wall()) as started:
+def any_pool() -> Iterator[tuple[LocalUserPool, list[Clocks]]]:
+    current = [Clocks()]
+    with LocalUserPool(clock=lambda: current[0].wall()) as started:
         started.token()  # its key is made now, and not within the time of a test's request
-        yield started, clocks
+        yield started, current
 
 
 @pytest.fixture
-def pool(any_pool: tuple[LocalUserPool, list[Clock]], clock: Clock) -> LocalUserPool:
-    started, clocks = any_pool
-    clocks[0] = clock
+def pool(any_pool: tuple[LocalUserPool, list[Clocks]], clocks: Clocks) -> LocalUserPool:
+    started, current = any_pool
+    current[0] = clocks
     started.recover()
     started.clear_requests()
     return started
@@ -102,29 +103,29 @@ def peer() -> Iterator[Peer]:
         yield started
 
 
-def source_of(pool: LocalUserPool, clock: Clock, threads: Threads, **more: Any) -> TokenSource:
+def source_of(pool: LocalUserPool, clocks: Clocks, threads: Threads, **more: Any) -> TokenSource:
     client = CognitoM2MClient(pool.token_url, "local-client", pool.client().secret)
-    return TokenSource(client, ["a/read"], **refreshing(clock, threads), **more)
+    return TokenSource(client, ["a/read"], **refreshing(clocks, threads), **more)
 
 
-def real_source_of(pool: LocalUserPool, clock: Clock, **more: Any) -> TokenSource:
+def real_source_of(pool: LocalUserPool, clocks: Clocks, **more: Any) -> TokenSource:
     """One with threads of its own, as in an application."""
     client = CognitoM2MClient(pool.token_url, "local-client", pool.client().secret)
-    return TokenSource(client, ["a/read"], wall=clock.wall, **more)
+    return TokenSource(client, ["a/read"], clock=clocks.clock, **more)
 
 
 class TestSource:
     @pytest.mark.parametrize("in_background", [True, False], ids=["in background", "inline"])
     def test_loop_goes_on_while_the_first_token_is_asked_for(
-        self, pool: LocalUserPool, clock: Clock, in_background: bool
+        self, pool: LocalUserPool, clocks: Clocks, in_background: bool
     ) -> None:
-        source = real_source_of(pool, clock, in_background=in_background)
+        source = real_source_of(pool, clocks, in_background=in_background)
         token = while_the_loop_goes_on(pool, source.token_async)
         assert token == source.token()
         assert pool.count("token") == 1
 
-    def test_coroutines_share_one_request(self, pool: LocalUserPool, clock: Clock) -> None:
-        source = real_source_of(pool, clock)
+    def test_coroutines_share_one_request(self, pool: LocalUserPool, clocks: Clocks) -> None:
+        source = real_source_of(pool, clocks)
 
         async def ask_often() -> list[str]:
             return await asyncio.gather(*(source.token_async() for _ in range(50)))
@@ -133,9 +134,9 @@ class TestSource:
         assert pool.count("token") == 1
 
     def test_coroutines_of_a_loop_take_one_thread_and_each_has_its_error(
-        self, pool: LocalUserPool, clock: Clock, threads: Threads
+        self, pool: LocalUserPool, clocks: Clocks, threads: Threads
     ) -> None:
-        source = source_of(pool, clock, threads)
+        source = source_of(pool, clocks, threads)
 
         async def failures() -> list[BaseException | str]:
             return await asyncio.gather(*(source.token_async() for _ in range(50)), return_exceptions=True)
@@ -147,9 +148,9 @@ class TestSource:
         assert used == 1
 
     def test_a_coroutine_that_is_cancelled_does_not_take_the_token_from_others(
-        self, pool: LocalUserPool, clock: Clock
+        self, pool: LocalUserPool, clocks: Clocks
     ) -> None:
-        source = real_source_of(pool, clock)
+        source = real_source_of(pool, clocks)
 
         async def ask() -> list[BaseException | str]:
             asking = [asyncio.create_task(source.token_async()) for _ in range(6)]
@@ -164,9 +165,9 @@ class TestSource:
         assert pool.count("token") == 1
 
     def test_coroutines_that_give_up_one_after_the_other_take_one_thread(
-        self, pool: LocalUserPool, clock: Clock
+        self, pool: LocalUserPool, clocks: Clocks
     ) -> None:
-        source = real_source_of(pool, clock)
+        source = real_source_of(pool, clocks)
 
         async def give_up() -> None:
             for _ in range(6):
@@ -179,9 +180,9 @@ class TestSource:
         assert pool.count("token") == 1
 
     def test_nobody_is_told_of_an_error_that_nobody_waits_for_any_more(
-        self, pool: LocalUserPool, clock: Clock, caplog: pytest.LogCaptureFixture
+        self, pool: LocalUserPool, clocks: Clocks, caplog: pytest.LogCaptureFixture
     ) -> None:
-        source = real_source_of(pool, clock)
+        source = real_source_of(pool, clocks)
 
         async def give_up() -> None:
             with pytest.raises(asyncio.TimeoutError):
@@ -214,19 +215,19 @@ class TestSource:
 
     @pytest.mark.parametrize("in_background", [True, False], ids=["in background", "inline"])
     def test_fresh_token_takes_no_thread(
-        self, pool: LocalUserPool, clock: Clock, threads: Threads, in_background: bool
+        self, pool: LocalUserPool, clocks: Clocks, threads: Threads, in_background: bool
     ) -> None:
-        source = source_of(pool, clock, threads, in_background=in_background)
+        source = source_of(pool, clocks, threads, in_background=in_background)
         held = source.token()
         assert on_a_loop(source.token_async) == (held, 0)
         assert pool.count("token") == 1
 
     def test_usable_token_takes_no_thread_of_the_loop_and_is_renewed_behind(
-        self, pool: LocalUserPool, clock: Clock, threads: Threads
+        self, pool: LocalUserPool, clocks: Clocks, threads: Threads
     ) -> None:
-        source = source_of(pool, clock, threads)
+        source = source_of(pool, clocks, threads)
         held = source.token()
-        clock.move(0.9 * HOUR)
+        clocks.advance(0.9 * HOUR)
         threads.held = True
         assert on_a_loop(source.token_async) == (held, 0)
         assert len(threads.waiting) == 1
@@ -235,36 +236,36 @@ class TestSource:
         assert (newer != held, used) == (True, 0)
 
     def test_usable_token_is_renewed_on_a_thread_where_there_is_no_background(
-        self, pool: LocalUserPool, clock: Clock, threads: Threads
+        self, pool: LocalUserPool, clocks: Clocks, threads: Threads
     ) -> None:
-        source = source_of(pool, clock, threads, in_background=False)
+        source = source_of(pool, clocks, threads, in_background=False)
         held = source.token()
-        clock.move(0.9 * HOUR)
+        clocks.advance(0.9 * HOUR)
         newer, used = on_a_loop(source.token_async)
         assert (newer != held, used) == (True, 1)
 
     def test_usable_token_comes_without_a_thread_while_the_source_rests(
-        self, pool: LocalUserPool, clock: Clock, threads: Threads
+        self, pool: LocalUserPool, clocks: Clocks, threads: Threads
     ) -> None:
-        source = source_of(pool, clock, threads, in_background=False)
+        source = source_of(pool, clocks, threads, in_background=False)
         held = source.token()
-        clock.move(0.9 * HOUR)
+        clocks.advance(0.9 * HOUR)
         with pool.fail("token", status=500):
             assert on_a_loop(source.token_async) == (held, 1)
             assert on_a_loop(source.token_async) == (held, 0)
 
     def test_forgotten_token_is_waited_for_on_a_thread(
-        self, pool: LocalUserPool, clock: Clock, threads: Threads
+        self, pool: LocalUserPool, clocks: Clocks, threads: Threads
     ) -> None:
-        source = source_of(pool, clock, threads)
+        source = source_of(pool, clocks, threads)
         held = source.token()
-        clock.move(60)
+        clocks.advance(60)
         source.forget(held)
         newer, used = on_a_loop(source.token_async)
         assert (newer != held, used) == (True, 1)
 
     def test_forced_renewals_of_a_loop_share_the_next_request(self, pool: LocalUserPool) -> None:
-        source = real_source_of(pool, Clock())
+        source = real_source_of(pool, Clocks())
         old = source.token()
 
         async def renew_often() -> tuple[list[str], int]:
@@ -277,9 +278,9 @@ class TestSource:
         assert (len(set(tokens)), pool.count("token") - 1, used) == (2, 2, 2)
 
     def test_failed_forced_renewals_have_an_error_each(
-        self, pool: LocalUserPool, clock: Clock, threads: Threads
+        self, pool: LocalUserPool, clocks: Clocks, threads: Threads
     ) -> None:
-        source = source_of(pool, clock, threads)
+        source = source_of(pool, clocks, threads)
 
         async def failures() -> list[BaseException | str]:
             asked = (source.refreshed_token_async() for _ in range(20))
@@ -291,8 +292,8 @@ class TestSource:
         assert len({id(error) for error in errors}) == 20
         assert (pool.count("token"), used) == (1, 1)
 
-    def test_cancelled_forced_renewal_leaves_the_others(self, pool: LocalUserPool, clock: Clock) -> None:
-        source = real_source_of(pool, clock)
+    def test_cancelled_forced_renewal_leaves_the_others(self, pool: LocalUserPool, clocks: Clocks) -> None:
+        source = real_source_of(pool, clocks)
 
         async def renew() -> list[BaseException | str]:
             asking = [asyncio.create_task(source.refreshed_token_async()) for _ in range(3)]
@@ -305,9 +306,9 @@ class TestSource:
         assert set(others) == {source.token()}
 
     def test_error_is_the_same_and_comes_at_once_while_the_source_rests(
-        self, pool: LocalUserPool, clock: Clock, threads: Threads
+        self, pool: LocalUserPool, clocks: Clocks, threads: Threads
     ) -> None:
-        source = source_of(pool, clock, threads)
+        source = source_of(pool, clocks, threads)
 
         async def failure() -> TokenUnavailableError:
             with pytest.raises(TokenUnavailableError) as caught:
@@ -326,33 +327,33 @@ class TestSource:
 
 class TestHttpx:
     def test_loop_goes_on_while_the_first_token_is_asked_for(
-        self, pool: LocalUserPool, clock: Clock, peer: Peer
+        self, pool: LocalUserPool, clocks: Clocks, peer: Peer
     ) -> None:
-        source = real_source_of(pool, clock)
+        source = real_source_of(pool, clocks)
         assert while_the_loop_goes_on(pool, lambda: sent(source, peer)) == 200
         assert peer.received[0].token == source.token()
 
     def test_fresh_token_takes_no_thread(
-        self, pool: LocalUserPool, clock: Clock, threads: Threads, peer: Peer
+        self, pool: LocalUserPool, clocks: Clocks, threads: Threads, peer: Peer
     ) -> None:
-        source = source_of(pool, clock, threads)
+        source = source_of(pool, clocks, threads)
         source.token()
         assert with_threads_for_tokens(source, peer) == 0
 
     def test_loop_goes_on_while_a_refused_token_is_replaced(
-        self, pool: LocalUserPool, clock: Clock, peer: Peer
+        self, pool: LocalUserPool, clocks: Clocks, peer: Peer
     ) -> None:
-        source = real_source_of(pool, clock, monotonic=clock.monotonic)
+        source = real_source_of(pool, clocks)
         old = source.token()
-        clock.move(60)
+        clocks.advance(60)
         peer.refuses(old)
         assert while_the_loop_goes_on(pool, lambda: sent(source, peer)) == 200
         assert peer.tokens == [old, source.token()]
 
     def test_destination_that_is_not_safe_gets_and_costs_no_token(
-        self, pool: LocalUserPool, clock: Clock, threads: Threads
+        self, pool: LocalUserPool, clocks: Clocks, threads: Threads
     ) -> None:
-        source = source_of(pool, clock, threads)
+        source = source_of(pool, clocks, threads)
         with pytest.raises(ConfigurationError):
             asyncio.run(get(source, "http://stock.example.com/"))
         assert pool.count("token") == 0

@@ -20,8 +20,9 @@ from flask_m2m_cognito.outbound.bearer_auth import BearerAuth, bearer_auth, bear
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
 from flask_m2m_cognito.outbound.token_source import TokenSource
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.outbound.clocks import Clock, refreshing
+from tests.outbound.clocks import refreshing
 from tests.outbound.peers import REFUSED, Peer, Received, Reply, redirect, refusal, set_proxy
+from tests.support.clocks import Clocks
 
 
 @dataclass(frozen=True)
@@ -115,38 +116,38 @@ def driver(request: pytest.FixtureRequest) -> Driver:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clocks() -> Clocks:
+    return Clocks()
 
 
 @pytest.fixture(scope="module")
-def any_pool() -> Iterator[tuple[LocalUserPool, list[Clock]]]:
-    clocks = [Clock()]
-    with LocalUserPool(clock=lambda: clocks[0].wall()) as started:
-        yield started, clocks
+def any_pool() -> Iterator[tuple[LocalUserPool, list[Clocks]]]:
+    current = [Clocks()]
+    with LocalUserPool(clock=lambda: current[0].wall()) as started:
+        yield started, current
 
 
 @pytest.fixture
-def pool(any_pool: tuple[LocalUserPool, list[Clock]], clock: Clock) -> LocalUserPool:
+def pool(any_pool: tuple[LocalUserPool, list[Clocks]], clocks: Clocks) -> LocalUserPool:
     """A pool whose tokens begin by the test's clock."""
-    started, clocks = any_pool
-    clocks[0] = clock
+    started, current = any_pool
+    current[0] = clocks
     started.recover()
     started.clear_requests()
     return started
 
 
 @pytest.fixture
-def source(pool: LocalUserPool, clock: Clock) -> TokenSource:
+def source(pool: LocalUserPool, clocks: Clocks) -> TokenSource:
     client = CognitoM2MClient(pool.token_url, "local-client", pool.client().secret)
-    return TokenSource(client, ["a/read"], **refreshing(clock))
+    return TokenSource(client, ["a/read"], **refreshing(clocks))
 
 
 @pytest.fixture
-def old_token(source: TokenSource, clock: Clock) -> str:
+def old_token(source: TokenSource, clocks: Clocks) -> str:
     """A token that is in hand, and old enough to be replaced."""
     token = source.token()
-    clock.move(11)
+    clocks.advance(11)
     return token
 
 
@@ -169,12 +170,12 @@ class TestEachRequest:
         assert [request.authorization for request in peer.received] == [f"Bearer {source.token()}"]
 
     def test_carries_one_that_is_fresh_by_then(
-        self, driver: Driver, source: TokenSource, clock: Clock, peer: Peer
+        self, driver: Driver, source: TokenSource, clocks: Clocks, peer: Peer
     ) -> None:
         auth = driver.auth(source)
         for _ in range(2):
             driver.send(auth, peer.url())
-            clock.move(3600)
+            clocks.advance(3600)
         first, second = peer.tokens
         assert first != second
 
@@ -384,23 +385,23 @@ class TestRefusedToken:
         assert pool.count("token") == 1
 
     def test_young_one_is_neither_replaced_nor_sent_again(
-        self, driver: Driver, source: TokenSource, clock: Clock, peer: Peer
+        self, driver: Driver, source: TokenSource, clocks: Clocks, peer: Peer
     ) -> None:
         token = source.token()
-        clock.move(9)
+        clocks.advance(9)
         peer.refuses(token)
         assert driver.send(driver.auth(source), peer.url()).status == 401
         assert peer.tokens == [token]
         assert source.token() == token
 
     def test_peer_that_refuses_everything_does_not_buy_a_token_each_call(
-        self, driver: Driver, source: TokenSource, pool: LocalUserPool, clock: Clock, peer: Peer
+        self, driver: Driver, source: TokenSource, pool: LocalUserPool, clocks: Clocks, peer: Peer
     ) -> None:
         peer.answer = lambda request: refusal()
         auth = driver.auth(source)
         for _ in range(13):
             assert driver.send(auth, peer.url()).status == 401
-            clock.move(5)
+            clocks.advance(5)
         # At 0 s the first, at 10 s and 40 s another each; then a minute is over.
         assert pool.count("token") == 3
 
@@ -597,7 +598,7 @@ class TestRequestsAlone:
 
     @pytest.mark.parametrize("way", ["itself", "a copy", "without redirects"])
     def test_prepared_request_gets_a_newer_token_each_time(
-        self, source: TokenSource, pool: LocalUserPool, clock: Clock, peer: Peer, way: str
+        self, source: TokenSource, pool: LocalUserPool, clocks: Clocks, peer: Peer, way: str
     ) -> None:
         peer.answer = lambda request: Reply() if request.token == source.token() else refusal()
         with requests.Session() as session:
@@ -609,7 +610,7 @@ class TestRequestsAlone:
                 answer = session.send(sent, timeout=5, allow_redirects=way != "without redirects")
                 assert (answer.status_code, len(answer.history)) == (200, int(number > 0))
                 assert peer.received[-1].body == b"an order"
-                clock.move(3600)
+                clocks.advance(3600)
         assert pool.count("token") == 4
         assert len(peer.received) == 7
 

@@ -15,11 +15,12 @@ import pytest
 from flask_m2m_cognito.exceptions import CognitoTokenRequestError
 from flask_m2m_cognito.outbound.client_secret import LONGEST_CALL, ClientSecret, SecretText
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
-from flask_m2m_cognito.remote.transport import Deadline
+from flask_m2m_cognito.remote.clock import Deadline
 from flask_m2m_cognito.settings.objects import read_secret_file
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.outbound.children import in_a_child
-from tests.remote.moved import LONG, Clocks, threads
+from tests.remote.moved import LONG, threads
+from tests.support.clocks import Clocks
 
 
 class Cognito:
@@ -298,7 +299,7 @@ class TestCallable:
             return "good"
 
         cognito = Cognito("good")
-        secret = ClientSecret(vault, clocks.monotonic)
+        secret = ClientSecret(vault, clocks.clock)
         with threads() as left_behind:
             left_behind(lambda: secret.try_with(Cognito("old", "good").request, Deadline(LONG)))
             assert begun.wait(LONG)

@@ -20,8 +20,8 @@ from flask_m2m_cognito.outbound import pooled_session as pooled_session_module
 from flask_m2m_cognito.outbound.bearer_auth import BearerAuth
 from flask_m2m_cognito.outbound.pooled_session import pooled_session
 from tests.outbound.children import in_a_child
-from tests.outbound.clocks import Clock
 from tests.outbound.peers import Peer, Reply, redirect, set_proxy
+from tests.support.clocks import Clocks
 
 
 class Tokens:
@@ -307,10 +307,10 @@ class Forgetful:
 
 class TestIdleConnections:
     @pytest.fixture
-    def clock(self, monkeypatch: pytest.MonkeyPatch) -> Clock:
-        clock = Clock()
-        monkeypatch.setattr(pooled_session_module, "SYSTEM", clock)
-        return clock
+    def clocks(self, monkeypatch: pytest.MonkeyPatch) -> Clocks:
+        clocks = Clocks()
+        monkeypatch.setattr(pooled_session_module, "SYSTEM", clocks)
+        return clocks
 
     @pytest.fixture
     def nat(self) -> Iterator[Forgetful]:
@@ -321,26 +321,26 @@ class TestIdleConnections:
     @pytest.mark.parametrize(("idle", "connections"), [(49, 1), (50.1, 2), (3600, 2)])
     @pytest.mark.parametrize("retries", [0, 2])
     def test_connection_idle_for_50_s_is_not_used_again(
-        self, peer: Peer, clock: Clock, idle: float, connections: int, retries: int
+        self, peer: Peer, clocks: Clocks, idle: float, connections: int, retries: int
     ) -> None:
         for _ in range(2):
             session(retries=retries).post(peer.url(), timeout=5)
-            clock.move(idle)
+            clocks.advance(idle)
         assert len({request.connection for request in peer.received}) == connections
 
-    def test_connection_in_steady_use_stays_open(self, peer: Peer, clock: Clock) -> None:
+    def test_connection_in_steady_use_stays_open(self, peer: Peer, clocks: Clocks) -> None:
         for _ in range(10):
             session().get(peer.url(), timeout=5)
-            clock.move(30)
+            clocks.advance(30)
         assert len({request.connection for request in peer.received}) == 1
 
     def test_idle_connection_to_a_proxy_is_not_used_again(
-        self, proxy: Peer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+        self, proxy: Peer, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         set_proxy(monkeypatch, "HTTP_PROXY", proxy.url(""))
         for _ in range(2):
             session().get("http://stock.example.com/a", auth=without_a_token, timeout=5)
-            clock.move(60)
+            clocks.advance(60)
         assert len({request.connection for request in proxy.received}) == 2
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])

@@ -15,7 +15,7 @@ import requests
 from flask_m2m_cognito import __version__
 from flask_m2m_cognito.exceptions import CognitoTokenRequestError, ConfigurationError
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient, TokenResponse
-from flask_m2m_cognito.remote.transport import Deadline
+from flask_m2m_cognito.remote.clock import Deadline
 from flask_m2m_cognito.testing import LocalClient, LocalUserPool
 
 SECRET = "a secret/of+the=client"

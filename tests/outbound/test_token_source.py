@@ -18,15 +18,16 @@ from flask_m2m_cognito.outbound.token_source import TokenPolicy, TokenSource, id
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
 from flask_m2m_cognito.remote.sealed_store import Entry, Seal, SealedStore
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.outbound.clocks import Clock, Threads, refreshing
+from tests.outbound.clocks import Threads, refreshing
 from tests.settling import settle
+from tests.support.clocks import Clocks
 
 SECRET = "the secret of the client"
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clocks() -> Clocks:
+    return Clocks()
 
 
 @pytest.fixture
@@ -35,17 +36,17 @@ def threads() -> Threads:
 
 
 @pytest.fixture(scope="module")
-def any_pool() -> Iterator[tuple[LocalUserPool, list[Clock]]]:
-    clocks = [Clock()]
-    with LocalUserPool(clock=lambda: clocks[0].wall()) as started:
-        yield started, clocks
+def any_pool() -> Iterator[tuple[LocalUserPool, list[Clocks]]]:
+    current = [Clocks()]
+    with LocalUserPool(clock=lambda: current[0].wall()) as started:
+        yield started, current
 
 
 @pytest.fixture
-def pool(any_pool: tuple[LocalUserPool, list[Clock]], clock: Clock) -> LocalUserPool:
+def pool(any_pool: tuple[LocalUserPool, list[Clocks]], clocks: Clocks) -> LocalUserPool:
     """A pool whose tokens begin by the test's clock."""
-    started, clocks = any_pool
-    clocks[0] = clock
+    started, current = any_pool
+    current[0] = clocks
     started.online()
     started.recover()
     started.clear_requests()
@@ -59,14 +60,14 @@ def client_of(pool: LocalUserPool, **more: Any) -> CognitoM2MClient:
 
 def source_of(
     pool: LocalUserPool,
-    clock: Clock,
+    clocks: Clocks,
     threads: Threads | None = None,
     scopes: Any = ("a/read",),
     chance: float = 0.5,
     **more: Any,
 ) -> TokenSource:
     """A source for ``pool``; at a chance of 0.5 a token is renewed at just 75 % of its life."""
-    return TokenSource(client_of(pool), scopes, **refreshing(clock, threads, chance), **more)
+    return TokenSource(client_of(pool), scopes, **refreshing(clocks, threads, chance), **more)
 
 
 def failure_of(source: TokenSource) -> TokenUnavailableError:
@@ -91,8 +92,8 @@ def refused_by_everyone(source: TokenSource) -> None:
 
 
 class TestLife:
-    def test_token_is_asked_for_at_first_use(self, pool: LocalUserPool, clock: Clock) -> None:
-        source = source_of(pool, clock)
+    def test_token_is_asked_for_at_first_use(self, pool: LocalUserPool, clocks: Clocks) -> None:
+        source = source_of(pool, clocks)
         assert pool.count() == 0
         assert source.token() == source.token()
         assert pool.count("token") == 1
@@ -112,28 +113,28 @@ class TestLife:
         ],
     )
     def test_is_the_lesser_of_expires_in_and_the_tokens_own_exp(
-        self, pool: LocalUserPool, clock: Clock, answer: dict[str, Any], life: float
+        self, pool: LocalUserPool, clocks: Clocks, answer: dict[str, Any], life: float
     ) -> None:
         said(pool, **answer)
-        source = source_of(pool, clock, policy=TokenPolicy(margin=0))
+        source = source_of(pool, clocks, policy=TokenPolicy(margin=0))
         source.token()
         pool.fail("token", status=400)
-        clock.move_to(life - 1)
+        clocks.advance_to(life - 1)
         assert source.token()
-        clock.move_to(life)
+        clocks.advance_to(life)
         assert failure_of(source).status_code == 400
 
     @pytest.mark.parametrize("exp", ["soon", True, None], ids=["text", "true", "null"])
     def test_own_exp_that_is_no_number_says_nothing(
-        self, pool: LocalUserPool, clock: Clock, exp: Any
+        self, pool: LocalUserPool, clocks: Clocks, exp: Any
     ) -> None:
         token = pool.sign({"exp": exp, "scope": "a/read"})
         pool.answer("token", {"access_token": token, "expires_in": 900})
-        source = source_of(pool, clock)
+        source = source_of(pool, clocks)
         source.token()
         fetched = source.refreshable.state.fetched
         assert fetched is not None
-        assert fetched.usable_until == clock.wall() + 900 - 30
+        assert fetched.usable_until == clocks.wall() + 900 - 30
 
     @pytest.mark.parametrize(
         "answer",
@@ -145,10 +146,10 @@ class TestLife:
         ],
     )
     def test_token_without_any_left_is_a_failed_fetch(
-        self, pool: LocalUserPool, clock: Clock, answer: dict[str, Any]
+        self, pool: LocalUserPool, clocks: Clocks, answer: dict[str, Any]
     ) -> None:
         said(pool, **answer)
-        assert type(failure_of(source_of(pool, clock)).__cause__) is CognitoTokenRequestError
+        assert type(failure_of(source_of(pool, clocks)).__cause__) is CognitoTokenRequestError
 
     @pytest.mark.parametrize(
         ("life", "margin", "usable_for"),
@@ -161,15 +162,15 @@ class TestLife:
         ],
     )
     def test_is_not_handed_out_with_less_left_than(
-        self, pool: LocalUserPool, clock: Clock, life: int, margin: float, usable_for: float
+        self, pool: LocalUserPool, clocks: Clocks, life: int, margin: float, usable_for: float
     ) -> None:
         said(pool, expires_in=life, own=life)
-        source = source_of(pool, clock, policy=TokenPolicy(margin=margin))
+        source = source_of(pool, clocks, policy=TokenPolicy(margin=margin))
         token = source.token()
         pool.fail("token", status=400)
-        clock.move_to(usable_for - 0.5)
+        clocks.advance_to(usable_for - 0.5)
         assert source.token() == token
-        clock.move_to(usable_for)
+        clocks.advance_to(usable_for)
         failure_of(source)
 
     @pytest.mark.parametrize(
@@ -185,100 +186,100 @@ class TestLife:
     def test_is_renewed_after_the_fresh_fraction_with_jitter(
         self,
         pool: LocalUserPool,
-        clock: Clock,
+        clocks: Clocks,
         threads: Threads,
         fraction: float,
         chance: float,
         fresh_for: float,
     ) -> None:
-        source = source_of(pool, clock, threads, chance=chance, policy=TokenPolicy(fresh_fraction=fraction))
+        source = source_of(pool, clocks, threads, chance=chance, policy=TokenPolicy(fresh_fraction=fraction))
         source.token()
-        clock.move_to(fresh_for - 1)
+        clocks.advance_to(fresh_for - 1)
         source.token()
         assert pool.count("token") == 1
-        clock.move_to(fresh_for + 0.001)
+        clocks.advance_to(fresh_for + 0.001)
         source.token()
         assert pool.count("token") == 2
 
-    def test_jitter_is_drawn_for_each_token(self, pool: LocalUserPool, clock: Clock) -> None:
+    def test_jitter_is_drawn_for_each_token(self, pool: LocalUserPool, clocks: Clocks) -> None:
         chances = iter([0.0, 1.0])
-        times = {**refreshing(clock), "jitter": lambda: next(chances)}
+        times = {**refreshing(clocks), "jitter": lambda: next(chances)}
         source = TokenSource(client_of(pool), ["a/read"], **times)
         source.token()
-        clock.move_to(2512)
+        clocks.advance_to(2512)
         source.token()
-        clock.move_to(2512 + 2888)
+        clocks.advance_to(2512 + 2888)
         source.token()
         assert pool.count("token") == 2
 
     @pytest.mark.parametrize("ahead", [-7200, 290, 300, 3590, 3600, 100_000])
     @pytest.mark.parametrize("life", [300, 3600])
     def test_clock_of_this_machine_does_not_matter(
-        self, any_pool: tuple[LocalUserPool, list[Clock]], pool: LocalUserPool, ahead: float, life: int
+        self, any_pool: tuple[LocalUserPool, list[Clocks]], pool: LocalUserPool, ahead: float, life: int
     ) -> None:
-        here, there = Clock(), any_pool[1][0]
-        here.move(ahead)
+        here, there = Clocks(), any_pool[1][0]
+        here.advance(ahead)
         said(pool, expires_in=life, own=life)
         source = source_of(pool, here)
         token = source.token()
         for _ in range(10):
-            here.move(life * 0.07)
-            there.move(life * 0.07)
+            here.advance(life * 0.07)
+            there.advance(life * 0.07)
             assert source.token() == token
         assert pool.count("token") == 1
-        here.move(life * 0.1)
+        here.advance(life * 0.1)
         source.token()
         assert pool.count("token") == 2
 
-    def test_exp_without_iat_counts_by_the_servers_date(self, pool: LocalUserPool, clock: Clock) -> None:
-        token = pool.sign({"exp": clock.wall() + 600, "scope": "a/read"})
+    def test_exp_without_iat_counts_by_the_servers_date(self, pool: LocalUserPool, clocks: Clocks) -> None:
+        token = pool.sign({"exp": clocks.wall() + 600, "scope": "a/read"})
         pool.answer("token", {"access_token": token, "expires_in": 900})
-        source = source_of(pool, clock)
+        source = source_of(pool, clocks)
         source.token()
         assert source.refreshable.vitals()["seconds_left"] == 570
 
     def test_counts_from_when_the_answer_came(self, pool: LocalUserPool) -> None:
-        clock = Clock()
+        clocks = Clocks()
         client = CognitoM2MClient(
-            pool.token_url, "local-client", SECRET, on_answer=lambda answer: clock.move(100)
+            pool.token_url, "local-client", SECRET, on_answer=lambda answer: clocks.advance(100)
         )
-        source = TokenSource(client, ["a/read"], **refreshing(clock))
+        source = TokenSource(client, ["a/read"], **refreshing(clocks))
         said(pool, own=None, expires_in=900)
         source.token()
         fetched = source.refreshable.state.fetched
         assert fetched is not None
-        assert fetched.usable_until == clock.wall() + 900 - 30
+        assert fetched.usable_until == clocks.wall() + 900 - 30
 
 
 class TestAnswersOfACache:
     """A gateway that caches the token endpoint's answers returns tokens that have lived already."""
 
-    def cached(self, pool: LocalUserPool, clock: Clock, age: float, left: float, **body: Any) -> str:
-        now = clock.wall()
+    def cached(self, pool: LocalUserPool, clocks: Clocks, age: float, left: float, **body: Any) -> str:
+        now = clocks.wall()
         claims = {"scope": "a/read", "iat": now - age, "exp": now + left, "jti": str(now)}
         token = pool.sign(claims)
         pool.answer("token", {"access_token": token, "expires_in": age + left, **body})
         return token
 
-    def test_token_is_not_used_longer_than_it_lives(self, pool: LocalUserPool, clock: Clock) -> None:
-        token = self.cached(pool, clock, age=3000, left=600)
-        source = source_of(pool, clock)
+    def test_token_is_not_used_longer_than_it_lives(self, pool: LocalUserPool, clocks: Clocks) -> None:
+        token = self.cached(pool, clocks, age=3000, left=600)
+        source = source_of(pool, clocks)
         assert source.token() == token
         assert source.refreshable.vitals()["seconds_left"] == 570
 
     @pytest.mark.parametrize("left", [1, 20, 30])
     @pytest.mark.parametrize("way", ["by its age", "by expires_in"])
     def test_token_with_less_than_the_margin_is_renewed_at_once(
-        self, pool: LocalUserPool, clock: Clock, threads: Threads, left: int, way: str
+        self, pool: LocalUserPool, clocks: Clocks, threads: Threads, left: int, way: str
     ) -> None:
         if way == "by its age":
-            short = self.cached(pool, clock, age=3600 - left, left=left)
+            short = self.cached(pool, clocks, age=3600 - left, left=left)
         else:
-            short = self.cached(pool, clock, age=0, left=3600, expires_in=left)
-        source = source_of(pool, clock, threads)
+            short = self.cached(pool, clocks, age=0, left=3600, expires_in=left)
+        source = source_of(pool, clocks, threads)
         assert source.token() == short
         pool.recover()
-        clock.move(0.1)
+        clocks.advance(0.1)
         threads.held = True
         assert source.token() == short
         threads.run_waiting()
@@ -286,36 +287,36 @@ class TestAnswersOfACache:
         assert pool.count("token") == 2
 
     def test_same_short_token_again_is_not_asked_for_at_each_call(
-        self, pool: LocalUserPool, clock: Clock
+        self, pool: LocalUserPool, clocks: Clocks
     ) -> None:
-        short = self.cached(pool, clock, age=3580, left=20)
-        source = source_of(pool, clock)
+        short = self.cached(pool, clocks, age=3580, left=20)
+        source = source_of(pool, clocks)
         for _ in range(100):
             assert source.token() == short
-            clock.move(0.1)
+            clocks.advance(0.1)
         assert pool.count("token") <= 6
-        clock.move(20)
+        clocks.advance(20)
         error = failure_of(source)
         assert "expired" in str(error)
         assert error.retry_after is not None
 
     @pytest.mark.parametrize(("age", "left"), [("2400", 1200), ("soon", 3600), ("", 3600)])
-    def test_age_header_counts(self, pool: LocalUserPool, clock: Clock, age: str, left: int) -> None:
+    def test_age_header_counts(self, pool: LocalUserPool, clocks: Clocks, age: str, left: int) -> None:
         token = pool.token(scopes="a/read", expires_in=3600)
         body = {"access_token": token, "expires_in": 3600}
         pool.answer("token", body, headers={"Age": age} if age else {})
-        source = source_of(pool, clock)
+        source = source_of(pool, clocks)
         assert source.token() == token
         assert source.refreshable.vitals()["seconds_left"] == left - 30
 
 
 class TestRenewal:
     def test_is_made_in_background_while_callers_get_the_old_one_at_once(
-        self, pool: LocalUserPool, clock: Clock, threads: Threads
+        self, pool: LocalUserPool, clocks: Clocks, threads: Threads
     ) -> None:
-        source = source_of(pool, clock, threads)
+        source = source_of(pool, clocks, threads)
         old = source.token()
-        clock.move_to(2701)
+        clocks.advance_to(2701)
         threads.held = True
         assert [source.token() for _ in range(3)] == [old] * 3
         assert len(threads.waiting) == 1
@@ -326,22 +327,22 @@ class TestRenewal:
         assert source.token() == new
         assert pool.count("token") == 2
 
-    def test_failure_in_background_leaves_the_old_one(self, pool: LocalUserPool, clock: Clock) -> None:
-        source = source_of(pool, clock)
+    def test_failure_in_background_leaves_the_old_one(self, pool: LocalUserPool, clocks: Clocks) -> None:
+        source = source_of(pool, clocks)
         old = source.token()
-        clock.move_to(2701)
+        clocks.advance_to(2701)
         with pool.offline():
             assert source.token() == old
-        clock.move(2)
+        clocks.advance(2)
         source.token()
         assert source.token() != old
 
     def test_inline_is_waited_for_by_the_caller(
-        self, pool: LocalUserPool, clock: Clock, threads: Threads
+        self, pool: LocalUserPool, clocks: Clocks, threads: Threads
     ) -> None:
-        source = source_of(pool, clock, threads, in_background=False)
+        source = source_of(pool, clocks, threads, in_background=False)
         old = source.token()
-        clock.move_to(2701)
+        clocks.advance_to(2701)
         assert source.token() != old
 
     def test_eight_threads_at_once_make_one_request(self, pool: LocalUserPool) -> None:
@@ -362,20 +363,22 @@ class TestRenewal:
 
 
 class TestRefusedTokens:
-    def test_refused_one_is_replaced_at_once(self, pool: LocalUserPool, clock: Clock) -> None:
-        source = source_of(pool, clock)
+    def test_refused_one_is_replaced_at_once(self, pool: LocalUserPool, clocks: Clocks) -> None:
+        source = source_of(pool, clocks)
         old = source.token()
-        clock.move(11)
+        clocks.advance(11)
         new = source.renew(old)
         assert new != old
         assert source.token() == new
 
-    def test_late_refusal_of_an_old_token_keeps_the_new_one(self, pool: LocalUserPool, clock: Clock) -> None:
-        source = source_of(pool, clock)
+    def test_late_refusal_of_an_old_token_keeps_the_new_one(
+        self, pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        source = source_of(pool, clocks)
         old = source.token()
-        clock.move(11)
+        clocks.advance(11)
         new = source.renew(old)
-        clock.move(100)
+        clocks.advance(100)
         assert source.renew(old) == new
         source.forget(old)
         assert source.token() == new
@@ -384,11 +387,11 @@ class TestRefusedTokens:
     @pytest.mark.parametrize(("age", "requests"), [(9.9, 1), (10.0, 2)], ids=["young", "old enough"])
     @pytest.mark.parametrize("way", ["renew", "forget"])
     def test_token_younger_than_10_s_is_not_replaced(
-        self, pool: LocalUserPool, clock: Clock, way: str, age: float, requests: int
+        self, pool: LocalUserPool, clocks: Clocks, way: str, age: float, requests: int
     ) -> None:
-        source = source_of(pool, clock)
+        source = source_of(pool, clocks)
         old = source.token()
-        clock.move(age)
+        clocks.advance(age)
         getattr(source, way)(old)
         assert (source.token() != old) == (requests == 2)
         assert pool.count("token") == requests
@@ -396,101 +399,100 @@ class TestRefusedTokens:
     @pytest.mark.parametrize(("passed", "requests"), [(29.9, 2), (30.0, 3)], ids=["too soon", "after"])
     @pytest.mark.parametrize("way", ["renew", "forget"])
     def test_none_is_replaced_more_than_once_in_30_s(
-        self, pool: LocalUserPool, clock: Clock, way: str, passed: float, requests: int
+        self, pool: LocalUserPool, clocks: Clocks, way: str, passed: float, requests: int
     ) -> None:
-        source = source_of(pool, clock)
-        clock.move(11)
+        source = source_of(pool, clocks)
+        clocks.advance(11)
         source.token()
-        clock.move(11)
+        clocks.advance(11)
         getattr(source, way)(source.token())
         second = source.token()
-        clock.move(passed)
+        clocks.advance(passed)
         getattr(source, way)(second)
         source.token()
         assert pool.count("token") == requests
 
     @pytest.mark.parametrize("step", [5, 60, 240])
     def test_refusal_of_each_newer_token_backs_off_to_an_hour(
-        self, pool: LocalUserPool, clock: Clock, step: int
+        self, pool: LocalUserPool, clocks: Clocks, step: int
     ) -> None:
-        source, hourly = source_of(pool, clock), []
+        source, hourly = source_of(pool, clocks), []
         for _ in range(4):
             pool.clear_requests()
             for _ in range(3600 // step):
                 refused_by_everyone(source)
-                clock.move(step)
+                clocks.advance(step)
             hourly.append(pool.count("token"))
         # At 0 and 10 s, then 30 s later, 60, 120, 240, 480, 960; then the renewal after 75 % of a life.
         assert hourly[0] <= 8
         assert max(hourly[1:]) <= 2
 
-    def test_refused_token_of_another_process_counts_too(self, pool: LocalUserPool, clock: Clock) -> None:
+    def test_refused_token_of_another_process_counts_too(self, pool: LocalUserPool, clocks: Clocks) -> None:
         cache = SimpleCache()
         stores = [
             SealedStore(
                 BoundedBackend(lambda: cache),
                 Seal(b"a key of sixteen bytes or more"),
-                wall=clock.wall,
-                monotonic=clock.monotonic,
+                clock=clocks.clock,
             )
             for _ in range(3)
         ]
-        sources = [source_of(pool, clock, store=store) for store in stores]
+        sources = [source_of(pool, clocks, store=store) for store in stores]
         for _ in range(720):
             for source in sources:
                 refused_by_everyone(source)
-            clock.move(5)
+            clocks.advance(5)
         assert pool.count("token") <= 9
 
-    def test_token_that_was_not_refused_ends_the_backoff(self, pool: LocalUserPool, clock: Clock) -> None:
-        source = source_of(pool, clock)
+    def test_token_that_was_not_refused_ends_the_backoff(self, pool: LocalUserPool, clocks: Clocks) -> None:
+        source = source_of(pool, clocks)
         for _ in range(60):
             refused_by_everyone(source)
-            clock.move(30)
+            clocks.advance(30)
         for _ in range(3):
-            clock.move(2701)
+            clocks.advance(2701)
             source.token()
         first = source.token()
-        clock.move(11)
+        clocks.advance(11)
         second = source.renew(first)
-        clock.move(30)
+        clocks.advance(30)
         assert len({first, second, source.renew(second)}) == 3
 
-    def test_failed_replacement_counts_as_the_one_in_30_s(self, pool: LocalUserPool, clock: Clock) -> None:
-        source = source_of(pool, clock)
+    def test_failed_replacement_counts_as_the_one_in_30_s(self, pool: LocalUserPool, clocks: Clocks) -> None:
+        source = source_of(pool, clocks)
         old = source.token()
-        clock.move(11)
+        clocks.advance(11)
         with pool.fail("token", status=500):
             assert source.renew(old) == old
         asked = pool.count("token")
-        clock.move(20)
+        clocks.advance(20)
         assert source.renew(old) == old
         assert pool.count("token") == asked
 
     def test_forgotten_one_is_not_handed_out_before_a_newer_is_tried(
-        self, pool: LocalUserPool, clock: Clock, threads: Threads
+        self, pool: LocalUserPool, clocks: Clocks, threads: Threads
     ) -> None:
-        source = source_of(pool, clock, threads)
+        source = source_of(pool, clocks, threads)
         old = source.token()
-        clock.move(11)
+        clocks.advance(11)
         source.forget(old)
         assert pool.count("token") == 1
         assert source.token() != old
 
-    def test_forgotten_one_serves_on_if_there_is_no_newer(self, pool: LocalUserPool, clock: Clock) -> None:
-        source = source_of(pool, clock)
+    def test_forgotten_one_serves_on_if_there_is_no_newer(self, pool: LocalUserPool, clocks: Clocks) -> None:
+        source = source_of(pool, clocks)
         old = source.token()
-        clock.move(11)
+        clocks.advance(11)
         source.forget(old)
         with pool.offline():
             assert source.token() == old
 
     def test_eight_threads_with_the_same_refused_token_make_one_request(
-        self, pool: LocalUserPool, clock: Clock
+        self, pool: LocalUserPool, clocks: Clocks
     ) -> None:
-        source = TokenSource(client_of(pool), ["a/read"], wall=clock.wall, monotonic=clock.monotonic)
+        source = TokenSource(client_of(pool), ["a/read"], clock=clocks.clock)
         old, start = source.token(), threading.Barrier(8)
-        clock.move(11)
+        clocks.advance(11)
 
         def call(_: int) -> str:
             start.wait(5)
@@ -504,21 +506,23 @@ class TestRefusedTokens:
 
 
 class TestForcedRenewal:
-    def test_returns_a_new_token_for_everyone(self, pool: LocalUserPool, clock: Clock) -> None:
-        source = source_of(pool, clock)
+    def test_returns_a_new_token_for_everyone(self, pool: LocalUserPool, clocks: Clocks) -> None:
+        source = source_of(pool, clocks)
         old = source.token()
         new = source.refreshed_token()
         assert source.token() == new != old
         assert [source.refreshed_token() for _ in range(2)] != [new, new]
         assert pool.count("token") == 4
 
-    def test_first_token_is_one_request(self, pool: LocalUserPool, clock: Clock) -> None:
-        source = source_of(pool, clock)
+    def test_first_token_is_one_request(self, pool: LocalUserPool, clocks: Clocks) -> None:
+        source = source_of(pool, clocks)
         assert source.refreshed_token() == source.token()
         assert pool.count("token") == 1
 
-    def test_failure_is_raised_and_others_get_the_old_token(self, pool: LocalUserPool, clock: Clock) -> None:
-        source = source_of(pool, clock)
+    def test_failure_is_raised_and_others_get_the_old_token(
+        self, pool: LocalUserPool, clocks: Clocks
+    ) -> None:
+        source = source_of(pool, clocks)
         old = source.token()
         with pool.answer("token", {"error": "invalid_scope"}, status=400):
             for _ in range(2):
@@ -528,31 +532,31 @@ class TestForcedRenewal:
                 assert caught.value.retry_after == pytest.approx(60)
                 assert source.token() == old
         assert pool.count("token") == 2
-        clock.move(60)
+        clocks.advance(60)
         assert source.refreshed_token() != old
 
-    def test_token_that_has_expired_is_a_failure(self, pool: LocalUserPool, clock: Clock) -> None:
-        source = source_of(pool, clock)
+    def test_token_that_has_expired_is_a_failure(self, pool: LocalUserPool, clocks: Clocks) -> None:
+        source = source_of(pool, clocks)
         source.token()
         said(pool, expires_in=0)
         with pytest.raises(TokenUnavailableError):
             source.refreshed_token()
 
-    def test_shared_token_of_another_process_is_not_enough(self, pool: LocalUserPool, clock: Clock) -> None:
+    def test_shared_token_of_another_process_is_not_enough(self, pool: LocalUserPool, clocks: Clocks) -> None:
         cache = SimpleCache()
         seal = Seal(b"a key of sixteen bytes or more")
-        times = {"wall": clock.wall, "monotonic": clock.monotonic}
+        times = {"clock": clocks.clock}
         one, other = (
-            source_of(pool, clock, store=SealedStore(BoundedBackend(lambda: cache), seal, **times))
+            source_of(pool, clocks, store=SealedStore(BoundedBackend(lambda: cache), seal, **times))
             for _ in range(2)
         )
         shared = one.token()
         with pool.fail("token", status=400), pytest.raises(TokenUnavailableError):
             other.refreshed_token()
-        clock.move(1)
+        clocks.advance(1)
         new = other.refreshed_token()
         assert new != shared
-        clock.move_to(2700)
+        clocks.advance_to(2700)
         assert one.token() == new
 
     def test_call_during_a_request_joins_the_next_one(self, pool: LocalUserPool) -> None:
@@ -572,16 +576,16 @@ class TestForcedRenewal:
         # One may come after the next has ended; none shares the request that was under way.
         assert pool.count("token") - 2 == len(tokens)
 
-    def test_coroutine_waits_on_a_thread(self, pool: LocalUserPool, clock: Clock) -> None:
-        source = source_of(pool, clock)
+    def test_coroutine_waits_on_a_thread(self, pool: LocalUserPool, clocks: Clocks) -> None:
+        source = source_of(pool, clocks)
         old = source.token()
         assert asyncio.run(source.refreshed_token_async()) == source.token() != old
 
 
 class TestMetadata:
-    def test_is_merged_over_that_of_the_client(self, pool: LocalUserPool, clock: Clock) -> None:
+    def test_is_merged_over_that_of_the_client(self, pool: LocalUserPool, clocks: Clocks) -> None:
         client = client_of(pool, client_metadata={"stage": "prod", "tenant": "none"})
-        TokenSource(client, ["a/read"], {"tenant": "acme"}, **refreshing(clock)).token()
+        TokenSource(client, ["a/read"], {"tenant": "acme"}, **refreshing(clocks)).token()
         sent = json.loads(pool.requests[0].form["aws_client_metadata"])
         assert sent == {"stage": "prod", "tenant": "acme"}
 
@@ -596,14 +600,16 @@ class TestNoToken:
     @pytest.mark.parametrize(
         "code", ["invalid_client", "unauthorized_client", "invalid_scope", "unsupported_grant_type"]
     )
-    def test_what_wont_mend_by_itself_rests_60_s(self, pool: LocalUserPool, clock: Clock, code: str) -> None:
-        source = source_of(pool, clock)
+    def test_what_wont_mend_by_itself_rests_60_s(
+        self, pool: LocalUserPool, clocks: Clocks, code: str
+    ) -> None:
+        source = source_of(pool, clocks)
         with pool.answer("token", {"error": code}, status=400):
             assert failure_of(source).retry_after == pytest.approx(60)
-            clock.move(59.9)
+            clocks.advance(59.9)
             assert failure_of(source).error_code == code
             assert pool.count("token") == 1
-        clock.move(0.1)
+        clocks.advance(0.1)
         assert source.token()
 
     @pytest.mark.parametrize(
@@ -619,52 +625,52 @@ class TestNoToken:
         ],
     )
     def test_anything_else_rests_1_s_at_first(
-        self, pool: LocalUserPool, clock: Clock, fault: dict[str, Any]
+        self, pool: LocalUserPool, clocks: Clocks, fault: dict[str, Any]
     ) -> None:
-        source = source_of(pool, clock, chance=0.0)
+        source = source_of(pool, clocks, chance=0.0)
         pool.fail("token", **fault)
         assert failure_of(source).retry_after == pytest.approx(1)
         asked = pool.count("token")
-        clock.move(0.9)
+        clocks.advance(0.9)
         failure_of(source)
         assert pool.count("token") == asked
         pool.recover()
-        clock.move(0.1)
+        clocks.advance(0.1)
         assert source.token()
 
     @pytest.mark.parametrize(("wish", "rest"), [(20, 20), (60, 60), (600, 60)])
     def test_retry_after_is_obeyed_up_to_60_s_with_none_in_hand(
-        self, pool: LocalUserPool, clock: Clock, wish: int, rest: float
+        self, pool: LocalUserPool, clocks: Clocks, wish: int, rest: float
     ) -> None:
-        source = source_of(pool, clock)
+        source = source_of(pool, clocks)
         pool.fail("token", status=429, headers={"Retry-After": str(wish)})
         assert failure_of(source).retry_after == pytest.approx(rest)
-        clock.move(rest - 0.1)
+        clocks.advance(rest - 0.1)
         failure_of(source)
         assert pool.count("token") == 1
         pool.recover()
-        clock.move(0.1)
+        clocks.advance(0.1)
         assert source.token()
 
     @pytest.mark.parametrize(("wish", "rest"), [(600, 600), (100_000, 3600)])
     def test_retry_after_is_obeyed_up_to_an_hour_with_one_in_hand(
-        self, pool: LocalUserPool, clock: Clock, wish: int, rest: float
+        self, pool: LocalUserPool, clocks: Clocks, wish: int, rest: float
     ) -> None:
         said(pool, own=86_400, expires_in=86_400)
-        source = source_of(pool, clock)
+        source = source_of(pool, clocks)
         old = source.token()
         pool.fail("token", status=429, headers={"Retry-After": str(wish)})
-        clock.move(65_000)
+        clocks.advance(65_000)
         assert source.token() == old
-        clock.move(rest - 1)
+        clocks.advance(rest - 1)
         assert source.token() == old
         assert pool.count("token") == 2
-        clock.move(1)
+        clocks.advance(1)
         assert source.token() == old
         assert pool.count("token") == 3
 
-    def test_while_it_rests_nobody_waits_for_the_network(self, pool: LocalUserPool, clock: Clock) -> None:
-        source = source_of(pool, clock)
+    def test_while_it_rests_nobody_waits_for_the_network(self, pool: LocalUserPool, clocks: Clocks) -> None:
+        source = source_of(pool, clocks)
         pool.fail("token", status=500, headers={"Retry-After": "30"})
         failure_of(source)
         with pool.fail("token", hang=True):
@@ -672,10 +678,10 @@ class TestNoToken:
                 failure_of(source)
         assert pool.count("token") == 1
 
-    def test_error_carries_what_the_request_said(self, pool: LocalUserPool, clock: Clock) -> None:
+    def test_error_carries_what_the_request_said(self, pool: LocalUserPool, clocks: Clocks) -> None:
         body = {"error": "invalid_client", "error_description": "no such client"}
         pool.answer("token", body, status=400, headers={"x-amzn-requestid": "7d3c"})
-        error = failure_of(source_of(pool, clock))
+        error = failure_of(source_of(pool, clocks))
         cause = error.__cause__
         assert type(cause) is CognitoTokenRequestError
         for each in (error, cause):
@@ -687,65 +693,67 @@ class TestNoToken:
         assert error.reason == "token_unavailable"
         assert isinstance(error, CognitoTokenRequestError)
 
-    def test_error_of_a_secret_that_cant_be_read_is_one_too(self, pool: LocalUserPool, clock: Clock) -> None:
+    def test_error_of_a_secret_that_cant_be_read_is_one_too(
+        self, pool: LocalUserPool, clocks: Clocks
+    ) -> None:
         def vault() -> str:
             raise ConnectionError("vault is down")
 
         source = TokenSource(
-            CognitoM2MClient(pool.token_url, "local-client", vault), ["a/read"], **refreshing(clock)
+            CognitoM2MClient(pool.token_url, "local-client", vault), ["a/read"], **refreshing(clocks)
         )
         error = failure_of(source)
         assert type(error.__cause__) is CognitoTokenRequestError
         assert pool.count() == 0
 
     @pytest.mark.parametrize("kind", ["bearer", "BEARER", None], ids=["small", "capitals", "not said"])
-    def test_bearer_in_any_case_is_good(self, pool: LocalUserPool, clock: Clock, kind: str | None) -> None:
+    def test_bearer_in_any_case_is_good(self, pool: LocalUserPool, clocks: Clocks, kind: str | None) -> None:
         said(pool, token_type=kind)
-        assert source_of(pool, clock).token()
+        assert source_of(pool, clocks).token()
 
     @pytest.mark.parametrize("kind", ["mac", "DPoP", "", 7], ids=["mac", "DPoP", "empty", "a number"])
     def test_token_of_another_type_is_a_failed_fetch(
-        self, pool: LocalUserPool, clock: Clock, kind: Any
+        self, pool: LocalUserPool, clocks: Clocks, kind: Any
     ) -> None:
         said(pool, token_type=kind)
-        failure_of(source_of(pool, clock))
+        failure_of(source_of(pool, clocks))
 
-    def test_own_class_of_error_is_made(self, pool: LocalUserPool, clock: Clock) -> None:
+    def test_own_class_of_error_is_made(self, pool: LocalUserPool, clocks: Clocks) -> None:
         class Mine(TokenUnavailableError):
             """An application's."""
 
         pool.fail("token", status=500)
-        assert type(failure_of(source_of(pool, clock, unavailable=Mine))) is Mine
+        assert type(failure_of(source_of(pool, clocks, unavailable=Mine))) is Mine
 
 
 class TestScopes:
     def test_are_asked_for_in_one_order_whatever_the_caller_gave(
-        self, pool: LocalUserPool, clock: Clock
+        self, pool: LocalUserPool, clocks: Clocks
     ) -> None:
-        source = source_of(pool, clock, scopes=["b/write", "a/read", "b/write"])
+        source = source_of(pool, clocks, scopes=["b/write", "a/read", "b/write"])
         source.token()
         assert pool.requests[0].form["scope"] == "a/read b/write"
 
-    def test_none_asks_without_and_takes_what_is_granted(self, pool: LocalUserPool, clock: Clock) -> None:
-        assert source_of(pool, clock, scopes=()).token()
+    def test_none_asks_without_and_takes_what_is_granted(self, pool: LocalUserPool, clocks: Clocks) -> None:
+        assert source_of(pool, clocks, scopes=()).token()
         assert "scope" not in pool.requests[0].form
 
     def test_fewer_granted_than_asked_is_warned_of(
-        self, pool: LocalUserPool, clock: Clock, caplog: pytest.LogCaptureFixture
+        self, pool: LocalUserPool, clocks: Clocks, caplog: pytest.LogCaptureFixture
     ) -> None:
         said(pool)
-        assert source_of(pool, clock, scopes=["a/read", "b/write"]).token()
+        assert source_of(pool, clocks, scopes=["a/read", "b/write"]).token()
         (record,) = caplog.records
         assert (record.levelname, record.name) == ("WARNING", "flask_m2m_cognito.token")
         assert "b/write" in record.getMessage()
         assert "a/read" not in record.getMessage()
 
     def test_fewer_granted_than_asked_may_be_a_failed_fetch_that_rests_60_s(
-        self, pool: LocalUserPool, clock: Clock
+        self, pool: LocalUserPool, clocks: Clocks
     ) -> None:
         said(pool)
         policy = TokenPolicy(scopes_missing="raise")
-        error = failure_of(source_of(pool, clock, scopes=["a/read", "b/write"], policy=policy))
+        error = failure_of(source_of(pool, clocks, scopes=["a/read", "b/write"], policy=policy))
         assert error.error_code == "invalid_scope"
         assert error.retry_after == pytest.approx(60)
 
@@ -761,20 +769,20 @@ class TestScopes:
     def test_nothing_is_said_when(
         self,
         pool: LocalUserPool,
-        clock: Clock,
+        clocks: Clocks,
         caplog: pytest.LogCaptureFixture,
         scopes: list[str],
         answer: dict[str, Any],
     ) -> None:
         said(pool, **answer)
         policy = TokenPolicy(scopes_missing="raise")
-        assert source_of(pool, clock, scopes=scopes, policy=policy).token()
+        assert source_of(pool, clocks, scopes=scopes, policy=policy).token()
         assert not caplog.records
 
-    def test_opaque_token_is_taken_at_the_answers_word(self, pool: LocalUserPool, clock: Clock) -> None:
+    def test_opaque_token_is_taken_at_the_answers_word(self, pool: LocalUserPool, clocks: Clocks) -> None:
         said(pool, access_token="opaque", scope="a/read")
         policy = TokenPolicy(scopes_missing="raise")
-        failure_of(source_of(pool, clock, scopes=["a/read", "b/write"], policy=policy))
+        failure_of(source_of(pool, clocks, scopes=["a/read", "b/write"], policy=policy))
 
 
 class TestIdentity:
@@ -833,31 +841,31 @@ class TestIdentity:
 
 class TestSharing:
     @pytest.fixture
-    def store(self, clock: Clock) -> SealedStore:
+    def store(self, clocks: Clocks) -> SealedStore:
         cache = SimpleCache()
         seal = Seal(b"a key of sixteen bytes or more")
-        return SealedStore(BoundedBackend(lambda: cache), seal, wall=clock.wall, monotonic=clock.monotonic)
+        return SealedStore(BoundedBackend(lambda: cache), seal, clock=clocks.clock)
 
     def test_two_processes_make_one_request(
-        self, pool: LocalUserPool, clock: Clock, store: SealedStore
+        self, pool: LocalUserPool, clocks: Clocks, store: SealedStore
     ) -> None:
-        one, other = (source_of(pool, clock, store=store) for _ in range(2))
+        one, other = (source_of(pool, clocks, store=store) for _ in range(2))
         assert one.token() == other.token()
         assert pool.count("token") == 1
 
-    def test_one_renews_for_both(self, pool: LocalUserPool, clock: Clock, store: SealedStore) -> None:
-        one, other = (source_of(pool, clock, store=store) for _ in range(2))
+    def test_one_renews_for_both(self, pool: LocalUserPool, clocks: Clocks, store: SealedStore) -> None:
+        one, other = (source_of(pool, clocks, store=store) for _ in range(2))
         old = [one.token(), other.token()]
-        clock.move_to(2701)
+        clocks.advance_to(2701)
         assert one.token() == other.token() != old[0]
         assert pool.count("token") == 2
 
     def test_one_that_was_refused_is_replaced_for_both(
-        self, pool: LocalUserPool, clock: Clock, store: SealedStore
+        self, pool: LocalUserPool, clocks: Clocks, store: SealedStore
     ) -> None:
-        one, other = (source_of(pool, clock, store=store) for _ in range(2))
+        one, other = (source_of(pool, clocks, store=store) for _ in range(2))
         old = [one.token(), other.token()]
-        clock.move(11)
+        clocks.advance(11)
         assert one.renew(old[0]) == other.renew(old[1]) != old[0]
         assert pool.count("token") == 2
 
@@ -871,37 +879,37 @@ class TestSharing:
         ],
     )
     def test_settings_of_the_reader_decide_what_is_fresh(
-        self, pool: LocalUserPool, clock: Clock, store: SealedStore, policy: TokenPolicy, is_taken: bool
+        self, pool: LocalUserPool, clocks: Clocks, store: SealedStore, policy: TokenPolicy, is_taken: bool
     ) -> None:
-        writer = source_of(pool, clock, store=store, policy=TokenPolicy(margin=1, fresh_fraction=1))
+        writer = source_of(pool, clocks, store=store, policy=TokenPolicy(margin=1, fresh_fraction=1))
         token = writer.token()
-        clock.move_to(3300 if policy.margin > 30 else 2600)
-        reader = source_of(pool, clock, store=store, policy=policy)
+        clocks.advance_to(3300 if policy.margin > 30 else 2600)
+        reader = source_of(pool, clocks, store=store, policy=policy)
         assert (reader.token() == token) is is_taken
 
     def test_entry_of_a_clock_ahead_does_not_prolong_a_token(
-        self, pool: LocalUserPool, clock: Clock, store: SealedStore
+        self, pool: LocalUserPool, clocks: Clocks, store: SealedStore
     ) -> None:
-        token, now = pool.token("a/read", expires_in=300), clock.wall()
+        token, now = pool.token("a/read", expires_in=300), clocks.wall()
         name = identity_of(client_of(pool), ["a/read"])
         store.save(name, "token", Entry(token, now + 50, now + 50 + 3600))
-        reader = source_of(pool, clock, store=store)
+        reader = source_of(pool, clocks, store=store)
         assert reader.token() == token
-        clock.move(300)
+        clocks.advance(300)
         assert reader.token() != token
 
     def test_token_that_lacks_scopes_is_rejected_from_the_cache_too(
-        self, pool: LocalUserPool, clock: Clock, store: SealedStore, caplog: pytest.LogCaptureFixture
+        self, pool: LocalUserPool, clocks: Clocks, store: SealedStore, caplog: pytest.LogCaptureFixture
     ) -> None:
         pool.answer("token", {"access_token": pool.token("a/read"), "expires_in": 3600})
         scopes = ["a/read", "b/write"]
-        lenient, other = (source_of(pool, clock, store=store, scopes=scopes) for _ in range(2))
+        lenient, other = (source_of(pool, clocks, store=store, scopes=scopes) for _ in range(2))
         assert lenient.token() == other.token()
         settle()
         events = [vars(record).get("event") for record in caplog.records]
         assert events.count("scopes-missing") == 2, "each process says so"
         strict = source_of(
-            pool, clock, store=store, scopes=scopes, policy=TokenPolicy(scopes_missing="raise")
+            pool, clocks, store=store, scopes=scopes, policy=TokenPolicy(scopes_missing="raise")
         )
         assert failure_of(strict).error_code == "invalid_scope"
 
@@ -914,14 +922,14 @@ class TestSharing:
         ],
     )
     def test_opaque_token_is_taken_as_from_the_network(
-        self, pool: LocalUserPool, clock: Clock, store: SealedStore, granted: str | None, is_taken: bool
+        self, pool: LocalUserPool, clocks: Clocks, store: SealedStore, granted: str | None, is_taken: bool
     ) -> None:
         said(pool, access_token="opaque", scope=granted)
         scopes = ["a/read", "b/write"]
-        source_of(pool, clock, store=store, scopes=scopes).token()
+        source_of(pool, clocks, store=store, scopes=scopes).token()
         pool.fail("token", status=500)
         policy = TokenPolicy(scopes_missing="raise")
-        strict = source_of(pool, clock, store=store, scopes=scopes, policy=policy)
+        strict = source_of(pool, clocks, store=store, scopes=scopes, policy=policy)
         if is_taken:
             assert strict.token() == "opaque"
         else:
@@ -933,23 +941,23 @@ class TestSharing:
         ids=["of an earlier version", "no scopes", "no token", "odd token", "null"],
     )
     def test_entry_without_what_was_granted_is_ignored(
-        self, pool: LocalUserPool, clock: Clock, store: SealedStore, payload: Any
+        self, pool: LocalUserPool, clocks: Clocks, store: SealedStore, payload: Any
     ) -> None:
-        now = clock.wall()
+        now = clocks.wall()
         store.save(identity_of(client_of(pool), ["a/read"]), "token", Entry(payload, now, now + 3600))
-        assert source_of(pool, clock, store=store).token() != "opaque"
+        assert source_of(pool, clocks, store=store).token() != "opaque"
         assert pool.count("token") == 1
 
     def test_other_scopes_are_another_token(
-        self, pool: LocalUserPool, clock: Clock, store: SealedStore
+        self, pool: LocalUserPool, clocks: Clocks, store: SealedStore
     ) -> None:
-        one = source_of(pool, clock, store=store)
-        other = source_of(pool, clock, store=store, scopes=["b/write"])
+        one = source_of(pool, clocks, store=store)
+        other = source_of(pool, clocks, store=store, scopes=["b/write"])
         assert one.token() != other.token()
 
 
-def test_repr_hides_the_secret_and_the_token(pool: LocalUserPool, clock: Clock) -> None:
-    source = source_of(pool, clock)
+def test_repr_hides_the_secret_and_the_token(pool: LocalUserPool, clocks: Clocks) -> None:
+    source = source_of(pool, clocks)
     token = source.token()
     shown = f"{source!r} {source.refreshable.state!r} {source.client!r}"
     assert "local-client" in shown

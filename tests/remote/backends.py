@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from tests.remote.moved import Clocks
+from tests.support.clocks import Clocks
 
 
 class Memory:

@@ -12,14 +12,15 @@ from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
 from flask_m2m_cognito.remote.refreshable import Refreshable
 from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
 from flask_m2m_cognito.remote.sharing import Codec, shared
-from tests.remote.moved import COOLDOWN, DEADLINE, Clocks, Source, Unavailable, at_once
+from tests.remote.moved import COOLDOWN, DEADLINE, Source, Unavailable, at_once
+from tests.support.clocks import Clocks
 
 Build = Callable[..., Refreshable[str]]
 
 
 @pytest.fixture
 def clocks() -> Clocks:
-    return Clocks()
+    return Clocks(1_750_000_000)  # long ago: stores in other processes have the real clock
 
 
 @pytest.fixture
@@ -35,15 +36,16 @@ def build(request: pytest.FixtureRequest, clocks: Clocks, source: Source) -> Bui
         fetch = arguments.pop("fetch", source)
         if request.param != "alone":
             codec = Codec("text", str, lambda entry, held: source.fetched(entry.payload, entry.fetched_at))
-            fetch = shared(fetch, _store(clocks), "the value", codec, wall=clocks.wall, pause=clocks.advance)
+            fetch = shared(
+                fetch, _store(clocks), "the value", codec, clock=clocks.clock, pause=clocks.advance
+            )
         return Refreshable(
             fetch,
             **{
                 "unavailable": Unavailable,
                 "deadline": DEADLINE,
                 "cooldown": COOLDOWN,
-                "wall": clocks.wall,
-                "monotonic": clocks.monotonic,
+                "clock": clocks.clock,
                 "jitter": lambda: 0.0,
                 "start_thread": at_once,
                 **arguments,
@@ -55,5 +57,5 @@ def build(request: pytest.FixtureRequest, clocks: Clocks, source: Source) -> Bui
 
 def _store(clocks: Clocks) -> SealedStore:
     cache = SimpleCache()
-    backend = BoundedBackend(lambda: cache, monotonic=clocks.monotonic, start_thread=at_once)
-    return SealedStore(backend, Seal(b"sixteen bytes or more"), wall=clocks.wall, monotonic=clocks.monotonic)
+    backend = BoundedBackend(lambda: cache, clock=clocks.clock, start_thread=at_once)
+    return SealedStore(backend, Seal(b"sixteen bytes or more"), clock=clocks.clock)

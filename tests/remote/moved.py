@@ -11,6 +11,7 @@ import pytest
 from flask_m2m_cognito.remote.refreshable import Ask, Fetched, Refreshable
 from flask_m2m_cognito.remote.sealed_store import Entry
 from flask_m2m_cognito.remote.sharing import Codec
+from tests.support.clocks import Clocks
 
 LONG = 30.0
 """Seconds after which a test that waits for another thread gives up: never reached by one that passes."""
@@ -19,25 +20,6 @@ FRESH_FOR = 100.0
 USABLE_FOR = 1000.0
 DEADLINE = 10.0
 COOLDOWN = 10.0
-
-
-class Clocks:
-    """A wall clock and a monotonic one, in seconds."""
-
-    def __init__(self) -> None:
-        self.wall_now = 1_750_000_000.0
-        self.monotonic_now = 5_000.0
-
-    def wall(self) -> float:
-        return self.wall_now
-
-    def monotonic(self) -> float:
-        return self.monotonic_now
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass, on both."""
-        self.wall_now += seconds
-        self.monotonic_now += seconds
 
 
 class SourceDown(Exception):

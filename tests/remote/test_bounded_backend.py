@@ -19,8 +19,9 @@ from flask_m2m_cognito.remote.bounded_backend import (
     BoundedBackend,
     StoreDown,
 )
-from tests.remote.moved import LONG, Clocks, at_once, no_thread, threads, together
+from tests.remote.moved import LONG, at_once, no_thread, threads, together
 from tests.remote.processes import in_a_child, needs_fork
+from tests.support.clocks import Clocks
 
 SOON = 0.1
 """Real seconds that a call may take here."""
@@ -73,7 +74,7 @@ def bound(backend: Backend, clocks: Clocks, changes: list[tuple[bool, str]]) -> 
                 "build": lambda: backend,
                 "timeout": SOON,
                 "on_change": lambda works, error: changes.append((works, type(error).__name__)),
-                "monotonic": clocks.monotonic,
+                "clock": clocks.clock,
                 "start_thread": at_once,
                 **arguments,
             }

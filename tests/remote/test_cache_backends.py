@@ -17,12 +17,14 @@ from flask_caching import Cache
 from flask_m2m_cognito.app.cache_backend import backend_finder, text_serializer
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
 from flask_m2m_cognito.remote.exclusive_add import exclusive_add
-from flask_m2m_cognito.remote.refreshable import Refreshable, start_daemon
+from flask_m2m_cognito.remote.leavable_thread import start_daemon
+from flask_m2m_cognito.remote.refreshable import Refreshable
 from flask_m2m_cognito.remote.sealed_store import Entry, Lease, Seal, SealedStore
 from flask_m2m_cognito.remote.sharing import shared
-from tests.remote.moved import LONG, Clocks, Source, Threads, Unavailable, text_codec, together
+from tests.remote.moved import LONG, Source, Threads, Unavailable, text_codec, together
 from tests.remote.processes import in_a_child, in_children, needs_fork
 from tests.services import Service
+from tests.support.clocks import Clocks
 
 Processes = Callable[[], SealedStore]
 
@@ -162,7 +164,7 @@ class TestEachBackend:
     ) -> None:
         def process() -> SealedStore:
             bounded = BoundedBackend(lambda: backend, timeout=LONG)
-            return SealedStore(bounded, Seal(KEY), wall=clocks.wall, monotonic=clocks.monotonic)
+            return SealedStore(bounded, Seal(KEY), clock=clocks.clock)
 
         assert process().take_lease(NAME, A_WHILE) is not None
         clocks.advance(A_WHILE)
@@ -225,11 +227,10 @@ def leaders_of(count: int, process: Processes) -> int:
 def _get(process: Processes, source: Source, clocks: Clocks) -> str:
     """The value, as a process gets it that has just started."""
     return Refreshable(
-        shared(source, process(), NAME, text_codec(), wall=clocks.wall),
+        shared(source, process(), NAME, text_codec(), clock=clocks.clock),
         unavailable=Unavailable,
         deadline=LONG,
-        wall=clocks.wall,
-        monotonic=clocks.monotonic,
+        clock=clocks.clock,
         start_thread=start_daemon,
     ).get()
 
@@ -243,7 +244,7 @@ def test_a_redis_that_says_nothing_is_left_after_the_timeout_until_it_speaks_aga
         lambda: backend,
         timeout=0.5,
         on_change=lambda works, error: changes.append(works),
-        monotonic=clocks.monotonic,
+        clock=clocks.clock,
         start_thread=(helpers := Threads()),
     )
     store = SealedStore(bounded, Seal(KEY))

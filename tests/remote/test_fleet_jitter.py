@@ -11,9 +11,10 @@ import pytest
 
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient, DatedToken, TokenResponse
 from flask_m2m_cognito.outbound.token_source import TokenSource
+from flask_m2m_cognito.remote.clock import Deadline
 from flask_m2m_cognito.remote.refreshable import Phase
-from flask_m2m_cognito.remote.transport import Deadline
-from tests.remote.moved import Clocks, at_once
+from tests.remote.moved import at_once
+from tests.support.clocks import Clocks
 
 PROCESSES = 400
 STARTS_WITHIN = 2.0
@@ -63,7 +64,7 @@ def busiest_second(jitter: Callable[[random.Random], float], seed: int = 7) -> i
 
 
 def _source(clocks: Clocks, requested_at: list[float], jitter: Callable[[], float]) -> TokenSource:
-    clock: dict[str, Any] = {"wall": clocks.wall, "monotonic": clocks.monotonic}
+    clock: dict[str, Any] = {"clock": clocks.clock}
     return TokenSource(Endpoint(clocks, requested_at), jitter=jitter, start_thread=at_once, **clock)
 
 

@@ -13,6 +13,8 @@ from dataclasses import replace
 
 import pytest
 
+from flask_m2m_cognito.remote.clock import Clock
+from flask_m2m_cognito.remote.leavable_thread import start_daemon
 from flask_m2m_cognito.remote.refreshable import (
     Ask,
     Fetch,
@@ -22,7 +24,6 @@ from flask_m2m_cognito.remote.refreshable import (
     Refreshed,
     RefreshFailed,
     RefreshTimeout,
-    start_daemon,
 )
 from flask_m2m_cognito.remote.reports import report
 from flask_m2m_cognito.remote.transport import ForeignError
@@ -32,7 +33,6 @@ from tests.remote.moved import (
     FRESH_FOR,
     LONG,
     USABLE_FOR,
-    Clocks,
     LaterThreads,
     Source,
     SourceDown,
@@ -46,6 +46,7 @@ from tests.remote.moved import (
 )
 from tests.remote.processes import in_a_child, needs_fork
 from tests.settling import REFRESH_THREAD, settle
+from tests.support.clocks import Clocks
 
 SOON = 0.2
 """Real seconds that a test lets a caller wait for a source that hangs."""
@@ -280,10 +281,11 @@ class TestThreads:
 
     def test_a_fresh_value_costs_one_read_of_each_clock(self, build: Build, clocks: Clocks) -> None:
         reads: list[str] = []
-        refreshable = build(
-            wall=lambda: reads.append("wall") or clocks.wall(),  # type: ignore[func-returns-value]
-            monotonic=lambda: reads.append("monotonic") or clocks.monotonic(),  # type: ignore[func-returns-value]
+        clock = Clock(
+            lambda: reads.append("wall") or clocks.wall(),  # type: ignore[func-returns-value]
+            lambda: reads.append("monotonic") or clocks.monotonic(),  # type: ignore[func-returns-value]
         )
+        refreshable = build(clock=clock)
         refreshable.get()
         reads.clear()
         refreshable.get()
@@ -822,8 +824,7 @@ def _plain(clocks: Clocks, fetch: Callable[[Ask[str]], Fetched[str]]) -> Refresh
     return Refreshable(
         fetch,
         unavailable=Unavailable,
-        wall=clocks.wall,
-        monotonic=clocks.monotonic,
+        clock=clocks.clock,
         jitter=lambda: 0.0,
         start_thread=at_once,
     )

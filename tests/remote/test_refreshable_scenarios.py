@@ -14,7 +14,8 @@ import pytest
 
 from flask_m2m_cognito.remote.refreshable import Fetched, Phase
 from tests.remote.conftest import Build
-from tests.remote.moved import DEADLINE, Clocks, Source, SourceDown, Threads, Unavailable, outcome_of
+from tests.remote.moved import DEADLINE, Source, SourceDown, Threads, Unavailable, outcome_of
+from tests.support.clocks import Clocks
 
 HOUR = 3600.0
 EMPTY = None

@@ -12,6 +12,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
+from flask_m2m_cognito.remote.clock import Clock
 from flask_m2m_cognito.remote.sealed_store import BrokenSeal, Entry, Lease, Seal, SealedStore
 from tests.remote.backends import (
     LIES,
@@ -23,7 +24,8 @@ from tests.remote.backends import (
     Memory,
     Raises,
 )
-from tests.remote.moved import Clocks, at_once, together
+from tests.remote.moved import at_once, together
+from tests.support.clocks import Clocks
 
 KEY = b"sixteen bytes or more"
 ENTRY = Entry("v1", fetched_at=1_750_000_000.0, expires_at=1_750_001_000.0)
@@ -36,8 +38,8 @@ def opened(clocks: Clocks) -> Open:
     """A process's store over a backend."""
 
     def store(backend: Any, key: bytes = KEY, **arguments: Any) -> SealedStore:
-        bounded = BoundedBackend(lambda: backend, monotonic=clocks.monotonic, start_thread=at_once)
-        clock = {"wall": clocks.wall, "monotonic": clocks.monotonic, **arguments}
+        bounded = BoundedBackend(lambda: backend, clock=clocks.clock, start_thread=at_once)
+        clock = {"clock": clocks.clock, **arguments}
         return SealedStore(bounded, Seal(key), **clock)
 
     return store
@@ -323,7 +325,7 @@ class TestLeases:
 
     def test_one_whose_holder_s_clock_runs_ahead_ends_by_our_own(self, opened: Open, clocks: Clocks) -> None:
         backend = LosesExpiry(clocks)
-        taken(opened(backend, wall=lambda: clocks.wall() + 3600))
+        taken(opened(backend, clock=Clock(lambda: clocks.wall() + 3600, clocks.monotonic)))
         store = opened(backend)
         assert take(store) is None
         clocks.advance(SECONDS - 0.1)

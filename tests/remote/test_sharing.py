@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
+from flask_m2m_cognito.remote.clock import Deadline
 from flask_m2m_cognito.remote.refreshable import Ask, Fetch, Fetched
 from flask_m2m_cognito.remote.sealed_store import Entry, Seal, SealedStore
 from flask_m2m_cognito.remote.sharing import LEASE_PART, Codec, shared
-from flask_m2m_cognito.remote.transport import Deadline
 from tests.remote.backends import (
     LIES,
     AddNeverLooksAtAge,
@@ -24,7 +24,8 @@ from tests.remote.backends import (
     Memory,
     Raises,
 )
-from tests.remote.moved import DEADLINE, Clocks, Source, SourceDown, at_once, text_codec
+from tests.remote.moved import DEADLINE, Source, SourceDown, at_once, text_codec
+from tests.support.clocks import Clocks
 
 NAME = "the value"
 
@@ -38,16 +39,14 @@ class Process:
         self.clocks = clocks
         self.pauses: list[float] = []
         self.meanwhile: list[Callable[[], object]] = []  # what others do in its pauses, one in each
-        bounded = BoundedBackend(lambda: backend, monotonic=clocks.monotonic, start_thread=at_once)
-        self.store = SealedStore(
-            bounded, Seal(b"sixteen bytes or more"), wall=clocks.wall, monotonic=clocks.monotonic
-        )
+        bounded = BoundedBackend(lambda: backend, clock=clocks.clock, start_thread=at_once)
+        self.store = SealedStore(bounded, Seal(b"sixteen bytes or more"), clock=clocks.clock)
         self._fetch = shared(
-            fetch, self.store, NAME, codec or text_codec(), wall=clocks.wall, pause=self._pause
+            fetch, self.store, NAME, codec or text_codec(), clock=clocks.clock, pause=self._pause
         )
 
     def fetch(self, held: Fetched[str] | None = None, refused: bool = False, **more: Any) -> Fetched[str]:
-        deadline = more.pop("deadline", None) or Deadline(DEADLINE, self.clocks.monotonic)
+        deadline = more.pop("deadline", None) or Deadline(DEADLINE, self.clocks.clock)
         if held is None or not refused:
             return self._fetch(Ask(deadline, held))
         return self._fetch(Ask(deadline, held, lambda value: value != held.value))

@@ -30,11 +30,11 @@ from urllib3.connectionpool import HTTPConnectionPool
 
 from flask_m2m_cognito import __version__
 from flask_m2m_cognito.remote import loopback_adapter
+from flask_m2m_cognito.remote.clock import Deadline
 from flask_m2m_cognito.remote.transport import (
     MAX_BODY,
     Answer,
     BasicCredentials,
-    Deadline,
     Form,
     Json,
     Transport,
@@ -42,7 +42,8 @@ from flask_m2m_cognito.remote.transport import (
     first_answer,
 )
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.remote.moved import LONG, Clocks
+from tests.remote.moved import LONG
+from tests.support.clocks import Clocks
 
 SOON = 0.3
 """Seconds of a deadline that is meant to pass."""
@@ -284,7 +285,7 @@ class TestDeadline:
 
     def test_it_counts_on_its_own_clock(self) -> None:
         clocks = Clocks()
-        deadline = Deadline(10, clocks.monotonic)
+        deadline = Deadline(10, clocks.clock)
         clocks.advance(9)
         assert (deadline.left(), deadline.passed) == (1, False)
         clocks.advance(1)
@@ -634,7 +635,7 @@ class TestOneRetry:
             return TransportError("refused", may_retry=True)
 
         with pytest.raises(TransportError):
-            first_answer(["one"], Deadline(10, clocks.monotonic), is_well, ask)
+            first_answer(["one"], Deadline(10, clocks.clock), is_well, ask)
         assert len(asked) == 1
 
     def test_a_retry_that_gets_no_answer_leaves_the_answer_before_it(self) -> None:
@@ -652,7 +653,7 @@ class TestOneRetry:
             return TransportError("refused", may_retry=True)
 
         with pytest.raises(TransportError):
-            first_answer(["one"], Deadline(10, clocks.monotonic), is_well, ask)
+            first_answer(["one"], Deadline(10, clocks.clock), is_well, ask)
         assert given == [10, 6]
 
 
@@ -666,7 +667,7 @@ class TestSeveralAddresses:
             return TransportError("silent", is_timeout=True)
 
         with pytest.raises(TransportError):
-            first_answer(["one", "two", "three"], Deadline(9, clocks.monotonic), is_well, ask)
+            first_answer(["one", "two", "three"], Deadline(9, clocks.clock), is_well, ask)
         assert given == [3, 3.75, 3.75]
 
     def test_one_that_hangs_does_not_starve_the_next(
