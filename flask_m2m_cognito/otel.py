@@ -185,16 +185,16 @@ class _Spans:
         return _entered(span, trace.set_span_in_context(span, context.set_value(key, True)), _response)
 
     def refresh(
-        self, value: str, of: watcher.Of, is_behind: bool
+        self, value: str, of: watcher.Of, is_background: bool
     ) -> Callable[[], Callable[[Fetched[Any] | BaseException], None]]:
         from opentelemetry import context, trace
 
         caller, cause = context.get_current(), trace.get_current_span().get_span_context()
-        around = context.Context() if is_behind else caller
+        around = context.Context() if is_background else caller
         span = self._tracer.start_span(
             f"refresh {value}",
             context=around,
-            links=[trace.Link(cause)] if is_behind and cause.is_valid else (),
+            links=[trace.Link(cause)] if is_background and cause.is_valid else (),
             attributes=_ours({"value": value, **of}),
         )
         return lambda: _entered(span, trace.set_span_in_context(span, around), _refreshed)

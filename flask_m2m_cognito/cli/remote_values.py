@@ -39,7 +39,7 @@ def show_token(app: Flask, *, as_json: bool, scopes: str | None, client: str | N
             "token_type": "Bearer",
             "client_id": source.client.client_id,
             "scopes": join_scopes(source.scopes),
-            "usable_for": source.refreshable.vitals()["seconds_left"],
+            "usable_for": source.refreshable.snapshot()["seconds_left"],
         }
     )
     return 0
@@ -76,7 +76,7 @@ def _refreshed_token(parts: AppM2M, name: str | None, scopes: str | None) -> dic
         "client": name or "default",
         "client_id": source.client.client_id,
         "scopes": join_scopes(source.scopes),
-        "usable_for": None if error else source.refreshable.vitals()["seconds_left"],
+        "usable_for": None if error else source.refreshable.snapshot()["seconds_left"],
         "error": error,
         "advice": advice,
         "not_shared": not_shared,
@@ -134,11 +134,11 @@ def _downloaded(trusted: TrustedPool) -> dict[str, Any]:
             held = keys.renew(held)
     except KeysUnavailableError as error:
         return {"kids": [], "source": None, "age": None, "error": str(error.__cause__ or error)}
-    failure, vitals = keys.state.failure, keys.vitals()
+    failure, snapshot = keys.state.failure, keys.snapshot()
     return {
         "kids": sorted(held.kids),
-        "source": vitals["source"],
-        "age": vitals["age"],
+        "source": snapshot["source"],
+        "age": snapshot["age"],
         "error": str(failure.error) if failure else None,
     }
 

@@ -20,7 +20,6 @@ from ..remote.sealed_store import Entry, SealedStore
 from ..remote.sharing import Codec, shared
 from ..remote.transport import import_http
 from .client_secret import SecretText
-from .one_per_loop import OnePerLoop
 from .refused_calls import Refusal, RefusedCall, missing_scopes
 from .token_endpoint import CognitoM2MClient, DatedToken
 
@@ -120,8 +119,6 @@ class TokenSource:
         )
         #: The fresh access token. Raises TokenUnavailableError if there is none and none can be had.
         self.token: Callable[[], str] = self.refreshable.get
-        self._waits = OnePerLoop()
-        self._forced_waits = OnePerLoop()
 
     def refreshed_token(self) -> str:
         """Return a token whose request began after this call; until it arrives others get the old one.
@@ -132,12 +129,12 @@ class TokenSource:
         return self.refreshable.refresh()
 
     async def token_async(self) -> str:
-        """As :attr:`token`, for a coroutine: what must be waited for is waited for on a thread."""
-        return await self._waits.get(self.refreshable.get_at_once, self.token)
+        """Return what :attr:`token` does, for a coroutine: it waits without a thread."""
+        return await self.refreshable.get_async()
 
     async def refreshed_token_async(self) -> str:
-        """As :meth:`refreshed_token`, for a coroutine: those of a loop wait on one thread."""
-        return await self._forced_waits.get_next(self.refreshable.check_backoff, self.refreshed_token)
+        """Return what :meth:`refreshed_token` does, for a coroutine: it waits without a thread."""
+        return await self.refreshable.refresh_async()
 
     def renew(self, refused: str) -> str:
         """A newer token than ``refused``, if one may be had now; else what there is.

@@ -77,11 +77,11 @@ Fetch = Callable[[Ask[T]], Fetched[T]]
 class Around(Protocol):
     """What is called in a fetch's stead. Asked for on the thread of whom it is for; does not raise."""
 
-    def __call__(self, fetch: Fetch[T], is_behind: bool, /) -> Fetch[T]:
-        """``is_behind``: nobody waits for it."""
+    def __call__(self, fetch: Fetch[T], is_background: bool, /) -> Fetch[T]:
+        """``is_background``: nobody waits for it."""
 
 
-def just_that(fetch: Fetch[T], is_behind: bool, /) -> Fetch[T]:
+def just_that(fetch: Fetch[T], is_background: bool, /) -> Fetch[T]:
     """``fetch`` itself."""
     return fetch
 
@@ -109,7 +109,7 @@ class Failure:
     rest_until: float
     rest_until_if_gone: float
     failed_at: float = NEVER
-    only_behind: bool = False
+    only_background: bool = False
     """Since the last success only background attempts failed, by a timeout: a frozen process fails so too."""
     is_foreign: bool = False
     """Code around ``requests`` raised, perhaps for what its thread lacks: the next fetch is a caller's."""
@@ -270,7 +270,7 @@ def fetched_monotonic(fetched: Fetched[Any], now: Moment) -> float:
     return min(fetched.fetched_at - now.wall + now.monotonic, now.monotonic)
 
 
-class Vitals(TypedDict):
+class Snapshot(TypedDict):
     """How a value does: durations in seconds, moments in seconds since the epoch.
 
     Attributes:
@@ -295,10 +295,10 @@ class Vitals(TypedDict):
     next_try_in: float | None
 
 
-def vitals_of(state: State[Any], now: Moment) -> Vitals:
+def snapshot_of(state: State[Any], now: Moment) -> Snapshot:
     """How a value does, as plain data: seconds, and moments on the wall clock.
 
-    >>> vitals_of(State(), Moment(0, 0))["state"]
+    >>> snapshot_of(State(), Moment(0, 0))["state"]
     'gone'
     """
     fetched, failure = state.fetched, state.failure

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import random
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Generic
 
+from .attempt import Attempt, Steps, Wait, run_steps, run_steps_async
 from .clock import SYSTEM, Clock, Deadline, Moment, wall_reader
 from .freshness import (
     NEVER,
@@ -30,10 +30,10 @@ from .freshness import (
     Refreshed,
     RefreshFailed,
     RefreshTimeout,
+    Snapshot,
     State,
     Step,
     T,
-    Vitals,
     accept_any,
     fetched_monotonic,
     just_that,
@@ -41,14 +41,14 @@ from .freshness import (
     phase_of,
     refusal_cooldown,
     rest_after,
-    vitals_of,
+    snapshot_of,
     with_failure,
     with_value,
 )
 from .leavable_thread import start_daemon
+from .per_process import PerProcess
 from .reports import Report, held_reports, send_reports
 from .transport import is_foreign
-from .turnstile import Turnstile
 
 __all__ = [
     "Ask",
@@ -75,36 +75,14 @@ _SHORT_RETRY = 1.0
 """Seconds after which a caller may ask again that did not wait for a fetch under way."""
 
 
-class _Attempt(Generic[T]):
-    """One fetch under way in this process."""
-
-    __slots__ = ("deadline", "done", "is_behind", "is_enough", "is_forced", "is_here", "outcome", "started")
-
-    def __init__(
-        self,
-        deadline: Deadline,
-        started: float,
-        is_enough: Callable[[T], bool] = accept_any,
-        is_forced: bool = False,
-    ) -> None:
-        self.deadline = deadline
-        self.started = started
-        self.is_enough = is_enough
-        self.is_forced = is_forced
-        self.is_behind = False
-        self.is_here = False
-        self.outcome: Fetched[T] | Exception | None = None
-        self.done = Turnstile()
-
-
 class _Sync(Generic[T]):
-    """A process's lock and its attempt; a forked child makes its own."""
+    """A process's lock, and its attempt if there is one."""
 
     __slots__ = ("attempt", "lock")
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.attempt: _Attempt[T] | None = None  # guarded by lock
+        self.attempt: Attempt[T] | None = None  # guarded by lock
 
 
 class Refreshable(Generic[T]):
@@ -160,7 +138,7 @@ class Refreshable(Generic[T]):
         self._time, self._monotonic = wall_reader(clock.wall), clock.monotonic
         self._jitter = jitter
         self._start_thread = start_thread
-        self._syncs: dict[int, _Sync[T]] = {}
+        self._sync: Callable[[], _Sync[T]] = PerProcess[_Sync[T]](_Sync).get
         #: What is held, and how the last fetch ended. Replaced whole, under the lock; read without.
         self.state: State[T] = State()
         if last_resort is not None:
@@ -175,23 +153,17 @@ class Refreshable(Generic[T]):
         state = self.state
         if self._time.time() < state.ready_wall and self._monotonic() < state.ready_monotonic:
             return state.value  # type: ignore[return-value]
-        return self._get_slowly()
+        return run_steps(self._getting())
 
-    def get_at_once(self) -> T | None:
-        """The value as :meth:`get` gives it, or ``None`` where that would wait for a fetch.
+    async def get_async(self) -> T:
+        """Return what :meth:`get` does, for a coroutine: it waits without a thread.
 
-        Raises:
-            what ``unavailable`` makes: none is usable, and the source rests.
+        What the first fetch needs is imported on the loop's thread: warm up before where that matters.
         """
-        step = self._step()
-        if step is Step.WAIT or (step is Step.SERVE_AND_RENEW and not self._renews_behind):
-            return None
-        # Read before a fetch is begun, and not asked again: what is usable may end meanwhile.
         state = self.state
-        if step is Step.FAIL:
-            raise self._unavailable_because(state.failure, self._clock.now())
-        self._follow(step)
-        return state.value
+        if self._time.time() < state.ready_wall and self._monotonic() < state.ready_monotonic:
+            return state.value  # type: ignore[return-value]
+        return await self._run_async(self._getting)
 
     def held(self) -> T | None:
         """The value that is held, unless it is gone, without a fetch."""
@@ -224,6 +196,9 @@ class Refreshable(Generic[T]):
             what ``unavailable`` makes: none is usable, and none can be had now; or the fetch under way
                 outlasts ``patience``.
         """
+        return run_steps(self._renewing(is_enough, since, patience))
+
+    def _renewing(self, is_enough: Callable[[T], bool], since: float, patience: float) -> Steps[T]:
         # Twice, because a fetch that began before this call may end without what is asked for.
         for _ in range(2):
             if self._is_enough(is_enough, since):
@@ -235,9 +210,9 @@ class Refreshable(Generic[T]):
                 break
             if leads:
                 self._start(attempt)
-            if not self._wait_for(attempt, attempt.started + patience):
+            if not (yield from self._waiting(attempt, attempt.started + patience)):
                 raise self._unavailable(RefreshTimeout("a fetch is still under way"), _SHORT_RETRY)
-        return self.get()
+        return (yield from self._getting())
 
     def refresh(self) -> T:
         """Return a value whose fetch began after this call. Until it arrives others get what is held.
@@ -247,6 +222,13 @@ class Refreshable(Generic[T]):
         Raises:
             what ``unavailable`` makes: the fetch failed, or its source is backing off.
         """
+        return run_steps(self._refreshing())
+
+    async def refresh_async(self) -> T:
+        """Return what :meth:`refresh` does, for a coroutine: it waits without a thread."""
+        return await self._run_async(self._refreshing)
+
+    def _refreshing(self) -> Steps[T]:
         self._prepare()
         # By identity, and not by time: a clock may stand still.
         before = self._sync().attempt
@@ -254,7 +236,7 @@ class Refreshable(Generic[T]):
             attempt, leads = self._join_or_force()
             if leads:
                 self._start(attempt)
-            self._wait_for(attempt)
+            yield from self._waiting(attempt)
             if attempt is before:
                 continue
             outcome = attempt.outcome
@@ -263,21 +245,25 @@ class Refreshable(Generic[T]):
             if attempt.is_forced and (attempt.is_here or not self._fails_for_the_thread):
                 raise self._backing_off() or self._unavailable_because(None, self._clock.now())
 
-    def _join_or_force(self) -> tuple[_Attempt[T], bool]:
+    async def _run_async(self, steps: Callable[[], Steps[T]]) -> T:
+        if self._fails_for_the_thread:
+            import asyncio
+
+            # The fetch may run on the caller's thread, which must not be the loop's.
+            return await asyncio.to_thread(lambda: run_steps(steps()))
+        return await run_steps_async(steps())
+
+    def _join_or_force(self) -> tuple[Attempt[T], bool]:
         sync = self._sync()
         with sync.lock:
             if sync.attempt is not None:
                 return sync.attempt, False
-            self.check_backoff()
+            error = self._backing_off()
+            if error is not None:
+                raise error
             deadline = Deadline(self._deadline, self._clock)
-            sync.attempt = _Attempt(deadline, self._monotonic(), is_forced=True)
+            sync.attempt = Attempt(deadline, self._monotonic(), is_forced=True)
             return sync.attempt, True
-
-    def check_backoff(self) -> None:
-        """Raise what :meth:`refresh` raises at once while the source is backing off."""
-        error = self._backing_off()
-        if error is not None:
-            raise error
 
     def _backing_off(self) -> Exception | None:
         """Return the error for a caller that what is held does not serve, while the source is backing off."""
@@ -307,33 +293,21 @@ class Refreshable(Generic[T]):
                 self.state = replace(self.state, was_refused=True)
             return is_held
 
-    def phase(self) -> Phase:
-        """How good what is held is now."""
-        return phase_of(self.state, self._clock.now())
-
     def renewable_in(self) -> float:
         """Seconds until :meth:`renew` may cause a fetch again."""
         state, now = self.state, self._clock.now()
         rest = 0.0 if state.failure is None else state.failure.rest_until
         return max(0.0, max(rest, state.renewed_monotonic + self._cooldown) - now.monotonic)
 
-    def vitals(self) -> Vitals:
-        """How it does, as plain data from memory: see :func:`vitals_of`."""
-        return vitals_of(self.state, self._clock.now())
+    def snapshot(self) -> Snapshot:
+        """How it does, as plain data from memory: see :func:`snapshot_of`."""
+        return snapshot_of(self.state, self._clock.now())
 
-    def _get_slowly(self) -> T:
-        attempt = self._sync().attempt
-        if attempt is not None and self.state.fetched is None:
-            self._wait_for(attempt)  # in a crowd, the fewer steps the sooner the others' turn comes
-            state, now = self.state, self._clock.now()
-            if phase_of(state, now) is not Phase.GONE:
-                return state.value  # type: ignore[return-value]
-            if not self._fails_for_the_thread:
-                raise self._unavailable_because(state.failure, now)
+    def _getting(self) -> Steps[T]:
         # Twice, because what was usable at the first look, or was waited for, may have ended since.
         for _ in range(2):
             step = self._step()
-            self._follow(step)
+            yield from self._following(step)
             state, now = self.state, self._clock.now()
             if phase_of(state, now) is not Phase.GONE:
                 return state.value  # type: ignore[return-value]
@@ -348,11 +322,7 @@ class Refreshable(Generic[T]):
         failure = self.state.failure
         return failure is not None and failure.is_foreign
 
-    @property
-    def _renews_behind(self) -> bool:
-        return self._in_background and not self._fails_for_the_thread
-
-    def _follow(self, step: Step) -> None:
+    def _following(self, step: Step) -> Steps[None]:
         if step not in (Step.WAIT, Step.SERVE_AND_RENEW):
             return
         if step is Step.WAIT:
@@ -361,11 +331,12 @@ class Refreshable(Generic[T]):
         attempt, leads = self._join_or_begin(self._needs_fetch, self._needs_fetch)
         if attempt is None:
             return
-        is_behind = step is Step.SERVE_AND_RENEW and (self._renews_behind or not leads)
+        renews_behind = self._in_background and not self._fails_for_the_thread
+        is_background = step is Step.SERVE_AND_RENEW and (renews_behind or not leads)
         if leads:
-            self._start(attempt, is_behind)
-        if not is_behind:
-            self._wait_for(attempt)
+            self._start(attempt, is_background)
+        if not is_background:
+            yield from self._waiting(attempt)
 
     def _unavailable_because(self, failure: Failure | None, now: Moment) -> Exception:
         cause: Exception = RefreshTimeout("nothing was fetched in time")
@@ -425,7 +396,7 @@ class Refreshable(Generic[T]):
         is_wanted: Callable[[], bool],
         may_lead: Callable[[], bool],
         is_enough: Callable[[T], bool] | None = None,
-    ) -> tuple[_Attempt[T] | None, bool]:
+    ) -> tuple[Attempt[T] | None, bool]:
         """The attempt under way, or a new one that the caller must start; ``None`` if there is to be none."""
         sync = self._sync()
         attempt = sync.attempt  # which another thread may finish meanwhile
@@ -443,20 +414,20 @@ class Refreshable(Generic[T]):
                 is_enough = lambda value: value != held  # noqa: E731
             if is_enough is not None:
                 self.state = replace(self.state, renewed_monotonic=now.monotonic)
-            sync.attempt = _Attempt(
+            sync.attempt = Attempt(
                 Deadline(self._deadline, self._clock), now.monotonic, is_enough or accept_any
             )
             return sync.attempt, True
 
-    def _start(self, attempt: _Attempt[T], is_behind: bool = False) -> None:
+    def _start(self, attempt: Attempt[T], is_background: bool = False) -> None:
         """Fetch, on a thread that is left behind when it outlives the deadline.
 
         A tracer may raise on that thread for what it has on the caller's, such as a segment of AWS X-Ray. So
         after such a failure the next attempt runs on the caller's.
         """
-        attempt.is_behind = is_behind
+        attempt.is_background = is_background
         ask = Ask(attempt.deadline, self.state.fetched, attempt.is_enough, attempt.is_forced)
-        fetch = self._around(self._fetch, is_behind)
+        fetch = self._around(self._fetch, is_background)
         attempt.is_here = self._fails_for_the_thread
         if attempt.is_here:
             self._run(attempt, fetch, ask)
@@ -470,18 +441,18 @@ class Refreshable(Generic[T]):
             # No thread can be had, at shutdown or at a limit: then this one must do.
             run()
 
-    def _wait_for(self, attempt: _Attempt[T], until: float = float("inf")) -> bool:
-        """Whether the attempt ended, or was given up at its deadline, before the moment ``until``."""
+    def _waiting(self, attempt: Attempt[T], until: float = float("inf")) -> Steps[bool]:
+        """Return whether the attempt ended, or was given up at its deadline, before the moment ``until``."""
         left = attempt.deadline.left()
         if until < float("inf"):
             patience = max(0.0, until - self._monotonic())
             if patience < left:
-                return attempt.done.passed(patience)
-        if not attempt.done.passed(left):
+                return (yield Wait(attempt, patience))
+        if not (yield Wait(attempt, left)):
             self._give_up(attempt)
         return True
 
-    def _run(self, attempt: _Attempt[T], fetch: Fetch[T], ask: Ask[T]) -> None:
+    def _run(self, attempt: Attempt[T], fetch: Fetch[T], ask: Ask[T]) -> None:
         outcome: Fetched[T] | Exception = RefreshTimeout("the fetch was aborted")
         reports: list[Report] = []
         try:
@@ -493,13 +464,13 @@ class Refreshable(Generic[T]):
             reports += self._finish(attempt, outcome)
             send_reports(reports)
 
-    def _give_up(self, attempt: _Attempt[T]) -> None:
+    def _give_up(self, attempt: Attempt[T]) -> None:
         reports = self._finish(attempt, RefreshTimeout(f"no answer within {attempt.deadline.seconds:g} s"))
         if reports:
             # On a thread of their own: this one is a caller's.
             self._run_on_thread(lambda: send_reports(reports))
 
-    def _finish(self, attempt: _Attempt[T], outcome: Fetched[T] | Exception) -> list[Report]:
+    def _finish(self, attempt: Attempt[T], outcome: Fetched[T] | Exception) -> list[Report]:
         """Take what an attempt gave and release who waits for it. Returns what is to be reported then."""
         sync = self._sync()
         event: Refreshed[T] | RefreshFailed | None = None
@@ -511,15 +482,14 @@ class Refreshable(Generic[T]):
                 event = self._take(attempt, outcome, is_late)
             elif not is_late:
                 event = self._note_failure(attempt, outcome)
-            if not is_late:
-                attempt.outcome = event.error if isinstance(event, RefreshFailed) else outcome
-        attempt.done.open()
+        if not is_late:
+            attempt.end(event.error if isinstance(event, RefreshFailed) else outcome)
         if event is None or self._observer is None:
             return []
         return [functools.partial(self._observer, event)]
 
     def _take(
-        self, attempt: _Attempt[T], fetched: Fetched[T], is_late: bool
+        self, attempt: Attempt[T], fetched: Fetched[T], is_late: bool
     ) -> Refreshed[T] | RefreshFailed | None:
         now, before = self._clock.now(), self.state
         if fetched.usable_until <= now.wall:
@@ -547,15 +517,15 @@ class Refreshable(Generic[T]):
             return not (is_late and fetched.failure)
         return not is_late and fetched.fetched_at > held.fetched_at
 
-    def _note_failure(self, attempt: _Attempt[T], error: Exception) -> RefreshFailed:
+    def _note_failure(self, attempt: Attempt[T], error: Exception) -> RefreshFailed:
         now, before = self._clock.now(), self.state
         count = before.failure.count + 1 if before.failure else 1
         rest = _LASTING_REST if self._is_lasting(error) else rest_after(count, self._jitter())
         wish = getattr(error, "retry_after", None) or 0.0
-        only_behind = (
-            attempt.is_behind
+        only_background = (
+            attempt.is_background
             and isinstance(error, RefreshTimeout)
-            and (before.failure is None or before.failure.only_behind)
+            and (before.failure is None or before.failure.only_background)
         )
         if_gone = max(rest, min(wish, _LONGEST_WISH_IF_GONE))
         failure = Failure(
@@ -563,9 +533,9 @@ class Refreshable(Generic[T]):
             count=count,
             rest_until=now.monotonic + max(rest, min(wish, _LONGEST_WISH)),
             # Nobody waited for it: the first caller without a value starts an attempt at once.
-            rest_until_if_gone=now.monotonic + (0.0 if only_behind else if_gone),
+            rest_until_if_gone=now.monotonic + (0.0 if only_background else if_gone),
             failed_at=now.wall,
-            only_behind=only_behind,
+            only_background=only_background,
             is_foreign=is_foreign(error),
         )
         if failure.is_foreign and not attempt.is_here:
@@ -583,9 +553,3 @@ class Refreshable(Generic[T]):
             seconds=now.monotonic - attempt.started,
             source=before.fetched.source if has_value and before.fetched else None,
         )
-
-    def _sync(self) -> _Sync[T]:
-        # A lock that another thread held at a fork stays locked in the child, where that thread is
-        # not. Fork hooks alone do not run under uWSGI. setdefault is atomic.
-        pid = os.getpid()
-        return self._syncs.get(pid) or self._syncs.setdefault(pid, _Sync())

@@ -9,12 +9,12 @@ from ..formats.scopes import join_scopes
 from ..inbound.key_source import TrustedPool
 from ..outbound.token_source import TokenSource
 from ..remote.bounded_backend import BoundedBackend
-from ..remote.freshness import Vitals
+from ..remote.freshness import Snapshot
 from .clock_offset import ClockOffset
 from .request_count import RequestCount
 
 
-class PoolHealth(Vitals):
+class PoolHealth(Snapshot):
     """How the keys of one user pool do.
 
     Attributes:
@@ -26,7 +26,7 @@ class PoolHealth(Vitals):
     keys: int
 
 
-class TokenHealth(Vitals):
+class TokenHealth(Snapshot):
     """How one token for this application's own calls does.
 
     Attributes:
@@ -98,7 +98,7 @@ def health_of(
     empty = {each.pool.pool_id for each in pools if each.has_no_keys.is_set()}
     serving = {pool_id for pool_id, row in pool_rows.items() if row["had_keys"]}
     ready = (bool(serving) or not pools) and serving | empty == set(pool_rows)
-    rows: list[Vitals] = [*pool_rows.values(), *token_rows]
+    rows: list[Snapshot] = [*pool_rows.values(), *token_rows]
     expected = [row for pool_id, row in pool_rows.items() if not ready or pool_id in serving]
     # One rare token that fails, for a scope that the client may not have, leaves all others as they are.
     has_no_token = bool(token_rows) and all(_is_down(row) for row in token_rows)
@@ -117,14 +117,14 @@ def health_of(
     }
 
 
-def _is_down(row: Vitals) -> bool:
+def _is_down(row: Snapshot) -> bool:
     return row["state"] == "gone" and bool(row["failures"])
 
 
 def _pool_row(trusted: TrustedPool) -> PoolHealth:
     state = trusted.keys.state
     return {
-        **trusted.keys.vitals(),
+        **trusted.keys.snapshot(),
         "had_keys": state.fetched is not None,
         "keys": 0 if state.value is None else len(state.value),
     }
@@ -135,11 +135,11 @@ def _token_row(name: str | None, source: TokenSource) -> TokenHealth:
         "client": name or "default",
         "client_id": source.client.client_id,
         "scopes": join_scopes(source.scopes),
-        **source.refreshable.vitals(),
+        **source.refreshable.snapshot(),
     }
 
 
-def _status(rows: list[Vitals], store_works: bool, ready: bool) -> Literal["ok", "degraded", "starting"]:
+def _status(rows: list[Snapshot], store_works: bool, ready: bool) -> Literal["ok", "degraded", "starting"]:
     if not store_works or any(row["failures"] for row in rows):
         return "degraded"
     return "ok" if ready else "starting"

@@ -31,12 +31,12 @@ class Watcher(Protocol):
         """One HTTP request begins, on this thread. What it gives is told the end, on the same one."""
 
     def refresh(
-        self, value: str, of: Of, is_behind: bool
+        self, value: str, of: Of, is_background: bool
     ) -> Callable[[], Callable[[Fetched[Any] | BaseException], object]]:
         """The ``"keys"`` or the ``"token"`` are to be refreshed for a caller, whose thread this is.
 
         What it gives is called when the refresh begins, on the thread that fetches, and what that
-        gives is told the end, there. ``is_behind``: the caller does not wait for it.
+        gives is told the end, there. ``is_background``: the caller does not wait for it.
         """
 
 
@@ -53,11 +53,11 @@ def on_call_of(app: Any, of: Of) -> OnCall:
 def around_refresh_of(app: Any, value: str, of: Of) -> Around:
     """Tells ``app``'s watcher of refreshes."""
 
-    def around(fetch: Fetch[T], is_behind: bool) -> Fetch[T]:
+    def around(fetch: Fetch[T], is_background: bool) -> Fetch[T]:
         watcher = _watcher_of(app)
         if watcher is None:
             return fetch
-        return _watched(fetch, _told(watcher.refresh, value, of, is_behind))
+        return _watched(fetch, _told(watcher.refresh, value, of, is_background))
 
     return around
 

@@ -58,7 +58,7 @@ def m2m_no_threads() -> Iterator[None]:
     """Refreshes run on the thread that asks for the value, whenever its application was initialised.
 
     For mocks that hold only for a thread, or hold a lock while they answer, such as those of requests-mock.
-    What a coroutine waits for is fetched on a thread of its event loop's executor. Nothing ends the wait for
+    What a coroutine waits for is fetched on its event loop's thread, which stands still meanwhile. Nothing ends the wait for
     a resolver or a cache that hangs.
     """
     from ..remote.leavable_thread import no_threads

@@ -12,8 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from flask_m2m_cognito.cli import local_pool
-from flask_m2m_cognito.cli.group import m2m
+from flask_m2m_cognito.cli import local_pool, m2m
 from tests.cli.flask_process import Flask
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from flask import Flask as Application
 
 from flask_m2m_cognito import CognitoM2M
-from flask_m2m_cognito.cli.group import m2m
+from flask_m2m_cognito.cli import m2m
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.cli.flask_process import Flask
 

@@ -150,8 +150,8 @@ class MovedService:
 
 
 def _is_settled(value: Refreshable[Any]) -> bool:
-    vitals = value.vitals()
-    return vitals["state"] == "fresh" or bool(vitals["next_try_in"])
+    snapshot = value.snapshot()
+    return snapshot["state"] == "fresh" or bool(snapshot["next_try_in"])
 
 
 def moved_service(

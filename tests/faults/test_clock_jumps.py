@@ -45,7 +45,7 @@ def test_after_a_jump_back_keys_are_refreshed_by_their_age_and_not_an_hour_late(
     token = long_token(pool)
     assert service.get("/items", token).status_code == 200
     pool.wait_for("jwks", 2)
-    wait_for(lambda: service.keys.keys.vitals()["state"] == "fresh", "the refresh has landed")
+    wait_for(lambda: service.keys.keys.snapshot()["state"] == "fresh", "the refresh has landed")
 
 
 def test_after_a_jump_back_a_token_is_not_sent_past_its_end(

@@ -144,7 +144,7 @@ def test_a_child_forked_while_a_background_refresh_is_under_way_refreshes_itself
 
     def refreshed() -> str:
         _without_leases(service).get("/items", token)
-        wait_for(lambda: service.keys.keys.vitals()["state"] == "fresh", "the child's own refresh")
+        wait_for(lambda: service.keys.keys.snapshot()["state"] == "fresh", "the child's own refresh")
         return "fresh"
 
     assert in_child(refreshed) == "fresh"

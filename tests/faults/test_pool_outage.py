@@ -40,7 +40,7 @@ def test_no_request_waits_for_a_pool_that_hangs_while_keys_are_usable(
         assert pool.count("jwks") == 2
         pool.recover("jwks")
     assert callers.statuses == {200}
-    wait_for(lambda: service.keys.keys.vitals()["state"] == "fresh", "the next refresh succeeds")
+    wait_for(lambda: service.keys.keys.snapshot()["state"] == "fresh", "the next refresh succeeds")
 
 
 def test_a_token_in_hand_goes_on_being_sent_until_it_ends(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,12 +15,12 @@ from flask import Flask
 
 from flask_m2m_cognito import CognitoM2M, ConfigurationError, TokenUnavailableError
 from flask_m2m_cognito.outbound.bearer_auth import bearer_auth
-from flask_m2m_cognito.outbound.one_per_loop import OnePerLoop
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
 from flask_m2m_cognito.outbound.token_source import TokenSource
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.outbound.clocks import Threads, refreshing
 from tests.outbound.peers import Peer
+from tests.settling import settle
 from tests.support.clocks import Clocks
 
 T = TypeVar("T")
@@ -133,7 +132,7 @@ class TestSource:
         assert set(while_the_loop_goes_on(pool, ask_often)) == {source.token()}
         assert pool.count("token") == 1
 
-    def test_coroutines_of_a_loop_take_one_thread_and_each_has_its_error(
+    def test_waiting_coroutines_take_no_thread_and_each_has_its_error(
         self, pool: LocalUserPool, clocks: Clocks, threads: Threads
     ) -> None:
         source = source_of(pool, clocks, threads)
@@ -145,7 +144,7 @@ class TestSource:
             errors, used = on_a_loop(failures)
         assert {type(error) for error in errors} == {TokenUnavailableError}
         assert len({id(error) for error in errors}) == 50
-        assert used == 1
+        assert used == 0
 
     def test_a_coroutine_that_is_cancelled_does_not_take_the_token_from_others(
         self, pool: LocalUserPool, clocks: Clocks
@@ -164,7 +163,7 @@ class TestSource:
         assert set(outcomes[3:]) == {source.token()}
         assert pool.count("token") == 1
 
-    def test_coroutines_that_give_up_one_after_the_other_take_one_thread(
+    def test_coroutines_that_give_up_one_by_one_take_no_thread(
         self, pool: LocalUserPool, clocks: Clocks
     ) -> None:
         source = real_source_of(pool, clocks)
@@ -176,7 +175,7 @@ class TestSource:
             pool.recover("token")
 
         with pool.delay("token", 60):
-            assert on_a_loop(give_up) == (None, 1)
+            assert on_a_loop(give_up) == (None, 0)
         assert pool.count("token") == 1
 
     def test_nobody_is_told_of_an_error_that_nobody_waits_for_any_more(
@@ -193,25 +192,27 @@ class TestSource:
         gc.collect()
         assert [record for record in caplog.records if record.name == "asyncio"] == []
 
-    def test_a_loop_that_is_closed_while_its_thread_waits_is_not_kept(self) -> None:
-        waits, go_on = OnePerLoop(), threading.Event()
+    def test_loop_that_closes_meanwhile_is_not_kept_and_nothing_is_logged(
+        self, pool: LocalUserPool, clocks: Clocks, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        source = real_source_of(pool, clocks)
 
         async def give_up() -> None:
             with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(waits.get(lambda: None, lambda: go_on.wait(30)), 0.01)
+                await asyncio.wait_for(source.token_async(), 0.01)
 
-        loop = asyncio.new_event_loop()
-        executor = ThreadPoolExecutor(1)
-        loop.set_default_executor(executor)
-        loop.run_until_complete(give_up())
-        loop.close()
-        closed = weakref.ref(loop)
-        del loop
-        assert asyncio.run(waits.get(lambda: None, lambda: "another")) == "another"
-        go_on.set()
-        executor.shutdown()
+        with pool.delay("token", 0.3):
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(give_up())
+            loop.close()
+            closed = weakref.ref(loop)
+            del loop
+            token = asyncio.run(source.token_async())
+        settle()
         gc.collect()
+        assert token == source.token()
         assert closed() is None
+        assert caplog.records == []
 
     @pytest.mark.parametrize("in_background", [True, False], ids=["in background", "inline"])
     def test_fresh_token_takes_no_thread(
@@ -235,14 +236,14 @@ class TestSource:
         newer, used = on_a_loop(source.token_async)
         assert (newer != held, used) == (True, 0)
 
-    def test_usable_token_is_renewed_on_a_thread_where_there_is_no_background(
+    def test_usable_token_is_renewed_first_where_there_is_no_background(
         self, pool: LocalUserPool, clocks: Clocks, threads: Threads
     ) -> None:
         source = source_of(pool, clocks, threads, in_background=False)
         held = source.token()
         clocks.advance(0.9 * HOUR)
         newer, used = on_a_loop(source.token_async)
-        assert (newer != held, used) == (True, 1)
+        assert (newer != held, used) == (True, 0)
 
     def test_usable_token_comes_without_a_thread_while_the_source_rests(
         self, pool: LocalUserPool, clocks: Clocks, threads: Threads
@@ -251,10 +252,10 @@ class TestSource:
         held = source.token()
         clocks.advance(0.9 * HOUR)
         with pool.fail("token", status=500):
-            assert on_a_loop(source.token_async) == (held, 1)
+            assert on_a_loop(source.token_async) == (held, 0)
             assert on_a_loop(source.token_async) == (held, 0)
 
-    def test_forgotten_token_is_waited_for_on_a_thread(
+    def test_forgotten_token_is_waited_for_without_a_thread(
         self, pool: LocalUserPool, clocks: Clocks, threads: Threads
     ) -> None:
         source = source_of(pool, clocks, threads)
@@ -262,7 +263,7 @@ class TestSource:
         clocks.advance(60)
         source.forget(held)
         newer, used = on_a_loop(source.token_async)
-        assert (newer != held, used) == (True, 1)
+        assert (newer != held, used) == (True, 0)
 
     def test_forced_renewals_of_a_loop_share_the_next_request(self, pool: LocalUserPool) -> None:
         source = real_source_of(pool, Clocks())
@@ -275,7 +276,7 @@ class TestSource:
 
         tokens, used = asyncio.run(renew_often())
         assert old not in tokens
-        assert (len(set(tokens)), pool.count("token") - 1, used) == (2, 2, 2)
+        assert (len(set(tokens)), pool.count("token") - 1, used) == (2, 2, 0)
 
     def test_failed_forced_renewals_have_an_error_each(
         self, pool: LocalUserPool, clocks: Clocks, threads: Threads
@@ -290,7 +291,7 @@ class TestSource:
             errors, used = on_a_loop(failures)
         assert {type(error) for error in errors} == {TokenUnavailableError}
         assert len({id(error) for error in errors}) == 20
-        assert (pool.count("token"), used) == (1, 1)
+        assert (pool.count("token"), used) == (1, 0)
 
     def test_cancelled_forced_renewal_leaves_the_others(self, pool: LocalUserPool, clocks: Clocks) -> None:
         source = real_source_of(pool, clocks)
@@ -320,7 +321,7 @@ class TestSource:
             (first, used), (again, used_again) = on_a_loop(failure), on_a_loop(failure)
         finally:
             pool.set_secrets("local-client", source.client.client_secret)  # type: ignore[arg-type]
-        assert (first.error_code, used) == ("invalid_client", 1)
+        assert (first.error_code, used) == ("invalid_client", 0)
         assert (again.error_code, used_again) == ("invalid_client", 0)
         assert pool.count("token") == 1
 

@@ -236,7 +236,7 @@ class TestLife:
         pool.answer("token", {"access_token": token, "expires_in": 900})
         source = source_of(pool, clocks)
         source.token()
-        assert source.refreshable.vitals()["seconds_left"] == 570
+        assert source.refreshable.snapshot()["seconds_left"] == 570
 
     def test_counts_from_when_the_answer_came(self, pool: LocalUserPool) -> None:
         clocks = Clocks()
@@ -265,7 +265,7 @@ class TestAnswersOfACache:
         token = self.cached(pool, clocks, age=3000, left=600)
         source = source_of(pool, clocks)
         assert source.token() == token
-        assert source.refreshable.vitals()["seconds_left"] == 570
+        assert source.refreshable.snapshot()["seconds_left"] == 570
 
     @pytest.mark.parametrize("left", [1, 20, 30])
     @pytest.mark.parametrize("way", ["by its age", "by expires_in"])
@@ -307,7 +307,7 @@ class TestAnswersOfACache:
         pool.answer("token", body, headers={"Age": age} if age else {})
         source = source_of(pool, clocks)
         assert source.token() == token
-        assert source.refreshable.vitals()["seconds_left"] == left - 30
+        assert source.refreshable.snapshot()["seconds_left"] == left - 30
 
 
 class TestRenewal:

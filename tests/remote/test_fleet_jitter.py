@@ -12,7 +12,6 @@ import pytest
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient, DatedToken, TokenResponse
 from flask_m2m_cognito.outbound.token_source import TokenSource
 from flask_m2m_cognito.remote.clock import Deadline
-from flask_m2m_cognito.remote.refreshable import Phase
 from tests.remote.moved import at_once
 from tests.support.clocks import Clocks
 
@@ -57,7 +56,7 @@ def busiest_second(jitter: Callable[[random.Random], float], seed: int = 7) -> i
         while clocks.wall() < began + 4 * LIFETIME:
             # The next call after the token is no longer fresh.
             clocks.advance(source.refreshable.state.fresh_wall - clocks.wall() + chance.random())
-            assert source.refreshable.phase() is Phase.USABLE
+            assert source.refreshable.snapshot()["state"] == "usable"
             source.token()
         renewed_at += requested_at[1:]
     return max(Counter(int(moment) for moment in renewed_at).values())

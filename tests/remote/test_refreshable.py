@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import threading
@@ -19,7 +20,6 @@ from flask_m2m_cognito.remote.refreshable import (
     Ask,
     Fetch,
     Fetched,
-    Phase,
     Refreshable,
     Refreshed,
     RefreshFailed,
@@ -95,8 +95,25 @@ class TestForeignErrors:
         clocks.advance(FRESH_FOR)
         assert refreshable.get() == "v1"
         settle()
-        assert refreshable.get_at_once() is None  # for a coroutine, whose loop's thread must not fetch
         assert refreshable.get() == "v2"
+
+    def test_loop_s_thread_does_not_fetch_for_a_coroutine(
+        self, build: Build, traced: Fetch[str], clocks: Clocks
+    ) -> None:
+        fetched_on: list[threading.Thread] = []
+
+        def fetch(ask: Ask[str]) -> Fetched[str]:
+            fetched_on.append(threading.current_thread())
+            return traced(ask)
+
+        refreshable = build(fetch=fetch, start_thread=start_daemon)
+        refreshable.get()
+        clocks.advance(FRESH_FOR)
+        refreshable.get()
+        settle()
+        asyncio.run(refreshable.get_async())
+        assert len(fetched_on) > 1
+        assert threading.current_thread() is not fetched_on[-1]
 
     def test_callers_own_failure_backs_off(self, build: Build, source: Source) -> None:
         source.error = SourceDown("no segment")
@@ -813,11 +830,11 @@ class TestAnswersThatAreNotNew:
         refreshable = _plain(clocks, fetch)
         refreshable.get()
         clocks.advance(99.9)
-        assert refreshable.phase() is Phase.FRESH
+        assert refreshable.snapshot()["state"] == "fresh"
         clocks.advance(0.1)
-        assert refreshable.phase() is Phase.USABLE
+        assert refreshable.snapshot()["state"] == "usable"
         clocks.advance(900)
-        assert refreshable.phase() is Phase.GONE
+        assert refreshable.snapshot()["state"] == "gone"
 
 
 def _plain(clocks: Clocks, fetch: Callable[[Ask[str]], Fetched[str]]) -> Refreshable[str]:
@@ -832,46 +849,46 @@ def _plain(clocks: Clocks, fetch: Callable[[Ask[str]], Fetched[str]]) -> Refresh
 
 class TestWhatOneCanSee:
     def test_before_the_first_fetch_there_is_nothing(self, build: Build) -> None:
-        vitals = build().vitals()
-        assert vitals.pop("state") == "gone"
-        assert vitals.pop("failures") == 0
-        assert set(vitals.values()) == {None}
+        snapshot = build().snapshot()
+        assert snapshot.pop("state") == "gone"
+        assert snapshot.pop("failures") == 0
+        assert set(snapshot.values()) == {None}
 
     def test_a_value_is_shown_by_its_age_and_what_is_left(self, build: Build, clocks: Clocks) -> None:
         refreshable = build()
         began = clocks.wall()
         refreshable.get()
         clocks.advance(150)
-        vitals = refreshable.vitals()
-        assert (vitals["state"], vitals["source"]) == ("usable", "network")
-        assert vitals["age"] == pytest.approx(150)
-        assert vitals["seconds_left"] == pytest.approx(850)
-        assert vitals["last_success"] == began
-        assert (vitals["last_error"], vitals["next_try_in"]) == (None, None)
+        snapshot = refreshable.snapshot()
+        assert (snapshot["state"], snapshot["source"]) == ("usable", "network")
+        assert snapshot["age"] == pytest.approx(150)
+        assert snapshot["seconds_left"] == pytest.approx(850)
+        assert snapshot["last_success"] == began
+        assert (snapshot["last_error"], snapshot["next_try_in"]) == (None, None)
 
     def test_what_is_left_is_told_by_the_stricter_clock(self, build: Build, clocks: Clocks) -> None:
         refreshable = build()
         refreshable.get()
         clocks.wall_now += 400
-        assert refreshable.vitals()["seconds_left"] == pytest.approx(600)
+        assert refreshable.snapshot()["seconds_left"] == pytest.approx(600)
         clocks.wall_now -= 800
-        assert refreshable.vitals()["seconds_left"] == pytest.approx(1000)
+        assert refreshable.snapshot()["seconds_left"] == pytest.approx(1000)
 
     def test_a_failure_is_shown_with_the_next_try(self, build: Build, source: Source, clocks: Clocks) -> None:
         source.error = SourceDown("no route", retry_after=300)
         refreshable = build()
         error_of(refreshable.get)
-        vitals = refreshable.vitals()
-        assert vitals["last_error"] == "SourceDown: no route"
-        assert (vitals["last_error_at"], vitals["failures"]) == (clocks.wall(), 1)
-        assert vitals["next_try_in"] == pytest.approx(60)
+        snapshot = refreshable.snapshot()
+        assert snapshot["last_error"] == "SourceDown: no route"
+        assert (snapshot["last_error_at"], snapshot["failures"]) == (clocks.wall(), 1)
+        assert snapshot["next_try_in"] == pytest.approx(60)
         clocks.advance(61)
-        assert refreshable.vitals()["next_try_in"] == 0
+        assert refreshable.snapshot()["next_try_in"] == 0
 
     def test_a_value_is_shown_nowhere(self, build: Build) -> None:
         refreshable = build()
         refreshable.get()
-        assert "v1" not in repr(refreshable.vitals())
+        assert "v1" not in repr(refreshable.snapshot())
 
     def test_the_end_of_the_cooldown_is_told(self, build: Build, clocks: Clocks) -> None:
         refreshable = build()
@@ -1013,8 +1030,8 @@ class TestAround:
         asked: list[tuple[threading.Thread, bool]] = []
         ran_on: list[threading.Thread] = []
 
-        def around(fetch: Fetch[str], is_behind: bool) -> Fetch[str]:
-            asked.append((threading.current_thread(), is_behind))
+        def around(fetch: Fetch[str], is_background: bool) -> Fetch[str]:
+            asked.append((threading.current_thread(), is_background))
 
             def instead(ask: Ask[str]) -> Fetched[str]:
                 ran_on.append(threading.current_thread())
@@ -1034,8 +1051,8 @@ class TestAround:
     ) -> None:
         asked: list[bool] = []
 
-        def around(fetch: Fetch[str], is_behind: bool) -> Fetch[str]:
-            asked.append(is_behind)
+        def around(fetch: Fetch[str], is_background: bool) -> Fetch[str]:
+            asked.append(is_background)
             return fetch
 
         refreshable = build(around=around, in_background=in_background)

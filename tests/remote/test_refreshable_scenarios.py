@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flask_m2m_cognito.remote.refreshable import Fetched, Phase
+from flask_m2m_cognito.remote.refreshable import Fetched
 from tests.remote.conftest import Build
 from tests.remote.moved import DEADLINE, Source, SourceDown, Threads, Unavailable, outcome_of
 from tests.support.clocks import Clocks
@@ -61,7 +61,7 @@ class Stage:
         return self.source.asked - self.asked_before
 
     def get(self) -> str:
-        is_usable = self.refreshable.phase() is Phase.USABLE
+        is_usable = self.refreshable.snapshot()["state"] == "usable"
         self._is_behind = is_usable and self._in_background
         try:
             return self.refreshable.get()

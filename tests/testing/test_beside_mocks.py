@@ -26,7 +26,7 @@ from flask import Flask
 from flask_m2m_cognito import AppM2M, CognitoM2M, TokenUnavailableError
 from flask_m2m_cognito.remote import clock as clock_module
 from flask_m2m_cognito.testing import LocalUserPool, MovedClock
-from tests.settling import REFRESH_THREAD, refresh_threads, settle
+from tests.settling import refresh_threads, settle
 
 ITEMS = "https://stock.example.com/items"
 TOKEN_URL = "https://shop.auth.us-east-1.amazoncognito.com/oauth2/token"
@@ -150,7 +150,7 @@ class TestNoThreads:
             mock.post(TOKEN_URL, json=ANSWER)
             assert cognito_client().token() == "t0ken"
 
-    def test_coroutine_waits_on_a_thread_of_its_loop(self, m2m_no_threads: None) -> None:
+    def test_coroutine_fetches_on_the_thread_of_its_loop(self, m2m_no_threads: None) -> None:
         threads: list[threading.Thread] = []
 
         def answer(request: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
@@ -160,8 +160,7 @@ class TestNoThreads:
         with responses.RequestsMock() as mock:
             mock.add_callback("POST", TOKEN_URL, answer)
             assert asyncio.run(cognito_client().token_async()) == "t0ken"
-        assert threads[0] is not threading.current_thread()
-        assert threads[0].name != REFRESH_THREAD
+        assert threads == [threading.current_thread()]
 
     def test_refreshes_of_an_older_application_start_none(
         self, m2m_pool: LocalUserPool, request: pytest.FixtureRequest

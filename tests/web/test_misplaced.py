@@ -301,7 +301,7 @@ def test_commands_name_it(app: Flask, m2m: CognitoM2M, monkeypatch: pytest.Monke
     from click.testing import CliRunner
     from flask.cli import ScriptInfo
 
-    from flask_m2m_cognito.cli.group import m2m as group
+    from flask_m2m_cognito.cli import m2m as group
 
     route_of_app(app, m2m)
     decorators_that_flask_admin_ignores(app, m2m)
