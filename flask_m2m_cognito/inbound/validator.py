@@ -216,15 +216,6 @@ class CognitoAccessTokenValidator:
             self._check_more(validated, verified)
         return validated
 
-    def remembered(self, token: str) -> VerifiedToken | None:
-        """``token`` as it was verified before, if its key is still in the pool's key set.
-
-        Raises:
-            KeysUnavailableError: no key set is usable any more.
-        """
-        known = self._find(self._digest(token))
-        return known if known is not None and self._is_still_verified(known) else None
-
     def _digest(self, token: str) -> bytes:
         # What is longer than all that were verified is none of them: it takes the longer to digest.
         return self._memory.digest(token) if len(token) <= self._longest else b""

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from .bounded_backend import BoundedBackend, StoreDown
 from .clock import SYSTEM, Clock
-from .exclusive_add import exclusive_add
 from .reports import report
 from .subinterpreters import explain_subinterpreters
 
@@ -37,8 +36,6 @@ _logger = logging.getLogger("flask_m2m_cognito.store")
 _MAX_TEXT = 256 * 1024
 _MOST_ROUNDS = 6
 _LONGEST = 30 * 86400.0
-_LOCK_WAIT = 0.15
-_LOCK_PART = 0.6
 """For the lock of a cache's files: seconds, and at most this part of what one call may take."""
 
 
@@ -179,11 +176,6 @@ class SealedStore:
 
         self.backend.import_client()
 
-    @property
-    def works(self) -> bool:
-        """Whether the backend did the last thing that it was asked."""
-        return self.backend.works
-
     # -- entries -----------------------------------------------------------------------------
 
     def load(self, name: str, kind: str) -> Entry | None:
@@ -265,7 +257,7 @@ class SealedStore:
                 self._delete(key)
 
     def _is_holder(self, key: str, name: str, holder: str) -> bool:
-        """Whether the lease that was just taken is still ours: not every system locks files."""
+        """Return whether the lease that was just taken is still ours: adding a file is not atomic."""
         current = self._load_content(key, name, "lease")
         return current is None or current.get("holder") == holder
 
@@ -273,8 +265,7 @@ class SealedStore:
         lease = {"holder": holder, "until": self._clock.wall() + seconds, "pid": os.getpid()}
         text = self._close(name, "lease", lease)
         # One more, as files and Memcached count from the whole second before: the lease itself says its end.
-        patience = min(_LOCK_WAIT, self.backend.timeout * _LOCK_PART)
-        return lambda backend: exclusive_add(backend, key, text, _whole(seconds) + 1, patience)
+        return lambda backend: backend.add(key, text, _whole(seconds) + 1)
 
     def _is_dead(self, key: str, lease: dict[str, Any], seconds: float) -> bool:
         """By its own deadline, or by ours: we have seen it for longer than a lease lasts.

@@ -58,8 +58,8 @@ def m2m_no_threads() -> Iterator[None]:
     """Refreshes run on the thread that asks for the value, whenever its application was initialised.
 
     For mocks that hold only for a thread, or hold a lock while they answer, such as those of requests-mock.
-    What a coroutine waits for is fetched on its event loop's thread, which stands still meanwhile. Nothing ends the wait for
-    a resolver or a cache that hangs.
+    What a coroutine waits for is fetched on its event loop's thread, which stands still meanwhile. Nothing
+    ends the wait for a resolver or a cache that hangs.
     """
     from ..remote.leavable_thread import no_threads
 

@@ -374,7 +374,6 @@ class TestMemory:
         token = own_pool.token()
         first = validator.verify(token)
         assert validator.verify(token) is first
-        assert validator.remembered(token) is first
 
     def test_it_is_remembered_when_the_keys_were_fetched_anew_and_its_key_is_among_them(
         self, own_pool: LocalUserPool, clocks: Clocks
@@ -455,14 +454,14 @@ class TestMemory:
         tokens = [pool.token() for _ in range(6)]
         for token in tokens:
             validator.validate(token)
-        assert [validator.remembered(token) is not None for token in tokens] == [False] * 3 + [True] * 3
+        assert [validator.recall(token) is not None for token in tokens] == [False] * 3 + [True] * 3
 
     def test_one_that_was_used_since_gets_a_second_chance(self, pool: LocalUserPool) -> None:
         validator = validator_of(pool, verified_tokens=3)
         steady, *others = [pool.token() for _ in range(4)]
         for token in (steady, *others[:2], steady, others[2]):
             validator.validate(token)
-        assert [validator.remembered(token) is not None for token in (steady, *others)] == [
+        assert [validator.recall(token) is not None for token in (steady, *others)] == [
             True,
             False,
             True,
@@ -473,7 +472,7 @@ class TestMemory:
         validator = validator_of(pool, verified_tokens=0)
         token = pool.token()
         assert validator.verify(token) is not validator.verify(token)
-        assert validator.remembered(token) is None
+        assert validator.recall(token) is None
         assert answer_to(validator, token) == "good"
 
     def test_refused_tokens_that_the_pool_has_not_signed_are_not_remembered(
@@ -486,7 +485,7 @@ class TestMemory:
         forged = f"{header}.{payload}.{'A' * len(signature)}"
         for token in ("nonsense", forged, pool.token(headers={"kid": "unknown"}), pool.token(iss="x")):
             assert answer_to(validator, token) != "good"
-        assert validator.remembered(good) is not None
+        assert validator.recall(good) is not None
 
     @pytest.mark.parametrize(
         "claims", [pytest.param({}, id="flat"), pytest.param({"deep": {"a": 1}}, id="nested")]
@@ -495,8 +494,7 @@ class TestMemory:
         validator = validator_of(pool)
         token = pool.token(**claims)
         validator.validate(token)
-        verified = validator.remembered(token)
-        assert verified is not None
+        verified = validator.verify(token)
         texts = texts_within(verified) | texts_within(vars(validator))
         assert any(b"access" in text for text in texts)
         header, payload, signature = (part.encode() for part in token.split("."))
@@ -507,7 +505,7 @@ class TestMemory:
         validator = validator_of(pool)
         token = pool.token()
         validator.validate(token.encode())  # type: ignore[arg-type]
-        assert validator.remembered(token) is not None
+        assert validator.recall(token) is not None
         assert answer_to(validator, None) == "malformed"  # type: ignore[arg-type]
 
 

@@ -407,14 +407,14 @@ class TestTrouble:
         store.save("name", "text", ENTRY)
         assert take(store) == Lease(None)
         store.give_back(Lease("key", "another"))
-        assert not store.works
+        assert not store.backend.works
 
     def test_without_a_backend(self, opened: Open) -> None:
         store = opened(None)
         assert store.load("name", "text") is None
         store.save("name", "text", ENTRY)
         assert take(store) == Lease(None)
-        assert store.works
+        assert store.backend.works
 
     @pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
     def test_with_a_backend_that_lies(self, opened: Open, clocks: Clocks, lie: Any) -> None:
@@ -424,4 +424,4 @@ class TestTrouble:
         lease = take(store)
         assert lease is not None
         store.give_back(lease)
-        assert store.works
+        assert store.backend.works
