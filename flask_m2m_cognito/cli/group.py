@@ -16,8 +16,6 @@ from ..exceptions import ConfigurationError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-FORMS = ("text", "aws-cli", "cloudformation", "terraform")
-
 
 class _Commands(click.Group):
     """Commands that say what is wrong with the settings in a sentence."""
@@ -74,7 +72,9 @@ def routes_command(context: click.Context, as_json: bool, fail_open: bool, excep
 
 @m2m.command("scopes")
 @_json
-@click.option("--format", "form", type=click.Choice(FORMS), default="text", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(["text", "json", "terraform"]), default="text", show_default=True
+)
 @click.option("--diff", metavar="FILE", help="Compare with an export of Cognito's resource servers (JSON).")
 @click.pass_context
 def scopes_command(context: click.Context, as_json: bool, form: str, diff: str | None) -> None:
@@ -84,8 +84,9 @@ def scopes_command(context: click.Context, as_json: bool, form: str, diff: str |
     """
     from . import application, scopes_export
 
-    if as_json and form != "text":
+    if as_json and form == "terraform":
         raise click.UsageError(f"Give --json or --format {form}, not both.", context)
+    as_json = as_json or form == "json"
     app = application.loaded_app(context)
     context.exit(scopes_export.show_scopes(app, as_json=as_json, form=form, diff=diff))
 

@@ -6,10 +6,8 @@ Developer Guide, "Scopes, M2M, and resource servers"; API reference, ``CreateRes
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import click
@@ -46,7 +44,7 @@ class ResourceServer:
 
     @property
     def rows(self) -> list[dict[str, str]]:
-        """Its scopes as the API and CloudFormation have them."""
+        """Its scopes as Cognito's API has them."""
         return [{"ScopeName": name, "ScopeDescription": self.description(name)} for name in self.names]
 
 
@@ -75,7 +73,7 @@ def show_scopes(app: Flask, *, as_json: bool, form: str, diff: str | None) -> in
         return 0
     if form != "text":
         _check_exportable(demanded)
-    click.echo(_FORMS[form](demanded, *_pool_of(app)))
+    click.echo(_text(demanded) if form == "text" else _terraform(demanded, _first_pool_id(app)))
     return 0
 
 
@@ -123,12 +121,9 @@ def _check_exportable(demanded: Demanded) -> None:
             )
 
 
-def _pool_of(app: Flask) -> tuple[str, str]:
-    """Id and region of the (first) pool, empty where there is none."""
+def _first_pool_id(app: Flask) -> str:
     parts = app.extensions.get(EXTENSION)
-    if parts is None or not parts.settings.user_pool_ids:
-        return "", ""
-    return parts.settings.user_pool_ids[0], parts.settings.region or ""
+    return "" if parts is None or not parts.settings.user_pool_ids else parts.settings.user_pool_ids[0]
 
 
 def _as_dict(demanded: Demanded) -> dict[str, object]:
@@ -142,65 +137,19 @@ def _as_dict(demanded: Demanded) -> dict[str, object]:
     }
 
 
-def _text(demanded: Demanded, pool_id: str, region: str) -> str:
+def _text(demanded: Demanded) -> str:
     rows = [(scope, listed(who)) for scope, who in demanded.by_scope.items()]
     return "\n".join(columns(rows)) or "The code demands no scope."
 
 
-def _aws_cli(demanded: Demanded, pool_id: str, region: str) -> str:
-    """One command for each; ``create`` fails, and changes nothing, where there is one already."""
-    lines = [
-        "# A resource server that exists already: say update-resource-server, which replaces all of its "
-        "scopes."
-    ]
-    for server in demanded.servers:
-        options = {
-            "--region": region,
-            "--user-pool-id": pool_id,
-            "--identifier": server.identifier,
-            "--name": server.name,
-            "--scopes": json.dumps(server.rows),
-        }
-        said = [f"{name} {shlex.quote(value)}" for name, value in options.items() if value]
-        if not pool_id:
-            said.insert(0, '--user-pool-id "$USER_POOL_ID"')
-        lines.append(" \\\n  ".join(["aws cognito-idp create-resource-server", *said]))
-    return "\n".join(lines)
-
-
-def _cloudformation(demanded: Demanded, pool_id: str, region: str) -> str:
-    pool: dict[str, str] = {"Type": "String", "Description": "Id of the user pool"}
-    labels = _labels(demanded.servers, _camel)
-    return json.dumps(
-        {
-            "AWSTemplateFormatVersion": "2010-09-09",
-            "Description": "Resource servers with the scopes that the code demands",
-            "Parameters": {"UserPoolId": pool | ({"Default": pool_id} if pool_id else {})},
-            "Resources": {
-                label: {
-                    "Type": "AWS::Cognito::UserPoolResourceServer",
-                    "Properties": {
-                        "UserPoolId": {"Ref": "UserPoolId"},
-                        "Identifier": server.identifier,
-                        "Name": server.name,
-                        "Scopes": server.rows,
-                    },
-                }
-                for label, server in labels.items()
-            },
-        },
-        indent=2,
-    )
-
-
-def _terraform(demanded: Demanded, pool_id: str, region: str) -> str:
+def _terraform(demanded: Demanded, pool_id: str) -> str:
     default = f"\n  default     = {_hcl(pool_id)}" if pool_id else ""
     blocks = [
         'variable "user_pool_id" {\n  type        = string\n  description = "Id of the user pool"'
         + default
         + "\n}"
     ]
-    for label, server in _labels(demanded.servers, _snake).items():
+    for label, server in _labels(demanded.servers).items():
         blocks.append(
             f'resource "aws_cognito_resource_server" "{label}" {{\n'
             f"  identifier   = {_hcl(server.identifier)}\n"
@@ -224,31 +173,18 @@ def _hcl(text: str) -> str:
     return '"' + text.replace("${", "$${").replace("%{", "%%{") + '"'
 
 
-def _labels(servers: Iterable[ResourceServer], make: Callable[[str], str]) -> dict[str, ResourceServer]:
+def _labels(servers: Iterable[ResourceServer]) -> dict[str, ResourceServer]:
     """Each under a label of its own, although two identifiers may make the same."""
     labelled: dict[str, ResourceServer] = {}
     for server in servers:
-        label, count = make(server.identifier), 1
+        label, count = _snake(server.identifier), 1
         while label in labelled:
             count += 1
-            label = f"{make(server.identifier)}{count}"
+            label = f"{_snake(server.identifier)}{count}"
         labelled[label] = server
     return labelled
-
-
-def _camel(identifier: str) -> str:
-    """CloudFormation's logical ids are alphanumeric."""
-    return "".join(part.capitalize() for part in re.findall(r"[A-Za-z0-9]+", identifier)) + "ResourceServer"
 
 
 def _snake(identifier: str) -> str:
     label = "_".join(re.findall(r"[a-z0-9]+", identifier.lower()))
     return label if label[:1].isalpha() else f"server_{label}"
-
-
-_FORMS: dict[str, Callable[[Demanded, str, str], str]] = {
-    "text": _text,
-    "aws-cli": _aws_cli,
-    "cloudformation": _cloudformation,
-    "terraform": _terraform,
-}

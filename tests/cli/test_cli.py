@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from flask_m2m_cognito.cli import scopes_export
-from flask_m2m_cognito.cli.group import FORMS, m2m
+from flask_m2m_cognito.cli import m2m
 from tests.cli.flask_process import Flask
 
 COMMANDS = ["check", "explain", "local-pool", "refresh-keys", "refresh-tokens", "routes", "scopes", "token"]
@@ -18,10 +17,6 @@ def test_every_command_speaks_json() -> None:
     assert sorted(m2m.commands) == COMMANDS
     for command in m2m.commands.values():
         assert "--json" in {option for parameter in command.params for option in parameter.opts}
-
-
-def test_every_form_of_scopes_is_made() -> None:
-    assert set(FORMS) == set(scopes_export._FORMS)
 
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("check", "local-pool")])

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +30,9 @@ def test_text_says_who_demands_each(flask: Flask) -> None:
     assert ended.line("shop/use", "COGNITO_M2M_REQUIRED_SCOPES")
 
 
-def test_json(flask: Flask) -> None:
-    content = flask("scopes", "--json").json
+@pytest.mark.parametrize("option", [["--json"], ["--format", "json"]], ids=" ".join)
+def test_json(flask: Flask, option: list[str]) -> None:
+    content = flask("scopes", *option).json
     found = {
         server["Identifier"]: {scope["ScopeName"] for scope in server["Scopes"]}
         for server in content["resource_servers"]
@@ -47,18 +45,6 @@ def test_json_of_another_form_is_an_error(flask: Flask) -> None:
     ended = flask("scopes", "--json", "--format", "terraform")
     assert ended.status == 2
     assert "not both" in ended.err
-
-
-def test_aws_cli_commands_have_every_scope(flask: Flask) -> None:
-    out = flask("scopes", "--format", "aws-cli").out.replace("\\\n", "")
-    assert scopes_of_commands(out) == DEMANDED
-    assert "--user-pool-id us-east-1_LocalPool" in out
-
-
-def test_cloudformation_is_a_template(flask: Flask, tmp_path: Path) -> None:
-    out = flask("scopes", "--format", "cloudformation").out
-    assert scopes_of_template(json.loads(out)) == DEMANDED
-    lint(out, tmp_path)
 
 
 def test_terraform_parses(flask: Flask) -> None:
@@ -83,22 +69,6 @@ class TestOddScopes:
             "9": {"$${a}%{b}'$HOME"},
         }
 
-    def test_aws_cli(
-        self, app: Application, wanted: dict[str, set[str]], capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        assert scopes_of_commands(self.shown(app, "aws-cli", capsys).replace("\\\n", "")) == wanted
-
-    def test_cloudformation(
-        self,
-        app: Application,
-        wanted: dict[str, set[str]],
-        capsys: pytest.CaptureFixture[str],
-        tmp_path: Path,
-    ) -> None:
-        out = self.shown(app, "cloudformation", capsys)
-        assert scopes_of_template(json.loads(out)) == wanted
-        lint(out, tmp_path)
-
     def test_terraform(
         self, app: Application, wanted: dict[str, set[str]], capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -111,9 +81,8 @@ class TestOddScopes:
         return captured.out
 
 
-@pytest.mark.parametrize("form", ["aws-cli", "cloudformation", "terraform"])
-def test_nothing_to_export_is_said(flask: Flask, form: str) -> None:
-    ended = flask("scopes", "--format", form, app="service:create_unguarded_app")
+def test_nothing_to_export_is_said(flask: Flask) -> None:
+    ended = flask("scopes", "--format", "terraform", app="service:create_unguarded_app")
     assert ended.status == 1
     assert "demands no scope" in ended.err
 
@@ -170,41 +139,6 @@ def written(directory: Path, content: object) -> str:
     path = directory / "export.json"
     path.write_text(json.dumps(content))
     return str(path)
-
-
-def lint(template: str, directory: Path) -> None:
-    """cfn-lint as its own process, as people run it."""
-    path = directory / "template.json"
-    path.write_text(template)
-    linted = subprocess.run(
-        [sys.executable, "-c", "from cfnlint.runner import main; main()", str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (linted.returncode, linted.stdout) == (0, ""), linted.stdout + linted.stderr
-
-
-def scopes_of_template(template: dict[str, Any]) -> dict[str, set[str]]:
-    found = {}
-    for resource in template["Resources"].values():
-        assert resource["Type"] == "AWS::Cognito::UserPoolResourceServer"
-        properties = resource["Properties"]
-        found[properties["Identifier"]] = {each["ScopeName"] for each in properties["Scopes"]}
-    return found
-
-
-def scopes_of_commands(text: str) -> dict[str, set[str]]:
-    """What a shell would hand to ``aws``."""
-    found = {}
-    for line in text.splitlines():
-        if not line.startswith("#"):
-            words = shlex.split(line)
-            assert words[:3] == ["aws", "cognito-idp", "create-resource-server"]
-            options = dict(zip(words[3::2], words[4::2], strict=True))
-            scopes = json.loads(options["--scopes"])
-            found[options["--identifier"]] = {each["ScopeName"] for each in scopes}
-    return found
 
 
 def scopes_of_terraform(text: str) -> dict[str, set[str]]:
