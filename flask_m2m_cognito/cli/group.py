@@ -1,7 +1,7 @@
-"""``flask m2m …``: what whoever runs a service reaches for.
+"""``flask m2m …``: the commands for the operator of a service.
 
-Flask imports this module for each of its commands, so that it imports little itself: what a command
-does is in ``_cli``, and comes when the command runs.
+Flask imports this module for each of its own commands, so it imports little: what a command does stands in a
+module beside this one, which is imported when the command runs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import click
 
 from ..exceptions import ConfigurationError
+
+_FORMS = ["text", "json", "terraform"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

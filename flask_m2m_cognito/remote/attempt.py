@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from .clock import Deadline
+from .clock import WatchedDeadline
 from .freshness import Fetched, T, accept_any
 
 R = TypeVar("R")
@@ -37,7 +37,7 @@ class Attempt(Generic[T]):
 
     def __init__(
         self,
-        deadline: Deadline,
+        deadline: WatchedDeadline,
         started: float,
         is_enough: Callable[[T], bool] = accept_any,
         is_forced: bool = False,

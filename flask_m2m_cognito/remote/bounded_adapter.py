@@ -16,7 +16,7 @@ import requests
 import urllib3.connection
 from urllib3 import exceptions as urllib3_errors
 
-from .clock import Deadline
+from .clock import Deadline, WatchedDeadline
 from .loopback_adapter import LoopbackAdapter
 from .redaction import proxy_urls
 from .transport import ForeignError, TransportError
@@ -32,13 +32,9 @@ def bounded_session(deadline: Deadline) -> Iterator[requests.Session]:
         requests.Timeout: the connection was shut down.
     """
     adapter = _BoundedAdapter(deadline)
-    timer = threading.Timer(deadline.left(), adapter.shut_down)
-    timer.daemon = True
     has_answer = False
-    with suppress(RuntimeError):  # no thread can be started, at shutdown or at a limit
-        timer.start()
     try:
-        with requests.Session() as session:
+        with _shut_down_at(deadline, adapter.shut_down), requests.Session() as session:
             # Otherwise an entry for the host in ~/.netrc adds Basic credentials of its own.
             session.auth = _unchanged
             session.mount("https://", adapter)
@@ -49,11 +45,30 @@ def bounded_session(deadline: Deadline) -> Iterator[requests.Session]:
         if not adapter.is_shut_down:
             raise
     finally:
-        timer.cancel()
         adapter.rank_address(has_answer and not adapter.is_shut_down)
     if adapter.is_shut_down:
         # Also in place of an answer: to a body without a length the shutdown looks like its end.
         raise requests.Timeout("the deadline has passed")
+
+
+@contextmanager
+def _shut_down_at(deadline: Deadline, shut_down: Callable[[], None]) -> Iterator[None]:
+    """Call ``shut_down`` at the deadline, from the thread that waits for it, or else from a timer's."""
+    if isinstance(deadline, WatchedDeadline) and deadline.is_watched:
+        deadline.shut_down = shut_down
+        try:
+            yield
+        finally:
+            deadline.shut_down = None
+        return
+    timer = threading.Timer(deadline.left(), shut_down)
+    timer.daemon = True
+    with suppress(RuntimeError):  # no thread can be started, at shutdown or at a limit
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def failure_from(

@@ -88,6 +88,32 @@ class Deadline:
     def passed(self) -> bool:
         return self._clock.monotonic() >= self._at
 
+    def part(self, parts: int) -> Deadline:
+        """Return a deadline after an equal share of the time left; this one itself if it is the only part."""
+        return self if parts == 1 else Deadline(self.left() / parts, self._clock)
+
+
+class WatchedDeadline(Deadline):
+    """A deadline that another thread waits for, which calls :meth:`enforce` when it has passed.
+
+    Attributes:
+        is_watched: false where what is under way runs on the thread that would wait.
+        shut_down: ends what is under way; set while something is.
+    """
+
+    __slots__ = ("is_watched", "shut_down")
+
+    def __init__(self, seconds: float, clock: Clock = SYSTEM) -> None:
+        super().__init__(seconds, clock)
+        self.is_watched = True
+        self.shut_down: Callable[[], None] | None = None
+
+    def enforce(self) -> None:
+        """End what is under way."""
+        shut_down = self.shut_down
+        if shut_down is not None:
+            shut_down()
+
 
 _for_new_apps = SYSTEM
 

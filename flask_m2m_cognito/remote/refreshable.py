@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Generic
 
 from .attempt import Attempt, Steps, Wait, run_steps, run_steps_async
-from .clock import SYSTEM, Clock, Deadline, Moment, wall_reader
+from .clock import SYSTEM, Clock, Moment, WatchedDeadline, wall_reader
 from .freshness import (
     NEVER,
     Around,
@@ -261,7 +261,7 @@ class Refreshable(Generic[T]):
             error = self._backing_off()
             if error is not None:
                 raise error
-            deadline = Deadline(self._deadline, self._clock)
+            deadline = WatchedDeadline(self._deadline, self._clock)
             sync.attempt = Attempt(deadline, self._monotonic(), is_forced=True)
             return sync.attempt, True
 
@@ -415,7 +415,7 @@ class Refreshable(Generic[T]):
             if is_enough is not None:
                 self.state = replace(self.state, renewed_monotonic=now.monotonic)
             sync.attempt = Attempt(
-                Deadline(self._deadline, self._clock), now.monotonic, is_enough or accept_any
+                WatchedDeadline(self._deadline, self._clock), now.monotonic, is_enough or accept_any
             )
             return sync.attempt, True
 
@@ -429,17 +429,21 @@ class Refreshable(Generic[T]):
         ask = Ask(attempt.deadline, self.state.fetched, attempt.is_enough, attempt.is_forced)
         fetch = self._around(self._fetch, is_background)
         attempt.is_here = self._fails_for_the_thread
-        if attempt.is_here:
-            self._run(attempt, fetch, ask)
-        else:
-            self._run_on_thread(lambda: self._run(attempt, fetch, ask))
 
-    def _run_on_thread(self, run: Callable[[], None]) -> None:
+        def run() -> None:
+            self._run(attempt, fetch, ask)
+
+        if attempt.is_here or not self._starts(run):
+            attempt.deadline.is_watched = False
+            run()
+
+    def _starts(self, run: Callable[[], None]) -> bool:
+        """Start ``run`` on a thread. Return whether there was one, which is not so at shutdown or at a limit."""
         try:
             self._start_thread(run)
         except (RuntimeError, OSError):
-            # No thread can be had, at shutdown or at a limit: then this one must do.
-            run()
+            return False
+        return True
 
     def _waiting(self, attempt: Attempt[T], until: float = float("inf")) -> Steps[bool]:
         """Return whether the attempt ended, or was given up at its deadline, before the moment ``until``."""
@@ -465,10 +469,12 @@ class Refreshable(Generic[T]):
             send_reports(reports)
 
     def _give_up(self, attempt: Attempt[T]) -> None:
+        attempt.deadline.enforce()
         reports = self._finish(attempt, RefreshTimeout(f"no answer within {attempt.deadline.seconds:g} s"))
         if reports:
-            # On a thread of their own: this one is a caller's.
-            self._run_on_thread(lambda: send_reports(reports))
+            # On a thread of their own where there is one: this one is a caller's.
+            if not self._starts(lambda: send_reports(reports)):
+                send_reports(reports)
 
     def _finish(self, attempt: Attempt[T], outcome: Fetched[T] | Exception) -> list[Report]:
         """Take what an attempt gave and release who waits for it. Returns what is to be reported then."""

@@ -157,7 +157,7 @@ class Transport:
 
     def get(self, urls: Sequence[str], deadline: Deadline, is_final: Callable[[Answer], bool]) -> Answer:
         """The first final answer to GET, see :func:`first_answer`."""
-        return first_answer(urls, deadline, is_final, lambda url, seconds: self._try(url, seconds))
+        return first_answer(urls, deadline, is_final, self._try)
 
     def post_form(
         self,
@@ -169,28 +169,28 @@ class Transport:
     ) -> Answer:
         """The first final answer to POST of ``form``, see :func:`first_answer`."""
         return first_answer(
-            urls, deadline, is_final, lambda url, seconds: self._try(url, seconds, form, credentials)
+            urls, deadline, is_final, lambda url, share: self._try(url, share, form, credentials)
         )
 
     def post_json(
         self, urls: Sequence[str], document: Json, deadline: Deadline, is_final: Callable[[Answer], bool]
     ) -> Answer:
         """The first final answer to POST of ``document``, see :func:`first_answer`."""
-        return first_answer(urls, deadline, is_final, lambda url, seconds: self._try(url, seconds, document))
+        return first_answer(urls, deadline, is_final, lambda url, share: self._try(url, share, document))
 
     def _try(
         self,
         url: str,
-        seconds: float,
+        deadline: Deadline,
         body: Form | Json | None = None,
         credentials: BasicCredentials | None = None,
     ) -> Answer | TransportError:
         method = "GET" if body is None else "POST"
         if self._on_call is None:
-            return self._sent(method, url, seconds, body, credentials)
+            return self._send(method, url, deadline, body, credentials)
         tell_end = self._on_call(method, url)
         try:
-            outcome = self._sent(method, url, seconds, body, credentials)
+            outcome = self._send(method, url, deadline, body, credentials)
         except BaseException as error:
             # No failure of the request, which is returned: the thread is made to end, as by gevent's Timeout.
             tell_end(error)
@@ -198,11 +198,11 @@ class Transport:
         tell_end(outcome)
         return outcome
 
-    def _sent(
+    def _send(
         self,
         method: str,
         url: str,
-        seconds: float,
+        deadline: Deadline,
         body: Form | Json | None,
         credentials: BasicCredentials | None,
     ) -> Answer | TransportError:
@@ -211,7 +211,7 @@ class Transport:
         from .bounded_adapter import bounded_session, failure_from
 
         connect, read = self._timeout
-        deadline = Deadline(seconds)
+        seconds = deadline.left()
         try:
             with (
                 bounded_session(deadline) as session,
@@ -225,14 +225,14 @@ class Transport:
                     stream=True,
                 ) as response,
             ):
-                received = self._body(response, deadline)
+                received = self._read_body(response, deadline)
                 if received is None:
                     return TransportError(f"{_place(url)} sent more than {self._max_body} bytes")
                 return Answer(url, response.status_code, response.headers, received)
         except Exception as error:
             return failure_from(error, _place(url), seconds, self._redact)
 
-    def _body(self, response: Any, deadline: Deadline) -> bytes | None:
+    def _read_body(self, response: Any, deadline: Deadline) -> bytes | None:
         body = bytearray()
         for chunk in response.iter_content(8192):
             if deadline.passed:
@@ -252,7 +252,7 @@ def first_answer(
     urls: Sequence[str],
     deadline: Deadline,
     is_final: Callable[[Answer], bool],
-    ask: Callable[[str, float], Answer | TransportError],
+    ask: Callable[[str, Deadline], Answer | TransportError],
 ) -> Answer:
     """Return the first final answer of ``urls``, asked in order; else what the first of them said.
 
@@ -266,16 +266,15 @@ def first_answer(
     """
     outcomes: list[Answer | TransportError] = []
     for position, url in enumerate(urls):
-        seconds = deadline.left() / (len(urls) - position)
-        if seconds <= 0:
+        if deadline.passed:
             break
-        outcomes.append(ask(url, seconds))
+        outcomes.append(ask(url, deadline.part(len(urls) - position)))
         if _is_final(outcomes[-1], is_final):
             return outcomes[-1]
     if not outcomes:
         raise TransportError("no time left to ask", is_timeout=True)
     if _is_worth_a_retry(outcomes[0]) and not deadline.passed:
-        outcome = ask(urls[0], deadline.left())
+        outcome = ask(urls[0], deadline)
         if _is_final(outcome, is_final):
             return outcome
         outcomes[0] = _first_that_tells(outcome, outcomes[0])

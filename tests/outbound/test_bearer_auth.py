@@ -766,8 +766,10 @@ class TestHttpxAlone:
             client.get("http://stock.example.com/")
 
     def test_async_client_does_not_wait_for_a_token_on_the_loop(
-        self, source: TokenSource, pool: LocalUserPool, peer: Peer
+        self, pool: LocalUserPool, peer: Peer
     ) -> None:
+        source = TokenSource(CognitoM2MClient(pool.token_url, "local-client", pool.client().secret))
+
         async def both() -> tuple[httpx.Response, bool]:
             async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
                 call = asyncio.create_task(client.get(peer.url(), auth=_as_httpx(bearer_auth(source))))

@@ -612,7 +612,7 @@ class TestOneRetry:
     def test_a_connection_that_is_refused_is_tried_once_more(self) -> None:
         asked = []
 
-        def ask(url: str, seconds: float) -> TransportError:
+        def ask(url: str, share: Deadline) -> TransportError:
             asked.append(url)
             return TransportError("refused", may_retry=True)
 
@@ -629,7 +629,7 @@ class TestOneRetry:
     def test_no_retry_begins_after_the_deadline(self) -> None:
         clocks, asked = Clocks(), []
 
-        def ask(url: str, seconds: float) -> TransportError:
+        def ask(url: str, share: Deadline) -> TransportError:
             asked.append(url)
             clocks.advance(10)
             return TransportError("refused", may_retry=True)
@@ -647,8 +647,8 @@ class TestOneRetry:
     def test_a_retry_has_what_is_left_of_the_deadline(self) -> None:
         clocks, given = Clocks(), []
 
-        def ask(url: str, seconds: float) -> TransportError:
-            given.append(seconds)
+        def ask(url: str, share: Deadline) -> TransportError:
+            given.append(share.left())
             clocks.advance(4)
             return TransportError("refused", may_retry=True)
 
@@ -661,8 +661,8 @@ class TestSeveralAddresses:
     def test_each_has_an_equal_share_of_the_time_left(self) -> None:
         clocks, given = Clocks(), []
 
-        def ask(url: str, seconds: float) -> TransportError:
-            given.append(seconds)
+        def ask(url: str, share: Deadline) -> TransportError:
+            given.append(seconds := share.left())
             clocks.advance(seconds / 2 if url == "one" else seconds)
             return TransportError("silent", is_timeout=True)
 
