@@ -42,13 +42,15 @@ def backend_finder(
 
     The backend and not the ``Cache``: outside an application context ``Cache.get`` answers for
     the application that was initialised last. In order: ``cache``, the one that the application has
-    already, one made from its ``CACHE_…`` settings, a ``SimpleCache``.
+    already, one made from its ``CACHE_…`` settings.
     """
 
     ours: list[Any] = []
 
     def find() -> Any:
         backend = existing_backend(app, cache)
+        if not is_configured(app, cache):
+            return None
         if cache is None and (backend is None or any(backend is each for each in ours)):
             # Asked again after a fork: a child that used its parent's connection would get others' answers.
             backend = _made(app)
@@ -68,6 +70,11 @@ def existing_backend(app: Flask, cache: Cache | None) -> Any:
     if not isinstance(backends, dict):
         return None
     return next(iter(backends.values()), None) if cache is None else backends.get(cache)
+
+
+def is_configured(app: Flask, cache: Cache | None) -> bool:
+    """Return whether the application has a cache or settings for one. What has none shares nothing."""
+    return cache is not None or bool(app.config.get("CACHE_TYPE")) or existing_backend(app, None) is not None
 
 
 def import_client(app: Flask, cache: Cache | None) -> None:
@@ -139,8 +146,7 @@ class _OneAtATime:
 def _made(app: Flask) -> Any:
     from flask_caching import Cache
 
-    config = {"CACHE_TYPE": "SimpleCache"} if not app.config.get("CACHE_TYPE") else {}
-    cache = Cache(with_jinja2_ext=False, config=config)
+    cache = Cache(with_jinja2_ext=False)
     cache.init_app(app)
     backend = app.extensions["cache"][cache]
     if not app.config.get("CACHE_SERIALIZER") and hasattr(backend, "serializer"):

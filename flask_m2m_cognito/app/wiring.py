@@ -50,6 +50,7 @@ from .cache_backend import (
     backend_finder,
     existing_backend,
     import_client,
+    is_configured,
     is_in_process,
     shares_with_others,
     unpickles,
@@ -429,6 +430,7 @@ class _Assembly:
 
         return BoundedBackend(
             backend_finder(self._app, self._cache, on_found),
+            is_configured=functools.partial(is_configured, self._app, self._cache),
             import_client=functools.partial(import_client, self._app, self._cache),
             timeout=settings.store_timeout,
             context=self._app.app_context,

@@ -7,7 +7,6 @@ left behind. A backend that fails is left alone for 30 s, doubling to 5 min.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 
 from .clock import SYSTEM, Clock
 from .leavable_thread import start_daemon
+from .per_process import PerProcess
 from .redaction import causes_of, describe_error
 from .reports import held_reports, report, send_reports
 
@@ -50,9 +50,8 @@ class _LeftBehind:
 
 @dataclass
 class _Circuit:
-    """What one process knows of the backend; a forked child begins anew."""
+    """What one process knows of the backend."""
 
-    pid: int = field(default_factory=os.getpid)
     lock: threading.Lock = field(default_factory=threading.Lock)
     building: Future[Any] | None = None  # guarded by lock
     backend: Any = None  # once it was built
@@ -68,6 +67,7 @@ class BoundedBackend:
     Args:
         build: returns the cachelib backend, or ``None`` for no store. Called at first use, on the thread of
             the first call and under no lock.
+        is_configured: whether there is a backend at all, from memory. Without one nothing is stored.
         import_client: imports what building needs, see :meth:`SealedStore.import_all`.
         timeout: seconds that one call may take; building and the first call together may take 2 s.
         context: entered around building and each call, on their thread: an application context, for code of
@@ -81,6 +81,7 @@ class BoundedBackend:
         self,
         build: Callable[[], Any],
         *,
+        is_configured: Callable[[], bool] = lambda: True,
         import_client: Callable[[], None] = lambda: None,
         timeout: float = 0.25,
         context: Callable[[], AbstractContextManager[object]] = nullcontext,
@@ -89,29 +90,30 @@ class BoundedBackend:
         start_thread: Callable[[Callable[[], None]], None] = start_daemon,
     ) -> None:
         self._build = build
+        self.is_configured = is_configured
         self.import_client = import_client
         self.timeout = timeout
         self._context = context
         self._on_change = on_change
         self._clock = clock
         self._start_thread = start_thread
-        self._circuit = _Circuit()
+        self._circuit = PerProcess(_Circuit)
 
     @property
     def works(self) -> bool:
         """Whether it did the last thing that it was asked."""
-        return self._circuit.failures == 0
+        return self._circuit.get().failures == 0
 
     @property
     def kind(self) -> str | None:
         """The backend's class, such as ``RedisCache``; ``None`` before its first use, or without one."""
-        backend = self._circuit.backend
+        backend = self._circuit.get().backend
         return None if backend is None else type(backend).__name__
 
     @property
     def is_in_process(self) -> bool:
         """Whether each process has a backend of its own."""
-        return self.kind == "SimpleCache"
+        return self.kind in ("SimpleCache", "NullCache")
 
     def call(self, operation: Callable[[Any], R]) -> R:
         """What ``operation`` returns for the backend.
@@ -119,7 +121,7 @@ class BoundedBackend:
         Raises:
             StoreDown: there is no backend, it failed, it took too long, or it is being left alone.
         """
-        circuit = self._circuit_of_this_process()
+        circuit = self._circuit.get()
         failures = self._failures_before_a_call(circuit)
         try:
             outcome = self._call_bounded(circuit, operation)
@@ -130,11 +132,6 @@ class BoundedBackend:
             raise StoreDown("there is none")
         self._note_success(circuit)
         return outcome[0]
-
-    def _circuit_of_this_process(self) -> _Circuit:
-        if self._circuit.pid != os.getpid():
-            self._circuit = _Circuit()
-        return self._circuit
 
     def _failures_before_a_call(self, circuit: _Circuit) -> int:
         with circuit.lock:

@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -170,6 +169,8 @@ class SealedStore:
         So it takes no time from a deadline. And a child that is forked while another thread imports waits
         for that import forever, which here is also one of PyJWT and others that a client imports.
         """
+        if not self.backend.is_configured():
+            return
         with explain_subinterpreters():
             import cryptography.fernet
             import cryptography.hazmat.primitives.kdf.hkdf  # noqa: F401
@@ -262,19 +263,13 @@ class SealedStore:
         return current is None or current.get("holder") == holder
 
     def _adding(self, key: str, name: str, holder: str, seconds: float) -> Callable[[Any], object]:
-        lease = {"holder": holder, "until": self._clock.wall() + seconds, "pid": os.getpid()}
+        lease = {"holder": holder, "until": self._clock.wall() + seconds}
         text = self._close(name, "lease", lease)
         # One more, as files and Memcached count from the whole second before: the lease itself says its end.
         return lambda backend: backend.add(key, text, _whole(seconds) + 1)
 
     def _is_dead(self, key: str, lease: dict[str, Any], seconds: float) -> bool:
-        """By its own deadline, or by ours: we have seen it for longer than a lease lasts.
-
-        Or with its process: a child that was forked during a refresh has a copy of what was cached
-        in the process, and the parent's lease in it, which nobody will give back.
-        """
-        if self.backend.is_in_process and lease.get("pid") != os.getpid():
-            return True
+        """Return whether it is past its own deadline, or ours: we have seen it for longer than one lasts."""
         holder, until = str(lease.get("holder")), lease.get("until")
         now = self._clock.monotonic()
         seen_holder, since = self._seen_leases.get(key, ("", now))

@@ -69,9 +69,13 @@ class _Sharing(Generic[T]):
     pause: Callable[[float], None]
 
     def __call__(self, ask: Ask[T]) -> Fetched[T]:
+        if not self.store.backend.is_configured():
+            return self.fetch(ask)
         if ask.is_forced:
             return self._fetch_and_save(ask)
         found = self._fresh_in_store(ask)
+        if found is None and self.store.backend.is_in_process:
+            return self._fetch_and_save(ask)  # nobody else could hold the lease
         pause = _FIRST_PAUSE
         while found is None:
             lease = self.store.take_lease(self.name, ask.deadline.seconds * LEASE_PART)

@@ -182,11 +182,13 @@ class TestBackendsWhoseAddIsAtomic:
         leases = together(8, lambda: stores.pop().take_lease(NAME, A_WHILE))
         assert sum(lease is not None for lease in leases) == 1
 
-    def test_eight_processes_that_start_together_make_one_fetch(
-        self, process: Processes, source: Source, clocks: Clocks
-    ) -> None:
-        assert together(8, lambda: _get(process, source, clocks)) == ["v1"] * 8
-        assert source.asked == 1
+
+@over(*ATOMIC)
+def test_eight_processes_that_start_together_make_one_fetch(
+    process: Processes, source: Source, clocks: Clocks
+) -> None:
+    assert together(8, lambda: _get(process, source, clocks)) == ["v1"] * 8
+    assert source.asked == 1
 
 
 @needs_fork
@@ -283,15 +285,6 @@ def test_files_that_another_locks_are_no_store_that_is_down_whatever_its_calls_m
     store.take_lease(NAME, A_WHILE)
     os.close(folder)
     assert store.backend.works
-
-
-@needs_fork
-@over("memory with our JSON")
-def test_a_forked_child_does_not_wait_for_its_parents_lease_in_a_cache_of_its_own(process: Processes) -> None:
-    store = process()
-    assert store.take_lease(NAME, A_WHILE) is not None
-    assert in_a_child(lambda: "leads" if store.take_lease(NAME, A_WHILE) else "waits") == "leads"
-    assert process().take_lease(NAME, A_WHILE) is None
 
 
 @needs_fork

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import cachelib
 import pytest
 
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
@@ -24,7 +25,7 @@ from tests.remote.backends import (
     Memory,
     Raises,
 )
-from tests.remote.moved import DEADLINE, Source, SourceDown, at_once, text_codec
+from tests.remote.moved import DEADLINE, Source, SourceDown, at_once, no_thread, text_codec
 from tests.support.clocks import Clocks
 
 NAME = "the value"
@@ -237,6 +238,28 @@ class TestWhatIsInTheStore:
 
 def _sealed(times: dict[str, Any]) -> str:
     return Seal(b"sixteen bytes or more").close({"name": NAME, "kind": "text", "payload": "odd", **times})
+
+
+class SimpleCache(cachelib.SimpleCache):
+    """A cache of one process that takes no lease."""
+
+    def add(self, key: str, value: Any, timeout: int | None = None) -> bool:
+        raise AssertionError("nobody else could hold the lease")
+
+
+class TestWithNobodyToShareWith:
+    def test_cache_in_the_process_keeps_entries_without_a_lease(self, clocks: Clocks, source: Source) -> None:
+        backend = SimpleCache()
+        assert [Process(backend, clocks, source).fetch().value for _ in range(2)] == ["v1", "v1"]
+        assert source.asked == 1
+
+    def test_without_a_cache_nothing_is_started(self, clocks: Clocks, source: Source) -> None:
+        backend = BoundedBackend(
+            lambda: None, is_configured=lambda: False, clock=clocks.clock, start_thread=no_thread
+        )
+        store = SealedStore(backend, Seal(b"sixteen bytes or more"), clock=clocks.clock)
+        fetch = shared(source, store, NAME, text_codec(), clock=clocks.clock)
+        assert fetch(Ask(Deadline(DEADLINE, clocks.clock))).value == "v1"
 
 
 class TestWhoFetches:

@@ -15,7 +15,6 @@ from flask_caching import Cache
 from flask_m2m_cognito.app.cache_backend import (
     backend_finder,
     is_in_process,
-    shares_with_others,
     text_serializer,
     unpickles,
 )
@@ -66,11 +65,10 @@ class TestFinding:
         assert_not_run(backend.serializer)
         assert not unpickles(backend)
 
-    def test_else_a_simple_cache_of_this_process(self) -> None:
+    def test_else_none(self) -> None:
         app = app_with()
-        backend = backend_finder(app, None)()
-        assert type(backend).__name__ == "SimpleCache"
-        assert not shares_with_others(backend)
+        assert backend_finder(app, None)() is None
+        assert "cache" not in app.extensions
 
     def test_two_applications_have_each_their_own(self) -> None:
         cache = Cache(config={"CACHE_TYPE": "SimpleCache"})
@@ -82,7 +80,7 @@ class TestFinding:
 
     def test_what_is_found_is_told(self) -> None:
         found: list[Any] = []
-        backend = backend_finder(app_with(), None, found.append)()
+        backend = backend_finder(app_with(CACHE_TYPE="SimpleCache"), None, found.append)()
         assert found == [backend]
 
 
