@@ -1,0 +1,114 @@
+"""Count what the main paths cost a reader: our own calls, the files that they enter, the threads that they start.
+
+    python -m tests.call_counts
+
+prints the table of docs/how-it-works.md.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from flask import Flask
+
+import flask_m2m_cognito
+from flask_m2m_cognito import CognitoM2M
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.settling import settle
+
+PACKAGE = Path(flask_m2m_cognito.__file__).parent
+TESTING = PACKAGE / "testing"
+
+
+@dataclass
+class Count:
+    """What one path took.
+
+    Attributes:
+        calls: of functions of the package, generators that are resumed among them.
+        files: of the package that were entered.
+        threads: that were started.
+    """
+
+    calls: int = 0
+    files: set[str] = field(default_factory=set)
+    threads: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.calls} calls, {len(self.files)} files, {self.threads} threads"
+
+
+def count(run: Callable[[], object]) -> Count:
+    """Return what ``run`` takes, on this thread and on those that it starts."""
+    counted = Count()
+    start = threading.Thread.start
+
+    def note(frame: FrameType, event: str, argument: Any) -> None:
+        if event != "call":
+            return
+        path = Path(frame.f_code.co_filename)
+        if PACKAGE in path.parents and path.parent != TESTING and "<" not in frame.f_code.co_name[:1]:
+            counted.calls += 1
+            counted.files.add(str(path.relative_to(PACKAGE)))
+
+    def start_and_count(thread: threading.Thread) -> None:
+        # The local pool is another service: its threads and calls are not ours.
+        if "pool" not in str(getattr(thread, "_target", "")).lower() and "process_request" not in str(
+            getattr(thread, "_target", "")
+        ):
+            counted.threads += 1
+        start(thread)
+
+    threading.Thread.start = start_and_count  # type: ignore[method-assign]
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        run()
+        settle()
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+        threading.Thread.start = start  # type: ignore[method-assign]
+    return counted
+
+
+def paths() -> dict[str, Count]:
+    """Return what each path takes, in one application with the default cache."""
+    with LocalUserPool() as pool:
+        token, newer = pool.token("inventory/read"), pool.token("inventory/read")
+        app = Flask("counted")
+        app.config.update(pool.config())
+        found: dict[str, Count] = {}
+        m2m = CognitoM2M()
+        found["`init_app`"] = count(lambda: m2m.init_app(app))
+        app.get("/items")(m2m.require_scopes("inventory/read")(lambda: "items"))
+        client = app.test_client()
+
+        def call(bearer: str) -> None:
+            assert client.get("/items", headers={"Authorization": f"Bearer {bearer}"}).status_code == 200
+
+        def with_context(run: Callable[[], object]) -> Callable[[], object]:
+            def inside() -> None:
+                with app.app_context():
+                    run()
+
+            return inside
+
+        client.get("/unknown")  # the first request looks for guards that stand in the wrong place
+        found["cold guarded request"] = count(lambda: call(token))
+        found["new token, keys at hand"] = count(lambda: call(newer))
+        found["known token"] = count(lambda: call(newer))
+        found["cold `token()`"] = count(with_context(m2m.token))
+        found["`token()` with a token at hand"] = count(with_context(m2m.token))
+        return found
+
+
+if __name__ == "__main__":
+    for name, each in paths().items():
+        print(f"{name:32} {each}")
