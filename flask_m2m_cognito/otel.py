@@ -57,14 +57,15 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from . import signals
 from .remote.freshness import Fetched
-from .remote.reports import report
+from .remote.reports import Note, report
 from .remote.transport import Answer, TransportError
-from .telemetry import instrumentation as watcher
+from .telemetry.instrumentation import EXTENSION, Of
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -106,7 +107,7 @@ def instrument(
         raise RuntimeError(f"The application {app.name!r} is instrumented already.")
     try:
         instrumentation = _Instrumentation(app, meter_provider, client_ids)
-        app.extensions[watcher.EXTENSION] = _Spans(tracer_provider)
+        app.extensions[EXTENSION] = _Spans(tracer_provider)
     except ImportError as error:
         raise RuntimeError(
             "OpenTelemetry's API is not installed: pip install 'flask-m2m-cognito[otel]'."
@@ -161,20 +162,20 @@ class _Instrumentation:
     ) -> None:
         self._note_refresh("token", {"client": client or "default", "client_id": client_id}, facts)
 
-    def _note_refresh(self, value: str, of: watcher.Of, facts: Mapping[str, Any]) -> None:
+    def _note_refresh(self, value: str, of: Of, facts: Mapping[str, Any]) -> None:
         attributes = {**_ours({"value": value, **of}), **_outcome(facts.get("error"), facts.get("source"))}
         self._durations.record(facts["seconds"], attributes)
 
 
 class _Spans:
-    """An application's watcher, which has a span for each refresh and each HTTP request."""
+    """An application's instrumentation: a span for each refresh and each HTTP request."""
 
     def __init__(self, tracer_provider: TracerProvider | None) -> None:
         from opentelemetry import trace
 
         self._tracer = trace.get_tracer(_NAME, _version(), tracer_provider)
 
-    def call(self, method: str, url: str, of: watcher.Of) -> Callable[[Answer | BaseException], None]:
+    def request(self, method: str, url: str, of: Of) -> AbstractContextManager[Note]:
         from opentelemetry import context, trace
 
         # Private, but all that there is, and what the instrumentations agree on: one request, one span.
@@ -182,11 +183,9 @@ class _Spans:
         span = self._tracer.start_span(
             method, kind=trace.SpanKind.CLIENT, attributes={**_request(method, url), **_ours(of)}
         )
-        return _entered(span, trace.set_span_in_context(span, context.set_value(key, True)), _response)
+        return _current(span, trace.set_span_in_context(span, context.set_value(key, True)), _response)
 
-    def refresh(
-        self, value: str, of: watcher.Of, is_background: bool
-    ) -> Callable[[], Callable[[Fetched[Any] | BaseException], None]]:
+    def refresh(self, value: str, of: Of, is_background: bool) -> AbstractContextManager[Note]:
         from opentelemetry import context, trace
 
         caller, cause = context.get_current(), trace.get_current_span().get_span_context()
@@ -197,26 +196,30 @@ class _Spans:
             links=[trace.Link(cause)] if is_background and cause.is_valid else (),
             attributes=_ours({"value": value, **of}),
         )
-        return lambda: _entered(span, trace.set_span_in_context(span, around), _refreshed)
+        return _current(span, trace.set_span_in_context(span, around), _refreshed)
 
 
-def _entered(span: Span, context: Context, outcome: Callable[[Any], Attributes]) -> Callable[[Any], None]:
-    """Make ``context`` this thread's; gives what ends that, and ``span`` with an outcome."""
+@contextmanager
+def _current(span: Span, context: Context, attributes_of: Callable[[Any], Attributes]) -> Iterator[Note]:
+    """Make ``context`` this thread's while the work lasts, and end ``span`` with its outcome."""
     from opentelemetry.context import attach, detach
     from opentelemetry.trace import StatusCode
 
     token = attach(context)
-
-    def end(result: Any) -> None:
+    outcomes: list[object] = []
+    try:
+        yield outcomes.append
+    except BaseException as error:
+        outcomes.append(error)
+        raise
+    finally:
         detach(token)
-        attributes = outcome(result)
+        attributes = attributes_of(outcomes[-1])
         span.set_attributes(attributes)
         if "error.type" in attributes:
             span.set_status(StatusCode.ERROR)
-        # Ending it runs the application's span processors, which may export: that holds up nobody who waits.
+        # Ending it runs the application's span processors, which may export: that delays nobody who waits.
         report(functools.partial(span.end, time.time_ns()))
-
-    return end
 
 
 class _Instruments:

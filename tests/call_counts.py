@@ -1,4 +1,4 @@
-"""Count what the main paths cost a reader: our own calls, the files that they enter, the threads that they start.
+"""Count what the main paths cost a reader: calls of our functions, files entered, threads started.
 
     python -m tests.call_counts
 

@@ -34,7 +34,7 @@ from ..settings.app_settings import ClientSettings, Settings, runs_without_threa
 from ..telemetry.clock_offset import ClockOffset
 from ..telemetry.events import Events
 from ..telemetry.health import Health, health_of
-from ..telemetry.instrumentation import around_refresh_of, on_call_of
+from ..telemetry.instrumentation import observe_refreshes, observe_requests
 from ..telemetry.request_count import RequestCount
 from ..web.first_request import FirstRequest
 from ..web.guard import Guard, HasPrincipalLoader
@@ -327,7 +327,9 @@ class _Assembly:
         settings, of = self._settings, {"pool_id": pool_id}
         return trusted_pool_from(
             self._user_pool(pool_id),
-            transport=Transport(settings.timeout, on_call=on_call_of(self._app, of)),
+            transport=Transport(
+                settings.timeout, on_request=observe_requests(self._app, of, self._note_clock)
+            ),
             times=KeyTimes(
                 fresh_for=settings.keys_fresh_for,
                 usable_for=settings.keys_usable_for,
@@ -336,10 +338,9 @@ class _Assembly:
             ),
             pinned=_pinned_keys(settings, pool_id),
             store=self._store,
-            on_answer=self._note_clock,
             in_background=settings.renew == "background",
             observer=self._events.of_keys(pool_id),
-            around=around_refresh_of(self._app, "keys", of),
+            on_refresh=observe_refreshes(self._app, "keys", of),
             clock=self._clock,
         )
 
@@ -357,7 +358,7 @@ class _Assembly:
     def _client(self, name: ClientName, settings: ClientSettings) -> CognitoM2MClient:
         count = self._requests[name]
 
-        def on_answer(answer: Answer) -> None:
+        def look_at(answer: Answer) -> None:
             self._note_clock(answer)
             count.look_at(answer)
 
@@ -371,8 +372,7 @@ class _Assembly:
             headers=settings.token_headers,
             client_token_api=settings.client_token_api,
             allow_http_hosts=self._settings.allow_http_hosts,
-            on_answer=on_answer,
-            on_call=on_call_of(self._app, _of_client(name, settings)),
+            on_request=observe_requests(self._app, _of_client(name, settings), look_at),
         )
 
     def _note_clock(self, answer: Answer) -> None:
@@ -409,7 +409,7 @@ class _Assembly:
             on_refused=self._events.call_refused,
             in_background=self._settings.renew == "background",
             observer=self._events.of_token(name, mine.client_id, text),
-            around=around_refresh_of(self._app, "token", {**_of_client(name, mine), "scopes": text}),
+            on_refresh=observe_refreshes(self._app, "token", {**_of_client(name, mine), "scopes": text}),
             clock=self._clock,
         )
 

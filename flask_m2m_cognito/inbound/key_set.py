@@ -138,14 +138,12 @@ def key_set_fetch(
     fetched_from: Callable[[KeySet, float], Fetched[KeySet]],
     *,
     clock: Clock = SYSTEM,
-    on_answer: Callable[[Answer], None] = lambda answer: None,
     on_no_keys: Callable[[], None] = lambda: None,
 ) -> Fetch[KeySet]:
     """A fetch of the first usable key set that ``urls`` give.
 
     Args:
         fetched_from: says how long a set serves that was asked for at a moment.
-        on_answer: is shown each answer, for its ``Date``.
         on_no_keys: is called when the source answered that there are no keys.
     """
 
@@ -155,7 +153,6 @@ def key_set_fetch(
         problems: dict[str, NoUsableKeys] = {}
 
         def is_final(answer: Answer) -> bool:
-            on_answer(answer)
             try:
                 found.append(_key_set_in(answer, known))
             except NoUsableKeys as error:

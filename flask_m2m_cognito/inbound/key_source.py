@@ -72,7 +72,6 @@ def trusted_pool_from(
     times: KeyTimes | None = None,
     pinned: KeySet | None = None,
     store: SealedStore | None = None,
-    on_answer: Any = lambda answer: None,
     clock: Clock = SYSTEM,
     spread: Callable[[], float] = random.random,
     **refreshing: Any,
@@ -81,7 +80,6 @@ def trusted_pool_from(
 
     Args:
         pinned: keys that serve at once, and whenever the pool's can't be had.
-        on_answer: is shown each answer, for its ``Date``.
         clock: by which keys age.
         spread: chance in 0..1, drawn for each value: see :meth:`KeyTimes.fetched_from`.
         refreshing: more arguments of :class:`Refreshable`: observer, threads.
@@ -97,7 +95,6 @@ def trusted_pool_from(
         pool.jwks_urls,
         fetched_from,
         clock=clock,
-        on_answer=on_answer,
         on_no_keys=has_no_keys.set,
     )
     if store is not None:

@@ -20,12 +20,13 @@ from ..formats.scopes import requested_scopes
 from ..formats.urls import http_hosts_from, url_problem
 from ..remote.clock import Deadline
 from ..remote.redaction import Redaction
+from ..remote.reports import unobserved
 from ..remote.transport import (
     Answer,
     BasicCredentials,
     Form,
     Json,
-    OnCall,
+    OnRequest,
     Transport,
     TransportError,
     merge_headers,
@@ -109,8 +110,7 @@ class CognitoM2MClient:
             of: for a pool without a domain. ``client_auth`` has no meaning there.
         allow_http_hosts: hosts that ``token_url`` may reach over plain http besides loopback, such as
             ``["stock", "*.svc.cluster.local"]``.
-        on_answer: is shown each answer, for its ``Date``.
-        on_call: is told of each HTTP request, see ``Transport``.
+        on_request: what each HTTP request happens in, see ``Transport``.
 
     Raises:
         ConfigurationError: ``token_url`` is no URL that a secret may be sent to.
@@ -127,8 +127,7 @@ class CognitoM2MClient:
         headers: Mapping[str, str] | None = None,
         client_token_api: bool = False,
         allow_http_hosts: str | Iterable[str] = (),
-        on_answer: Callable[[Answer], None] = lambda answer: None,
-        on_call: OnCall | None = None,
+        on_request: OnRequest = unobserved,
     ) -> None:
         self._token_url: str | tuple[str, ...] = ()  # for the repr, if the one that is given raises
         self.client_id = client_id
@@ -140,8 +139,7 @@ class CognitoM2MClient:
         self.client_auth = client_auth
         self.client_metadata = client_metadata
         self.client_token_api = client_token_api
-        self._on_answer = on_answer
-        self._on_call = on_call
+        self._on_request = on_request
 
     @property
     def token_url(self) -> str | Sequence[str]:
@@ -222,13 +220,12 @@ class CognitoM2MClient:
         self, wanted: TokenRequest, secret: SecretText, timeout: tuple[float, float], deadline: Deadline
     ) -> DatedToken:
         redact = self.redaction(secret)
-        transport = Transport(timeout, on_call=self._on_call, redact=redact)
+        transport = Transport(timeout, on_request=self._on_request, redact=redact)
         try:
             answer = self._answer(wanted, secret, transport, deadline)
         except TransportError as error:
             cause, text = error.cause, str(error)
         else:
-            self._on_answer(answer)
             in_words = in_oauth_words if self.client_token_api else dict
             response = _AnswerReader(answer, redact, in_words).token_response()
             return DatedToken(response, _answered_at(answer))

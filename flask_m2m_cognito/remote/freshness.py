@@ -9,8 +9,9 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar
+from typing import Any, Generic, Literal, TypedDict, TypeVar
 
 from .clock import Deadline, Moment
 
@@ -74,16 +75,9 @@ Fetch = Callable[[Ask[T]], Fetched[T]]
 """Gives a value or raises. An error may have ``retry_after``, in seconds."""
 
 
-class Around(Protocol):
-    """What is called in a fetch's stead. Asked for on the thread of whom it is for; does not raise."""
-
-    def __call__(self, fetch: Fetch[T], is_background: bool, /) -> Fetch[T]:
-        """``is_background``: nobody waits for it."""
-
-
-def just_that(fetch: Fetch[T], is_background: bool, /) -> Fetch[T]:
-    """``fetch`` itself."""
-    return fetch
+OnRefresh = Callable[[bool], AbstractContextManager[Callable[[Any], object]]]
+"""Called with whether no caller waits, on the thread of the caller who starts a refresh; what it returns is
+entered around the fetch, on its thread, and given what was fetched. Neither raises."""
 
 
 class Phase(enum.Enum):

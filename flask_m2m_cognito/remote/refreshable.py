@@ -13,19 +13,21 @@ import logging
 import random
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Generic
 
 from .attempt import Attempt, Steps, Wait, run_steps, run_steps_async
 from .clock import SYSTEM, Clock, Moment, WatchedDeadline, wall_reader
+from .foreign_error import is_foreign
 from .freshness import (
     NEVER,
-    Around,
     Ask,
     Failure,
     Fetch,
     Fetched,
     Observer,
+    OnRefresh,
     Phase,
     Refreshed,
     RefreshFailed,
@@ -36,7 +38,6 @@ from .freshness import (
     T,
     accept_any,
     fetched_monotonic,
-    just_that,
     next_step,
     phase_of,
     refusal_cooldown,
@@ -47,8 +48,7 @@ from .freshness import (
 )
 from .leavable_thread import start_daemon
 from .per_process import PerProcess
-from .reports import Report, held_reports, send_reports
-from .transport import is_foreign
+from .reports import Note, Report, held_reports, send_reports, unobserved
 
 __all__ = [
     "Ask",
@@ -100,7 +100,7 @@ class Refreshable(Generic[T]):
         prepare: is called before callers wait for a fetch, outside its deadline: imports what it needs.
         in_background: ``False`` where a process is frozen between requests: callers wait for a renewal.
         observer: is called with how each fetch ended, under no lock, after every waiter was released.
-        around: gives what is called in the fetch's stead, each time: see :class:`Around`.
+        on_refresh: what each fetch happens in, see :data:`OnRefresh`.
         clock, jitter, start_thread: the clock, chance in 0..1, threads.
     """
 
@@ -117,7 +117,7 @@ class Refreshable(Generic[T]):
         prepare: Callable[[], None] = lambda: None,
         in_background: bool = True,
         observer: Observer | None = None,
-        around: Around = just_that,
+        on_refresh: OnRefresh = unobserved,
         clock: Clock = SYSTEM,
         jitter: Callable[[], float] = random.random,
         start_thread: Callable[[Callable[[], None]], None] = start_daemon,
@@ -132,7 +132,7 @@ class Refreshable(Generic[T]):
         self._prepare = prepare
         self._in_background = in_background
         self._observer = observer
-        self._around = around
+        self._on_refresh = on_refresh
         self._clock = clock
         # For the fast path: an attribute less to look up.
         self._time, self._monotonic = wall_reader(clock.wall), clock.monotonic
@@ -328,7 +328,7 @@ class Refreshable(Generic[T]):
         if step is Step.WAIT:
             # At the cold start of a fleet its imports take longer than its fetch.
             self._prepare()
-        attempt, leads = self._join_or_begin(self._needs_fetch, self._needs_fetch)
+        attempt, leads = self._join_or_begin(needs_fetch := self._needs_fetch, needs_fetch)
         if attempt is None:
             return
         renews_behind = self._in_background and not self._fails_for_the_thread
@@ -407,7 +407,7 @@ class Refreshable(Generic[T]):
                 return None, False
             if sync.attempt is not None:
                 return sync.attempt, False
-            if not may_lead():
+            if may_lead is not is_wanted and not may_lead():
                 return None, False
             now, held = self._clock.now(), self.state.value
             if is_enough is None and self.state.refused:
@@ -427,18 +427,18 @@ class Refreshable(Generic[T]):
         """
         attempt.is_background = is_background
         ask = Ask(attempt.deadline, self.state.fetched, attempt.is_enough, attempt.is_forced)
-        fetch = self._around(self._fetch, is_background)
+        observed = self._on_refresh(is_background)
         attempt.is_here = self._fails_for_the_thread
 
         def run() -> None:
-            self._run(attempt, fetch, ask)
+            self._run(attempt, ask, observed)
 
         if attempt.is_here or not self._starts(run):
             attempt.deadline.is_watched = False
             run()
 
     def _starts(self, run: Callable[[], None]) -> bool:
-        """Start ``run`` on a thread. Return whether there was one, which is not so at shutdown or at a limit."""
+        """Start ``run`` on a thread. Return whether there was one: not at shutdown, or at a limit."""
         try:
             self._start_thread(run)
         except (RuntimeError, OSError):
@@ -456,12 +456,13 @@ class Refreshable(Generic[T]):
             self._give_up(attempt)
         return True
 
-    def _run(self, attempt: Attempt[T], fetch: Fetch[T], ask: Ask[T]) -> None:
+    def _run(self, attempt: Attempt[T], ask: Ask[T], observed: AbstractContextManager[Note]) -> None:
         outcome: Fetched[T] | Exception = RefreshTimeout("the fetch was aborted")
         reports: list[Report] = []
         try:
-            with held_reports() as reports:
-                outcome = fetch(ask)
+            with held_reports() as reports, observed as note:
+                outcome = self._fetch(ask)
+                note(outcome)
         except Exception as error:
             outcome = error
         finally:
@@ -471,10 +472,9 @@ class Refreshable(Generic[T]):
     def _give_up(self, attempt: Attempt[T]) -> None:
         attempt.deadline.enforce()
         reports = self._finish(attempt, RefreshTimeout(f"no answer within {attempt.deadline.seconds:g} s"))
-        if reports:
-            # On a thread of their own where there is one: this one is a caller's.
-            if not self._starts(lambda: send_reports(reports)):
-                send_reports(reports)
+        # On a thread of their own where there is one: this one is a caller's.
+        if reports and not self._starts(lambda: send_reports(reports)):
+            send_reports(reports)
 
     def _finish(self, attempt: Attempt[T], outcome: Fetched[T] | Exception) -> list[Report]:
         """Take what an attempt gave and release who waits for it. Returns what is to be reported then."""

@@ -10,10 +10,20 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 Report = Callable[[], object]
 
+Note = Callable[[Any], object]
+"""Is given an outcome. Does not raise."""
+
 _logger = logging.getLogger("flask_m2m_cognito")
+
+
+@contextmanager
+def unobserved(*_: object) -> Iterator[Note]:
+    """Observe nothing: neither a request nor a refresh."""
+    yield lambda outcome: None
 
 
 class _Held(threading.local):

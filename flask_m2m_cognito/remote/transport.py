@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeGuard
@@ -16,6 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 from .clock import Deadline
 from .redaction import Redaction
+from .reports import Note, unobserved
 
 Timeout = tuple[float, float]
 """Seconds for connecting, and for each read."""
@@ -54,8 +56,9 @@ class Answer:
         return None if moment is None else moment - wall
 
 
-OnCall = Callable[[str, str], Callable[[Answer | BaseException], object]]
-"""Is told method and URL when a request begins; what it gives is told how it ended. Neither raises."""
+OnRequest = Callable[[str, str], AbstractContextManager[Note]]
+"""Called with method and URL; what it returns is entered around the request, on its thread, and given the
+:class:`Answer` or :class:`TransportError`."""
 
 
 class TransportError(Exception):
@@ -79,15 +82,6 @@ class TransportError(Exception):
         self.is_timeout = is_timeout
         self.may_retry = may_retry
         self.cause = cause
-
-
-class ForeignError(Exception):
-    """Code around ``requests`` raised, such as a tracer that patches it: no failure of the request."""
-
-
-def is_foreign(error: Exception) -> bool:
-    """Whether a fetch failed because of a :class:`ForeignError`."""
-    return isinstance(error.cause if isinstance(error, TransportError) else error.__cause__, ForeignError)
 
 
 class Form:
@@ -139,7 +133,7 @@ class Transport:
     Args:
         timeout: seconds for connecting and for each read.
         max_body: bytes of a body that are read; more is an error.
-        on_call: is told of each request, on the thread that makes it.
+        on_request: what each request happens in, see :data:`OnRequest`.
         redact: removes the secrets of a request from the text of its failure.
     """
 
@@ -147,13 +141,13 @@ class Transport:
         self,
         timeout: Timeout = (3.05, 5.0),
         max_body: int = MAX_BODY,
-        on_call: OnCall | None = None,
+        on_request: OnRequest = unobserved,
         redact: Redaction | None = None,
     ) -> None:
         self._redact = redact or Redaction()
         self._timeout = timeout
         self._max_body = max_body
-        self._on_call = on_call
+        self._on_request = on_request
 
     def get(self, urls: Sequence[str], deadline: Deadline, is_final: Callable[[Answer], bool]) -> Answer:
         """The first final answer to GET, see :func:`first_answer`."""
@@ -186,16 +180,9 @@ class Transport:
         credentials: BasicCredentials | None = None,
     ) -> Answer | TransportError:
         method = "GET" if body is None else "POST"
-        if self._on_call is None:
-            return self._send(method, url, deadline, body, credentials)
-        tell_end = self._on_call(method, url)
-        try:
+        with self._on_request(method, url) as note:
             outcome = self._send(method, url, deadline, body, credentials)
-        except BaseException as error:
-            # No failure of the request, which is returned: the thread is made to end, as by gevent's Timeout.
-            tell_end(error)
-            raise
-        tell_end(outcome)
+            note(outcome)
         return outcome
 
     def _send(

@@ -1,7 +1,7 @@
-"""Who is told of an application's refreshes and remote calls while they are under way: nobody, by default.
+"""What observes an application's refreshes and remote calls while they are under way: nothing, by default.
 
-The signals tell of what has happened. A span must be there before, so that what is called finds it, and
-must end whatever happens. So a watcher's methods are told of a beginning, and give what is told of the end.
+The signals report what has happened. A span must be there before, so that what is called finds it, and must
+end whatever happens: so it is a context manager around the work.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any, Protocol
 
-from ..remote.freshness import Around, Ask, Fetch, Fetched, T
-from ..remote.reports import report
-from ..remote.transport import Answer, OnCall
+from ..remote.freshness import OnRefresh
+from ..remote.reports import Note, report
+from ..remote.transport import Answer, OnRequest
 
-EXTENSION = "cognito_m2m_watcher"
-"""Where an application has its watcher, in ``app.extensions``; before ``init_app`` or after it."""
+EXTENSION = "cognito_m2m_instrumentation"
+"""Where an application has its instrumentation, in ``app.extensions``; before ``init_app`` or after it."""
 
 Of = Mapping[str, str]
 """Whose it is: ``pool_id``; or ``client``, ``client_id`` and, of a refresh, ``scopes``."""
@@ -24,73 +26,84 @@ Of = Mapping[str, str]
 _logger = logging.getLogger("flask_m2m_cognito")
 
 
-class Watcher(Protocol):
-    """Is told of beginnings. One that raises is logged, and harms nobody."""
+class Instrumentation(Protocol):
+    """Observes work. What it raises is logged, and changes nothing."""
 
-    def call(self, method: str, url: str, of: Of) -> Callable[[Answer | BaseException], object]:
-        """One HTTP request begins, on this thread. What it gives is told the end, on the same one."""
+    def request(self, method: str, url: str, of: Of) -> AbstractContextManager[Note]:
+        """Return what is entered around one HTTP request, on its thread. It is given the outcome."""
 
-    def refresh(
-        self, value: str, of: Of, is_background: bool
-    ) -> Callable[[], Callable[[Fetched[Any] | BaseException], object]]:
-        """The ``"keys"`` or the ``"token"`` are to be refreshed for a caller, whose thread this is.
+    def refresh(self, value: str, of: Of, is_background: bool) -> AbstractContextManager[Note]:
+        """Return what is entered around a refresh of the ``"keys"`` or the ``"token"``, on its thread.
 
-        What it gives is called when the refresh begins, on the thread that fetches, and what that
-        gives is told the end, there. ``is_background``: the caller does not wait for it.
+        Called on the thread of the caller who starts it. ``is_background``: that caller does not wait.
         """
 
 
-def on_call_of(app: Any, of: Of) -> OnCall:
-    """Tells ``app``'s watcher of HTTP requests."""
+def observe_requests(app: Any, of: Of, look_at: Callable[[Answer], object]) -> OnRequest:
+    """Return what ``app``'s HTTP requests happen in. ``look_at`` is given each answer."""
 
-    def on_call(method: str, url: str) -> Callable[[Answer | BaseException], object]:
-        watcher = _watcher_of(app)
-        return _nobody if watcher is None else _told(watcher.call, method, url, of)
+    def observe(method: str, url: str) -> AbstractContextManager[Note]:
+        instrumentation = app.extensions.get(EXTENSION)
+        make = None if instrumentation is None else lambda: instrumentation.request(method, url, of)
+        return _Guarded(make, look_at)
 
-    return on_call
-
-
-def around_refresh_of(app: Any, value: str, of: Of) -> Around:
-    """Tells ``app``'s watcher of refreshes."""
-
-    def around(fetch: Fetch[T], is_background: bool) -> Fetch[T]:
-        watcher = _watcher_of(app)
-        if watcher is None:
-            return fetch
-        return _watched(fetch, _told(watcher.refresh, value, of, is_background))
-
-    return around
+    return observe
 
 
-def _watcher_of(app: Any) -> Watcher | None:
-    watcher: Watcher | None = app.extensions.get(EXTENSION)
-    return watcher
+def observe_refreshes(app: Any, value: str, of: Of) -> OnRefresh:
+    """Return what ``app``'s refreshes of ``value`` happen in."""
+
+    def observe(is_background: bool) -> AbstractContextManager[Note]:
+        instrumentation = app.extensions.get(EXTENSION)
+        if instrumentation is None:
+            return _Guarded(None)
+        return _Guarded(lambda: instrumentation.refresh(value, of, is_background))
+
+    return observe
 
 
-def _watched(fetch: Fetch[T], begin: Callable[[], Callable[[object], object]]) -> Fetch[T]:
-    def watched(ask: Ask[T]) -> Fetched[T]:
-        end = begin()
-        try:
-            fetched = fetch(ask)
-        except BaseException as error:
-            end(error)
-            raise
-        end(fetched)
-        return fetched
+class _Guarded:
+    """A context manager that never raises, around one that may."""
 
-    return watched
+    def __init__(
+        self,
+        make: Callable[[], AbstractContextManager[Note]] | None,
+        look_at: Callable[[Answer], object] | None = None,
+    ) -> None:
+        self._look_at = look_at
+        self._inner = None if make is None else _try(make)
+        self._note: Note | None = None
+
+    def __enter__(self) -> Note:
+        if self._inner is not None:
+            self._note = _try(self._inner.__enter__)
+        return self._note_outcome
+
+    def _note_outcome(self, outcome: object) -> None:
+        if self._look_at is not None and isinstance(outcome, Answer):
+            self._look_at(outcome)
+        if self._note is not None:
+            _try(self._note, outcome)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._inner is not None and self._note is not None:
+            try:
+                self._inner.__exit__(kind, error, traceback)
+            except BaseException as raised:
+                if raised is not error:
+                    _log(raised)
 
 
-def _told(tell: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
-    """What ``tell`` gives for what comes next, which may raise as little as this may."""
+def _try(call: Callable[..., Any], *arguments: Any) -> Any:
     try:
-        following = tell(*arguments)
+        return call(*arguments)
     except Exception as error:
-        log = functools.partial(_logger.error, exc_info=error, extra={"event": "watcher-failed"})
-        report(functools.partial(log, "What watches remote calls raised."))
-        return _nobody
-    return functools.partial(_told, following)
+        _log(error)
+        return None
 
 
-def _nobody(*_: object) -> Callable[..., Any]:
-    return _nobody
+def _log(error: BaseException) -> None:
+    log = functools.partial(_logger.error, exc_info=error, extra={"event": "watcher-failed"})
+    report(functools.partial(log, "The instrumentation of remote calls raised."))

@@ -34,9 +34,10 @@ from flask_m2m_cognito.outbound.token_sources import TokenSources
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
 from flask_m2m_cognito.remote.refreshable import Refreshable
 from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
-from flask_m2m_cognito.remote.transport import Answer
+from flask_m2m_cognito.remote.transport import Answer, Transport
 from flask_m2m_cognito.telemetry.clock_offset import ClockOffset
 from flask_m2m_cognito.telemetry.events import Events
+from flask_m2m_cognito.telemetry.instrumentation import observe_requests
 from flask_m2m_cognito.telemetry.request_count import RequestCount
 from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.web.guard import Guard
@@ -194,13 +195,18 @@ def moved_service(
         user_pool_from(pool.pool_id, issuer=pool.issuer, jwks_url=pool.jwks_url),
         times=times,
         pinned=pinned,
-        on_answer=offset.look_at,
+        transport=Transport(on_request=observe_requests(app, {}, offset.look_at)),
         observer=events.of_keys(pool.pool_id),
         spread=lambda: 0.5,
         **common,
     )
     tokens = TokenSource(
-        CognitoM2MClient(pool.token_url, client.client_id, secret or client.secret, on_answer=look_at),
+        CognitoM2MClient(
+            pool.token_url,
+            client.client_id,
+            secret or client.secret,
+            on_request=observe_requests(app, {}, look_at),
+        ),
         [SCOPE],
         policy=policy,
         unavailable=functools.partial(token_unavailable, wording=Wording("inventory")),

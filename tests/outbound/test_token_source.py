@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from flask_m2m_cognito.exceptions import CognitoTokenRequestError, TokenUnavaila
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
 from flask_m2m_cognito.outbound.token_source import TokenPolicy, TokenSource, identity_of
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
+from flask_m2m_cognito.remote.reports import Note
 from flask_m2m_cognito.remote.sealed_store import Entry, Seal, SealedStore
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.outbound.clocks import Threads, refreshing
@@ -240,9 +242,12 @@ class TestLife:
 
     def test_counts_from_when_the_answer_came(self, pool: LocalUserPool) -> None:
         clocks = Clocks()
-        client = CognitoM2MClient(
-            pool.token_url, "local-client", SECRET, on_answer=lambda answer: clocks.advance(100)
-        )
+
+        @contextmanager
+        def take_long(method: str, url: str) -> Iterator[Note]:
+            yield lambda answer: clocks.advance(100)
+
+        client = CognitoM2MClient(pool.token_url, "local-client", SECRET, on_request=take_long)
         source = TokenSource(client, ["a/read"], **refreshing(clocks))
         said(pool, own=None, expires_in=900)
         source.token()

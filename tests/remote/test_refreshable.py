@@ -9,12 +9,15 @@ import threading
 import time
 import traceback
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from flask_m2m_cognito.remote.clock import Clock
+from flask_m2m_cognito.remote.foreign_error import ForeignError
 from flask_m2m_cognito.remote.leavable_thread import start_daemon
 from flask_m2m_cognito.remote.refreshable import (
     Ask,
@@ -25,8 +28,7 @@ from flask_m2m_cognito.remote.refreshable import (
     RefreshFailed,
     RefreshTimeout,
 )
-from flask_m2m_cognito.remote.reports import report
-from flask_m2m_cognito.remote.transport import ForeignError
+from flask_m2m_cognito.remote.reports import Note, report, unobserved
 from tests.remote.conftest import Build
 from tests.remote.moved import (
     DEADLINE,
@@ -1021,41 +1023,48 @@ def test_what_a_fetch_needs_is_imported_before_its_deadline_begins() -> None:
     assert order == ["prepare", "fetch"]
 
 
-class TestAround:
-    """What is called in the fetch's stead is asked for by the caller, and knows whether that one waits."""
+class TestOnRefresh:
+    """What a fetch happens in is asked for by the caller, and knows whether that one waits."""
 
-    def test_one_that_is_waited_for_is_asked_for_on_the_callers_thread(
+    def test_caller_that_waits_asks_for_it_and_the_fetch_enters_it(
         self, build: Build, source: Source
     ) -> None:
         asked: list[tuple[threading.Thread, bool]] = []
-        ran_on: list[threading.Thread] = []
+        entered: list[threading.Thread] = []
+        outcomes: list[Any] = []
 
-        def around(fetch: Fetch[str], is_background: bool) -> Fetch[str]:
+        def observe(is_background: bool) -> AbstractContextManager[Note]:
             asked.append((threading.current_thread(), is_background))
+            return observed()
 
-            def instead(ask: Ask[str]) -> Fetched[str]:
-                ran_on.append(threading.current_thread())
-                return replace(fetch(ask), value="another")
+        @contextmanager
+        def observed() -> Iterator[Note]:
+            entered.append(threading.current_thread())
+            try:
+                yield outcomes.append
+            except SourceDown as error:
+                outcomes.append(error)
+                raise
 
-            return instead
-
-        refreshable = build(start_thread=start_daemon, around=around)
-        assert refreshable.get() == "another"
-        refreshable.renew("another")
+        refreshable = build(start_thread=start_daemon, on_refresh=observe)
+        assert refreshable.get() == "v1"
+        source.error = SourceDown()
+        refreshable.renew("v1")
         assert asked == [(threading.current_thread(), False)] * 2
-        assert threading.current_thread() not in ran_on
+        assert threading.current_thread() not in entered
+        assert [getattr(each, "value", each) for each in outcomes] == ["v1", source.error]
 
     @pytest.mark.parametrize("in_background", [True, False], ids=["in background", "inline"])
-    def test_it_is_behind_where_the_caller_does_not_wait(
+    def test_it_is_background_where_the_caller_does_not_wait(
         self, build: Build, clocks: Clocks, in_background: bool
     ) -> None:
         asked: list[bool] = []
 
-        def around(fetch: Fetch[str], is_background: bool) -> Fetch[str]:
+        def observe(is_background: bool) -> AbstractContextManager[Note]:
             asked.append(is_background)
-            return fetch
+            return unobserved()
 
-        refreshable = build(around=around, in_background=in_background)
+        refreshable = build(on_refresh=observe, in_background=in_background)
         refreshable.get()
         clocks.advance(100)
         refreshable.get()

@@ -31,6 +31,7 @@ from urllib3.connectionpool import HTTPConnectionPool
 from flask_m2m_cognito import __version__
 from flask_m2m_cognito.remote import loopback_adapter
 from flask_m2m_cognito.remote.clock import Deadline
+from flask_m2m_cognito.remote.reports import Note
 from flask_m2m_cognito.remote.transport import (
     MAX_BODY,
     Answer,
@@ -816,24 +817,29 @@ FAULTS: dict[str, Callable[[LocalUserPool], AbstractContextManager[object, None]
 
 
 class Calls:
-    """An ``on_call`` that keeps what it is told."""
+    """An ``on_request`` that keeps what it is given."""
 
     def __init__(self) -> None:
         self.begun: list[tuple[str, str]] = []
         self.ended: list[Any] = []
 
-    def __call__(self, method: str, url: str) -> Callable[[Answer | BaseException], object]:
+    @contextmanager
+    def __call__(self, method: str, url: str) -> Iterator[Note]:
         self.begun.append((method, url))
-        return self.ended.append
+        try:
+            yield self.ended.append
+        except BaseException as error:
+            self.ended.append(error)
+            raise
 
 
-class TestOnCall:
+class TestOnRequest:
     def test_it_is_told_of_each_address_with_its_answer(
         self, pool: LocalUserPool, other_pool: LocalUserPool
     ) -> None:
         calls, urls = Calls(), [pool.jwks_url, other_pool.jwks_url]
         pool.fail("jwks", status=500)
-        answer = Transport(on_call=calls).get(urls, Deadline(LONG), is_well)
+        answer = Transport(on_request=calls).get(urls, Deadline(LONG), is_well)
         assert calls.begun == [("GET", url) for url in urls]
         assert [each.status for each in calls.ended] == [500, 200]
         assert calls.ended[1] is answer
@@ -842,7 +848,7 @@ class TestOnCall:
         calls = Calls()
         pool.fail("token", reset=True)
         with pytest.raises(TransportError) as caught:
-            Transport(on_call=calls).post_form([pool.token_url], Form({}), Deadline(LONG), is_well)
+            Transport(on_request=calls).post_form([pool.token_url], Form({}), Deadline(LONG), is_well)
         assert calls.begun == [("POST", pool.token_url)] * 2
         assert calls.ended[1] is caught.value
 
@@ -855,7 +861,7 @@ class TestOnCall:
         calls = Calls()
         monkeypatch.setattr(socket, "getaddrinfo", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            Transport(on_call=calls).get([pool.jwks_url], Deadline(LONG), is_well)
+            Transport(on_request=calls).get([pool.jwks_url], Deadline(LONG), is_well)
         assert [type(each) for each in calls.ended] == [KeyboardInterrupt]
 
 
