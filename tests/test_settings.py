@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,8 @@ import pytest
 from flask import Flask
 
 from flask_m2m_cognito.exceptions import ConfigurationError
+from flask_m2m_cognito.inbound.key_source import KeyTimes
+from flask_m2m_cognito.outbound.token_source import TokenPolicy
 from flask_m2m_cognito.settings.app_settings import (
     PREFIX,
     SETTINGS,
@@ -96,12 +99,9 @@ def test_a_receiver_needs_a_pool_alone() -> None:
         clients={},
         allow_http_hosts=(),
         timeout=(3.05, 5),
-        refresh_deadline=10,
         store_timeout=0.25,
         renew="background",
-        keys_fresh_for=3600,
-        keys_usable_for=86400,
-        unknown_key_cooldown=10,
+        key_times=KeyTimes(fresh_for=3600, usable_for=86400, unknown_key_cooldown=10, refresh_deadline=10),
         verified_tokens=4096,
         cache_key=None,
         cache_key_too_short=False,
@@ -124,11 +124,9 @@ def test_a_caller_needs_a_client_alone() -> None:
             client_auth="post",
             scopes=(),
             client_metadata=None,
-            scopes_missing="warn",
-            token_fresh_fraction=0.75,
-            token_margin=30,
-            timeout=(3.05, 5),
-            refresh_deadline=10,
+            policy=TokenPolicy(
+                fresh_fraction=0.75, margin=30, timeout=(3.05, 5), refresh_deadline=10, scopes_missing="warn"
+            ),
         )
     }
 
@@ -183,7 +181,7 @@ GOOD: dict[str, tuple[str, Any, str, Any]] = {
     "two timeouts as JSON text": ("TIMEOUT", "[1, 2.5]", "timeout", (1.0, 2.5)),
     "no memory of tokens": ("VERIFIED_TOKENS", "0", "verified_tokens", 0),
     "renewing inline": ("RENEW", "inline", "renew", "inline"),
-    "keys usable as long as fresh": ("KEYS_USABLE_FOR", 3600, "keys_usable_for", 3600.0),
+    "keys usable as long as fresh": ("KEYS_USABLE_FOR", 3600, "key_times.usable_for", 3600.0),
     "a realm of digits": ("REALM", 42, "realm", "42"),
     "an empty realm": ("REALM", "", "realm", "shop"),
     "a type base": ("PROBLEM_TYPE_BASE", "/problems/", "problem_type_base", "/problems/"),
@@ -201,7 +199,7 @@ GOOD: dict[str, tuple[str, Any, str, Any]] = {
 
 @pytest.mark.parametrize(("key", "said", "name", "expected"), GOOD.values(), ids=GOOD)
 def test_what_is_said_is_what_is_read(key: str, said: Any, name: str, expected: Any) -> None:
-    assert getattr(read({**POOL, key: said}), name) == expected
+    assert attrgetter(name)(read({**POOL, key: said})) == expected
 
 
 CHECKS = ("ALLOWED_CLIENT_IDS", "REQUIRED_SCOPES", "AUDIENCE")
@@ -727,8 +725,12 @@ def test_a_named_client_takes_from_the_top_what_it_does_not_say() -> None:
     assert settings.clients[None].client_metadata == {"k": "1"}
     named = settings.clients["billing"]
     assert (named.name, named.client_id, named.client_secret) == ("billing", "other", ("x",))
-    assert (named.token_urls, named.timeout, named.client_auth) == ((CLIENT["TOKEN_URL"],), (2, 2), "basic")
-    assert (named.token_margin, named.scopes, named.client_metadata) == (7, (), None)
+    assert (named.token_urls, named.policy.timeout, named.client_auth) == (
+        (CLIENT["TOKEN_URL"],),
+        (2, 2),
+        "basic",
+    )
+    assert (named.policy.margin, named.scopes, named.client_metadata) == (7, (), None)
 
 
 @pytest.mark.parametrize("missing", ["CLIENT_ID", "CLIENT_SECRET"])

@@ -17,13 +17,13 @@ from ..exceptions import ConfigurationError
 from ..formats.scopes import join_scopes
 from ..formats.urls import is_redis_url
 from ..inbound.key_set import KeySet, NoUsableKeys, parse_key_set
-from ..inbound.key_source import KeyTimes, TrustedPool, trusted_pool_from
+from ..inbound.key_source import TrustedPool, trusted_pool_from
 from ..inbound.user_pool import UserPool, user_pool_from
 from ..inbound.validator import CognitoAccessTokenValidator
 from ..outbound.bearer_auth import BearerAuth, SessionTimeout, bearer_auth
 from ..outbound.client_secret import Secret
 from ..outbound.token_endpoint import CognitoM2MClient
-from ..outbound.token_source import TokenPolicy, TokenSource
+from ..outbound.token_source import TokenSource
 from ..outbound.token_sources import ClientName, Metadata, Scopes, TokenSources
 from ..remote.bounded_backend import BoundedBackend
 from ..remote.clock import clock_for_new_apps
@@ -330,12 +330,7 @@ class _Assembly:
             transport=Transport(
                 settings.timeout, on_request=observe_requests(self._app, of, self._note_clock)
             ),
-            times=KeyTimes(
-                fresh_for=settings.keys_fresh_for,
-                usable_for=settings.keys_usable_for,
-                unknown_key_cooldown=settings.unknown_key_cooldown,
-                refresh_deadline=settings.refresh_deadline,
-            ),
+            times=settings.key_times,
             pinned=_pinned_keys(settings, pool_id),
             store=self._store,
             in_background=settings.renew == "background",
@@ -397,13 +392,7 @@ class _Assembly:
             self._clients[name],
             scopes,
             metadata,
-            policy=TokenPolicy(
-                fresh_fraction=mine.token_fresh_fraction,
-                margin=mine.token_margin,
-                timeout=mine.timeout,
-                refresh_deadline=mine.refresh_deadline,
-                scopes_missing=mine.scopes_missing,
-            ),
+            policy=mine.policy,
             unavailable=functools.partial(token_unavailable, wording=self._wording),
             store=self._store,
             on_refused=self._events.call_refused,

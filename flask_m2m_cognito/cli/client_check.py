@@ -114,7 +114,9 @@ def _token_findings(parts: AppM2M, client: ClientSettings, network: Network) -> 
 
 
 def _asked(parts: AppM2M, client: ClientSettings, scopes: tuple[str, ...]) -> TokenResponse:
-    return parts.client(client.name).request_token(scopes, client.timeout, Deadline(client.refresh_deadline))
+    return parts.client(client.name).request_token(
+        scopes, client.policy.timeout, Deadline(client.policy.refresh_deadline)
+    )
 
 
 def _granted(client: ClientSettings, response: TokenResponse) -> list[Finding]:
@@ -126,7 +128,7 @@ def _granted(client: ClientSettings, response: TokenResponse) -> list[Finding]:
     missing = set(client.scopes) - granted
     if not missing:
         return [token, ok("scopes", f"{_subject(client)} is granted {listed(granted)}.")]
-    make = failed if client.scopes_missing == "raise" else warning
+    make = failed if client.policy.scopes_missing == "raise" else warning
     said = f"{_subject(client)} asks for {listed(missing)}, and Cognito grants a token without."
     return [token, make("scopes", said, _SCOPE_NOT_ALLOWED.format_map(_labels(client)))]
 

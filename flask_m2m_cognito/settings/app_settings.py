@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from ..exceptions import ConfigurationError
 from ..formats.regions import region_of
 from ..formats.scopes import ScopeMatch
+from ..inbound.key_source import KeyTimes
 from .client_settings import API, ENDPOINTS, SECRETS, ClientSettings, clients_of
 from .objects import ANY_CLIENT, SecretFile, read_cache_key
 from .section import Level
@@ -56,12 +57,9 @@ class Settings:
     clients: Mapping[str | None, ClientSettings]  # None: the default client
     allow_http_hosts: tuple[str, ...]
     timeout: tuple[float, float]
-    refresh_deadline: float
     store_timeout: float
     renew: Literal["background", "inline"]
-    keys_fresh_for: float
-    keys_usable_for: float
-    unknown_key_cooldown: float
+    key_times: KeyTimes
     verified_tokens: int
     cache_key: bytes | None = field(repr=False)
     cache_key_too_short: bool
@@ -129,12 +127,14 @@ def settings_from(
         clients=MappingProxyType(clients),
         allow_http_hosts=top["ALLOW_HTTP_HOSTS"],
         timeout=top["TIMEOUT"],
-        refresh_deadline=top["REFRESH_DEADLINE"],
         store_timeout=top["STORE_TIMEOUT"],
         renew=top["RENEW"] or _renew_in(environ),
-        keys_fresh_for=top["KEYS_FRESH_FOR"],
-        keys_usable_for=top["KEYS_USABLE_FOR"],
-        unknown_key_cooldown=top["UNKNOWN_KEY_COOLDOWN"],
+        key_times=KeyTimes(
+            fresh_for=top["KEYS_FRESH_FOR"],
+            usable_for=top["KEYS_USABLE_FOR"],
+            unknown_key_cooldown=top["UNKNOWN_KEY_COOLDOWN"],
+            refresh_deadline=top["REFRESH_DEADLINE"],
+        ),
         verified_tokens=top["VERIFIED_TOKENS"],
         cache_key=cache_key if cache_key and len(cache_key) >= _SHORTEST_CACHE_KEY else None,
         cache_key_too_short=0 < len(cache_key or b"") < _SHORTEST_CACHE_KEY,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from ..formats.regions import prefix_domain_host, user_pools_api_urls
+from ..outbound.token_source import TokenPolicy
 from .objects import SecretFile, read_object
 from .section import NOT_SHOWN, Level
 from .table import BY_KEY, CLIENT_KEYS, nearest_known
@@ -28,11 +29,7 @@ class ClientSettings:
     client_auth: Literal["post", "basic"]
     scopes: tuple[str, ...]  # empty: asked without
     client_metadata: Mapping[str, str] | None
-    scopes_missing: Literal["warn", "raise"]
-    token_fresh_fraction: float
-    token_margin: float
-    timeout: tuple[float, float]
-    refresh_deadline: float
+    policy: TokenPolicy
     token_headers: Mapping[str, str] | None = field(default=None, repr=False)
     client_token_api: bool = False  # token_urls are the user pools API's
 
@@ -176,10 +173,12 @@ def _client_from(level: Level, endpoint: Endpoint) -> ClientSettings:
         scopes=level["SCOPES"],
         client_metadata=level["CLIENT_METADATA"] or None,
         token_headers=level["TOKEN_HEADERS"] or None,
-        scopes_missing=level["SCOPES_MISSING"],
-        token_fresh_fraction=level["TOKEN_FRESH_FRACTION"],
-        token_margin=level["TOKEN_MARGIN"],
-        timeout=level["TIMEOUT"],
-        refresh_deadline=level["REFRESH_DEADLINE"],
+        policy=TokenPolicy(
+            fresh_fraction=level["TOKEN_FRESH_FRACTION"],
+            margin=level["TOKEN_MARGIN"],
+            timeout=level["TIMEOUT"],
+            refresh_deadline=level["REFRESH_DEADLINE"],
+            scopes_missing=level["SCOPES_MISSING"],
+        ),
         client_token_api=endpoint.is_client_token_api,
     )
