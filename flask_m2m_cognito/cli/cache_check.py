@@ -66,15 +66,15 @@ def cache_findings(app: Flask, parts: AppM2M) -> list[Finding]:
     problem = files_finding(app)
     if problem is not None:
         return [problem]
+    if not parts._store.backend.is_configured():
+        return _unshared_findings(parts, "no cache is configured")
     name, text = f"cognito-m2m:check:{uuid.uuid4().hex}", uuid.uuid4().hex
     try:
         backend, read = parts._store.backend.call(lambda backend: _tried(backend, name, text))
     except StoreDown as down:
         return [_down(str(down), is_made=parts._store.backend.kind is not None)]
     if not shares_with_others(backend):
-        said = f"Each process keeps its own keys and tokens ({type(backend).__name__})."
-        unshared = warning("cache", f"The cache is not shared. {said}", _SHARE)
-        return [unshared, *_token_request_findings(parts)]
+        return _unshared_findings(parts, type(backend).__name__)
     kind = type(backend).__name__
     if read != text:
         return [failed("cache", f"The cache ({kind}) does not keep what is put into it.", _KEEPS_NOTHING)]
@@ -83,6 +83,11 @@ def cache_findings(app: Flask, parts: AppM2M) -> list[Finding]:
         *_safety_findings(parts.settings, backend),
         *_token_request_findings(parts),
     ]
+
+
+def _unshared_findings(parts: AppM2M, kind: str) -> list[Finding]:
+    text = f"The cache is not shared. Each process keeps its own keys and tokens ({kind})."
+    return [warning("cache", text, _SHARE), *_token_request_findings(parts)]
 
 
 def _token_request_findings(parts: AppM2M) -> list[Finding]:
