@@ -1,24 +1,45 @@
-"""``flask --app … m2m …`` as a person starts it: another process, with its settings in the environment."""
+"""``flask --app … m2m …`` in a process of its own, with its settings in the environment.
+
+One command needs 0.5 s of CPU for its imports alone. So it is forked from a server that has imported
+them already and done nothing else.
+"""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
+import runpy
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
+from pkgutil import walk_packages
 from typing import Any
 
+import flask_m2m_cognito
 from flask_m2m_cognito.cli.local_clients import LOCAL_SECRET
 from flask_m2m_cognito.testing import LocalUserPool
 
 HERE = Path(__file__).parent
 LONGEST = 60
 """Seconds that one command may take on a slow machine."""
+
+_METHODS = multiprocessing.get_all_start_methods()
+_CONTEXT: Any = multiprocessing.get_context("forkserver" if "forkserver" in _METHODS else "spawn")
+_CONTEXT.set_forkserver_preload(
+    [
+        "cryptography.fernet",
+        "flask_caching",
+        *(command.module for command in entry_points(group="flask.commands")),  # what `flask` itself loads
+        *(module.name for module in walk_packages(flask_m2m_cognito.__path__, "flask_m2m_cognito.")),
+    ]
+)
 
 _JWT = re.compile(r"eyJ[\w-]+\.eyJ")
 """A kid may have "eyJ" in it, too."""
@@ -63,12 +84,7 @@ class Flask:
     def __init__(self, pool: LocalUserPool, cwd: Path, user: str | None = None) -> None:
         self._pool = pool
         self._cwd = cwd
-        self._user: dict[str, Any] = {}
-        if user is not None:
-            import pwd
-
-            found = pwd.getpwnam(user)
-            self._user = {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
+        self._user = user
 
     def __call__(
         self,
@@ -79,22 +95,25 @@ class Flask:
         **config: Any,
     ) -> Ended:
         """One command. ``config`` is on top of the pool's, without its prefix; ``None`` leaves a key out."""
-        done = subprocess.run(
-            self.command(app, *args),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            env=self.environ(config),
-            cwd=self._cwd,
-            timeout=LONGEST,
-            check=False,
-            **self._user,
-        )
-        ended = Ended(done.returncode, done.stdout, done.stderr)
+        ended = self._run(self.arguments(app, *args), stdin, self.environ(config))
         if not may_say_token:
             self.check_says_no_secret(ended.out + ended.err, stdin, config)
         assert "Traceback" not in ended.err
         return ended
+
+    def _run(self, args: list[str], stdin: str, environ: dict[str, str]) -> Ended:
+        with tempfile.TemporaryDirectory() as folder:
+            files = [os.path.join(folder, name) for name in ("in", "out", "err")]
+            Path(files[0]).write_text(stdin, "utf-8")
+            process = _CONTEXT.Process(target=_run_flask, args=(args, files, environ, self._cwd, self._user))
+            process.start()
+            process.join(LONGEST)
+            if process.is_alive():
+                process.kill()
+            status = process.exitcode
+            process.close()
+            assert status is not None, f"{args} did not end within {LONGEST} s"
+            return Ended(status, *(Path(file).read_text("utf-8") for file in files[1:]))
 
     @contextmanager
     def running(
@@ -116,7 +135,10 @@ class Flask:
                 process.kill()
 
     def command(self, app: str | None, *args: str) -> list[str]:
-        return [sys.executable, "-m", "flask", *(["--app", app] if app else []), "m2m", *args]
+        return [sys.executable, "-m", "flask", *self.arguments(app, *args)]
+
+    def arguments(self, app: str | None, *args: str) -> list[str]:
+        return [*(["--app", app] if app else []), "m2m", *args]
 
     def environ(self, config: Mapping[str, Any]) -> dict[str, str]:
         settings = {**self._pool.config(), "COGNITO_M2M_ALLOWED_CLIENT_IDS": "*"}
@@ -132,6 +154,30 @@ class Flask:
         for hidden in (*secrets, given, config.get("CACHE_KEY"), signature):
             assert not hidden or hidden == LOCAL_SECRET or hidden not in text
         assert _JWT.search(text) is None
+
+
+def _run_flask(
+    args: list[str], files: list[str], environ: dict[str, str], cwd: Path, user: str | None
+) -> None:
+    """In a new process: become ``python -m flask`` with these arguments, files and variables."""
+    for number, file in enumerate(files):
+        os.dup2(os.open(file, os.O_RDWR | os.O_CREAT), number)
+    sys.stdin, sys.stdout, sys.stderr = (
+        os.fdopen(number, mode, encoding="utf-8", closefd=False) for number, mode in enumerate("rww")
+    )
+    if user is not None:
+        import pwd
+
+        found = pwd.getpwnam(user)
+        os.setgroups([])
+        os.setgid(found.pw_gid)
+        os.setuid(found.pw_uid)
+    os.environ.clear()
+    os.environ.update(environ)
+    os.chdir(cwd)
+    sys.path[:0] = [str(cwd), *environ["PYTHONPATH"].split(os.pathsep)]
+    sys.argv[:] = ["flask", *args]
+    runpy.run_module("flask", run_name="__main__", alter_sys=True)
 
 
 def bare_environ() -> dict[str, str]:
