@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.services import Service, ServiceMissing, running_memcached, running_redis
+from tests.support.used_keys import UsedKeys
 
 _SERVICE_FIXTURES = frozenset({"own_memcached", "own_redis", "memcached_server", "redis_server"})
 
@@ -76,6 +77,10 @@ def _shared_redis() -> Iterator[Service]:
 @pytest.fixture(scope="session")
 def _shared_memcached() -> Iterator[Service]:
     yield from _service(running_memcached())
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(UsedKeys())
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses by the marker

@@ -1,0 +1,47 @@
+"""Keys of earlier tests, for the pools of later ones: to make one costs 45 ms of CPU.
+
+A key is given out again when nothing holds it any more and its test has ended. No two pools that live
+have the same, and no pool gets one that it had before.
+"""
+
+from __future__ import annotations
+
+import secrets
+import weakref
+from base64 import b64encode
+from contextlib import suppress
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from flask_m2m_cognito.testing import _keys
+
+_new_signing_key = _keys._new_signing_key
+
+
+class UsedKeys:
+    """A pytest plugin, which stands in the place of the pools' maker of keys."""
+
+    def __init__(self) -> None:
+        self._free: list[RSAPrivateKey] = []
+        self._dropped: list[RSAPrivateKey] = []
+
+    def pytest_sessionstart(self) -> None:
+        _keys._new_signing_key = self._signing_key
+
+    def pytest_sessionfinish(self) -> None:
+        _keys._new_signing_key = _new_signing_key
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self) -> None:
+        """What the test before this one has dropped is free from now on."""
+        self._free += self._dropped
+        self._dropped.clear()
+
+    def _signing_key(self) -> _keys.SigningKey:
+        key = None
+        with suppress(IndexError):
+            key = _keys.SigningKey(b64encode(secrets.token_bytes(32)).decode(), self._free.pop())
+        key = key or _new_signing_key()
+        weakref.finalize(key, self._dropped.append, key.private_key).atexit = False
+        return key
