@@ -17,6 +17,7 @@ from flask_m2m_cognito.inbound.bearer import bearer_token
 from flask_m2m_cognito.inbound.key_source import trusted_pool_from
 from flask_m2m_cognito.inbound.user_pool import user_pool_from
 from flask_m2m_cognito.remote.clock import Clock
+from flask_m2m_cognito.testing import MovedClock
 from tests.attacks.forging import b64, by_rsa, good_header
 from tests.attacks.stage import OUR_KID, Scene, Service, bearer
 
@@ -314,10 +315,13 @@ def test_a_flood_while_keys_can_not_be_had_causes_one_download(scene: Scene) -> 
 
 
 def test_a_flood_is_logged_ten_times_a_minute_and_in_lines_of_its_own(
-    scene: Scene, caplog: pytest.LogCaptureFixture
+    scene: Scene, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CWE-779, CWE-117: path and kid are fields of a record, and never its text."""
-    service = Service(scene)
+    clock, now = MovedClock(), time.monotonic()
+    monkeypatch.setattr(clock, "monotonic", lambda: now)  # all of it in one minute, on each machine
+    with clock:
+        service = Service(scene)
     caplog.set_level(logging.DEBUG)
     kid = "\r\nCRITICAL root: all is lost \x1b[2J"
     for each in range(100):
