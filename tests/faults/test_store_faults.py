@@ -92,7 +92,10 @@ def test_cache_that_never_returns_costs_a_cold_start_4_s(operation: str) -> None
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("operation", never_returning.OPERATIONS)
+@pytest.mark.parametrize(
+    "operation",
+    ["constructor", *(pytest.param(each, marks=pytest.mark.slow) for each in never_returning.OPERATIONS[1:])],
+)
 def test_cache_that_never_returns_costs_gevent_no_more(operation: str) -> None:
     program = (
         "from gevent import monkey; monkey.patch_all()\n"
