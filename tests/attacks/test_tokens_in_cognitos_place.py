@@ -434,14 +434,6 @@ def test_a_page_of_error_that_quotes_the_request_is_kept_without_the_secret(pool
     assert raised.value.response_body == "<pre>client_secret=[hidden] [hidden] [hidden]</pre>"
 
 
-@pytest.mark.slow
-def test_100_megabytes_are_not_read(pool: LocalUserPool) -> None:
-    """CWE-400."""
-    pool.fail("token", body={"access_token": "a.b.c"}, size=100_000_000)
-    with pytest.raises(CognitoTokenRequestError, match="65536"):
-        _client(pool).fetch_token("stock/read")
-
-
 @pytest.mark.parametrize(
     "answer",
     [

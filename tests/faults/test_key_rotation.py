@@ -2,41 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
 from cachelib import SimpleCache
 
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.remote.moved import together
 from tests.support.clocks import Clocks
 
-from .stage import HOUR, MovedService, moved_service, wait_for
-
-
-def test_a_token_with_a_new_kid_is_accepted_on_its_first_request(
-    service: MovedService, pool: LocalUserPool
-) -> None:
-    pool.rotate_key()
-    assert service.get("/items", pool.token()).status_code == 200
-    assert pool.count("jwks") == 2
-
-
-def test_the_download_of_a_cold_start_does_not_begin_the_cooldown(
-    pool: LocalUserPool, clocks: Clocks
-) -> None:
-    service = moved_service(pool, clocks)
-    assert service.get("/items", pool.token()).status_code == 200
-    clocks.advance(0.01)
-    pool.rotate_key()
-    assert service.get("/items", pool.token()).status_code == 200
-    assert pool.count("jwks") == 2
-
-
-def test_many_callers_with_a_new_kid_cause_one_download(service: MovedService, pool: LocalUserPool) -> None:
-    pool.rotate_key()
-    token = pool.token()
-    answers = together(20, lambda: service.get("/items", token).status_code)
-    assert answers == [200] * 20
-    assert pool.count("jwks") == 2
+from .stage import MovedService, moved_service
 
 
 class TestSharedEntryWithoutTheKey:
@@ -67,35 +38,6 @@ class TestSharedEntryWithoutTheKey:
         pool.rotate_key(keep_old=True)
         assert one.get("/items", pool.token()).status_code == 200
         assert pool.count("jwks") == asked + 1
-
-
-@pytest.mark.parametrize("learns", ["from another's new kid", "from the hourly refresh"])
-def test_a_remembered_token_of_a_withdrawn_key_is_refused_once_the_new_set_is_known(
-    service: MovedService, pool: LocalUserPool, clocks: Clocks, learns: str
-) -> None:
-    old = pool.token(expires_in=24 * HOUR)
-    assert service.get("/items", old).status_code == 200
-    pool.rotate_key(keep_old=False)
-    assert service.get("/items", old).status_code == 200, "the new set is not known yet"
-    if learns == "from another's new kid":
-        assert service.get("/items", pool.token()).status_code == 200
-    else:
-        clocks.advance(HOUR + 1)
-        service.get("/items", old)
-        wait_for(lambda: service.keys.keys.state.value.kids == pool.kids, "the new set is known")  # type: ignore[union-attr]
-    answer = service.get("/items", old)
-    assert (answer.status_code, answer.get_json()["reason"]) == (401, "unknown_key")
-
-
-def test_a_token_that_was_remembered_stays_good_while_its_key_is_published(
-    service: MovedService, pool: LocalUserPool
-) -> None:
-    old = pool.token()
-    assert service.get("/items", old).status_code == 200
-    pool.rotate_key(keep_old=True)
-    assert service.get("/items", pool.token()).status_code == 200
-    assert service.get("/items", old).status_code == 200
-    assert pool.count("jwks") == 2
 
 
 def test_a_new_kid_is_503_and_not_401_while_the_pool_is_down(
