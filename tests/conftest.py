@@ -83,6 +83,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(UsedKeys())
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """``-n auto``: each worker collects all tests and has a Redis of its own, so that more are no quicker."""
+    return min(os.cpu_count() or 1, 4)
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m chooses by the marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:

@@ -197,4 +197,4 @@ def test_reasons_that_are_named_exist() -> None:
 
 
 def test_ci_finds_the_test_command() -> None:
-    assert block_after("ci: tests").strip().endswith(".venv/bin/python -m pytest")
+    assert ".venv/bin/python -m pytest -n auto" in block_after("ci: tests")
