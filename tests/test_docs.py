@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import builtins
 import doctest
-import importlib.util
 import json
 import re
 import shutil
@@ -329,20 +328,3 @@ def test_answers_page_is_the_table_of_answers() -> None:
     told = {reason: (int(status), error or None) for reason, status, error in rows}
     assert told == {reason: (row.status, row.error) for reason, row in ANSWERS.items()}
     assert told.keys() == set(REASONS)
-
-
-# -- the build -----------------------------------------------------------------------------------
-
-is_buildable = pytest.mark.skipif(
-    any(importlib.util.find_spec(each) is None for each in ("sphinx", "furo", "myst_parser")),
-    reason="Sphinx is not installed: pip install -e '.[docs]'",
-)
-
-
-@is_buildable
-@pytest.mark.processes
-@pytest.mark.parametrize("builder", ["html", "linkcheck"])
-def test_documentation_builds_without_a_warning(builder: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sphinx", "-W", "-n", "-q", "-b", builder, str(DOCS), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
