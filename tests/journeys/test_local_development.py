@@ -92,6 +92,7 @@ def test_the_shop_reads_an_order_through_both_services(settings: dict[str, str])
         assert inventory.get("/items/tea", token).status_code == 403
 
 
+@pytest.mark.slow
 def test_services_go_on_when_the_pool_is_restarted(port: int) -> None:
     with ExitStack() as first, ExitStack() as running:
         settings = printed_settings(first.enter_context(local_pool(port)))
