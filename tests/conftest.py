@@ -1,4 +1,4 @@
-"""Fixtures for every test: real Redis and Memcached, and an event loop.
+"""Fixtures for every test: a user pool, real Redis and Memcached, and an event loop.
 
 ``redis_server`` and ``memcached_server`` run for the whole session and are empty at the start of each test
 that asks for them. A test that stops its server asks for ``own_redis`` or ``own_memcached``.
@@ -15,10 +15,19 @@ from typing import Any
 
 import pytest
 
+from flask_m2m_cognito.testing import LocalUserPool
 from tests.services import Service, ServiceMissing, running_memcached, running_redis
 from tests.support.used_keys import UsedKeys
 
 _SERVICE_FIXTURES = frozenset({"own_memcached", "own_redis", "memcached_server", "redis_server"})
+
+
+@pytest.fixture
+def pool() -> Iterator[LocalUserPool]:
+    """A pool of this test alone, which costs a millisecond: its key is mostly one of an earlier test's."""
+    with LocalUserPool() as pool:
+        pool.jwks()  # its key is there before the time of a test's request begins
+        yield pool
 
 
 @pytest.fixture

@@ -28,20 +28,6 @@ SEALED = b"gAAAA"
 STORE_LOG = "flask_m2m_cognito.store"
 
 
-@pytest.fixture(scope="module")
-def any_pool() -> Iterator[LocalUserPool]:
-    with LocalUserPool() as started:
-        yield started
-
-
-@pytest.fixture
-def pool(any_pool: LocalUserPool) -> LocalUserPool:
-    any_pool.online()
-    any_pool.recover()
-    any_pool.clear_requests()
-    return any_pool
-
-
 class Process:
     """One process of a service: an application with a ``CognitoM2M`` of its own, over a shared cache."""
 

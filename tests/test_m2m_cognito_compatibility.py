@@ -11,7 +11,7 @@ import pickle
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -32,20 +32,6 @@ from flask_m2m_cognito import (
 from flask_m2m_cognito.inbound.key_source import trusted_pool_from
 from flask_m2m_cognito.inbound.user_pool import user_pool_from
 from flask_m2m_cognito.testing import LocalUserPool
-
-
-@pytest.fixture(scope="module")
-def _shared_pool() -> Iterator[LocalUserPool]:
-    with LocalUserPool() as pool:
-        yield pool
-
-
-@pytest.fixture
-def pool(_shared_pool: LocalUserPool) -> Iterator[LocalUserPool]:
-    _shared_pool.clear_requests()
-    yield _shared_pool
-    _shared_pool.online()
-    _shared_pool.recover()
 
 
 @pytest.fixture

@@ -35,12 +35,6 @@ FORGERS_TOKEN = "a.token.of-the-forger"
 KEYS, TOKEN, LEASE = "keys", "token", "lease"
 
 
-@pytest.fixture(scope="module")
-def pool() -> Iterator[LocalUserPool]:
-    with LocalUserPool() as pool:
-        yield pool
-
-
 @dataclass
 class Attacker:
     """Reads and writes the Redis that a fleet shares."""

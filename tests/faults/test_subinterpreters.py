@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,21 +55,15 @@ def log_of(pool: LocalUserPool, path: str, **settings: Any) -> str:
     return ended.stdout + ended.stderr
 
 
-@pytest.fixture
-def pool() -> Iterator[LocalUserPool]:
-    with LocalUserPool() as pool:
-        yield pool
-
-
 @pytest.mark.processes
 @pytest.mark.parametrize("path", ["/guarded", "/calling"])
-def test_500_in_a_sub_interpreter_logs_the_remedy(pool: LocalUserPool, path: str) -> None:
-    log = log_of(pool, path)
+def test_500_in_a_sub_interpreter_logs_the_remedy(real_pool: LocalUserPool, path: str) -> None:
+    log = log_of(real_pool, path)
     assert log.startswith("500\n")
     assert "WSGIApplicationGroup %{GLOBAL}" in log.splitlines()[-1]
 
 
 @pytest.mark.processes
-def test_pinned_keys_in_a_sub_interpreter_log_the_remedy(pool: LocalUserPool) -> None:
-    log = log_of(pool, "/guarded", JWKS=pool.jwks())
+def test_pinned_keys_in_a_sub_interpreter_log_the_remedy(real_pool: LocalUserPool) -> None:
+    log = log_of(real_pool, "/guarded", JWKS=real_pool.jwks())
     assert "WSGIApplicationGroup %{GLOBAL}" in log.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""Pools for the tests of validators: one that all share, and one that a test has for itself."""
+"""Pools for the tests of validators: one whose clock stands still, and one by the test's clocks."""
 
 from __future__ import annotations
 
@@ -10,19 +10,11 @@ from flask_m2m_cognito.testing import LocalUserPool
 from tests.support.clocks import NOW, Clocks
 
 
-@pytest.fixture(scope="session")
-def _shared_pool() -> Iterator[LocalUserPool]:
+@pytest.fixture
+def pool() -> Iterator[LocalUserPool]:
+    """A pool that is well and has got no request, and whose clock stands still."""
     with LocalUserPool(clock=lambda: NOW) as pool:
         yield pool
-
-
-@pytest.fixture
-def pool(_shared_pool: LocalUserPool) -> Iterator[LocalUserPool]:
-    """A pool that is well and has got no request. Its key stays: who rotates it takes ``own_pool``."""
-    _shared_pool.clear_requests()
-    yield _shared_pool
-    _shared_pool.online()
-    _shared_pool.recover()
 
 
 @pytest.fixture

@@ -74,23 +74,6 @@ def clocks() -> Clocks:
     return Clocks()
 
 
-@pytest.fixture(scope="module")
-def any_pool() -> Iterator[tuple[LocalUserPool, list[Clocks]]]:
-    current = [Clocks()]
-    with LocalUserPool(clock=lambda: current[0].wall()) as started:
-        started.token()  # its key is made now, and not within the time of a test's request
-        yield started, current
-
-
-@pytest.fixture
-def pool(any_pool: tuple[LocalUserPool, list[Clocks]], clocks: Clocks) -> LocalUserPool:
-    started, current = any_pool
-    current[0] = clocks
-    started.recover()
-    started.clear_requests()
-    return started
-
-
 @pytest.fixture
 def threads() -> Threads:
     return Threads()

@@ -124,23 +124,6 @@ def clocks() -> Clocks:
     return Clocks()
 
 
-@pytest.fixture(scope="module")
-def any_pool() -> Iterator[tuple[LocalUserPool, list[Clocks]]]:
-    current = [Clocks()]
-    with LocalUserPool(clock=lambda: current[0].wall()) as started:
-        yield started, current
-
-
-@pytest.fixture
-def pool(any_pool: tuple[LocalUserPool, list[Clocks]], clocks: Clocks) -> LocalUserPool:
-    """A pool whose tokens begin by the test's clock."""
-    started, current = any_pool
-    current[0] = clocks
-    started.recover()
-    started.clear_requests()
-    return started
-
-
 @pytest.fixture
 def source(pool: LocalUserPool, clocks: Clocks) -> TokenSource:
     client = CognitoM2MClient(pool.token_url, "local-client", pool.client().secret)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -37,23 +36,10 @@ def threads() -> Threads:
     return Threads()
 
 
-@pytest.fixture(scope="module")
-def any_pool() -> Iterator[tuple[LocalUserPool, list[Clocks]]]:
-    current = [Clocks()]
-    with LocalUserPool(clock=lambda: current[0].wall()) as started:
-        yield started, current
-
-
 @pytest.fixture
-def pool(any_pool: tuple[LocalUserPool, list[Clocks]], clocks: Clocks) -> LocalUserPool:
-    """A pool whose tokens begin by the test's clock."""
-    started, current = any_pool
-    current[0] = clocks
-    started.online()
-    started.recover()
-    started.clear_requests()
-    started.set_secrets("local-client", SECRET)
-    return started
+def pool(pool: LocalUserPool) -> LocalUserPool:
+    pool.set_secrets("local-client", SECRET)
+    return pool
 
 
 def client_of(pool: LocalUserPool, **more: Any) -> CognitoM2MClient:
@@ -217,9 +203,9 @@ class TestLife:
     @pytest.mark.parametrize("ahead", [-7200, 290, 300, 3590, 3600, 100_000])
     @pytest.mark.parametrize("life", [300, 3600])
     def test_clock_of_this_machine_does_not_matter(
-        self, any_pool: tuple[LocalUserPool, list[Clocks]], pool: LocalUserPool, ahead: float, life: int
+        self, clocks: Clocks, pool: LocalUserPool, ahead: float, life: int
     ) -> None:
-        here, there = Clocks(), any_pool[1][0]
+        here, there = Clocks(), clocks
         here.advance(ahead)
         said(pool, expires_in=life, own=life)
         source = source_of(pool, here)

@@ -28,12 +28,6 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 @pytest.fixture
-def pool() -> Iterator[LocalUserPool]:
-    with LocalUserPool() as started:
-        yield started
-
-
-@pytest.fixture
 def http() -> Iterator[requests.Session]:
     with requests.Session() as session:
         session.trust_env = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,19 +14,10 @@ from flask_m2m_cognito.testing import LocalUserPool
 MakeApp = Callable[..., Flask]
 
 
-@pytest.fixture(scope="session")
-def _shared_local_pool() -> Iterator[LocalUserPool]:
-    with LocalUserPool() as pool:
-        yield pool
-
-
 @pytest.fixture
-def local_pool(_shared_local_pool: LocalUserPool) -> Iterator[LocalUserPool]:
+def local_pool(pool: LocalUserPool) -> LocalUserPool:
     """A pool that is well and has got no request."""
-    _shared_local_pool.clear_requests()
-    yield _shared_local_pool
-    _shared_local_pool.online()
-    _shared_local_pool.recover()
+    return pool
 
 
 @pytest.fixture

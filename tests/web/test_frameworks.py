@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,12 +20,6 @@ from flask_m2m_cognito.testing import LocalUserPool
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 Make = Callable[[CognitoM2M, dict[str, Any]], Flask]
-
-
-@pytest.fixture(scope="module")
-def pool() -> Iterator[LocalUserPool]:
-    with LocalUserPool() as pool:
-        yield pool
 
 
 def plain(m2m: CognitoM2M, config: dict[str, Any]) -> Flask:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,12 +23,6 @@ from flask_m2m_cognito import (
 )
 from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.web.route_requirements import route_demands
-
-
-@pytest.fixture(scope="module")
-def pool() -> Iterator[LocalUserPool]:
-    with LocalUserPool() as pool:
-        yield pool
 
 
 @pytest.fixture
