@@ -57,7 +57,7 @@ def _with_requests(caller: AppM2M, url: str, **more: Any) -> requests.Response:
 
 def _with_httpx(caller: AppM2M, url: str) -> httpx.Response:
     auth: Any = caller.auth()
-    with httpx.Client(trust_env=False, auth=auth, timeout=10) as client:
+    with httpx.Client(trust_env=False, verify=False, auth=auth, timeout=10) as client:
         return client.get(url)
 
 
@@ -65,7 +65,7 @@ def _with_async_httpx(caller: AppM2M, url: str) -> httpx.Response:
     auth: Any = caller.auth()
 
     async def get() -> httpx.Response:
-        async with httpx.AsyncClient(trust_env=False, auth=auth, timeout=10) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=False, auth=auth, timeout=10) as client:
             return await client.get(url)
 
     return asyncio.run(get())
@@ -219,7 +219,7 @@ def test_stream_without_an_end_is_not_read(
         assert response.raw.tell() == 0
     auth: Any = caller.auth()
     with (
-        httpx.Client(trust_env=False, auth=auth, timeout=10) as client,
+        httpx.Client(trust_env=False, verify=False, auth=auth, timeout=10) as client,
         client.stream("GET", peer.url()) as answer,
     ):
         assert answer.num_bytes_downloaded == 0

@@ -724,7 +724,7 @@ class TestHttpxAlone:
     def test_auth_made_before_httpx_was_imported_still_puts_the_token_on(
         self, source: TokenSource, peer: Peer
     ) -> None:
-        with httpx.Client(trust_env=False, auth=BearerAuth(source)) as client:
+        with httpx.Client(trust_env=False, verify=False, auth=BearerAuth(source)) as client:
             assert client.get(peer.url()).status_code == 200
         assert peer.tokens == [source.token()]
 
@@ -747,7 +747,7 @@ class TestHttpxAlone:
 
     def test_auth_made_before_httpx_was_imported_sends_nothing_over_http(self, source: TokenSource) -> None:
         with (
-            httpx.Client(trust_env=False, auth=BearerAuth(source)) as client,
+            httpx.Client(trust_env=False, verify=False, auth=BearerAuth(source)) as client,
             pytest.raises(ConfigurationError),
         ):
             client.get("http://stock.example.com/")
@@ -758,7 +758,7 @@ class TestHttpxAlone:
         source = TokenSource(CognitoM2MClient(pool.token_url, "local-client", pool.client().secret))
 
         async def both() -> tuple[httpx.Response, bool]:
-            async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+            async with httpx.AsyncClient(trust_env=False, verify=False, timeout=5) as client:
                 call = asyncio.create_task(client.get(peer.url(), auth=_as_httpx(bearer_auth(source))))
                 await asyncio.to_thread(pool.wait_for, "token")
                 loop_was_free = not call.done()
@@ -784,7 +784,7 @@ class TestHttpxAlone:
         peer.answer = lambda request: redirect(location.encode().decode("latin-1"))
         raised = []
         for auth in (_as_httpx(bearer_auth(source)), None):
-            with httpx.Client(trust_env=False, follow_redirects=True) as client:
+            with httpx.Client(trust_env=False, verify=False, follow_redirects=True) as client:
                 with pytest.raises(Exception) as caught:  # noqa: PT011
                     client.get(peer.url(), auth=auth)
                 raised.append(caught.type)
@@ -808,7 +808,7 @@ class TestHttpxAlone:
         seen: list[int] = []
         peer.refuses(old_token)
         hooks = {"response": [lambda response: seen.append(response.status_code)]}
-        with httpx.Client(trust_env=False, event_hooks=hooks) as client:
+        with httpx.Client(trust_env=False, verify=False, event_hooks=hooks) as client:
             client.get(peer.url(), auth=_as_httpx(bearer_auth(source)))
         assert seen == [401, 200]
 

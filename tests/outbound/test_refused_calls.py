@@ -78,26 +78,26 @@ class Caller:
 
 
 async def _async_httpx(m2m: CognitoM2M, url: str) -> int:
-    async with httpx.AsyncClient(trust_env=False, auth=_as_httpx(m2m)) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=False, auth=_as_httpx(m2m)) as client:
         return (await client.get(url)).status_code
 
 
 async def _async_stream(m2m: CognitoM2M, url: str) -> int:
     async with (
-        httpx.AsyncClient(trust_env=False, auth=_as_httpx(m2m)) as client,
+        httpx.AsyncClient(trust_env=False, verify=False, auth=_as_httpx(m2m)) as client,
         client.stream("GET", url) as answer,
     ):
         return answer.status_code
 
 
 def _httpx(m2m: CognitoM2M, url: str) -> int:
-    with httpx.Client(trust_env=False, auth=_as_httpx(m2m)) as client:
+    with httpx.Client(trust_env=False, verify=False, auth=_as_httpx(m2m)) as client:
         return client.get(url).status_code
 
 
 def _stream(m2m: CognitoM2M, url: str) -> int:
     with (
-        httpx.Client(trust_env=False, auth=_as_httpx(m2m)) as client,
+        httpx.Client(trust_env=False, verify=False, auth=_as_httpx(m2m)) as client,
         client.stream("GET", url) as answer,
     ):
         return answer.status_code
@@ -284,7 +284,7 @@ def test_answer_that_a_hook_has_read_or_closed_is_logged(
     auth, hooks = _as_httpx(CognitoM2M(app)), {"response": [lambda answer: getattr(answer, hook)()]}
     with (
         peer_service(pool, ALLOWED_CLIENT_IDS=["another"]) as peer,
-        httpx.Client(trust_env=False, auth=auth, event_hooks=hooks) as client,
+        httpx.Client(trust_env=False, verify=False, auth=auth, event_hooks=hooks) as client,
         client.stream("GET", f"{peer}/read") as answer,
     ):
         assert answer.status_code == 403

@@ -85,62 +85,57 @@ def test_time_does_not_go_back() -> None:
         MovedClock().move(-1)
 
 
-def test_the_plugins_fixtures_test_a_guarded_view(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        """
-        import pytest
-        from flask import Flask
-        from flask_m2m_cognito import CognitoM2M
+FOR_EACH_TEST = """
+import pytest
+from flask import Flask
+from flask_m2m_cognito import CognitoM2M
 
-        @pytest.fixture
-        def client(m2m_clock, m2m_pool):
-            app, m2m = Flask("shop"), CognitoM2M()
-            app.config.update(m2m_pool.config(allowed_client_ids="*"))
-            m2m.init_app(app)
-            app.get("/items")(m2m.require_scopes("inventory/read")(lambda: "reached"))
-            return app.test_client()
+@pytest.fixture
+def client(m2m_clock, m2m_pool):
+    app, m2m = Flask("shop"), CognitoM2M()
+    app.config.update(m2m_pool.config(allowed_client_ids="*"))
+    m2m.init_app(app)
+    app.get("/items")(m2m.require_scopes("inventory/read")(lambda: "reached"))
+    return app.test_client()
 
-        def test_scopes(client, m2m_headers):
-            assert client.get("/items").status_code == 401
-            assert client.get("/items", headers=m2m_headers("inventory/read")).status_code == 200
-            assert client.get("/items", headers=m2m_headers("inventory/write")).status_code == 403
+def test_scopes(client, m2m_headers):
+    assert client.get("/items").status_code == 401
+    assert client.get("/items", headers=m2m_headers("inventory/read")).status_code == 200
+    assert client.get("/items", headers=m2m_headers("inventory/write")).status_code == 403
 
-        def test_an_hour_later(client, m2m_clock, m2m_headers):
-            headers = m2m_headers("inventory/read", client_id="billing")
-            assert client.get("/items", headers=headers).status_code == 200
-            m2m_clock.move(3700)
-            assert client.get("/items", headers=headers).status_code == 401
-        """
-    )
+def test_an_hour_later(client, m2m_clock, m2m_headers):
+    headers = m2m_headers("inventory/read", client_id="billing")
+    assert client.get("/items", headers=headers).status_code == 200
+    m2m_clock.move(3700)
+    assert client.get("/items", headers=headers).status_code == 401
+"""
+
+FOR_THE_SESSION = """
+import pytest
+from flask import Flask
+from flask_m2m_cognito import CognitoM2M
+from flask_m2m_cognito.testing import LocalUserPool, M2MHeaders
+
+@pytest.fixture(scope="session")
+def app(m2m_session_pool: LocalUserPool) -> Flask:
+    app, m2m = Flask("shop"), CognitoM2M()
+    app.config.update(m2m_session_pool.config(allowed_client_ids="*"))
+    m2m.init_app(app)
+    app.get("/items")(m2m.require_scopes("inventory/read")(lambda: "reached"))
+    return app
+
+@pytest.mark.parametrize("time", [1, 2])
+def test_app_of_the_session(app: Flask, m2m_headers: M2MHeaders, time: int) -> None:
+    headers = m2m_headers("inventory/read")
+    assert app.test_client().get("/items", headers=headers).status_code == 200
+
+def test_own_pool(app: Flask, m2m_pool: LocalUserPool, m2m_headers: M2MHeaders) -> None:
+    headers = m2m_headers("inventory/read")
+    assert app.test_client().get("/items", headers=headers).status_code == 401
+"""
+
+
+def test_the_plugins_fixtures_test_guarded_views(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_each=FOR_EACH_TEST, test_session=FOR_THE_SESSION)
     outcome = pytester.runpytest_subprocess("-p", "no:cacheprovider")
-    outcome.assert_outcomes(passed=2)
-
-
-def test_session_scoped_app_uses_the_session_pool(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        """
-        import pytest
-        from flask import Flask
-        from flask_m2m_cognito import CognitoM2M
-        from flask_m2m_cognito.testing import LocalUserPool, M2MHeaders
-
-        @pytest.fixture(scope="session")
-        def app(m2m_session_pool: LocalUserPool) -> Flask:
-            app, m2m = Flask("shop"), CognitoM2M()
-            app.config.update(m2m_session_pool.config(allowed_client_ids="*"))
-            m2m.init_app(app)
-            app.get("/items")(m2m.require_scopes("inventory/read")(lambda: "reached"))
-            return app
-
-        @pytest.mark.parametrize("time", [1, 2])
-        def test_app_of_the_session(app: Flask, m2m_headers: M2MHeaders, time: int) -> None:
-            headers = m2m_headers("inventory/read")
-            assert app.test_client().get("/items", headers=headers).status_code == 200
-
-        def test_own_pool(app: Flask, m2m_pool: LocalUserPool, m2m_headers: M2MHeaders) -> None:
-            headers = m2m_headers("inventory/read")
-            assert app.test_client().get("/items", headers=headers).status_code == 401
-        """
-    )
-    outcome = pytester.runpytest_subprocess("-p", "no:cacheprovider")
-    outcome.assert_outcomes(passed=3)
+    outcome.assert_outcomes(passed=5)
