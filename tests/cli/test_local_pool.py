@@ -291,6 +291,7 @@ def test_unusable_settings_are_a_note_and_no_error(flask: Flask, port: int) -> N
     assert "COGNITO_M2M_LEEWAY" in note
 
 
+@pytest.mark.parametrize("config", ["json"], indirect=True)
 def test_each_request_is_a_line_without_a_secret(flask: Flask, port: int, config: str) -> None:
     options = ("local-pool", "--json", "--port", str(port), "--config", config)
     with flask.running(*options, app=None, stderr=subprocess.PIPE) as process:
@@ -337,6 +338,7 @@ def test_line_of_an_odd_token_request(headers: dict[str, str], body: bytes, said
     assert line == f"POST {request.path} 400 invalid_client {said}".rstrip()
 
 
+@pytest.mark.parametrize("config", ["json"], indirect=True)
 def test_service_runs_on_it(flask: Flask, port: int, config: str) -> None:
     """The settings that it prints are the ones that an application needs."""
     with flask.running("local-pool", "--json", "--port", str(port), "--config", config, app=None) as process:
