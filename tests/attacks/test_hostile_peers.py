@@ -23,6 +23,7 @@ from flask_m2m_cognito.outbound.refused_calls import MOST_NOTED, RefusedCall, Re
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.outbound.peers import Peer, Reply
 from tests.settling import settle
+from tests.support.clocks import Clocks
 
 SECRET = "the secret of/the client"
 PROBLEM = {"Content-Type": "application/problem+json"}
@@ -229,7 +230,7 @@ def test_stream_without_an_end_is_not_read(
 
 
 def test_many_peers_cost_little_memory_and_few_records(caplog: pytest.LogCaptureFixture) -> None:
-    log = RefusedCallLog(lambda: 0.0, start_thread=lambda run: run())
+    log = RefusedCallLog(Clocks().clock, start_thread=lambda run: run())
     tracemalloc.start()
     try:
         for number in range(5_000):
