@@ -42,12 +42,12 @@ class Attempt(Generic[T]):
         is_enough: Callable[[T], bool] = accept_any,
         is_forced: bool = False,
     ) -> None:
-        self.deadline = deadline
-        self.started = started
-        self.is_enough = is_enough
-        self.is_forced = is_forced
-        self.is_background = False
-        self.is_here = False
+        self.deadline: WatchedDeadline = deadline
+        self.started: float = started
+        self.is_enough: Callable[[T], bool] = is_enough
+        self.is_forced: bool = is_forced
+        self.is_background: bool = False
+        self.is_here: bool = False
         self.outcome: Fetched[T] | Exception | None = None
         self._ended: Future[None] = Future()
         # Otherwise the first coroutine that is cancelled would cancel it for all.

@@ -105,7 +105,7 @@ class WatchedDeadline(Deadline):
 
     def __init__(self, seconds: float, clock: Clock = SYSTEM) -> None:
         super().__init__(seconds, clock)
-        self.is_watched = True
+        self.is_watched: bool = True
         self.shut_down: Callable[[], None] | None = None
 
     def enforce(self) -> None:

@@ -27,7 +27,7 @@ class Level:
         self._above = above
         self._problems = problems
         said = [(BY_KEY[key], value) for key, value in raw.items() if _is_said(BY_KEY[key], value)]
-        self.said = frozenset(setting.key for setting, _ in said)
+        self.said: frozenset[str] = frozenset(setting.key for setting, _ in said)
         self.wrong: set[str] = set()
         self._values: dict[str, Any] = {}
         # The hosts first: each URL is held against them.

@@ -116,11 +116,19 @@ def one_of(*choices: str) -> Callable[[object], str]:
     return read
 
 
-read_client_id = text_like(_NO_SPACE, "give the app client's id, printable ASCII without space")
-read_pool_id = text_like(_POOL_ID, "give a user pool's id ('us-west-2_AbCdEfGhI'), not its ARN, name or URL")
-read_header_name = text_like(_HTTP_TOKEN, "give a header's name (RFC 9110, 5.6.2), such as 'Authorization'")
-read_realm = text_like(PRINTABLE, "give printable ASCII")
-read_type_base = text_like(_URI_REFERENCE, "give a URI, such as 'https://errors.example.com/'")
+read_client_id: Callable[[Any], str] = text_like(
+    _NO_SPACE, "give the app client's id, printable ASCII without space"
+)
+read_pool_id: Callable[[Any], str] = text_like(
+    _POOL_ID, "give a user pool's id ('us-west-2_AbCdEfGhI'), not its ARN, name or URL"
+)
+read_header_name: Callable[[Any], str] = text_like(
+    _HTTP_TOKEN, "give a header's name (RFC 9110, 5.6.2), such as 'Authorization'"
+)
+read_realm: Callable[[Any], str] = text_like(PRINTABLE, "give printable ASCII")
+read_type_base: Callable[[Any], str] = text_like(
+    _URI_REFERENCE, "give a URI, such as 'https://errors.example.com/'"
+)
 
 
 def read_region(value: object) -> str:
