@@ -12,6 +12,7 @@ from flask_m2m_cognito import CognitoM2M
 from flask_m2m_cognito.otel import instrument
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.settling import settle
+from tests.support.headers import bearer
 
 pytest.importorskip("opentelemetry.sdk")
 
@@ -113,5 +114,5 @@ def instrumented(pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry, **s
 
 def ask(app: Flask, token: str | None = None) -> int:
     """The status of a request with this token."""
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    headers = {} if token is None else bearer(token)
     return app.test_client().get("/items", headers=headers).status_code

@@ -22,6 +22,7 @@ from flask_m2m_cognito.testing import LocalUserPool
 from tests.relay import relay_to
 from tests.services import Service
 from tests.settling import settle
+from tests.support.headers import bearer
 
 SECRET_KEY = "the key that seals what is shared"
 SEALED = b"gAAAA"
@@ -43,7 +44,7 @@ class Process:
         return self
 
     def status(self, token: str) -> int:
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = bearer(token)
         return self.app.test_client().get("/items", headers=headers).status_code
 
     def token(self) -> str:

@@ -35,6 +35,7 @@ from flask_m2m_cognito.settings.app_settings import PREFIX, SETTINGS
 from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.web.problems import ANSWERS
 from tests.settling import settle
+from tests.support.headers import bearer
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -146,10 +147,6 @@ class Worker:
 
     def execute_job(self, job: object, queue: object) -> None:
         """Spawn a process for the job."""
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what some frameworks import

@@ -37,6 +37,7 @@ from flask_m2m_cognito import (
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.outbound.peers import Peer
 from tests.settling import settle
+from tests.support.headers import bearer
 
 SECRET_KEY = "the key that seals what is shared"
 KEPT: list[Flask] = []
@@ -103,7 +104,7 @@ def app_of(m2m: CognitoM2M | None, pool: LocalUserPool, name: str = "inventory",
 
 
 def status_of(app: Flask, token: str) -> int:
-    return app.test_client().get("/items", headers={"Authorization": f"Bearer {token}"}).status_code
+    return app.test_client().get("/items", headers=bearer(token)).status_code
 
 
 def settings_without(*prefixes: str) -> dict[str, Any]:
@@ -151,7 +152,7 @@ class TestApplications:
         app = app_of(None, pool)
         app.get("/more")(m2m.require_scopes("inventory/write")(lambda: "more"))
         m2m.init_app(app)
-        headers = {"Authorization": f"Bearer {pool.token('inventory/read')}"}
+        headers = bearer(pool.token("inventory/read"))
         assert app.test_client().get("/items", headers=headers).status_code == 200
         assert app.test_client().get("/more", headers=headers).status_code == 403
 

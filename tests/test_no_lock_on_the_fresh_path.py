@@ -14,6 +14,7 @@ from flask_m2m_cognito import CognitoM2M
 from flask_m2m_cognito.remote.per_process import ProcessLock
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.faults.stage import LONG
+from tests.support.headers import bearer
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def app() -> Iterator[tuple[Flask, dict[str, str]]]:
         def items() -> dict[str, Any]:
             return {"caller": g.m2m_token.client_id, "sends": bool(m2m.token())}
 
-        yield app, {"Authorization": f"Bearer {pool.token('items/read')}"}
+        yield app, bearer(pool.token("items/read"))
 
 
 @contextlib.contextmanager

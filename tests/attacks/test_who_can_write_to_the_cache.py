@@ -26,6 +26,7 @@ from flask_m2m_cognito.testing import LocalUserPool
 from tests.attacks.stage import jwk_of, new_rsa_key
 from tests.services import Service as RedisServer
 from tests.settling import settle
+from tests.support.headers import bearer
 
 CACHE_KEY = "a cache key of more than sixteen bytes"
 FORGERS_KEY = new_rsa_key()
@@ -95,14 +96,14 @@ class Process:
         self.app.add_url_rule("/", "view", view)
 
     def status_for(self, token: str) -> int:
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = bearer(token)
         return int(self.app.test_client().get("/", headers=headers).status_code)
 
     def token(self) -> str:
         return self.m2m.for_app(self.app).token()
 
     def reason_for(self, token: str) -> Any:
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = bearer(token)
         return (self.app.test_client().get("/", headers=headers).get_json() or {}).get("reason")
 
 

@@ -46,6 +46,7 @@ from tests.remote.moved import LONG, together
 from tests.settling import refresh_threads as refresh_threads
 from tests.settling import settle
 from tests.support.clocks import Clocks
+from tests.support.headers import bearer
 
 SECRET_KEY = "a key of the tests' own, of more than sixteen bytes"
 SCOPE = "inventory/read"
@@ -115,7 +116,7 @@ def add_views(app: Flask, m2m: CognitoM2M) -> None:
 
 
 def get(client: FlaskClient, path: str, token: str | None = None) -> TestResponse:
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    headers = {} if token is None else bearer(token)
     return client.get(path, headers=headers)
 
 

@@ -40,6 +40,7 @@ from flask_m2m_cognito.web.problems import (
     token_unavailable,
     whole_seconds,
 )
+from tests.support.headers import bearer
 from tests.web.conftest import MakeApp
 
 REALM = 'the "shop" \\ of all'
@@ -165,7 +166,7 @@ def test_401_names_every_scope_the_route_needs(make_app: MakeApp, local_pool: Lo
     client = app.test_client()
 
     def named(method: str, path: str, token: str | None = None) -> str | None:
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        headers = {} if token is None else bearer(token)
         answer = client.open(path, method=method, headers=headers)
         assert answer.status_code == 401
         return answer.www_authenticate.parameters.get("scope")
@@ -302,7 +303,7 @@ def test_settings_scopes_name_the_client_too(
     caplog.set_level("INFO", "flask_m2m_cognito.auth")
     app = make_app(REQUIRED_SCOPES=["fleet/use"])
     app.get("/a")(require_scopes()(lambda: "in"))
-    headers = {"Authorization": f"Bearer {local_pool.token('x/y', 'reports')}"}
+    headers = bearer(local_pool.token("x/y", "reports"))
     for _ in range(1 + known):
         caplog.clear()
         app.test_client().get("/a", headers=headers)
@@ -395,7 +396,7 @@ def test_insufficient_scope_names_what_is_needed_sorted(
 ) -> None:
     app = make_app()
     app.get("/a")(require_scopes("c", "a", "b", match=match)(lambda: {}))
-    answer = app.test_client().get("/a", headers={"Authorization": f"Bearer {local_pool.token('x')}"})
+    answer = app.test_client().get("/a", headers=bearer(local_pool.token("x")))
     assert answer.www_authenticate.parameters["scope"] == "a b c"
 
 
@@ -538,7 +539,7 @@ def test_an_abort_in_an_own_check_is_the_answer(
     app = make_app(**{setting: lambda subject: abort(*abort_with)})
     app.get("/a")(require_scopes()(lambda: "in"))
     token = local_pool.token()
-    answers = [app.test_client().get("/a", headers={"Authorization": f"Bearer {token}"}) for _ in "ab"]
+    answers = [app.test_client().get("/a", headers=bearer(token)) for _ in "ab"]
     assert [answer.status_code for answer in answers] == [status, status]
     assert all("gone for good" in each.text or "Location" in each.headers for each in answers)
     events = [vars(each) for each in caplog.records]
@@ -683,7 +684,7 @@ class TestErrorsOfTheLibraryInAView:
         app = make_app()
         app.testing = testing
         place(app, error)
-        answer = app.test_client().get("/a", headers={"Authorization": f"Bearer {local_pool.token('x/y')}"})
+        answer = app.test_client().get("/a", headers=bearer(local_pool.token("x/y")))
         assert answer.status_code == status
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.headers.get("Retry-After") == ("12" if status == 503 else None)
@@ -747,7 +748,7 @@ class TestErrorsOfTheLibraryInAView:
         caplog.set_level("INFO", "flask_m2m_cognito.auth")
         app.get("/a")(require_scopes("x/y")(lambda: raise_error(PLAIN_ERRORS[3].values[0])))
         token = local_pool.token("x/y", "reports")
-        app.test_client().get("/a", headers={"Authorization": f"Bearer {token}"})
+        app.test_client().get("/a", headers=bearer(token))
         (record,) = map(vars, caplog.records)
         assert (record["reason"], record["client_id"]) == ("insufficient_scope", "reports")
         assert (record["required_scopes"], record["path"]) == (["row/7"], "/a")

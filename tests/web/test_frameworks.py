@@ -15,6 +15,7 @@ from werkzeug.exceptions import Conflict, HTTPException
 
 from flask_m2m_cognito import CognitoM2M, TokenValidationError
 from flask_m2m_cognito.testing import LocalUserPool
+from tests.support.headers import bearer
 
 # What these frameworks import warns of what the framework will have to change.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -129,18 +130,18 @@ def test_refusals_keep_status_and_challenge(app: Flask, pool: LocalUserPool) -> 
     assert bad.status_code == 401
     assert bad.headers["WWW-Authenticate"].startswith(f'{realm}, error="invalid_token"')
 
-    lacking = client.get("/a", headers={"Authorization": f"Bearer {pool.token('shop/other')}"})
+    lacking = client.get("/a", headers=bearer(pool.token("shop/other")))
     assert lacking.status_code == 403
     assert 'error="insufficient_scope"' in lacking.headers["WWW-Authenticate"]
     assert lacking.headers["WWW-Authenticate"].endswith('scope="shop/use"')
 
-    good = client.get("/a", headers={"Authorization": f"Bearer {pool.token('shop/use')}"})
+    good = client.get("/a", headers=bearer(pool.token("shop/use")))
     assert (good.status_code, good.json) == (200, {"reached": True})
 
 
 def test_an_outage_is_503_with_retry_after(app: Flask, pool: LocalUserPool) -> None:
     with pool.fail("jwks", status=500):
-        answer = app.test_client().get("/a", headers={"Authorization": f"Bearer {pool.token('shop/use')}"})
+        answer = app.test_client().get("/a", headers=bearer(pool.token("shop/use")))
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) >= 1
     assert "WWW-Authenticate" not in answer.headers
@@ -222,12 +223,12 @@ def test_answers_are_whole_with_trapped_http_exceptions(
     bad = client.get("/a", headers={"Authorization": "Bearer bad"})
     assert (bad.status_code, bad.json["reason"]) == (401, "malformed")
     assert bad.headers["WWW-Authenticate"].startswith('Bearer realm="shop", error="invalid_token"')
-    lacking = client.get("/a", headers={"Authorization": f"Bearer {pool.token('shop/other')}"})
+    lacking = client.get("/a", headers=bearer(pool.token("shop/other")))
     assert (lacking.status_code, lacking.json["reason"]) == (403, "insufficient_scope")
     assert lacking.headers["WWW-Authenticate"].endswith('scope="shop/use"')
     with pool.fail("jwks", status=500):
         unknown = pool.token("shop/use", headers={"kid": "new"})
-        outage = client.get("/a", headers={"Authorization": f"Bearer {unknown}"})
+        outage = client.get("/a", headers=bearer(unknown))
     assert (outage.status_code, outage.json["reason"]) == (503, "keys_unavailable")
     with pytest.raises(Conflict):
         client.get("/not-ours")
@@ -246,7 +247,7 @@ def test_a_handler_that_passes_errors_on_makes_no_answer(config: dict[str, Any],
     app = plain(CognitoM2M(), {**config, **traps})
     app.register_error_handler(HTTPException, pass_on)
     app.get("/not-ours", endpoint="not_ours")(lambda: abort(409))
-    answer = app.test_client().get("/a", headers={"Authorization": f"Bearer {pool.token('shop/other')}"})
+    answer = app.test_client().get("/a", headers=bearer(pool.token("shop/other")))
     assert (answer.status_code, answer.json["reason"]) == (403, "insufficient_scope")
     assert answer.headers["WWW-Authenticate"].endswith('scope="shop/use"')
     with pytest.raises(OfAnotherFramework):
@@ -300,14 +301,14 @@ def test_connexions_recipe_and_guards_give_whole_answers(
         )
         client = service.test_client()
         for path in ("/guarded", "/checked"):
-            expired = {"Authorization": f"Bearer {pool.token('shop/use', expires_in=-60)}"}
+            expired = bearer(pool.token("shop/use", expires_in=-60))
             answer = client.get(path, headers=expired)
             assert answer.status_code == 401
             assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
-            good = {"Authorization": f"Bearer {pool.token('shop/use')}"}
+            good = bearer(pool.token("shop/use"))
             assert client.get(path, headers=good).json() == {"reached": True}
             with pool.fail("jwks", status=500):
-                unknown = {"Authorization": f"Bearer {pool.token('shop/use', headers={'kid': 'new'})}"}
+                unknown = bearer(pool.token("shop/use", headers={"kid": "new"}))
                 outage = client.get(path, headers=unknown)
             assert (outage.status_code, int(outage.headers["Retry-After"]) >= 1) == (503, True)
     finally:

@@ -33,13 +33,10 @@ from flask_m2m_cognito import (
     signals,
 )
 from flask_m2m_cognito.testing import LocalUserPool
+from tests.support.headers import bearer
 from tests.web.conftest import MakeApp
 
 Answer = dict[str, Any]
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
 
 
 def caller() -> Answer:

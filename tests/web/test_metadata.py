@@ -10,6 +10,7 @@ from flask import Blueprint, Flask
 from flask_m2m_cognito import CognitoM2M
 from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.web.resource_metadata import metadata_path, metadata_url
+from tests.support.headers import bearer
 from tests.web.conftest import MakeApp
 
 # Most tests here have no AUDIENCE, so that any token of the pool will do.
@@ -175,7 +176,7 @@ class TestChallenges:
         return app
 
     def test_each_names_the_document(self, app: Flask, local_pool: LocalUserPool) -> None:
-        other = {"Authorization": f"Bearer {local_pool.token('items/write')}"}
+        other = bearer(local_pool.token("items/write"))
         client = app.test_client()
         answers = [
             client.get("/items"),
@@ -194,8 +195,6 @@ class TestChallenges:
 
     def test_outage_is_no_challenge(self, app: Flask, local_pool: LocalUserPool) -> None:
         with local_pool.fail("jwks", status=500):
-            answer = app.test_client().get(
-                "/items", headers={"Authorization": f"Bearer {local_pool.token('items/read')}"}
-            )
+            answer = app.test_client().get("/items", headers=bearer(local_pool.token("items/read")))
         assert answer.status_code == 503
         assert "WWW-Authenticate" not in answer.headers
