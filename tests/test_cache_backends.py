@@ -127,7 +127,9 @@ class Memcached(Backend):
 
     def entries(self) -> dict[bytes, bytes]:
         lines = self._said(b"lru_crawler metadump all\r\n", until=b"END\r\n").splitlines()
-        keys = [line.split()[0].removeprefix(b"key=").replace(b"%3A", b":") for line in lines[:-1]]
+        # Newer versions, 1.6.45 among them, print the line "OK" first.
+        entries = [line for line in lines if line.startswith(b"key=")]
+        keys = [line.split()[0].removeprefix(b"key=").replace(b"%3A", b":") for line in entries]
         return {key: self._get(key)[1] for key in keys}
 
     def put(self, key: bytes, value: bytes) -> None:
