@@ -198,3 +198,11 @@ def test_reasons_that_are_named_exist() -> None:
 
 def test_ci_finds_the_test_command() -> None:
     assert ".venv/bin/python -m pytest -n auto" in block_after("ci: tests")
+
+
+@pytest.mark.skipif(not (ROOT / ".ci" / "run").exists(), reason="the sdist has no .ci/run")
+def test_ci_runs_each_python_that_is_declared() -> None:
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    script = (ROOT / ".ci" / "run").read_text("utf-8")
+    (run,) = re.findall(r"^readonly PYTHONS=\((.*)\)$", script, re.MULTILINE)
+    assert run.split() == re.findall(r'"Programming Language :: Python :: (3\.\d+)"', project)
