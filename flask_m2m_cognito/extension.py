@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flask import Blueprint
     from flask_caching import Cache
 
-    from .app.wiring import AppM2M
+    from .app.app_m2m import AppM2M
     from .formats.scopes import ScopeMatch
     from .inbound.validated_access_token import ValidatedAccessToken
     from .inbound.validator import CognitoAccessTokenValidator

@@ -13,7 +13,7 @@ import click
 from flask import Flask
 from flask.cli import NoAppException, ScriptInfo
 
-from ..app.wiring import AppM2M
+from ..app.app_m2m import AppM2M
 from ..inbound.key_source import TrustedPool
 from ..web.guard import EXTENSION
 

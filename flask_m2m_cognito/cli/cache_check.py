@@ -7,8 +7,8 @@ from typing import Any
 
 from flask import Flask
 
+from ..app.app_m2m import AppM2M
 from ..app.cache_backend import IN_PROCESS, shares_with_others, unpickles
-from ..app.wiring import AppM2M
 from ..remote.bounded_backend import StoreDown
 from ..settings.app_settings import Settings
 from .cache_files import files_finding

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..app.wiring import AppM2M
+from ..app.app_m2m import AppM2M
 from ..exceptions import CognitoTokenRequestError
 from ..formats.scopes import parse_scopes
 from ..formats.strict_json import decode_base64url, parse_object

@@ -7,14 +7,14 @@ from typing import Any
 import click
 from flask import Flask
 
-from ..app.wiring import (
+from ..app.advice import (
     QUOTE_PASSWORD,
     RESOURCE_UNCHECKED,
     SET_AUDIENCE,
-    AppM2M,
     cache_url_problem,
     plain_http_text,
 )
+from ..app.app_m2m import AppM2M
 from ..exceptions import ConfigurationError
 from ..inbound.key_source import TrustedPool
 from ..settings.app_settings import Settings

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from flask import Flask
 
-from ..app.wiring import AppM2M
+from ..app.app_m2m import AppM2M
 from ..exceptions import KeysUnavailableError, TokenValidationError
 from ..formats.scopes import has_scopes
 from ..inbound.unverified_token import take_apart

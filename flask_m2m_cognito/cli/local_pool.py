@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 import click
 from flask import Flask
 
-from ..app.wiring import AppM2M
+from ..app.app_m2m import AppM2M
 from ..exceptions import ConfigurationError
 from ..formats.regions import region_of
 from ..formats.scopes import requested_scopes

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from ..app.wiring import AppM2M
+from ..app.app_m2m import AppM2M
 from ..exceptions import CognitoTokenRequestError, ConfigurationError
 from ..formats.scopes import join_scopes, requested_scopes
 from ..formats.urls import http_hosts_for, is_origin

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from flask import Flask
 
-from ..app.wiring import AppM2M
+from ..app.app_m2m import AppM2M
 from ..exceptions import KeysUnavailableError, TokenUnavailableError
 from ..formats.scopes import join_scopes
 from ..inbound.key_source import TrustedPool

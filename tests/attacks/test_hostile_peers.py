@@ -18,7 +18,7 @@ import requests
 from flask import Flask
 
 from flask_m2m_cognito import CognitoM2M
-from flask_m2m_cognito.app.wiring import AppM2M
+from flask_m2m_cognito.app.app_m2m import AppM2M
 from flask_m2m_cognito.outbound.refused_calls import MOST_NOTED, RefusedCall, RefusedCallLog
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.outbound.peers import Peer, Reply

@@ -22,7 +22,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from flask_m2m_cognito import CognitoM2M, signals
-from flask_m2m_cognito.app.wiring import AppM2M
+from flask_m2m_cognito.app.app_m2m import AppM2M
 from flask_m2m_cognito.inbound.key_set import KeySet
 from flask_m2m_cognito.inbound.key_source import KeyTimes, TrustedPool, trusted_pool_from
 from flask_m2m_cognito.inbound.user_pool import user_pool_from
