@@ -5,7 +5,6 @@ Imported when the first session is made, since ``requests`` takes longer to impo
 
 from __future__ import annotations
 
-import os
 import queue
 import weakref
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from urllib3.exceptions import InvalidHeader
 from ..exceptions import ConfigurationError
 from ..remote.clock import SYSTEM
 from ..remote.loopback_adapter import LoopbackAdapter
+from ..remote.per_process import PerProcess
 from .bearer_auth import BearerAuth, SessionTimeout
 
 POOL_SIZE = 32
@@ -59,7 +59,7 @@ def pooled_session(auth: BearerAuth, timeout: SessionTimeout = None, retries: in
     session = requests.Session() if timeout is None else _SessionWithTimeout(timeout)
     adapters = session.adapters  # not the session, which would be a reference cycle
     session.auth = auth.with_route(lambda url: _is_sent_directly(url, adapters))
-    adapter = _RetryingAdapter(retries, timeout) if retries else _shared_adapter
+    adapter = _RetryingAdapter(retries, timeout) if retries else _shared_adapter.get()
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
@@ -158,7 +158,7 @@ class _Resending(HTTPAdapter):
         proxies: dict[str, str] | None = None,
         cert: tuple[str, str] | str | None = None,
     ) -> HTTPConnectionPool:
-        return _shared_adapter.get_shared_pool(request, verify, proxies, cert)
+        return _shared_adapter.get().get_shared_pool(request, verify, proxies, cert)
 
     def send(
         self,
@@ -196,10 +196,9 @@ def _was_reset(error: BaseException) -> bool:
 
 
 class _SharedAdapter(LoopbackAdapter, _Resending):
-    """An adapter that outlives its sessions; after a fork it begins with connections of its own."""
+    """An adapter that outlives its sessions."""
 
     def __init__(self) -> None:
-        self._pid = os.getpid()
         super().__init__(pool_connections=POOL_SIZE, pool_maxsize=POOL_SIZE)
 
     def get_shared_pool(
@@ -210,12 +209,6 @@ class _SharedAdapter(LoopbackAdapter, _Resending):
         cert: tuple[str, str] | str | None,
     ) -> HTTPConnectionPool:
         """Return the pool of connections that all sessions use for this request."""
-        if self._pid != os.getpid():
-            # A socket shared with the parent would mix up both processes' answers. The pid comes last: a
-            # thread that sees it must find the new pools. Threads that come at once make some more.
-            self.proxy_manager = {}
-            self.init_poolmanager(POOL_SIZE, POOL_SIZE)
-            self._pid = os.getpid()
         pool = HTTPAdapter.get_connection_with_tls_context(self, request, verify, proxies, cert)
         if not isinstance(pool.pool, _IdleConnections) and pool.pool is not None:
             # Before its first connection. The pool makes connections where the queue has none.
@@ -227,7 +220,8 @@ class _SharedAdapter(LoopbackAdapter, _Resending):
         """Keep the connections: other sessions use them."""
 
 
-_shared_adapter = _SharedAdapter()
+# A socket shared with a forked child would mix up both processes' answers.
+_shared_adapter = PerProcess(_SharedAdapter)
 
 
 class _RetryingAdapter(LoopbackAdapter, _Resending):

@@ -264,7 +264,7 @@ class CognitoM2MClient:
     def redaction(self, *sent: SecretText) -> Redaction:
         """Removes each secret as it is and as it was sent: a proxy's error page may quote any request."""
         secrets = {*sent, *self._secret.known, *self._headers.values()}
-        return Redaction(spelling for each in secrets for spelling in self._spellings(each))
+        return Redaction(lambda: (spelling for each in secrets for spelling in self._spellings(each)))
 
     def _spellings(self, secret: SecretText) -> Iterator[str]:
         text = secret.reveal()
@@ -397,7 +397,9 @@ class _AnswerReader:
         )
 
     def _text(self, value: object) -> str | None:
-        return None if value is None else self._redact(str(value))
+        if value is None or value == "Bearer":
+            return value
+        return self._redact(str(value))
 
     def _request_id(self) -> str | None:
         found = (self._answer.headers.get(name) for name in _REQUEST_ID_HEADERS)

@@ -39,20 +39,22 @@ class Redaction:
     Mute, as a ``Form`` is: error trackers walk what they find in stack frames.
 
     Args:
-        secrets: every spelling in which a text might quote a secret.
+        list_secrets: returns every spelling in which a text might quote a secret. Called for each text, since
+            most requests have none to redact.
     """
 
-    __slots__ = ("_secrets",)
+    __slots__ = ("_list_secrets",)
 
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._secrets = frozenset(secrets) - {""}
+    def __init__(self, list_secrets: Callable[[], Iterable[str]] = tuple) -> None:
+        self._list_secrets = list_secrets
 
     def __call__(self, text: str) -> str:
         """Return ``text`` with ``[hidden]`` in the place of each secret."""
+        secrets = (frozenset(self._list_secrets()) - {""}) | _proxy_secrets()
         # All are looked for in the text as it is: each may be a part of another.
         shown: list[str] = []
         end = 0
-        for start, stop in sorted([*_token_spans(text), *_spans_of(self._secrets | _proxy_secrets(), text)]):
+        for start, stop in sorted([*_token_spans(text), *_spans_of(secrets, text)]):
             if start > end or not shown:
                 shown += [text[end:start], HIDDEN]
             end = max(end, stop)

@@ -404,7 +404,7 @@ def test_answer_of_64_kib_costs_at_most_50_ms(drop: str, member: str | None, poo
     text = (drop * 60_000)[:60_000]
     body = text if member is None else json.dumps({member: text})[:MAX_BODY]
     answer = Answer(pool.token_url, 400, {"Retry-After": text, "Date": f"Mon, {text}"}, body.encode())
-    redact = Redaction(["a-secret-of-a-usual-length"] * 6)
+    redact = Redaction(lambda: ["a-secret-of-a-usual-length"] * 6)
 
     def read() -> None:
         with pytest.raises(CognitoTokenRequestError):

@@ -155,34 +155,6 @@ def test_after_a_fork_a_child_opens_connections_of_its_own(peer: Peer, way: str)
     assert mine_again == mine
 
 
-def test_no_thread_of_a_child_finds_the_parents_connections(
-    peer: Peer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = session()
-    made.get(peer.url(), timeout=5)
-    adapter = made.get_adapter(peer.url())
-    is_making, may_make = threading.Event(), threading.Event()
-    make = adapter.init_poolmanager
-
-    def make_slowly(*args: Any) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            is_making.set()
-            may_make.wait(5)
-        make(*args)
-
-    monkeypatch.setattr(adapter, "init_poolmanager", make_slowly)
-    monkeypatch.setattr(os, "getpid", lambda: -1)  # what a forked child has is another one
-    with ThreadPoolExecutor(1) as threads:
-        first = threads.submit(made.get, peer.url(), timeout=5)
-        assert is_making.wait(5)
-        made.get(peer.url(), timeout=5)
-        may_make.set()
-        first.result(5)
-    monkeypatch.undo()
-    parents, *childs = (request.connection for request in peer.received)
-    assert parents not in childs
-
-
 class TestTimeout:
     def test_request_without_one_has_that_of_the_session(self, peer: Peer) -> None:
         may_answer = threading.Event()
