@@ -41,7 +41,7 @@ napoleon_use_rtype = False
 nitpick_ignore_regex = [
     (r"py:class", r"(blinker|collections|contextlib|cryptography|email|threading|typing)\..*"),
     (r"py:class", r"(flask|flask_caching|requests)\..*"),
-    (r"py:class", r"flask_m2m_cognito\.(app_parts|extension|inbound|outbound|remote|web)\..*"),
+    (r"py:class", r"flask_m2m_cognito\.(app|extension|inbound|outbound|remote|web)\..*"),
     (r"py:class", r"(Answer|AppM2M|BearerAuth|Blueprint|ByMethod|Cache|ClientName|Flask|Metadata)"),
     (r"py:class", r"(MeterProvider|Minting|PrincipalLoader|ScopeMatch|Scopes|SessionTimeout|TracerProvider)"),
     (r"py:class", r"(TrustedPool|View)"),
