@@ -252,9 +252,9 @@ class CognitoM2M:
         metadata: Metadata = None,
         force_refresh: bool = False,
     ) -> str:
-        """As :meth:`token`, for a coroutine: a token that must be waited for is waited for on a thread.
+        """Return what :meth:`token` does, for a coroutine: it awaits a fetch without a thread.
 
-        One that is in memory comes without a thread, and the loop goes on either way.
+        The first fetch imports what it needs on the loop's thread: call :meth:`warm_up` where that matters.
         """
         return await self._here().token_async(
             scopes, client=client, metadata=metadata, force_refresh=force_refresh

@@ -1,1 +1,1 @@
-"""app"""
+"""Builds and holds the parts of one application."""

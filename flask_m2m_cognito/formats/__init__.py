@@ -1,1 +1,1 @@
-"""formats"""
+"""What a text means: scopes, URLs, regions, JSON. Pure."""

@@ -1,6 +1,6 @@
 """The checks of an access token in a row: *verify* (key, signature), then *check* (claims).
 
-What verify finds is remembered, see ``verified_tokens``; check is what every request pays.
+What verify finds is remembered, see ``token_memory``; check is what every request pays.
 """
 
 from __future__ import annotations

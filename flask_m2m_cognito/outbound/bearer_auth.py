@@ -375,7 +375,6 @@ def _httpx_auth_class() -> type[BearerAuth]:
         async def async_auth_flow(
             self, request: httpx.Request
         ) -> AsyncGenerator[httpx.Request, httpx.Response]:
-            # What waits for the network waits on a thread, not on the loop.
             import asyncio
 
             _check_in_httpx(str(request.url), self._http_hosts)
@@ -384,6 +383,7 @@ def _httpx_auth_class() -> type[BearerAuth]:
             while outgoing is not None:
                 response = yield outgoing
                 if response.status_code == 401:
+                    # The flow waits for a newer token: on a thread, not on the loop.
                     outgoing = await asyncio.to_thread(_sent, flow, response)
                 else:
                     outgoing = _sent(flow, response)

@@ -35,7 +35,7 @@ _logger = logging.getLogger("flask_m2m_cognito.store")
 _MAX_TEXT = 256 * 1024
 _MOST_ROUNDS = 6
 _LONGEST = 30 * 86400.0
-"""For the lock of a cache's files: seconds, and at most this part of what one call may take."""
+"""Seconds for which the cache keeps an entry that does not expire: Memcached reads more as a moment."""
 
 
 class BrokenSeal(Exception):

@@ -1,1 +1,1 @@
-"""How ``settings.py`` reads: readers of raw values, the table of all keys, one level of keys, the clients."""
+"""From ``app.config`` to frozen records of the parts: the table of all keys, and the readers of values."""

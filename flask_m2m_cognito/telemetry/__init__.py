@@ -1,1 +1,1 @@
-"""telemetry"""
+"""What one can observe: log records, signals, health, counts."""

@@ -1,1 +1,1 @@
-"""Flask: what a view demands, and what a caller is answered."""
+"""Flask's side of a request: what a view requires, and what a caller is answered."""
