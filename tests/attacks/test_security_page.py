@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import pathlib
 import re
 
@@ -20,13 +21,18 @@ def _named() -> list[tuple[str, str]]:
     return named
 
 
+@functools.cache
+def _tests_in(path: str) -> set[str]:
+    nodes = ast.walk(ast.parse((ROOT / path).read_text("utf-8")))
+    return {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+
+
 NAMED = _named()
 
 
 @pytest.mark.parametrize(("path", "name"), NAMED, ids=[f"{path}::{name}" for path, name in NAMED])
 def test_what_the_page_names_exists(path: str, name: str) -> None:
-    tests = ast.walk(ast.parse((ROOT / path).read_text("utf-8")))
-    assert name in {node.name for node in tests if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    assert name in _tests_in(path)
 
 
 def test_each_file_of_attacks_is_named() -> None:

@@ -22,7 +22,7 @@ def test_no_request_fails_while_keys_are_usable(
         pool.offline()
         for _ in range(23):
             clocks.advance(HOUR)
-            callers.go_on_for(20)
+            callers.go_on_for(5)
         wait_for(lambda: service.keys.keys.state.failure, "the background refresh has failed")
     assert callers.statuses == {200}
 
