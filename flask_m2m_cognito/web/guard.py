@@ -72,7 +72,7 @@ class Guard:
         named_scopes: Callable[[Request], frozenset[str]] = lambda request: frozenset(),
     ) -> None:
         self._validator = validator
-        self.recall: Callable[[str], ValidatedAccessToken | None] = validator.recall
+        self.recall: Callable[[str], ValidatedAccessToken | bytes] = validator.recall
         self._wording = wording
         self.on_accepted = on_accepted
         self.listeners = listeners
@@ -85,19 +85,24 @@ class Guard:
         # guard has its own, as the context of one application may be pushed inside a request to another.
         self.held_key: str = f"_flask_m2m_cognito_{id(self)}"
 
-    def validated(self, request: Request) -> tuple[ValidatedAccessToken, bool]:
-        """The request's token, checked from the beginning, and whether its signature was known to be good."""
+    def validated(self, request: Request, digest: bytes | None) -> tuple[ValidatedAccessToken, bool]:
+        """The request's token, checked from the beginning, and whether its signature was known to be good.
+
+        Args:
+            digest: of what stands after ``Bearer`` and one space, if it was computed.
+        """
         # In two, as a callable of the application may raise in the checks: then no frame has the token.
-        verified = self._verified(request.environ)
+        verified = self._verified(request.environ, digest)
         is_remembered = verified.used
         return self._validator.check(verified), is_remembered
 
-    def _verified(self, environ: dict[str, Any]) -> VerifiedToken:
+    def _verified(self, environ: dict[str, Any], digest: bytes | None = None) -> VerifiedToken:
         value = environ.get(self.environ_key)
         token = bearer_token([] if value is None else [value], self._header_name)
-        if token is None:
+        if value is None or token is None:
             raise TokenValidationError("This request has no access token.", reason="missing_token")
-        return self._validator.verify(token)
+        # With more spaces around the token the digest is not its own.
+        return self._validator.verify(token, digest if value[7:] == token else None)
 
     def keep_private(self, response: Response) -> Response:
         """Keep shared caches from giving an answer that depends on this guard's header to other callers.
@@ -315,7 +320,8 @@ def admit(demand: Demand, loads: bool = True) -> bool | None:
     if guard is None:
         raise _no_guard(context.app, parts)
     held = request.__dict__.setdefault(guard.held_key, {})
-    known = refusal = value = None
+    refusal = value = None
+    known: Any = None
     token: Any = None  # until one has passed the validator's checks
     try:
         value = request.environ.get(guard.environ_key)
@@ -323,7 +329,10 @@ def admit(demand: Demand, loads: bool = True) -> bool | None:
             # A token that is remembered was taken apart strictly when it was new.
             known = guard.recall(value[7:])
         value = None
-        token, is_remembered = guard.validated(request) if known is None else (known, True)
+        if known is None or known.__class__ is bytes:
+            token, is_remembered = guard.validated(request, known)
+        else:
+            token, is_remembered = known, True
         if not (demand.is_plain and demand.scopes <= token.scopes):
             # Flask dispatches by request.method, which an application may override.
             _hold(token, demand, request.method)

@@ -105,7 +105,7 @@ NOT_OF_A_TOKEN = {"missing_token", "bad_header", "method_not_allowed", "token_un
 
 
 def outcome(validate: Any, token: str) -> tuple[Any, ...] | None:
-    """All that a caller can see of a verdict; ``None`` if there is none."""
+    """All that a caller can see of a verdict; ``None`` if there is none but a digest."""
     try:
         validated = validate(token)
     except InsufficientScopeError as error:
@@ -114,7 +114,9 @@ def outcome(validate: Any, token: str) -> tuple[Any, ...] | None:
         return error.reason, str(error), error.client_id, error.token_scopes, error.kid, error.pool
     except KeysUnavailableError as error:
         return "keys_unavailable", str(error)
-    return validated and ("accepted", validated.client_id, validated.scopes, validated.claims)
+    if isinstance(validated, bytes):
+        return None
+    return "accepted", validated.client_id, validated.scopes, validated.claims
 
 
 def part(drawn: dict[str, Any], kind: str) -> dict[str, Any]:

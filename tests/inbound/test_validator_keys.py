@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 from cachelib import SimpleCache
 
-from flask_m2m_cognito import CognitoAccessTokenValidator, KeysUnavailableError, TokenValidationError
+from flask_m2m_cognito import (
+    CognitoAccessTokenValidator,
+    KeysUnavailableError,
+    TokenValidationError,
+    ValidatedAccessToken,
+)
 from flask_m2m_cognito.inbound.key_set import parse_key_set
 from flask_m2m_cognito.inbound.key_source import KeyTimes, TrustedPool, trusted_pool_from
 from flask_m2m_cognito.inbound.user_pool import UserPool
@@ -44,6 +49,11 @@ def answer_to(validator: CognitoAccessTokenValidator, token: str) -> str:
     except (TokenValidationError, KeysUnavailableError) as error:
         return error.reason
     return "good"
+
+
+def is_recalled(validator: CognitoAccessTokenValidator, token: str) -> bool:
+    """Whether ``token`` is remembered, with keys and claims as they were."""
+    return isinstance(validator.recall(token), ValidatedAccessToken)
 
 
 class TestColdStart:
@@ -433,7 +443,7 @@ class TestMemory:
         before = repr(validator_of(pool).validate(token).claims)
         for check in (validator.validate, validator.validate, validator.recall, validator.recall) * 2:
             checked = check(token)
-            assert checked is not None
+            assert isinstance(checked, ValidatedAccessToken)
             assert repr(checked.claims) == before
             assert "admin/all" not in checked.scopes
             spoil(checked.claims)
@@ -454,14 +464,14 @@ class TestMemory:
         tokens = [pool.token() for _ in range(6)]
         for token in tokens:
             validator.validate(token)
-        assert [validator.recall(token) is not None for token in tokens] == [False] * 3 + [True] * 3
+        assert [is_recalled(validator, token) for token in tokens] == [False] * 3 + [True] * 3
 
     def test_one_that_was_used_since_gets_a_second_chance(self, pool: LocalUserPool) -> None:
         validator = validator_of(pool, verified_tokens=3)
         steady, *others = [pool.token() for _ in range(4)]
         for token in (steady, *others[:2], steady, others[2]):
             validator.validate(token)
-        assert [validator.recall(token) is not None for token in (steady, *others)] == [
+        assert [is_recalled(validator, token) for token in (steady, *others)] == [
             True,
             False,
             True,
@@ -472,7 +482,7 @@ class TestMemory:
         validator = validator_of(pool, verified_tokens=0)
         token = pool.token()
         assert validator.verify(token) is not validator.verify(token)
-        assert validator.recall(token) is None
+        assert not is_recalled(validator, token)
         assert answer_to(validator, token) == "good"
 
     def test_refused_tokens_that_the_pool_has_not_signed_are_not_remembered(
@@ -485,7 +495,7 @@ class TestMemory:
         forged = f"{header}.{payload}.{'A' * len(signature)}"
         for token in ("nonsense", forged, pool.token(headers={"kid": "unknown"}), pool.token(iss="x")):
             assert answer_to(validator, token) != "good"
-        assert validator.recall(good) is not None
+        assert is_recalled(validator, good)
 
     @pytest.mark.parametrize(
         "claims", [pytest.param({}, id="flat"), pytest.param({"deep": {"a": 1}}, id="nested")]
@@ -505,7 +515,7 @@ class TestMemory:
         validator = validator_of(pool)
         token = pool.token()
         validator.validate(token.encode())  # type: ignore[arg-type]
-        assert validator.recall(token) is not None
+        assert is_recalled(validator, token)
         assert answer_to(validator, None) == "malformed"  # type: ignore[arg-type]
 
 

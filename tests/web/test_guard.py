@@ -6,6 +6,7 @@ import functools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from flask_m2m_cognito import (
     require_scopes,
     signals,
 )
+from flask_m2m_cognito.inbound import token_memory
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.support.headers import bearer
 from tests.web.conftest import MakeApp
@@ -332,6 +334,56 @@ class TestDemands:
         for scopes, checked in (("other", 0), ("base", 1), ("base extra", 2)):
             client.get("/a", headers=bearer(local_pool.token(scopes)))
             assert len(seen) == checked
+
+
+@pytest.fixture
+def digests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A line for each digest of a token that is computed."""
+    computed: list[str] = []
+
+    class Hash:
+        def __init__(self, **options: Any) -> None:
+            self.options = options
+
+        def copy(self) -> Any:
+            computed.append("digest")
+            return blake2b(**self.options)
+
+    monkeypatch.setattr(token_memory, "blake2b", Hash)
+    return computed
+
+
+class TestDigests:
+    def test_digest_of_a_new_token_is_computed_once(
+        self, digests: list[str], make_app: MakeApp, local_pool: LocalUserPool
+    ) -> None:
+        app = make_app()
+        function_view(app)
+        client = app.test_client()
+        for claims in ({"first": "long" * 50}, {"then": "new"}):
+            token = local_pool.token("inventory/read", **claims)
+            for _ in range(2):
+                digests.clear()
+                assert client.get("/items", headers=bearer(token)).status_code == 200
+                assert digests == ["digest"]
+
+    def test_token_after_more_spaces_is_remembered_without_them(
+        self, make_app: MakeApp, local_pool: LocalUserPool
+    ) -> None:
+        app = make_app()
+        function_view(app)
+        client = app.test_client()
+        client.get("/items", headers=bearer(local_pool.token("inventory/read", first="long" * 50)))
+        token = local_pool.token("inventory/read")
+        checks: list[str] = []
+
+        def note(sender: Flask, check: str, **_: Any) -> None:
+            checks.append(check)
+
+        with signals.token_accepted.connected_to(note, app):
+            for sent in (f"  {token}", f"  {token}", f"{token} ", token):
+                assert client.get("/items", headers=bearer(sent)).status_code == 200
+        assert checks == ["signature", "memory", "memory", "memory"]
 
 
 class TestWhatTheViewFinds:
