@@ -17,6 +17,7 @@ from ..exceptions import KeysUnavailableError, TokenValidationError
 from ..formats.scopes import has_scopes
 from ..inbound.unverified_token import take_apart
 from ..inbound.validated_access_token import ValidatedAccessToken
+from ..inbound.verified_token import has_times
 from ..web.routes import Route, routes_of
 from .application import echo_json, parts_of, pools_of, quiet
 from .explain_steps import Seen, Step, seen_in, steps_of
@@ -128,7 +129,7 @@ def _failed_step(reason: str, jwt: str, seen: Seen | None) -> str:
         if not seen.names_key:
             return "key id"
         return "issuer" if not isinstance(seen.claims.get("iss"), str) else "form"
-    if not seen.has_times:
+    if not has_times(seen.claims):
         return "times"
     return "scope" if isinstance(seen.claims.get("sub", ""), str) else "machine"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..formats.strict_json import decode_base64url, parse_object
 from ..inbound.validator import CognitoAccessTokenValidator
+from ..inbound.verified_token import has_times
 from .words import clock_words, duration, listed, quoted
 
 
@@ -36,12 +37,6 @@ class Seen:
         """Whether the header names a key, and wants nothing that must be understood."""
         kid = self.header.get("kid")
         return isinstance(kid, str) and 0 < len(kid) <= 256 and "crit" not in self.header
-
-    @property
-    def has_times(self) -> bool:
-        """Whether its times are numbers."""
-        names = ("exp", "iat", *({"nbf"} & self.claims.keys()))
-        return all(_is_number(self.claims.get(name)) for name in names)
 
 
 def seen_in(jwt: str) -> Seen | None:
@@ -120,7 +115,7 @@ def _keys_wanted(validator: CognitoAccessTokenValidator, issuer: object) -> str:
 
 
 def _times_seen(seen: Seen, now: float, offset: float | None) -> str:
-    if not seen.has_times:
+    if not has_times(seen.claims):
         return ", ".join(f"{name} {quoted(seen.claims.get(name))}" for name in ("exp", "iat", "nbf"))
     left = seen.claims["exp"] - now
     parts = [f"expired {duration(left)} ago" if left <= 0 else f"{duration(left)} left"]
@@ -157,8 +152,3 @@ def _audience_wanted(validator: CognitoAccessTokenValidator) -> str:
         [validator.audience] if isinstance(validator.audience, str) else validator.audience
     )
     return f"{listed(map(quoted, audience), 'or')} (COGNITO_M2M_AUDIENCE)"
-
-
-def _is_number(value: object) -> bool:
-    # As in the validator: beyond 2**53 a number is no moment.
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**53

@@ -163,11 +163,7 @@ def _flaw_in(claims: dict[str, Any], machines_only: bool) -> Flaw | None:
     """The first check that these claims fail whenever and whoever asks."""
     if claims.get("token_use") != "access":
         return _WRONG_TOKEN_USE
-    if (
-        not _is_time(claims.get("exp"))
-        or not _is_time(claims.get("iat"))
-        or not _is_time(claims.get("nbf", 0))
-    ):
+    if not has_times(claims):
         return _BAD_TIMES
     client_id = claims.get("client_id")
     if not client_id or not isinstance(client_id, str):
@@ -179,6 +175,11 @@ def _flaw_in(claims: dict[str, Any], machines_only: bool) -> Flaw | None:
     if not isinstance(claims.get("scope") or "", str):
         return _BAD_SCOPE
     return None
+
+
+def has_times(claims: dict[str, Any]) -> bool:
+    """Return whether exp and iat are moments, and nbf too, if it is there."""
+    return _is_time(claims.get("exp")) and _is_time(claims.get("iat")) and _is_time(claims.get("nbf", 0))
 
 
 def _is_time(value: object) -> bool:
