@@ -47,6 +47,37 @@ def reason_for(service: MovedService, token: str) -> str:
     return "accepted"
 
 
+def sent_by_threads(service: MovedService, tokens: list[str]) -> set[str]:
+    """The reasons that ``THREADS`` threads got for all of ``tokens``."""
+    left = iter(tokens)
+    reasons: set[str] = set()
+
+    def send() -> None:
+        # next() of a list's iterator is atomic.
+        for token in left:
+            reasons.add(reason_for(service, token))
+
+    with threads() as started:
+        for _ in range(THREADS):
+            started(send)
+    assert not [outcome for outcome in started.outcomes if outcome is not None]
+    return reasons
+
+
+@pytest.mark.slow
+def test_ten_thousand_random_kids_cause_one_download_per_cooldown(
+    service: MovedService, pool: LocalUserPool, clocks: Clocks
+) -> None:
+    tokens = list(tokens_with_random_kids(pool, TOKENS))
+    for cooldown in range(1, 6):
+        assert sent_by_threads(service, tokens[cooldown - 1 :: 5]) == {"unknown_key"}
+        assert pool.count("jwks") == 1 + cooldown
+        clocks.advance(9.9)
+        assert sent_by_threads(service, tokens[:50]) == {"unknown_key"}
+        assert pool.count("jwks") == 1 + cooldown
+        clocks.advance(0.1)
+
+
 def test_a_good_token_does_not_wait_for_the_download_that_an_unknown_kid_caused(
     service: MovedService, pool: LocalUserPool, clocks: Clocks
 ) -> None:

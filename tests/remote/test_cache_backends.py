@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -270,21 +269,6 @@ def test_a_redis_that_ends_is_done_without(own_redis: Service) -> None:
     assert store.load(NAME, "text") is None
     assert store.take_lease(NAME, 6.0) == Lease(None)
     assert not store.backend.works
-
-
-@needs_fork
-@over("files with our JSON")
-def test_files_that_another_locks_are_no_store_that_is_down_whatever_its_calls_may_take(backend: Any) -> None:
-    import fcntl
-
-    bounded = BoundedBackend(lambda: backend, timeout=0.1)
-    store = SealedStore(bounded, Seal(KEY))
-    store.save(NAME, "keys", Entry("v1", 0.0, A_WHILE))
-    folder = os.open(backend._path, os.O_RDONLY)
-    fcntl.flock(folder, fcntl.LOCK_EX)
-    store.take_lease(NAME, A_WHILE)
-    os.close(folder)
-    assert store.backend.works
 
 
 @needs_fork
