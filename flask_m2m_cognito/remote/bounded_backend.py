@@ -98,6 +98,7 @@ class BoundedBackend:
         self._clock = clock
         self._start_thread = start_thread
         self._circuit = PerProcess(_Circuit)
+        self._kind: str | None = None  # also of a forked child that has not used it yet
 
     @property
     def works(self) -> bool:
@@ -107,8 +108,7 @@ class BoundedBackend:
     @property
     def kind(self) -> str | None:
         """The backend's class, such as ``RedisCache``; ``None`` before its first use, or without one."""
-        backend = self._circuit.get().backend
-        return None if backend is None else type(backend).__name__
+        return self._kind
 
     @property
     def is_in_process(self) -> bool:
@@ -217,6 +217,7 @@ class BoundedBackend:
         with circuit.lock:
             if circuit.building is building:
                 circuit.backend = backend
+                self._kind = None if backend is None else type(backend).__name__
         building.set_result(backend)
 
     def _note_failure(self, circuit: _Circuit, error: Exception, failures_before: int) -> None:

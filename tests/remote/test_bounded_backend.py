@@ -506,6 +506,11 @@ class TestFork:
         assert in_a_child(lambda: get(bounded)) == "the value of k"
         fails(bounded)
 
+    def test_child_names_the_backend_before_it_uses_it(self, bound: Bound) -> None:
+        bounded = bound()
+        get(bounded)
+        assert in_a_child(lambda: str(bounded.kind)) == bounded.kind
+
     def test_a_child_forked_while_a_call_hangs_does_not_wait_for_it(
         self, bound: Bound, backend: Backend
     ) -> None:
