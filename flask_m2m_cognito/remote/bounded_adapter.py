@@ -16,11 +16,11 @@ import requests
 import urllib3.connection
 from urllib3 import exceptions as urllib3_errors
 
+from .answer import TransportError
 from .clock import Deadline, WatchedDeadline
 from .foreign_error import ForeignError
 from .loopback_adapter import LoopbackAdapter
 from .redaction import proxy_urls
-from .transport import TransportError
 
 
 @contextmanager

@@ -6,16 +6,15 @@ caller for hours. Here the connection is shut down at the deadline (see ``bounde
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeGuard
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
+from .answer import Answer, TransportError
 from .clock import Deadline
+from .opaque import BasicCredentials, Form, Json
 from .redaction import Redaction
 from .reports import Note, unobserved
 
@@ -25,106 +24,12 @@ Timeout = tuple[float, float]
 MAX_BODY = 64 * 1024
 """Bytes of a body, decompressed. A key set has about 1 KiB, a token answer 2 KiB."""
 
-_LONGEST_DATE = 64
 _WORTH_A_RETRY = frozenset({502, 503, 504})
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a server said, whatever its status. Redirects are answers: none is followed."""
-
-    url: str
-    status: int
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
-
-    @property
-    def text(self) -> str:
-        return self.body.decode("utf-8", "replace")
-
-    def retry_after(self, wall: float) -> float | None:
-        """Seconds of ``Retry-After``, in either of its forms (RFC 9110, section 10.2.3)."""
-        text = self.headers.get("Retry-After", "").strip()
-        if text.isascii() and text.isdigit():
-            return float(text[:9])
-        moment = _http_date(text)
-        return None if moment is None else max(0.0, moment - wall)
-
-    def clock_offset(self, wall: float) -> float | None:
-        """Seconds by which the server's ``Date`` is ahead of ``wall``; whole seconds only."""
-        moment = _http_date(self.headers.get("Date", ""))
-        return None if moment is None else moment - wall
 
 
 OnRequest = Callable[[str, str], AbstractContextManager[Note]]
 """Called with method and URL; what it returns is entered around the request, on its thread, and given the
 :class:`Answer` or :class:`TransportError`."""
-
-
-class TransportError(Exception):
-    """No answer. Holds no request, no traceback of one, and no secret.
-
-    Attributes:
-        is_timeout: the time ran out.
-        may_retry: the connection failed at once, so that a second try costs little.
-        cause: an exception of ``requests`` with the same type and text, a :class:`ForeignError`, or ``None``.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        is_timeout: bool = False,
-        may_retry: bool = False,
-        cause: Exception | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.is_timeout = is_timeout
-        self.may_retry = may_retry
-        self.cause = cause
-
-
-class Form:
-    """Form fields to send. Not a mapping, and mute: error trackers walk dictionaries in stack frames."""
-
-    __slots__ = ("_fields",)
-
-    def __init__(self, fields: Mapping[str, str]) -> None:
-        self._fields = dict(fields)
-
-    def headers(self) -> Mapping[str, str]:
-        return {"Content-Type": "application/x-www-form-urlencoded"}
-
-    def encoded(self) -> bytes:
-        return urlencode(self._fields).encode("ascii")
-
-
-class Json:
-    """A JSON object to send, as mute as :class:`Form`, with the headers that say what it is."""
-
-    __slots__ = ("_content", "_headers")
-
-    def __init__(self, content: Mapping[str, Any], headers: Mapping[str, str]) -> None:
-        self._content = dict(content)
-        self._headers = headers
-
-    def headers(self) -> Mapping[str, str]:
-        return self._headers
-
-    def encoded(self) -> bytes:
-        return json.dumps(self._content, separators=(",", ":")).encode("ascii")
-
-
-class BasicCredentials:
-    """A client id and secret for the Basic scheme, as mute as :class:`Form`."""
-
-    __slots__ = ("_header",)
-
-    def __init__(self, header: str) -> None:
-        self._header = header
-
-    def header(self) -> str:
-        return self._header
 
 
 class Transport:
@@ -317,13 +222,3 @@ def _user_agent() -> str:
 def _place(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def _http_date(text: str) -> float | None:
-    # An HTTP date has 29 characters; a number of 60,000 digits takes long to read on Python 3.10.
-    if len(text) > _LONGEST_DATE:
-        return None
-    try:
-        return parsedate_to_datetime(text).timestamp()
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None

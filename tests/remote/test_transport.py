@@ -30,18 +30,11 @@ from urllib3.connectionpool import HTTPConnectionPool
 
 from flask_m2m_cognito import __version__
 from flask_m2m_cognito.remote import loopback_adapter
+from flask_m2m_cognito.remote.answer import Answer, TransportError
 from flask_m2m_cognito.remote.clock import Deadline
+from flask_m2m_cognito.remote.opaque import BasicCredentials, Form, Json
 from flask_m2m_cognito.remote.reports import Note
-from flask_m2m_cognito.remote.transport import (
-    MAX_BODY,
-    Answer,
-    BasicCredentials,
-    Form,
-    Json,
-    Transport,
-    TransportError,
-    first_answer,
-)
+from flask_m2m_cognito.remote.transport import MAX_BODY, Transport, first_answer
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.remote.moved import LONG
 from tests.support.clocks import Clocks
