@@ -18,6 +18,7 @@ class Attempt(Generic[T]):
     """A fetch under way, and what it is for: see :class:`Ask`.
 
     Attributes:
+        number: how many of this process had begun, with this one.
         started: when it began, on the monotonic clock.
         is_background: no caller waited for it when it began.
         is_here: it runs on the thread of the caller that leads it.
@@ -31,17 +32,20 @@ class Attempt(Generic[T]):
         "is_enough",
         "is_forced",
         "is_here",
+        "number",
         "outcome",
         "started",
     )
 
     def __init__(
         self,
+        number: int,
         deadline: WatchedDeadline,
         started: float,
         is_enough: Callable[[T], bool] = accept_any,
         is_forced: bool = False,
     ) -> None:
+        self.number: int = number
         self.deadline: WatchedDeadline = deadline
         self.started: float = started
         self.is_enough: Callable[[T], bool] = is_enough
@@ -53,9 +57,8 @@ class Attempt(Generic[T]):
         # Otherwise the first coroutine that is cancelled would cancel it for all.
         self._ended.set_running_or_notify_cancel()
 
-    def end(self, outcome: Fetched[T] | Exception | None) -> None:
-        """Release every caller that waits. Called once."""
-        self.outcome = outcome
+    def end(self) -> None:
+        """Release every caller that waits, after :attr:`outcome` is set. Called once."""
         self._ended.set_result(None)
 
     def wait(self, seconds: float) -> bool:

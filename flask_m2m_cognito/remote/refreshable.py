@@ -76,13 +76,16 @@ _SHORT_RETRY = 1.0
 
 
 class _Sync(Generic[T]):
-    """A process's lock, and its attempt if there is one."""
+    """A process's lock, and its attempts."""
 
-    __slots__ = ("attempt", "lock")
+    __slots__ = ("attempt", "begun", "lock", "newest")
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.attempt: Attempt[T] | None = None  # guarded by lock
+        self.attempt: Attempt[T] | None = None  # the one under way; guarded by lock
+        self.begun = 0  # how many have begun; guarded by lock
+        #: The number of the last attempt to which the source gave a value, and that value.
+        self.newest: tuple[int, T] | None = None
 
 
 class Refreshable(Generic[T]):
@@ -230,19 +233,19 @@ class Refreshable(Generic[T]):
 
     def _refreshing(self) -> Steps[T]:
         self._prepare()
-        # By identity, and not by time: a clock may stand still.
-        before = self._sync().attempt
+        sync = self._sync()
+        # By number, and not by time: a clock may stand still.
+        begun = sync.begun
         while True:
+            # Also one that began and ended while this caller was still to be woken after another.
+            if sync.newest is not None and sync.newest[0] > begun:
+                return sync.newest[1]
             attempt, leads = self._join_or_force()
             if leads:
                 self._start(attempt)
             yield from self._waiting(attempt)
-            if attempt is before:
-                continue
-            outcome = attempt.outcome
-            if isinstance(outcome, Fetched) and outcome.source == "network":
-                return outcome.value
-            if attempt.is_forced and (attempt.is_here or not self._fails_for_the_thread):
+            has_failed = attempt.number > begun and isinstance(attempt.outcome, Exception)
+            if has_failed and attempt.is_forced and (attempt.is_here or not self._fails_for_the_thread):
                 raise self._backing_off() or self._unavailable_because(None, self._clock.now())
 
     async def _run_async(self, steps: Callable[[], Steps[T]]) -> T:
@@ -262,7 +265,8 @@ class Refreshable(Generic[T]):
             if error is not None:
                 raise error
             deadline = WatchedDeadline(self._deadline, self._clock)
-            sync.attempt = Attempt(deadline, self._monotonic(), is_forced=True)
+            sync.begun += 1
+            sync.attempt = Attempt(sync.begun, deadline, self._monotonic(), is_forced=True)
             return sync.attempt, True
 
     def _backing_off(self) -> Exception | None:
@@ -414,9 +418,9 @@ class Refreshable(Generic[T]):
                 is_enough = lambda value: value != held  # noqa: E731
             if is_enough is not None:
                 self.state = replace(self.state, renewed_monotonic=now.monotonic)
-            sync.attempt = Attempt(
-                WatchedDeadline(self._deadline, self._clock), now.monotonic, is_enough or accept_any
-            )
+            sync.begun += 1
+            deadline = WatchedDeadline(self._deadline, self._clock)
+            sync.attempt = Attempt(sync.begun, deadline, now.monotonic, is_enough or accept_any)
             return sync.attempt, True
 
     def _start(self, attempt: Attempt[T], is_background: bool = False) -> None:
@@ -488,8 +492,12 @@ class Refreshable(Generic[T]):
                 event = self._take(attempt, outcome, is_late)
             elif not is_late:
                 event = self._note_failure(attempt, outcome)
+            if not is_late:
+                attempt.outcome = event.error if isinstance(event, RefreshFailed) else outcome
+                if isinstance(attempt.outcome, Fetched) and attempt.outcome.source == "network":
+                    sync.newest = attempt.number, attempt.outcome.value
         if not is_late:
-            attempt.end(event.error if isinstance(event, RefreshFailed) else outcome)
+            attempt.end()
         if event is None or self._observer is None:
             return []
         return [functools.partial(self._observer, event)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
 import threading
 import time
@@ -1021,6 +1022,30 @@ def test_what_a_fetch_needs_is_imported_before_its_deadline_begins() -> None:
     )
     assert subject.get() == subject.get() == "value"
     assert order == ["prepare", "fetch"]
+
+
+class TestRefresh:
+    def test_coroutines_that_wake_late_take_what_was_fetched_meanwhile(self) -> None:
+        """Without this each of them that woke after the next fetch had ended made one more."""
+        fetched, go_on = itertools.count(1), threading.Event()
+
+        def fetch(ask: Ask[int]) -> Fetched[int]:
+            value = next(fetched)
+            if value == 2:
+                assert go_on.wait(LONG)
+            now = time.time()
+            return Fetched(value, now + 100, now + 900, now)
+
+        refreshable = Refreshable(fetch, unavailable=Unavailable)
+        refreshable.get()
+
+        async def refresh_often() -> list[int]:
+            asked = [asyncio.create_task(refreshable.refresh_async()) for _ in range(60)]
+            await asyncio.sleep(0)  # all of them wait for the second fetch
+            go_on.set()
+            return await asyncio.gather(*asked)
+
+        assert sorted(set(asyncio.run(refresh_often()))) == [2, 3]
 
 
 class TestOnRefresh:
