@@ -512,7 +512,7 @@ class TestIdleConnections:
         ("resets", "options"),
         [
             pytest.param(True, {}, id="reset"),
-            pytest.param(False, {"socket_timeout": 0.5}, id="silence, with a timeout of the client"),
+            pytest.param(False, {"socket_timeout": 1.0}, id="silence, with a timeout of the client"),
         ],
     )
     def test_forgotten_connection_is_replaced(
@@ -528,7 +528,7 @@ class TestIdleConnections:
                 "CACHE_TYPE": "RedisCache",
                 "CACHE_REDIS_URL": f"redis://127.0.0.1:{relay.port}/0",
                 "CACHE_OPTIONS": options,
-                "COGNITO_M2M_STORE_TIMEOUT": 5.0,
+                "COGNITO_M2M_STORE_TIMEOUT": 10.0,
             }
             one, other = process(pool, **config), process(pool, **config)
             assert one.token() == other.token()
