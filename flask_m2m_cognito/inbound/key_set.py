@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 from ..formats.strict_json import decode_base64url, parse_object
 from ..remote.answer import Answer
 from ..remote.clock import SYSTEM, Clock
-from ..remote.refreshable import Ask, Fetch, Fetched
+from ..remote.freshness import Ask, Fetch, Fetched
 from ..remote.subinterpreters import explain_subinterpreters
 from ..remote.transport import Transport
 

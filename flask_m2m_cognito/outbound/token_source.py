@@ -14,7 +14,8 @@ from ..exceptions import CognitoTokenRequestError, TokenUnavailableError
 from ..formats.scopes import join_scopes, parse_scopes
 from ..formats.strict_json import decode_base64url, parse_object
 from ..remote.clock import SYSTEM, Clock
-from ..remote.refreshable import Ask, Fetch, Fetched, Refreshable
+from ..remote.freshness import Ask, Fetch, Fetched
+from ..remote.refreshable import Refreshable
 from ..remote.reports import report
 from ..remote.sealed_store import Entry, SealedStore
 from ..remote.sharing import Codec, shared
@@ -206,8 +207,8 @@ class TokenSource:
         claims = _claims_of(token)
         # An opaque token without what was granted, as earlier versions kept it, is not taken.
         self._check_scopes(claims["scope"] if "scope" in claims else payload["scope"])
-        expires_at, exp = entry.expires_at, claims.get("exp")
-        if isinstance(exp, (int, float)) and not isinstance(exp, bool) and abs(exp) < 2**53:
+        expires_at, exp = entry.expires_at, _moment(claims.get("exp"))
+        if exp is not None:
             # The clock of another process dated this entry. Where it was ahead, the token ends sooner.
             expires_at = min(expires_at, exp)
         return self._fetched(token, entry.fetched_at, expires_at - entry.fetched_at, claims)

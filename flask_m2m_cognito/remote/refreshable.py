@@ -332,7 +332,7 @@ class Refreshable(Generic[T]):
         if step is Step.WAIT:
             # At the cold start of a fleet its imports take longer than its fetch.
             self._prepare()
-        attempt, leads = self._join_or_begin(needs_fetch := self._needs_fetch, needs_fetch)
+        attempt, leads = self._join_or_begin(self._needs_fetch)
         if attempt is None:
             return
         renews_behind = self._in_background and not self._fails_for_the_thread
@@ -398,7 +398,7 @@ class Refreshable(Generic[T]):
     def _join_or_begin(
         self,
         is_wanted: Callable[[], bool],
-        may_lead: Callable[[], bool],
+        may_lead: Callable[[], bool] | None = None,
         is_enough: Callable[[T], bool] | None = None,
     ) -> tuple[Attempt[T] | None, bool]:
         """The attempt under way, or a new one that the caller must start; ``None`` if there is to be none."""
@@ -411,7 +411,7 @@ class Refreshable(Generic[T]):
                 return None, False
             if sync.attempt is not None:
                 return sync.attempt, False
-            if may_lead is not is_wanted and not may_lead():
+            if may_lead is not None and not may_lead():
                 return None, False
             now, held = self._clock.now(), self.state.value
             if is_enough is None and self.state.refused:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from .clock import SYSTEM, Clock
-from .refreshable import Ask, Fetch, Fetched
+from .freshness import Ask, Fetch, Fetched
 from .sealed_store import Entry, Lease, SealedStore
 
 T = TypeVar("T")

@@ -25,7 +25,7 @@ from tests.remote.backends import (
     Memory,
     Raises,
 )
-from tests.remote.moved import DEADLINE, Source, SourceDown, at_once, no_thread, text_codec
+from tests.remote.moved import DEADLINE, Source, SourceDown, at_once, text_codec
 from tests.support.clocks import Clocks
 
 NAME = "the value"
@@ -254,12 +254,14 @@ class TestWithNobodyToShareWith:
         assert source.asked == 1
 
     def test_without_a_cache_nothing_is_started(self, clocks: Clocks, source: Source) -> None:
+        started: list[object] = []
         backend = BoundedBackend(
-            lambda: None, is_configured=lambda: False, clock=clocks.clock, start_thread=no_thread
+            lambda: None, is_configured=lambda: False, clock=clocks.clock, start_thread=started.append
         )
         store = SealedStore(backend, Seal(b"sixteen bytes or more"), clock=clocks.clock)
         fetch = shared(source, store, NAME, text_codec(), clock=clocks.clock)
         assert fetch(Ask(Deadline(DEADLINE, clocks.clock))).value == "v1"
+        assert started == []
 
 
 class TestWhoFetches:
