@@ -20,7 +20,7 @@ from flask import Flask
 import flask_m2m_cognito
 from flask_m2m_cognito import CognitoM2M
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.settling import settle
+from tests.support.settling import settle
 
 PACKAGE = Path(flask_m2m_cognito.__file__).parent
 TESTING = PACKAGE / "testing"

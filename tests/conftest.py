@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.services import Service, ServiceMissing, running_memcached, running_redis
+from tests.support.services import Service, ServiceMissing, running_memcached, running_redis
 from tests.support.used_keys import UsedKeys
 
 _SERVICE_FIXTURES = frozenset({"own_memcached", "own_redis", "memcached_server", "redis_server"})

@@ -19,10 +19,10 @@ from flask_caching import Cache
 
 from flask_m2m_cognito import CognitoM2M, TokenUnavailableError, require_scopes
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.relay import relay_to
-from tests.services import Service
-from tests.settling import settle
 from tests.support.headers import bearer
+from tests.support.relay import relay_to
+from tests.support.services import Service
+from tests.support.settling import settle
 
 SECRET_KEY = "the key that seals what is shared"
 SEALED = b"gAAAA"

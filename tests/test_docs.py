@@ -34,8 +34,8 @@ from flask_m2m_cognito.exceptions import REASONS
 from flask_m2m_cognito.settings.app_settings import PREFIX, SETTINGS
 from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.web.problems import ANSWERS
-from tests.settling import settle
 from tests.support.headers import bearer
+from tests.support.settling import settle
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -36,8 +36,8 @@ from flask_m2m_cognito import (
 )
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.outbound.peers import Peer
-from tests.settling import settle
 from tests.support.headers import bearer
+from tests.support.settling import settle
 
 SECRET_KEY = "the key that seals what is shared"
 KEPT: list[Flask] = []

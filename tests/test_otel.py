@@ -20,7 +20,7 @@ from flask_m2m_cognito import CognitoM2M, TokenUnavailableError, __version__
 from flask_m2m_cognito.otel import instrument
 from flask_m2m_cognito.signals import token_rejected
 from flask_m2m_cognito.testing import LocalUserPool, MovedClock
-from tests.telemetry import Telemetry, ask, instrumented
+from tests.support.telemetry import Telemetry, ask, instrumented
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from flask import Flask
 
 from flask_m2m_cognito import CognitoM2M, CognitoTokenRequestError, TokenUnavailableError
 from flask_m2m_cognito.testing import LocalUserPool, MovedClock
-from tests.settling import settle
-from tests.telemetry import Telemetry, ask, instrumented
+from tests.support.settling import settle
+from tests.support.telemetry import Telemetry, ask, instrumented
 
 pytest.importorskip("opentelemetry.sdk")
 

@@ -22,8 +22,8 @@ from flask_m2m_cognito.app.app_m2m import AppM2M
 from flask_m2m_cognito.outbound.refused_calls import MOST_NOTED, RefusedCall, RefusedCallLog
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.outbound.peers import Peer, Reply
-from tests.settling import settle
 from tests.support.clocks import Clocks
+from tests.support.settling import settle
 
 SECRET = "the secret of/the client"
 PROBLEM = {"Content-Type": "application/problem+json"}

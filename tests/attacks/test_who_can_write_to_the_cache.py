@@ -24,9 +24,9 @@ from flask_m2m_cognito import CognitoM2M
 from flask_m2m_cognito.remote.sealed_store import Seal
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.attacks.stage import jwk_of, new_rsa_key
-from tests.services import Service as RedisServer
-from tests.settling import settle
 from tests.support.headers import bearer
+from tests.support.services import Service as RedisServer
+from tests.support.settling import settle
 
 CACHE_KEY = "a cache key of more than sixteen bytes"
 FORGERS_KEY = new_rsa_key()

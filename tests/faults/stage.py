@@ -44,10 +44,10 @@ from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.web.guard import Guard
 from flask_m2m_cognito.web.problems import Wording, token_unavailable
 from tests.remote.moved import LONG, together
-from tests.settling import refresh_threads as refresh_threads
-from tests.settling import settle
 from tests.support.clocks import Clocks
 from tests.support.headers import bearer
+from tests.support.settling import refresh_threads as refresh_threads
+from tests.support.settling import settle
 
 SECRET_KEY = "a key of the tests' own, of more than sixteen bytes"
 SCOPE = "inventory/read"

@@ -27,9 +27,9 @@ from flask_m2m_cognito.telemetry.request_count import RequestCount
 from flask_m2m_cognito.testing import LocalUserPool, MovedClock
 from flask_m2m_cognito.web.rejection_log import Rejection, RejectionLog
 from tests.remote.moved import LONG
-from tests.services import Service
-from tests.settling import settle
 from tests.support.clocks import Clocks
+from tests.support.services import Service
+from tests.support.settling import settle
 
 from .caches import HangingCache
 from .stage import SECRET_KEY, MovedService, app_on, get, moved_service, refresh_threads, wait_for

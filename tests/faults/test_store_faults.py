@@ -21,8 +21,8 @@ from flask_m2m_cognito import CognitoM2M
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend, StoreDown
 from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.services import Service
 from tests.support.clocks import Clocks
+from tests.support.services import Service
 
 from . import never_returning
 from .caches import HangingCache, LyingCache, RaisingCache, SwappingCache, WatchedCache

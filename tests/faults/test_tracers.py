@@ -13,7 +13,7 @@ from flask import Flask
 
 from flask_m2m_cognito import CognitoM2M
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.settling import REFRESH_THREAD, settle
+from tests.support.settling import REFRESH_THREAD, settle
 
 
 def test_tracer_that_raises_costs_no_keys_and_no_token(

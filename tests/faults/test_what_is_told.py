@@ -16,8 +16,8 @@ from flask_m2m_cognito import signals
 from flask_m2m_cognito.inbound.validated_access_token import ValidatedAccessToken
 from flask_m2m_cognito.testing import LocalUserPool, MovedClock
 from flask_m2m_cognito.web.rejection_log import MOST_A_MINUTE, Rejection, RejectionLog
-from tests.settling import settle
 from tests.support.clocks import Clocks
+from tests.support.settling import settle
 
 from .caches import RaisingCache
 from .stage import DAY, HOUR, SCOPE, MovedService, Records, app_on, get, moved_service

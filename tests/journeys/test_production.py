@@ -13,7 +13,7 @@ from flask_m2m_cognito.testing import LocalUserPool
 from tests.faults.stage import wait_for
 from tests.journeys.collector import Collector, running_collector
 from tests.journeys.running import HOST, Program, free_port, program
-from tests.services import Service
+from tests.support.services import Service
 
 pytestmark = pytest.mark.processes
 

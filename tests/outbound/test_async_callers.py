@@ -20,8 +20,8 @@ from flask_m2m_cognito.outbound.token_source import TokenSource
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.outbound.clocks import Threads, refreshing
 from tests.outbound.peers import Peer
-from tests.settling import settle
 from tests.support.clocks import Clocks
+from tests.support.settling import settle
 
 T = TypeVar("T")
 

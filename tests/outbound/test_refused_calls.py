@@ -20,7 +20,7 @@ from flask_m2m_cognito import CognitoM2M
 from flask_m2m_cognito.exceptions import REASONS
 from flask_m2m_cognito.testing import LocalUserPool, MovedClock
 from tests.outbound.peers import Peer, Reply
-from tests.settling import settle
+from tests.support.settling import settle
 
 HELD = "stock/read"
 

@@ -21,8 +21,8 @@ from flask_m2m_cognito.remote.reports import Note
 from flask_m2m_cognito.remote.sealed_store import Entry, Seal, SealedStore
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.outbound.clocks import Threads, refreshing
-from tests.settling import settle
 from tests.support.clocks import Clocks
+from tests.support.settling import settle
 
 SECRET = "the secret of the client"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.services import Service
+from tests.support.services import Service
 
 SECRET_KEY = "a key of the fleet's own, of more than sixteen bytes"
 

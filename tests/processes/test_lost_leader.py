@@ -15,7 +15,7 @@ from flask_m2m_cognito.testing import LocalUserPool
 from tests.faults.stage import wait_for
 from tests.processes.fleet import Fleet, gunicorn
 from tests.processes.settings import files, redis, settings
-from tests.services import Service
+from tests.support.services import Service
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 

@@ -11,7 +11,7 @@ from flask_m2m_cognito.testing import LocalUserPool
 from tests.faults.stage import load, wait_for
 from tests.processes.fleet import Fleet, gunicorn
 from tests.processes.settings import IN_PROCESS, redis, settings
-from tests.services import Service
+from tests.support.services import Service
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 

@@ -9,7 +9,7 @@ import pytest
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.processes.fleet import gunicorn
 from tests.processes.settings import IN_PROCESS, files, memcached, redis, settings
-from tests.services import Service
+from tests.support.services import Service
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 

@@ -21,8 +21,8 @@ from flask_m2m_cognito.remote.sealed_store import Entry, Lease, Seal, SealedStor
 from flask_m2m_cognito.remote.sharing import shared
 from tests.remote.moved import LONG, Source, Threads, Unavailable, text_codec, together
 from tests.remote.processes import in_a_child, in_children, needs_fork
-from tests.services import Service
 from tests.support.clocks import Clocks
+from tests.support.services import Service
 
 Processes = Callable[[], SealedStore]
 

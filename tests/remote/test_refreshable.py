@@ -48,8 +48,8 @@ from tests.remote.moved import (
     together,
 )
 from tests.remote.processes import in_a_child, needs_fork
-from tests.settling import REFRESH_THREAD, settle
 from tests.support.clocks import Clocks
+from tests.support.settling import REFRESH_THREAD, settle
 
 SOON = 0.2
 """Real seconds that a test lets a caller wait for a source that hangs."""

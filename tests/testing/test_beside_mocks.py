@@ -26,7 +26,7 @@ from flask import Flask
 from flask_m2m_cognito import AppM2M, CognitoM2M, TokenUnavailableError
 from flask_m2m_cognito.remote import clock as clock_module
 from flask_m2m_cognito.testing import LocalUserPool, MovedClock
-from tests.settling import refresh_threads, settle
+from tests.support.settling import refresh_threads, settle
 
 ITEMS = "https://stock.example.com/items"
 TOKEN_URL = "https://shop.auth.us-east-1.amazoncognito.com/oauth2/token"

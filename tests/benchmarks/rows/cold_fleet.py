@@ -7,7 +7,7 @@ from tests.benchmarks.pool_process import PoolProcess, pool_process
 from tests.benchmarks.results import OURS, RowResult, count_figure, spread_of
 from tests.benchmarks.row import Effort, Row
 from tests.benchmarks.served_app import Plan
-from tests.services import Service, ServiceMissing, running_redis
+from tests.support.services import Service, ServiceMissing, running_redis
 
 CALLERS = 200
 

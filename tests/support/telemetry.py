@@ -11,8 +11,8 @@ from flask import Flask
 from flask_m2m_cognito import CognitoM2M
 from flask_m2m_cognito.otel import instrument
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.settling import settle
 from tests.support.headers import bearer
+from tests.support.settling import settle
 
 pytest.importorskip("opentelemetry.sdk")
 
