@@ -25,6 +25,8 @@ from ..outbound.token_sources import ClientName, TokenSources
 from ..remote.answer import Answer
 from ..remote.bounded_backend import BoundedBackend
 from ..remote.clock import clock_for_new_apps
+from ..remote.freshness import Observer, OnRefresh
+from ..remote.refreshable import Refreshing
 from ..remote.reports import report
 from ..remote.sealed_store import Seal, SealedStore
 from ..remote.transport import Transport
@@ -181,10 +183,9 @@ class _Assembly:
             times=settings.key_times,
             pinned=_pinned_keys(settings, pool_id),
             store=self._store,
-            in_background=settings.renew == "background",
-            observer=self._events.of_keys(pool_id),
-            on_refresh=observe_refreshes(self._app, "keys", of),
-            clock=self._clock,
+            refreshing=self._refreshing(
+                self._events.of_keys(pool_id), observe_refreshes(self._app, "keys", of)
+            ),
         )
 
     def _user_pool(self, pool_id: str) -> UserPool:
@@ -244,10 +245,18 @@ class _Assembly:
             unavailable=functools.partial(token_unavailable, wording=self._wording),
             store=self._store,
             on_refused=self._events.call_refused,
-            in_background=self._settings.renew == "background",
-            observer=self._events.of_token(name, mine.client_id, text),
-            on_refresh=observe_refreshes(self._app, "token", {**_of_client(name, mine), "scopes": text}),
+            refreshing=self._refreshing(
+                self._events.of_token(name, mine.client_id, text),
+                observe_refreshes(self._app, "token", {**_of_client(name, mine), "scopes": text}),
+            ),
+        )
+
+    def _refreshing(self, observer: Observer, on_refresh: OnRefresh) -> Refreshing:
+        return Refreshing(
             clock=self._clock,
+            in_background=self._settings.renew == "background",
+            observer=observer,
+            on_refresh=on_refresh,
         )
 
     def _bounded_backend(self) -> BoundedBackend:

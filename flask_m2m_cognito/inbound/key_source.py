@@ -7,11 +7,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Any
 
 from ..exceptions import KeysUnavailableError
-from ..remote.clock import SYSTEM, Clock
-from ..remote.refreshable import Fetched, Refreshable
+from ..remote.refreshable import REFRESHING, Fetched, Refreshable, Refreshing
 from ..remote.sealed_store import Entry, SealedStore
 from ..remote.sharing import Codec, shared
 from ..remote.subinterpreters import explain_subinterpreters
@@ -72,17 +70,15 @@ def trusted_pool_from(
     times: KeyTimes | None = None,
     pinned: KeySet | None = None,
     store: SealedStore | None = None,
-    clock: Clock = SYSTEM,
+    refreshing: Refreshing = REFRESHING,
     spread: Callable[[], float] = random.random,
-    **refreshing: Any,
 ) -> TrustedPool:
     """``pool`` with keys that are fetched at first use, for all processes that share ``store``.
 
     Args:
         pinned: keys that serve at once, and whenever the pool's can't be had.
-        clock: by which keys age.
+        refreshing: the clock by which keys age, threads and observers.
         spread: chance in 0..1, drawn for each value: see :meth:`KeyTimes.fetched_from`.
-        refreshing: more arguments of :class:`Refreshable`: observer, threads.
     """
     times = KeyTimes() if times is None else times
     has_no_keys = Event()
@@ -94,11 +90,11 @@ def trusted_pool_from(
         transport or Transport(),
         pool.jwks_urls,
         fetched_from,
-        clock=clock,
+        clock=refreshing.clock,
         on_no_keys=has_no_keys.set,
     )
     if store is not None:
-        fetch = shared(fetch, store, _store_name(pool), _codec(fetched_from), clock=clock)
+        fetch = shared(fetch, store, _store_name(pool), _codec(fetched_from), clock=refreshing.clock)
     keys: Refreshable[KeySet] = Refreshable(
         fetch,
         unavailable=_unavailable,
@@ -106,8 +102,7 @@ def trusted_pool_from(
         cooldown=times.unknown_key_cooldown,
         last_resort=None if pinned is None else Fetched(pinned, -_FOREVER, _FOREVER, -_FOREVER, "pinned"),
         prepare=functools.partial(_import_all, store),
-        clock=clock,
-        **refreshing,
+        refreshing=refreshing,
     )
     return TrustedPool(pool, keys, has_no_keys)
 

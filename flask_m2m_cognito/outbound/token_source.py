@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -13,9 +12,8 @@ from typing import Any, Literal
 from ..exceptions import CognitoTokenRequestError, TokenUnavailableError
 from ..formats.scopes import join_scopes, parse_scopes
 from ..formats.strict_json import decode_base64url, parse_object
-from ..remote.clock import SYSTEM, Clock
 from ..remote.freshness import Ask, Fetch, Fetched
-from ..remote.refreshable import Refreshable
+from ..remote.refreshable import REFRESHING, Refreshable, Refreshing
 from ..remote.reports import report
 from ..remote.sealed_store import Entry, SealedStore
 from ..remote.sharing import Codec, shared
@@ -77,8 +75,7 @@ class TokenSource:
         unavailable: makes what is raised when there is no token.
         store: where tokens are shared with other processes.
         on_refused: is called, on the caller's thread, with each call that a peer refused.
-        clock, jitter: the clock, and chance in 0..1.
-        refreshing: more arguments of :class:`Refreshable`: observer, threads.
+        refreshing: clock, chance, threads and observers. The chance also moves when a token is renewed.
     """
 
     def __init__(
@@ -91,16 +88,14 @@ class TokenSource:
         unavailable: Callable[..., TokenUnavailableError] = TokenUnavailableError,
         store: SealedStore | None = None,
         on_refused: Callable[[RefusedCall], object] = lambda call: None,
-        clock: Clock = SYSTEM,
-        jitter: Callable[[], float] = random.random,
-        **refreshing: Any,
+        refreshing: Refreshing = REFRESHING,
     ) -> None:
         self.client = client
         self.scopes: tuple[str, ...] = tuple(sorted(set(scopes)))
         self.metadata = metadata
         self._policy = policy or TokenPolicy()
-        self._clock = clock
-        self._jitter = jitter
+        self._clock = clock = refreshing.clock
+        self._jitter = refreshing.jitter
         self._on_refused = on_refused
         fetch: Fetch[str] = self._fetch
         if store is not None:
@@ -114,9 +109,7 @@ class TokenSource:
             min_age=MIN_AGE,
             is_lasting=is_lasting,
             prepare=functools.partial(_import_all, store),
-            clock=clock,
-            jitter=jitter,
-            **refreshing,
+            refreshing=refreshing,
         )
         #: The fresh access token. Raises TokenUnavailableError if there is none and none can be had.
         self.token: Callable[[], str] = self.refreshable.get

@@ -14,7 +14,7 @@ import random
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Generic
 
 from .attempt import Attempt, Steps, Wait, run_steps, run_steps_async
@@ -51,6 +51,7 @@ from .per_process import PerProcess
 from .reports import Note, Report, held_reports, send_reports, unobserved
 
 __all__ = [
+    "REFRESHING",
     "Ask",
     "Fetch",
     "Fetched",
@@ -59,6 +60,7 @@ __all__ = [
     "RefreshTimeout",
     "Refreshable",
     "Refreshed",
+    "Refreshing",
     "State",
     "Step",
     "next_step",
@@ -88,6 +90,31 @@ class _Sync(Generic[T]):
         self.newest: tuple[int, T] | None = None
 
 
+@dataclass(frozen=True)
+class Refreshing:
+    """What the refreshables of an application share.
+
+    Attributes:
+        clock: the clock by which values age.
+        jitter: chance in 0..1, drawn for each backoff.
+        start_thread: calls a function on another thread.
+        in_background: ``False`` where a process is frozen between requests: callers wait for a renewal.
+        observer: is called with how each fetch ended, under no lock, after every waiter was released.
+        on_refresh: what each fetch happens in, see :data:`OnRefresh`.
+    """
+
+    clock: Clock = SYSTEM
+    jitter: Callable[[], float] = random.random
+    start_thread: Callable[[Callable[[], None]], None] = start_daemon
+    in_background: bool = True
+    observer: Observer | None = None
+    on_refresh: OnRefresh = unobserved
+
+
+REFRESHING = Refreshing()
+"""The machine's clock and threads, renewal in background, and nobody who observes."""
+
+
 class Refreshable(Generic[T]):
     """A value that is fetched at first use and kept fresh, for any number of threads.
 
@@ -101,10 +128,7 @@ class Refreshable(Generic[T]):
         is_lasting: whether an error won't mend by itself, so that it rests 60 s.
         last_resort: serves at once, and whenever nothing else can be had.
         prepare: is called before callers wait for a fetch, outside its deadline: imports what it needs.
-        in_background: ``False`` where a process is frozen between requests: callers wait for a renewal.
-        observer: is called with how each fetch ended, under no lock, after every waiter was released.
-        on_refresh: what each fetch happens in, see :data:`OnRefresh`.
-        clock, jitter, start_thread: the clock, chance in 0..1, threads.
+        refreshing: clock, threads and observers.
     """
 
     def __init__(
@@ -118,12 +142,7 @@ class Refreshable(Generic[T]):
         is_lasting: Callable[[Exception], bool] = lambda error: False,
         last_resort: Fetched[T] | None = None,
         prepare: Callable[[], None] = lambda: None,
-        in_background: bool = True,
-        observer: Observer | None = None,
-        on_refresh: OnRefresh = unobserved,
-        clock: Clock = SYSTEM,
-        jitter: Callable[[], float] = random.random,
-        start_thread: Callable[[Callable[[], None]], None] = start_daemon,
+        refreshing: Refreshing = REFRESHING,
     ) -> None:
         self._fetch = fetch
         self._unavailable = unavailable
@@ -133,14 +152,10 @@ class Refreshable(Generic[T]):
         self._is_lasting = is_lasting
         self._last_resort = last_resort
         self._prepare = prepare
-        self._in_background = in_background
-        self._observer = observer
-        self._on_refresh = on_refresh
-        self._clock = clock
+        self._shared = refreshing
+        self._clock = clock = refreshing.clock
         # For the fast path: an attribute less to look up.
         self._time, self._monotonic = wall_reader(clock.wall), clock.monotonic
-        self._jitter = jitter
-        self._start_thread = start_thread
         self._sync: Callable[[], _Sync[T]] = PerProcess[_Sync[T]](_Sync).get
         #: What is held, and how the last fetch ended. Replaced whole, under the lock; read without.
         self.state: State[T] = State()
@@ -335,7 +350,7 @@ class Refreshable(Generic[T]):
         attempt, leads = self._join_or_begin(self._needs_fetch)
         if attempt is None:
             return
-        renews_behind = self._in_background and not self._fails_for_the_thread
+        renews_behind = self._shared.in_background and not self._fails_for_the_thread
         is_background = step is Step.SERVE_AND_RENEW and (renews_behind or not leads)
         if leads:
             self._start(attempt, is_background)
@@ -431,7 +446,7 @@ class Refreshable(Generic[T]):
         """
         attempt.is_background = is_background
         ask = Ask(attempt.deadline, self.state.fetched, attempt.is_enough, attempt.is_forced)
-        observed = self._on_refresh(is_background)
+        observed = self._shared.on_refresh(is_background)
         attempt.is_here = self._fails_for_the_thread
 
         def run() -> None:
@@ -444,7 +459,7 @@ class Refreshable(Generic[T]):
     def _starts(self, run: Callable[[], None]) -> bool:
         """Start ``run`` on a thread. Return whether there was one: not at shutdown, or at a limit."""
         try:
-            self._start_thread(run)
+            self._shared.start_thread(run)
         except (RuntimeError, OSError):
             return False
         return True
@@ -498,9 +513,9 @@ class Refreshable(Generic[T]):
                     sync.newest = attempt.number, attempt.outcome.value
         if not is_late:
             attempt.end()
-        if event is None or self._observer is None:
+        if event is None or self._shared.observer is None:
             return []
-        return [functools.partial(self._observer, event)]
+        return [functools.partial(self._shared.observer, event)]
 
     def _take(
         self, attempt: Attempt[T], fetched: Fetched[T], is_late: bool
@@ -534,7 +549,7 @@ class Refreshable(Generic[T]):
     def _note_failure(self, attempt: Attempt[T], error: Exception) -> RefreshFailed:
         now, before = self._clock.now(), self.state
         count = before.failure.count + 1 if before.failure else 1
-        rest = _LASTING_REST if self._is_lasting(error) else rest_after(count, self._jitter())
+        rest = _LASTING_REST if self._is_lasting(error) else rest_after(count, self._shared.jitter())
         wish = getattr(error, "retry_after", None) or 0.0
         only_background = (
             attempt.is_background

@@ -17,6 +17,7 @@ from flask_m2m_cognito.inbound.bearer import bearer_token
 from flask_m2m_cognito.inbound.key_source import trusted_pool_from
 from flask_m2m_cognito.inbound.user_pool import user_pool_from
 from flask_m2m_cognito.remote.clock import Clock
+from flask_m2m_cognito.remote.refreshable import Refreshing
 from flask_m2m_cognito.testing import MovedClock
 from tests.attacks.forging import b64, by_rsa, good_header
 from tests.attacks.stage import OUR_KID, Scene, Service, bearer
@@ -304,7 +305,7 @@ def test_a_flood_while_keys_can_not_be_had_causes_one_download(scene: Scene) -> 
     """CVE-2026-48524 (PyJWT): a failure begins the rest as well; and good keys in hand stay."""
     pool = user_pool_from(scene.pool.pool_id, issuer=scene.pool.issuer, jwks_url=scene.nowhere.jwks_url)
     validator = CognitoAccessTokenValidator(
-        pools=[trusted_pool_from(pool, clock=Clock(time.time, lambda: 5000.0))]
+        pools=[trusted_pool_from(pool, refreshing=Refreshing(Clock(time.time, lambda: 5000.0)))]
     )
     before = scene.requests
     for each in range(200):

@@ -25,6 +25,7 @@ from flask_m2m_cognito.outbound.token_source import TokenSource
 from flask_m2m_cognito.remote.answer import Answer
 from flask_m2m_cognito.remote.clock import Clock
 from flask_m2m_cognito.remote.redaction import Redaction
+from flask_m2m_cognito.remote.refreshable import Refreshing
 from flask_m2m_cognito.remote.transport import MAX_BODY
 from flask_m2m_cognito.testing import LocalUserPool
 
@@ -223,8 +224,7 @@ def test_a_token_in_hand_goes_on_serving(
     source = TokenSource(
         _client(pool),
         ["stock/read"],
-        clock=Clock(lambda: now[0] + passed[0], lambda: passed[0]),
-        in_background=False,
+        refreshing=Refreshing(Clock(lambda: now[0] + passed[0], lambda: passed[0]), in_background=False),
     )
     held = source.token()
     passed[0] = 3000.0

@@ -33,7 +33,8 @@ from flask_m2m_cognito.outbound.token_source import TokenPolicy, TokenSource
 from flask_m2m_cognito.outbound.token_sources import TokenSources
 from flask_m2m_cognito.remote.answer import Answer
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
-from flask_m2m_cognito.remote.refreshable import Refreshable
+from flask_m2m_cognito.remote.leavable_thread import start_daemon
+from flask_m2m_cognito.remote.refreshable import Refreshable, Refreshing
 from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
 from flask_m2m_cognito.remote.transport import Transport
 from flask_m2m_cognito.telemetry.clock_offset import ClockOffset
@@ -167,13 +168,14 @@ def moved_service(
     pinned: KeySet | None = None,
     secret: Secret | None = None,
     store_timeout: float = 0.25,
-    **refreshing: Any,
+    start_thread: Callable[[Callable[[], None]], None] = start_daemon,
+    in_background: bool = True,
 ) -> MovedService:
     """The service of :func:`app_on` with the same parts, put together on ``clocks``.
 
     Args:
         cache: the cachelib backend; by default one of its own.
-        refreshing: more arguments of each ``Refreshable``.
+        start_thread, in_background: of each ``Refreshable``.
     """
     app, m2m = app_on(pool)
     events, offset, client = Events(app), ClockOffset(clocks.clock), pool.client()
@@ -182,12 +184,8 @@ def moved_service(
     backend = BoundedBackend(
         lambda: cache, timeout=store_timeout, on_change=events.store_changed, clock=clocks.clock
     )
-    common = {
-        "store": SealedStore(backend, Seal(SECRET_KEY.encode()), clock=clocks.clock),
-        "clock": clocks.clock,
-        "jitter": lambda: 0.0,
-        **refreshing,
-    }
+    store = SealedStore(backend, Seal(SECRET_KEY.encode()), clock=clocks.clock)
+    refreshing = Refreshing(clocks.clock, lambda: 0.0, start_thread, in_background)
 
     def look_at(answer: Answer) -> None:
         offset.look_at(answer)
@@ -198,9 +196,9 @@ def moved_service(
         times=times,
         pinned=pinned,
         transport=Transport(on_request=observe_requests(app, {}, offset.look_at)),
-        observer=events.of_keys(pool.pool_id),
+        store=store,
+        refreshing=dataclasses.replace(refreshing, observer=events.of_keys(pool.pool_id)),
         spread=lambda: 0.5,
-        **common,
     )
     tokens = TokenSource(
         CognitoM2MClient(
@@ -212,8 +210,8 @@ def moved_service(
         [SCOPE],
         policy=policy,
         unavailable=functools.partial(token_unavailable, wording=Wording("inventory")),
-        observer=events.of_token(None, client.client_id, SCOPE),
-        **common,
+        store=store,
+        refreshing=dataclasses.replace(refreshing, observer=events.of_token(None, client.client_id, SCOPE)),
     )
     validator = CognitoAccessTokenValidator(pools=[keys], clock=clocks.clock)
     parts: AppM2M = dataclasses.replace(
@@ -228,7 +226,7 @@ def moved_service(
         sources=TokenSources({None: (SCOPE,)}, lambda name, scopes, metadata: tokens),
         _validator=validator,
         _requests={None: count},
-        _store=common["store"],
+        _store=store,
         _clock=offset,
     )
     app.extensions["cognito_m2m"] = parts

@@ -8,7 +8,7 @@ import pytest
 from cachelib import SimpleCache
 
 from flask_m2m_cognito.remote.clock import Clock
-from flask_m2m_cognito.remote.refreshable import Fetched, Refreshable
+from flask_m2m_cognito.remote.refreshable import Fetched, Refreshable, Refreshing
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.remote.moved import at_once
 from tests.support.clocks import Clocks
@@ -109,7 +109,8 @@ def test_what_ends_between_two_looks_at_the_clock_is_fetched_anew_and_not_missed
     def unavailable(cause: Exception, retry_in: float) -> Exception:
         return LookupError(cause)
 
-    refreshable = Refreshable(fetch, unavailable=unavailable, start_thread=at_once, clock=clock)
+    refreshing = Refreshing(clock, start_thread=at_once)
+    refreshable = Refreshable(fetch, unavailable=unavailable, refreshing=refreshing)
     assert refreshable.get() == 1
     left = itertools.repeat(0, looks)
     assert set(map(type, [refreshable.get() for _ in range(15)])) == {int}

@@ -12,6 +12,7 @@ from flask_m2m_cognito.inbound.key_set import parse_key_set
 from flask_m2m_cognito.inbound.key_source import TrustedPool, trusted_pool_from
 from flask_m2m_cognito.inbound.user_pool import user_pool_from
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
+from flask_m2m_cognito.remote.refreshable import Refreshing
 from flask_m2m_cognito.telemetry.clock_offset import ClockOffset
 from flask_m2m_cognito.telemetry.health import health_of as health_of_parts
 from flask_m2m_cognito.testing import LocalUserPool
@@ -159,7 +160,7 @@ def test_service_whose_only_pool_has_no_keys_is_not_ready(pool: LocalUserPool, c
 
 def trusted_at(pool: LocalUserPool, clocks: Clocks) -> TrustedPool:
     user_pool = user_pool_from(pool.pool_id, issuer=pool.issuer, jwks_url=pool.jwks_url)
-    return trusted_pool_from(user_pool, clock=clocks.clock)
+    return trusted_pool_from(user_pool, refreshing=Refreshing(clocks.clock))
 
 
 def health_at(pools: list[TrustedPool]) -> dict[str, Any]:

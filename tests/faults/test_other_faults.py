@@ -27,6 +27,7 @@ from flask_m2m_cognito.outbound.bearer_auth import bearer_auth
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient, DatedToken, TokenResponse
 from flask_m2m_cognito.outbound.token_source import TokenSource
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
+from flask_m2m_cognito.remote.refreshable import Refreshing
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.remote.moved import LONG, at_once, no_thread
 from tests.support.clocks import Clocks
@@ -378,9 +379,7 @@ def busiest_second(jitter: Callable[[], float]) -> int:
         TokenSource(
             FreeClient(clocks, bought_at),
             ["a/b"],
-            clock=clocks.clock,
-            jitter=jitter,
-            start_thread=at_once,
+            refreshing=Refreshing(clocks.clock, jitter, at_once),
         )
         for _ in range(400)
     ]

@@ -11,6 +11,7 @@ import pytest
 from flask_m2m_cognito.exceptions import TokenUnavailableError
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
 from flask_m2m_cognito.outbound.token_source import TokenSource
+from flask_m2m_cognito.remote.refreshable import Refreshing
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.remote.moved import at_once, together
 from tests.support.clocks import Clocks
@@ -83,9 +84,7 @@ def source_on(pool: LocalUserPool, clocks: Clocks, jitter: float = 0.0) -> Token
     return TokenSource(
         CognitoM2MClient(pool.token_url, client.client_id, client.secret),
         ["inventory/read"],
-        clock=clocks.clock,
-        jitter=lambda: jitter,
-        start_thread=at_once,
+        refreshing=Refreshing(clocks.clock, lambda: jitter, at_once),
     )
 
 

@@ -22,6 +22,7 @@ from flask_m2m_cognito import (
 )
 from flask_m2m_cognito.inbound.key_source import trusted_pool_from
 from flask_m2m_cognito.inbound.user_pool import UserPool, user_pool_from
+from flask_m2m_cognito.remote.refreshable import Refreshing
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.inbound.trusted import at_once, reason_of, trusted, validator_of
 from tests.support.clocks import NOW, Clocks
@@ -373,8 +374,7 @@ class TestIssuers:
         forms = (pool.issuer, f"https://issuer-cognito-idp.us-east-1.amazonaws.com/{pool.pool_id}")
         both = trusted_pool_from(
             UserPool(pool.pool_id, pool.region, forms, (pool.jwks_url,)),
-            clock=clocks.clock,
-            start_thread=at_once,
+            refreshing=Refreshing(clocks.clock, start_thread=at_once),
         )
         validator = validator_of(both, clocks=clocks)
         assert [validator.validate(pool.token(iss=form)).iss for form in forms] == list(forms)
@@ -387,8 +387,7 @@ class TestIssuers:
             first.fail("jwks", status=500)
             both = trusted_pool_from(
                 UserPool(pool.pool_id, pool.region, (pool.issuer,), (first.jwks_url, pool.jwks_url)),
-                clock=clocks.clock,
-                start_thread=at_once,
+                refreshing=Refreshing(clocks.clock, start_thread=at_once),
             )
             validator_of(both, clocks=clocks).validate(pool.token())
             assert (first.count("jwks"), pool.count("jwks")) == (1, 1)

@@ -21,6 +21,7 @@ from flask_m2m_cognito.inbound.key_source import KeyTimes, TrustedPool, trusted_
 from flask_m2m_cognito.inbound.user_pool import UserPool
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
 from flask_m2m_cognito.remote.leavable_thread import start_daemon
+from flask_m2m_cognito.remote.refreshable import Refreshing
 from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.inbound.trusted import at_once, trusted, validator_of
@@ -572,8 +573,7 @@ class TestManyAddresses:
         urls = (f"{pool.url}/down/jwks.json", f"{pool.url}/issuer/down/jwks.json", pool.jwks_url)
         replicated = trusted_pool_from(
             UserPool(pool.pool_id, pool.region, (pool.issuer, "https://replica.example.com/x"), urls),
-            clock=clocks.clock,
-            start_thread=at_once,
+            refreshing=Refreshing(clocks.clock, start_thread=at_once),
         )
         validator = validator_of(replicated, clocks=clocks)
         assert answer_to(validator, pool.token(iss="https://replica.example.com/x")) == "good"

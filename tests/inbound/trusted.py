@@ -10,6 +10,7 @@ import pytest
 from flask_m2m_cognito import CognitoAccessTokenValidator, TokenValidationError
 from flask_m2m_cognito.inbound.key_source import KeyTimes, TrustedPool, trusted_pool_from
 from flask_m2m_cognito.inbound.user_pool import user_pool_from
+from flask_m2m_cognito.remote.refreshable import Refreshing
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.support.clocks import Clocks
 
@@ -20,19 +21,19 @@ def at_once(run: Callable[[], None]) -> None:
 
 
 def trusted(
-    pool: LocalUserPool, clocks: Clocks, *, times: KeyTimes | None = None, **options: Any
+    pool: LocalUserPool,
+    clocks: Clocks,
+    *,
+    times: KeyTimes | None = None,
+    start_thread: Callable[[Callable[[], None]], None] = at_once,
+    **options: Any,
 ) -> TrustedPool:
     """``pool`` with its keys, which are fetched over real HTTP, by the caller itself."""
     return trusted_pool_from(
         user_pool_from(pool.pool_id, issuer=pool.issuer, jwks_url=pool.jwks_url),
         times=times,
-        clock=clocks.clock,
-        **{
-            "jitter": lambda: 0.0,
-            "spread": lambda: 0.5,
-            "start_thread": at_once,
-            **options,
-        },
+        refreshing=Refreshing(clocks.clock, lambda: 0.0, start_thread),
+        **{"spread": lambda: 0.5, **options},
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from flask_m2m_cognito.remote.refreshable import Refreshing
 from tests.support.clocks import Clocks
 
 
@@ -27,10 +27,8 @@ class Threads:
             self.waiting.pop(0)()
 
 
-def refreshing(clocks: Clocks, threads: Threads | None = None, chance: float = 0.0) -> dict[str, Any]:
-    """The arguments of ``TokenSource`` for time, chance and threads."""
-    return {
-        "clock": clocks.clock,
-        "jitter": lambda: chance,
-        "start_thread": (threads or Threads()).start,
-    }
+def refreshing(
+    clocks: Clocks, threads: Threads | None = None, chance: float = 0.0, in_background: bool = True
+) -> Refreshing:
+    """Time, chance and threads for a ``TokenSource``."""
+    return Refreshing(clocks.clock, lambda: chance, (threads or Threads()).start, in_background)

@@ -17,6 +17,7 @@ from flask_m2m_cognito import CognitoM2M, ConfigurationError, TokenUnavailableEr
 from flask_m2m_cognito.outbound.bearer_auth import bearer_auth
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
 from flask_m2m_cognito.outbound.token_source import TokenSource
+from flask_m2m_cognito.remote.refreshable import Refreshing
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.outbound.clocks import Threads, refreshing
 from tests.outbound.peers import Peer
@@ -85,15 +86,18 @@ def peer() -> Iterator[Peer]:
         yield started
 
 
-def source_of(pool: LocalUserPool, clocks: Clocks, threads: Threads, **more: Any) -> TokenSource:
+def source_of(
+    pool: LocalUserPool, clocks: Clocks, threads: Threads, in_background: bool = True
+) -> TokenSource:
     client = CognitoM2MClient(pool.token_url, "local-client", pool.client().secret)
-    return TokenSource(client, ["a/read"], **refreshing(clocks, threads), **more)
+    return TokenSource(client, ["a/read"], refreshing=refreshing(clocks, threads, 0.0, in_background))
 
 
-def real_source_of(pool: LocalUserPool, clocks: Clocks, **more: Any) -> TokenSource:
+def real_source_of(pool: LocalUserPool, clocks: Clocks, in_background: bool = True) -> TokenSource:
     """One with threads of its own, as in an application."""
     client = CognitoM2MClient(pool.token_url, "local-client", pool.client().secret)
-    return TokenSource(client, ["a/read"], clock=clocks.clock, **more)
+    time = Refreshing(clocks.clock, in_background=in_background)
+    return TokenSource(client, ["a/read"], refreshing=time)
 
 
 class TestSource:

@@ -127,7 +127,7 @@ def clocks() -> Clocks:
 @pytest.fixture
 def source(pool: LocalUserPool, clocks: Clocks) -> TokenSource:
     client = CognitoM2MClient(pool.token_url, "local-client", pool.client().secret)
-    return TokenSource(client, ["a/read"], **refreshing(clocks))
+    return TokenSource(client, ["a/read"], refreshing=refreshing(clocks))
 
 
 @pytest.fixture

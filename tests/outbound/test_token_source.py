@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from flask_m2m_cognito.exceptions import CognitoTokenRequestError, TokenUnavaila
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
 from flask_m2m_cognito.outbound.token_source import TokenPolicy, TokenSource, identity_of
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
+from flask_m2m_cognito.remote.refreshable import Refreshing
 from flask_m2m_cognito.remote.reports import Note
 from flask_m2m_cognito.remote.sealed_store import Entry, Seal, SealedStore
 from flask_m2m_cognito.testing import LocalUserPool
@@ -53,10 +55,12 @@ def source_of(
     threads: Threads | None = None,
     scopes: Any = ("a/read",),
     chance: float = 0.5,
+    in_background: bool = True,
     **more: Any,
 ) -> TokenSource:
     """A source for ``pool``; at a chance of 0.5 a token is renewed at just 75 % of its life."""
-    return TokenSource(client_of(pool), scopes, **refreshing(clocks, threads, chance), **more)
+    time = refreshing(clocks, threads, chance, in_background)
+    return TokenSource(client_of(pool), scopes, refreshing=time, **more)
 
 
 def failure_of(source: TokenSource) -> TokenUnavailableError:
@@ -192,8 +196,8 @@ class TestLife:
 
     def test_jitter_is_drawn_for_each_token(self, pool: LocalUserPool, clocks: Clocks) -> None:
         chances = iter([0.0, 1.0])
-        times = {**refreshing(clocks), "jitter": lambda: next(chances)}
-        source = TokenSource(client_of(pool), ["a/read"], **times)
+        time = replace(refreshing(clocks), jitter=lambda: next(chances))
+        source = TokenSource(client_of(pool), ["a/read"], refreshing=time)
         source.token()
         clocks.advance_to(2512)
         source.token()
@@ -235,7 +239,7 @@ class TestLife:
             yield lambda answer: clocks.advance(100)
 
         client = CognitoM2MClient(pool.token_url, "local-client", SECRET, on_request=take_long)
-        source = TokenSource(client, ["a/read"], **refreshing(clocks))
+        source = TokenSource(client, ["a/read"], refreshing=refreshing(clocks))
         said(pool, own=None, expires_in=900)
         source.token()
         fetched = source.refreshable.state.fetched
@@ -482,7 +486,7 @@ class TestRefusedTokens:
     def test_eight_threads_with_the_same_refused_token_make_one_request(
         self, pool: LocalUserPool, clocks: Clocks
     ) -> None:
-        source = TokenSource(client_of(pool), ["a/read"], clock=clocks.clock)
+        source = TokenSource(client_of(pool), ["a/read"], refreshing=Refreshing(clocks.clock))
         old, start = source.token(), threading.Barrier(8)
         clocks.advance(11)
 
@@ -577,7 +581,7 @@ class TestForcedRenewal:
 class TestMetadata:
     def test_is_merged_over_that_of_the_client(self, pool: LocalUserPool, clocks: Clocks) -> None:
         client = client_of(pool, client_metadata={"stage": "prod", "tenant": "none"})
-        TokenSource(client, ["a/read"], {"tenant": "acme"}, **refreshing(clocks)).token()
+        TokenSource(client, ["a/read"], {"tenant": "acme"}, refreshing=refreshing(clocks)).token()
         sent = json.loads(pool.requests[0].form["aws_client_metadata"])
         assert sent == {"stage": "prod", "tenant": "acme"}
 
@@ -692,7 +696,7 @@ class TestNoToken:
             raise ConnectionError("vault is down")
 
         source = TokenSource(
-            CognitoM2MClient(pool.token_url, "local-client", vault), ["a/read"], **refreshing(clocks)
+            CognitoM2MClient(pool.token_url, "local-client", vault), ["a/read"], refreshing=refreshing(clocks)
         )
         error = failure_of(source)
         assert type(error.__cause__) is CognitoTokenRequestError

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 from cachelib import SimpleCache
 
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
-from flask_m2m_cognito.remote.refreshable import Refreshable
+from flask_m2m_cognito.remote.refreshable import Refreshable, Refreshing
 from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
 from flask_m2m_cognito.remote.sharing import Codec, shared
 from tests.remote.moved import COOLDOWN, DEADLINE, Source, Unavailable, at_once
@@ -39,15 +40,15 @@ def build(request: pytest.FixtureRequest, clocks: Clocks, source: Source) -> Bui
             fetch = shared(
                 fetch, _store(clocks), "the value", codec, clock=clocks.clock, pause=clocks.advance
             )
+        shared_by_all = {each.name for each in fields(Refreshing)} & arguments.keys()
+        refreshing = Refreshing(clocks.clock, jitter=lambda: 0.0, start_thread=at_once)
         return Refreshable(
             fetch,
+            refreshing=replace(refreshing, **{name: arguments.pop(name) for name in shared_by_all}),
             **{
                 "unavailable": Unavailable,
                 "deadline": DEADLINE,
                 "cooldown": COOLDOWN,
-                "clock": clocks.clock,
-                "jitter": lambda: 0.0,
-                "start_thread": at_once,
                 **arguments,
             },
         )

@@ -15,8 +15,7 @@ from flask_caching import Cache
 
 from flask_m2m_cognito.app.cache_backend import backend_finder, text_serializer
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
-from flask_m2m_cognito.remote.leavable_thread import start_daemon
-from flask_m2m_cognito.remote.refreshable import Refreshable
+from flask_m2m_cognito.remote.refreshable import Refreshable, Refreshing
 from flask_m2m_cognito.remote.sealed_store import Entry, Lease, Seal, SealedStore
 from flask_m2m_cognito.remote.sharing import shared
 from tests.remote.moved import LONG, Source, Threads, Unavailable, text_codec, together
@@ -228,8 +227,7 @@ def _get(process: Processes, source: Source, clocks: Clocks) -> str:
         shared(source, process(), NAME, text_codec(), clock=clocks.clock),
         unavailable=Unavailable,
         deadline=LONG,
-        clock=clocks.clock,
-        start_thread=start_daemon,
+        refreshing=Refreshing(clocks.clock),
     ).get()
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import pytest
 
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient, DatedToken, TokenResponse
 from flask_m2m_cognito.outbound.token_source import TokenSource
 from flask_m2m_cognito.remote.clock import Deadline
+from flask_m2m_cognito.remote.refreshable import Refreshing
 from tests.remote.moved import at_once
 from tests.support.clocks import Clocks
 
@@ -63,8 +63,8 @@ def busiest_second(jitter: Callable[[random.Random], float], seed: int = 7) -> i
 
 
 def _source(clocks: Clocks, requested_at: list[float], jitter: Callable[[], float]) -> TokenSource:
-    clock: dict[str, Any] = {"clock": clocks.clock}
-    return TokenSource(Endpoint(clocks, requested_at), jitter=jitter, start_thread=at_once, **clock)
+    refreshing = Refreshing(clocks.clock, jitter, start_thread=at_once)
+    return TokenSource(Endpoint(clocks, requested_at), refreshing=refreshing)
 
 
 def test_without_jitter_a_fleet_that_started_together_asks_for_more_than_cognito_allows() -> None:

@@ -27,6 +27,7 @@ from flask_m2m_cognito.remote.refreshable import (
     Refreshable,
     Refreshed,
     RefreshFailed,
+    Refreshing,
     RefreshTimeout,
 )
 from flask_m2m_cognito.remote.reports import Note, report, unobserved
@@ -844,9 +845,7 @@ def _plain(clocks: Clocks, fetch: Callable[[Ask[str]], Fetched[str]]) -> Refresh
     return Refreshable(
         fetch,
         unavailable=Unavailable,
-        clock=clocks.clock,
-        jitter=lambda: 0.0,
-        start_thread=at_once,
+        refreshing=Refreshing(clocks.clock, lambda: 0.0, at_once),
     )
 
 
