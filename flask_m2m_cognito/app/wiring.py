@@ -39,7 +39,7 @@ from ..web.first_request import FirstRequest
 from ..web.guard import Guard, HasPrincipalLoader
 from ..web.library_errors import answer_library_errors
 from ..web.misplaced import check_guards, note_app
-from ..web.problems import Wording, token_unavailable
+from ..web.problems import Wording, problem_from
 from ..web.request_globals import hide_request_token
 from ..web.resource_metadata import metadata_url, serve_metadata
 from ..web.route_requirements import named_scopes_of
@@ -242,7 +242,7 @@ class _Assembly:
             scopes,
             metadata,
             policy=mine.policy,
-            unavailable=functools.partial(token_unavailable, wording=self._wording),
+            unavailable=functools.partial(problem_from, wording=self._wording),
             store=self._store,
             on_refused=self._events.call_refused,
             refreshing=self._refreshing(

@@ -72,7 +72,7 @@ class TokenSource:
         scopes: what to ask for; none is all that the client may have.
         metadata: merged over the client's own metadata.
         policy: times.
-        unavailable: makes what is raised when there is no token.
+        unavailable: returns what is raised in place of the error that there is no token.
         store: where tokens are shared with other processes.
         on_refused: is called, on the caller's thread, with each call that a peer refused.
         refreshing: clock, chance, threads and observers. The chance also moves when a token is renewed.
@@ -85,7 +85,7 @@ class TokenSource:
         metadata: Mapping[str, str] | None = None,
         *,
         policy: TokenPolicy | None = None,
-        unavailable: Callable[..., TokenUnavailableError] = TokenUnavailableError,
+        unavailable: Callable[[TokenUnavailableError], Exception] = lambda error: error,
         store: SealedStore | None = None,
         on_refused: Callable[[RefusedCall], object] = lambda call: None,
         refreshing: Refreshing = REFRESHING,
@@ -103,7 +103,7 @@ class TokenSource:
             fetch = shared(fetch, store, identity_of(client, self.scopes, metadata), codec, clock=clock)
         self.refreshable: Refreshable[str] = Refreshable(
             fetch,
-            unavailable=functools.partial(_unavailable, unavailable),
+            unavailable=lambda cause, retry_in: unavailable(_unavailable(cause, retry_in)),
             deadline=self._policy.refresh_deadline,
             cooldown=COOLDOWN,
             min_age=MIN_AGE,
@@ -294,11 +294,9 @@ def _claims_of(token: str) -> Mapping[str, Any]:
         return {}
 
 
-def _unavailable(
-    make: Callable[..., TokenUnavailableError], cause: Exception, retry_in: float
-) -> TokenUnavailableError:
+def _unavailable(cause: Exception, retry_in: float) -> TokenUnavailableError:
     said = cause if isinstance(cause, CognitoTokenRequestError) else CognitoTokenRequestError(str(cause))
-    return make(
+    return TokenUnavailableError(
         f"No access token can be had at the moment: {said}",
         status_code=said.status_code,
         error_code=said.error_code,

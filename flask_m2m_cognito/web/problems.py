@@ -292,11 +292,6 @@ def _add_caught_challenge(response: Response) -> Response:
     return response
 
 
-def token_unavailable(message: str, *, wording: Wording, **said: Any) -> TokenUnavailableError:
-    """What is raised where there is no token."""
-    return cast("TokenUnavailableError", problem_from(TokenUnavailableError(message, **said), wording))
-
-
 _NOT_IN_A_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5B\x5D-\x7E]")
 """An application's own text may have what no header can carry (RFC 6750, section 3)."""
 

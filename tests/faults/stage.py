@@ -43,7 +43,7 @@ from flask_m2m_cognito.telemetry.instrumentation import observe_requests
 from flask_m2m_cognito.telemetry.request_count import RequestCount
 from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.web.guard import Guard
-from flask_m2m_cognito.web.problems import Wording, token_unavailable
+from flask_m2m_cognito.web.problems import Wording, problem_from
 from tests.remote.moved import LONG, together
 from tests.support.clocks import Clocks
 from tests.support.headers import bearer
@@ -209,7 +209,7 @@ def moved_service(
         ),
         [SCOPE],
         policy=policy,
-        unavailable=functools.partial(token_unavailable, wording=Wording("inventory")),
+        unavailable=functools.partial(problem_from, wording=Wording("inventory")),
         store=store,
         refreshing=dataclasses.replace(refreshing, observer=events.of_token(None, client.client_id, SCOPE)),
     )

@@ -719,7 +719,7 @@ class TestNoToken:
             """An application's."""
 
         pool.fail("token", status=500)
-        assert type(failure_of(source_of(pool, clocks, unavailable=Mine))) is Mine
+        assert type(failure_of(source_of(pool, clocks, unavailable=lambda error: Mine(str(error))))) is Mine
 
 
 class TestScopes:

@@ -37,7 +37,6 @@ from flask_m2m_cognito.web.problems import (
     ANSWERS,
     Wording,
     problem_from,
-    token_unavailable,
     whole_seconds,
 )
 from tests.support.headers import bearer
@@ -355,7 +354,7 @@ def test_caught_rejection_says_nothing_of_a_later_answer(
         with contextlib.suppress(TokenValidationError):
             authorize("a/admin")
         with contextlib.suppress(TokenUnavailableError):
-            raise token_unavailable("", wording=Wording("shop"), retry_after=7)
+            raise problem_from(TokenUnavailableError("", retry_after=7), Wording("shop"))
         abort(own)
 
     headers = {"Authorization": f"Bearer {local_pool.token('a/read')}"} if own == 403 else {}
