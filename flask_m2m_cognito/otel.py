@@ -62,9 +62,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from . import signals
-from .remote.answer import Answer, TransportError
 from .remote.freshness import Fetched
 from .remote.reports import Note, report
+from .remote.transport import Answer, TransportError
 from .telemetry.instrumentation import EXTENSION, Of
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from ..exceptions import KeysUnavailableError, TokenUnavailableError
 from ..remote.clock import Deadline
-from ..remote.leavable_thread import start_daemon
+from ..remote.threads import start_daemon
 
 Ask = Callable[[], object]
 

@@ -22,14 +22,13 @@ from ..outbound.client_secret import Secret
 from ..outbound.token_endpoint import CognitoM2MClient
 from ..outbound.token_source import TokenSource
 from ..outbound.token_sources import ClientName, TokenSources
-from ..remote.answer import Answer
 from ..remote.bounded_backend import BoundedBackend
 from ..remote.clock import clock_for_new_apps
 from ..remote.freshness import Observer, OnRefresh
 from ..remote.refreshable import Refreshing
 from ..remote.reports import report
 from ..remote.sealed_store import Seal, SealedStore
-from ..remote.transport import Transport
+from ..remote.transport import Answer, Transport
 from ..settings.app_settings import ClientSettings, Settings
 from ..telemetry.clock_offset import ClockOffset
 from ..telemetry.events import Events

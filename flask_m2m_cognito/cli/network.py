@@ -12,9 +12,8 @@ from urllib.parse import urlsplit
 
 from ..formats.regions import is_region
 from ..formats.urls import is_loopback_host, is_loopback_url
-from ..remote.answer import Answer, TransportError
 from ..remote.clock import Deadline
-from ..remote.transport import Timeout, Transport
+from ..remote.transport import Answer, Timeout, Transport, TransportError
 from .finding import Finding, failed, ok
 from .words import listed
 

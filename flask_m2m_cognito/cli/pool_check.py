@@ -8,7 +8,7 @@ from ..formats.strict_json import parse_object
 from ..inbound.key_set import KeySet, NoUsableKeys, read_key_set
 from ..inbound.key_source import TrustedPool
 from ..inbound.user_pool import UserPool
-from ..remote.answer import Answer
+from ..remote.transport import Answer
 from .finding import Finding, demoted, failed, has_failed, ok, warning
 from .network import Network, got
 from .words import listed, quoted

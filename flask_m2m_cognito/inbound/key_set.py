@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 from ..formats.strict_json import decode_base64url, parse_object
-from ..remote.answer import Answer
 from ..remote.clock import SYSTEM, Clock
 from ..remote.freshness import Ask, Fetch, Fetched
-from ..remote.subinterpreters import explain_subinterpreters
-from ..remote.transport import Transport
+from ..remote.threads import explain_subinterpreters
+from ..remote.transport import Answer, Transport
 
 MIN_BITS = 2048
 MAX_BITS = 8192

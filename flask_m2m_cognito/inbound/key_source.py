@@ -12,7 +12,7 @@ from ..exceptions import KeysUnavailableError
 from ..remote.refreshable import REFRESHING, Fetched, Refreshable, Refreshing
 from ..remote.sealed_store import Entry, SealedStore
 from ..remote.sharing import Codec, shared
-from ..remote.subinterpreters import explain_subinterpreters
+from ..remote.threads import explain_subinterpreters
 from ..remote.transport import Transport, import_http
 from .key_set import KeySet, key_set_fetch, parse_key_set
 from .user_pool import UserPool

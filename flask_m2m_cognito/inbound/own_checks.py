@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from ..exceptions import TokenValidationError
 from ..remote.clock import Clock
-from ..remote.per_process import ProcessLock
 from ..remote.redaction import hidden_traceback
+from ..remote.threads import ProcessLock
 
 MOST_LOGGED_A_MINUTE = 10
 

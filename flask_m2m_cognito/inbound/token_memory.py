@@ -15,7 +15,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, Generic, Protocol, TypeVar
 
-from ..remote.per_process import ProcessLock
+from ..remote.threads import ProcessLock
 
 _MOST_CHANCES = 8
 """Second chances for each entry that is put. Unbounded, a million used entries held the lock for 0.5 s."""

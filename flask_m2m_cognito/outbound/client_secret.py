@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from ..exceptions import CognitoTokenRequestError
 from ..remote.clock import SYSTEM, Clock, Deadline
-from ..remote.per_process import ProcessLock
 from ..remote.redaction import describe_error
+from ..remote.threads import ProcessLock
 
 Secret = str | Sequence[str] | Callable[[], str | Sequence[str]]
 R = TypeVar("R")

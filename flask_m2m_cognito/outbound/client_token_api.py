@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..remote.opaque import Json
+from ..remote.transport import Json
 from .client_secret import SecretText
 
 _HEADERS = {

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
@@ -18,9 +19,9 @@ from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import InvalidHeader
 
 from ..exceptions import ConfigurationError
+from ..formats.urls import is_loopback_host
 from ..remote.clock import SYSTEM
-from ..remote.loopback_adapter import LoopbackAdapter
-from ..remote.per_process import PerProcess
+from ..remote.threads import PerProcess
 from .bearer_auth import BearerAuth, SessionTimeout
 
 POOL_SIZE = 32
@@ -110,7 +111,7 @@ class _BoundedRetry(Retry):
 def _is_sent_directly(url: str, adapters: Mapping[str, BaseAdapter]) -> bool:
     """Whether the adapter for ``url`` is ours; the application may have mounted another one."""
     prefix = next((each for each in adapters if url.lower().startswith(each.lower())), "")
-    return isinstance(adapters.get(prefix), LoopbackAdapter)
+    return isinstance(adapters.get(prefix), _DirectAdapter)
 
 
 class _IdleConnections(queue.LifoQueue[Any]):
@@ -145,10 +146,14 @@ class _IdleConnections(queue.LifoQueue[Any]):
                     connection.close()
 
 
-class _Resending(HTTPAdapter):
-    """Sends an idempotent request once more if its connection was reset before any answer.
+class _DirectAdapter(HTTPAdapter):
+    """Sends requests for this machine past any proxy, and others once more after a reset.
 
-    An idle connection may have been forgotten on the way, which only the next bytes on it show.
+    Plain http is allowed to loopback because it stays on this machine: a proxy would read the token, whoever
+    configured it. Redirects come here as well.
+
+    An idle connection may have been forgotten on the way, which only the next bytes on it show. So an
+    idempotent request whose connection was reset before any answer is sent again.
     """
 
     def get_connection_with_tls_context(
@@ -169,6 +174,10 @@ class _Resending(HTTPAdapter):
         cert: Any = None,
         proxies: Any = None,
     ) -> requests.Response:
+        if is_loopback_host(urlsplit(request.url or "").hostname or ""):
+            proxies = None
+            # requests adds the proxy's password to a redirected request.
+            request.headers.pop("Proxy-Authorization", None)
         try:
             return super().send(request, stream, timeout, verify, cert, proxies)
         except requests.ConnectionError as error:
@@ -195,7 +204,7 @@ def _was_reset(error: BaseException) -> bool:
     return False
 
 
-class _SharedAdapter(LoopbackAdapter, _Resending):
+class _SharedAdapter(_DirectAdapter):
     """An adapter that outlives its sessions."""
 
     def __init__(self) -> None:
@@ -224,7 +233,7 @@ class _SharedAdapter(LoopbackAdapter, _Resending):
 _shared_adapter = PerProcess(_SharedAdapter)
 
 
-class _RetryingAdapter(LoopbackAdapter, _Resending):
+class _RetryingAdapter(_DirectAdapter):
     """Sends requests again; over the connections that all sessions share."""
 
     def __init__(self, retries: int, timeout: SessionTimeout) -> None:

@@ -18,9 +18,8 @@ from urllib.parse import urlsplit
 from ..exceptions import REASONS
 from ..formats.scopes import is_scope, join_scopes, parse_scopes
 from ..remote.clock import SYSTEM, Clock
-from ..remote.leavable_thread import start_daemon
-from ..remote.per_process import ProcessLock
 from ..remote.reports import send_reports
+from ..remote.threads import ProcessLock, start_daemon
 from .challenges import bearer_challenges
 
 MOST_READ = 4 * 1024

@@ -18,12 +18,19 @@ from urllib.parse import quote, quote_plus
 from ..exceptions import CognitoTokenRequestError, ConfigurationError
 from ..formats.scopes import requested_scopes
 from ..formats.urls import http_hosts_from, url_problem
-from ..remote.answer import Answer, TransportError
 from ..remote.clock import Deadline
-from ..remote.opaque import BasicCredentials, Form, Json
 from ..remote.redaction import Redaction
 from ..remote.reports import unobserved
-from ..remote.transport import OnRequest, Transport, merge_headers
+from ..remote.transport import (
+    Answer,
+    BasicCredentials,
+    Form,
+    Json,
+    OnRequest,
+    Transport,
+    TransportError,
+    merge_headers,
+)
 from .client_secret import ClientSecret, Secret, SecretText
 from .client_token_api import client_token_request, in_oauth_words
 

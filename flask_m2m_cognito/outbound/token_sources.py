@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..exceptions import ConfigurationError
 from ..formats.scopes import check_scope, requested_scopes
-from ..remote.per_process import ProcessLock
+from ..remote.threads import ProcessLock
 from .refused_calls import Refusal
 from .token_source import TokenSource
 

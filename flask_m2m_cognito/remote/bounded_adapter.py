@@ -10,17 +10,16 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import requests
 import urllib3.connection
+from requests.adapters import HTTPAdapter
 from urllib3 import exceptions as urllib3_errors
 
-from .answer import TransportError
 from .clock import Deadline, WatchedDeadline
-from .foreign_error import ForeignError
-from .loopback_adapter import LoopbackAdapter
 from .redaction import proxy_urls
+from .threads import ForeignError
 
 
 @contextmanager
@@ -72,18 +71,21 @@ def _shut_down_at(deadline: Deadline, shut_down: Callable[[], None]) -> Iterator
         timer.cancel()
 
 
-def failure_from(
-    error: Exception, place: str, seconds: float, redact: Callable[[str], str]
-) -> TransportError:
-    """What ``error`` means, without the request, response and traceback that it holds."""
+class Failure(NamedTuple):
+    """Why there is no answer: see ``TransportError``."""
+
+    text: str
+    is_timeout: bool
+    may_retry: bool
+    cause: Exception | None
+
+
+def failure_from(error: Exception, seconds: float, redact: Callable[[str], str]) -> Failure:
+    """Return what ``error`` means, without the request, response and traceback that it holds."""
     is_timeout = _is_timeout(error)
-    reason = f"no answer in time, at most {seconds:.3g} s" if is_timeout else _root_text(error, redact)
-    return TransportError(
-        f"{place}: {reason}",
-        is_timeout=is_timeout,
-        may_retry=not is_timeout and isinstance(error, _CONNECTION_ERRORS),
-        cause=_bare_copy(error, reason),
-    )
+    text = f"no answer in time, at most {seconds:.3g} s" if is_timeout else _root_text(error, redact)
+    may_retry = not is_timeout and isinstance(error, _CONNECTION_ERRORS)
+    return Failure(text, is_timeout, may_retry, _bare_copy(error, text))
 
 
 _LONGEST_TEXT = 300
@@ -116,7 +118,7 @@ _ranks: dict[tuple[str, int, str], int] = {}
 _MOST_RANKS = 1000
 
 
-class _BoundedAdapter(LoopbackAdapter):
+class _BoundedAdapter(HTTPAdapter):
     """Keeps the connection of its one request, of whatever class it is, to shut it down."""
 
     def __init__(self, deadline: Deadline) -> None:

@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from .clock import SYSTEM, Clock
-from .leavable_thread import start_daemon
-from .per_process import PerProcess
 from .redaction import causes_of, describe_error
 from .reports import held_reports, report, send_reports
+from .threads import PerProcess, start_daemon
 
 R = TypeVar("R")
 

@@ -19,7 +19,6 @@ from typing import Generic
 
 from .attempt import Attempt, Steps, Wait, run_steps, run_steps_async
 from .clock import SYSTEM, Clock, Moment, WatchedDeadline, wall_reader
-from .foreign_error import is_foreign
 from .freshness import (
     NEVER,
     Ask,
@@ -46,9 +45,8 @@ from .freshness import (
     with_failure,
     with_value,
 )
-from .leavable_thread import start_daemon
-from .per_process import PerProcess
 from .reports import Note, Report, held_reports, send_reports, unobserved
+from .threads import PerProcess, is_foreign, start_daemon
 
 __all__ = [
     "REFRESHING",

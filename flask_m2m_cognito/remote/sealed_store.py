@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from .bounded_backend import BoundedBackend, StoreDown
 from .clock import SYSTEM, Clock
 from .reports import report
-from .subinterpreters import explain_subinterpreters
+from .threads import explain_subinterpreters
 
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet

@@ -6,15 +6,17 @@ caller for hours. Here the connection is shut down at the deadline (see ``bounde
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeGuard
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
-from .answer import Answer, TransportError
+from ..formats.urls import is_loopback_host
 from .clock import Deadline
-from .opaque import BasicCredentials, Form, Json
 from .redaction import Redaction
 from .reports import Note, unobserved
 
@@ -25,6 +27,115 @@ MAX_BODY = 64 * 1024
 """Bytes of a body, decompressed. A key set has about 1 KiB, a token answer 2 KiB."""
 
 _WORTH_A_RETRY = frozenset({502, 503, 504})
+
+_NO_PROXY = {"http": "", "https": ""}
+"""For loopback, whatever the environment says: a proxy would read the client secret in plain http, and could
+answer with signing keys of its own."""
+
+_LONGEST_DATE = 64
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server said, whatever its status. Redirects are answers: none is followed."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+    @property
+    def text(self) -> str:
+        return self.body.decode("utf-8", "replace")
+
+    def retry_after(self, wall: float) -> float | None:
+        """Seconds of ``Retry-After``, in either of its forms (RFC 9110, section 10.2.3)."""
+        text = self.headers.get("Retry-After", "").strip()
+        if text.isascii() and text.isdigit():
+            return float(text[:9])
+        moment = _http_date(text)
+        return None if moment is None else max(0.0, moment - wall)
+
+    def clock_offset(self, wall: float) -> float | None:
+        """Seconds by which the server's ``Date`` is ahead of ``wall``; whole seconds only."""
+        moment = _http_date(self.headers.get("Date", ""))
+        return None if moment is None else moment - wall
+
+
+class TransportError(Exception):
+    """No answer. Holds no request, no traceback of one, and no secret.
+
+    Attributes:
+        is_timeout: the time ran out.
+        may_retry: the connection failed at once, so that a second try costs little.
+        cause: an exception of ``requests`` with the same type and text, a :class:`ForeignError`, or ``None``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        is_timeout: bool = False,
+        may_retry: bool = False,
+        cause: Exception | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.is_timeout = is_timeout
+        self.may_retry = may_retry
+        self.cause = cause
+
+
+def _http_date(text: str) -> float | None:
+    # An HTTP date has 29 characters; a number of 60,000 digits takes long to read on Python 3.10.
+    if len(text) > _LONGEST_DATE:
+        return None
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+class Form:
+    """Form fields to send. Not a mapping, and mute: error trackers walk dictionaries in stack frames."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        self._fields = dict(fields)
+
+    def headers(self) -> Mapping[str, str]:
+        return {"Content-Type": "application/x-www-form-urlencoded"}
+
+    def encoded(self) -> bytes:
+        return urlencode(self._fields).encode("ascii")
+
+
+class Json:
+    """A JSON object to send, as mute as :class:`Form`, with the headers that say what it is."""
+
+    __slots__ = ("_content", "_headers")
+
+    def __init__(self, content: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+        self._content = dict(content)
+        self._headers = headers
+
+    def headers(self) -> Mapping[str, str]:
+        return self._headers
+
+    def encoded(self) -> bytes:
+        return json.dumps(self._content, separators=(",", ":")).encode("ascii")
+
+
+class BasicCredentials:
+    """A client id and secret for the Basic scheme, as mute as :class:`Form`."""
+
+    __slots__ = ("_header",)
+
+    def __init__(self, header: str) -> None:
+        self._header = header
+
+    def header(self) -> str:
+        return self._header
 
 
 OnRequest = Callable[[str, str], AbstractContextManager[Note]]
@@ -113,6 +224,7 @@ class Transport:
                     data=None if body is None else body.encoded(),
                     headers=_headers(body, credentials),
                     timeout=(min(connect, seconds), min(read, seconds)),
+                    proxies=_NO_PROXY if is_loopback_host(urlsplit(url).hostname or "") else None,
                     allow_redirects=False,
                     stream=True,
                 ) as response,
@@ -122,7 +234,9 @@ class Transport:
                     return TransportError(f"{_place(url)} sent more than {self._max_body} bytes")
                 return Answer(url, response.status_code, response.headers, received)
         except Exception as error:
-            return failure_from(error, _place(url), seconds, self._redact)
+            text, is_timeout, may_retry, cause = failure_from(error, seconds, self._redact)
+            text = f"{_place(url)}: {text}"
+            return TransportError(text, is_timeout=is_timeout, may_retry=may_retry, cause=cause)
 
     def _read_body(self, response: Any, deadline: Deadline) -> bytes | None:
         body = bytearray()

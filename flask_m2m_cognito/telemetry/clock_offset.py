@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..remote.answer import Answer
 from ..remote.clock import SYSTEM, Clock
+from ..remote.transport import Answer
 
 
 class ClockOffset:

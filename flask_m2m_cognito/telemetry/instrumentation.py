@@ -13,10 +13,9 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Protocol
 
-from ..remote.answer import Answer
 from ..remote.freshness import OnRefresh
 from ..remote.reports import Note, report
-from ..remote.transport import OnRequest
+from ..remote.transport import Answer, OnRequest
 
 EXTENSION = "cognito_m2m_instrumentation"
 """Where an application has its instrumentation, in ``app.extensions``; before ``init_app`` or after it."""

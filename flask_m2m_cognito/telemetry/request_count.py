@@ -6,10 +6,10 @@ import functools
 import logging
 from collections import deque
 
-from ..remote.answer import Answer
 from ..remote.clock import SYSTEM, Clock
-from ..remote.per_process import ProcessLock
 from ..remote.reports import report
+from ..remote.threads import ProcessLock
+from ..remote.transport import Answer
 
 MANY_AN_HOUR = 10
 """From one process this is a sign that tokens are not kept: by a cache that is not shared, or many scopes."""

@@ -61,7 +61,7 @@ def m2m_no_threads() -> Iterator[None]:
     What a coroutine waits for is fetched on its event loop's thread, which stands still meanwhile. Nothing
     ends the wait for a resolver or a cache that hangs.
     """
-    from ..remote.leavable_thread import no_threads
+    from ..remote.threads import no_threads
 
     with no_threads():
         yield

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from flask import Flask, request_started
 
 from ..remote.clock import SYSTEM, Clock
-from ..remote.per_process import ProcessLock
+from ..remote.threads import ProcessLock
 
 MOST_A_MINUTE = 10
 

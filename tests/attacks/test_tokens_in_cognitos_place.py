@@ -22,11 +22,10 @@ from flask_m2m_cognito.outbound.bearer_auth import is_invalid_token
 from flask_m2m_cognito.outbound.client_token_api import in_oauth_words
 from flask_m2m_cognito.outbound.token_endpoint import _AnswerReader
 from flask_m2m_cognito.outbound.token_source import TokenSource
-from flask_m2m_cognito.remote.answer import Answer
 from flask_m2m_cognito.remote.clock import Clock
 from flask_m2m_cognito.remote.redaction import Redaction
 from flask_m2m_cognito.remote.refreshable import Refreshing
-from flask_m2m_cognito.remote.transport import MAX_BODY
+from flask_m2m_cognito.remote.transport import MAX_BODY, Answer
 from flask_m2m_cognito.testing import LocalUserPool
 
 SECRET = "the-secret+of/the=client"

@@ -16,7 +16,7 @@ from flask_m2m_cognito.cli.network import Network
 from flask_m2m_cognito.cli.pool_check import pool_findings
 from flask_m2m_cognito.inbound.key_source import trusted_pool_from
 from flask_m2m_cognito.inbound.user_pool import user_pool_from
-from flask_m2m_cognito.remote.answer import Answer
+from flask_m2m_cognito.remote.transport import Answer
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.cli.flask_process import Ended, Flask
 from tests.cli.self_signed import self_signed_server

@@ -31,12 +31,11 @@ from flask_m2m_cognito.outbound.client_secret import Secret
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
 from flask_m2m_cognito.outbound.token_source import TokenPolicy, TokenSource
 from flask_m2m_cognito.outbound.token_sources import TokenSources
-from flask_m2m_cognito.remote.answer import Answer
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
-from flask_m2m_cognito.remote.leavable_thread import start_daemon
 from flask_m2m_cognito.remote.refreshable import Refreshable, Refreshing
 from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
-from flask_m2m_cognito.remote.transport import Transport
+from flask_m2m_cognito.remote.threads import start_daemon
+from flask_m2m_cognito.remote.transport import Answer, Transport
 from flask_m2m_cognito.telemetry.clock_offset import ClockOffset
 from flask_m2m_cognito.telemetry.events import Events
 from flask_m2m_cognito.telemetry.instrumentation import observe_requests

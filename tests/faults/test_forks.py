@@ -21,8 +21,8 @@ from flask_m2m_cognito import AppM2M
 from flask_m2m_cognito.inbound.token_memory import VerifiedTokens
 from flask_m2m_cognito.outbound.client_secret import ClientSecret
 from flask_m2m_cognito.outbound.token_sources import TokenSources
-from flask_m2m_cognito.remote.answer import Answer
 from flask_m2m_cognito.remote.clock import Clock, Deadline
+from flask_m2m_cognito.remote.transport import Answer
 from flask_m2m_cognito.telemetry.request_count import RequestCount
 from flask_m2m_cognito.testing import LocalUserPool, MovedClock
 from flask_m2m_cognito.web.rejection_log import Rejection, RejectionLog

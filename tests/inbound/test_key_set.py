@@ -19,10 +19,9 @@ from flask_m2m_cognito.inbound.key_set import (
     read_key_set,
 )
 from flask_m2m_cognito.inbound.key_source import KeyTimes
-from flask_m2m_cognito.remote.answer import TransportError
 from flask_m2m_cognito.remote.clock import Clock, Deadline
 from flask_m2m_cognito.remote.refreshable import Ask, Fetched
-from flask_m2m_cognito.remote.transport import Transport
+from flask_m2m_cognito.remote.transport import Transport, TransportError
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.support.clocks import NOW
 

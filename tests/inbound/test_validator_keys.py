@@ -20,9 +20,9 @@ from flask_m2m_cognito.inbound.key_set import parse_key_set
 from flask_m2m_cognito.inbound.key_source import KeyTimes, TrustedPool, trusted_pool_from
 from flask_m2m_cognito.inbound.user_pool import UserPool
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
-from flask_m2m_cognito.remote.leavable_thread import start_daemon
 from flask_m2m_cognito.remote.refreshable import Refreshing
 from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
+from flask_m2m_cognito.remote.threads import start_daemon
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.inbound.trusted import at_once, trusted, validator_of
 from tests.remote.moved import together

@@ -14,7 +14,7 @@ from flask_m2m_cognito import CognitoM2M, CognitoTokenRequestError, Configuratio
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
 from flask_m2m_cognito.outbound.token_source import is_lasting
 from flask_m2m_cognito.remote.clock import Deadline
-from flask_m2m_cognito.remote.opaque import Json
+from flask_m2m_cognito.remote.transport import Json
 from flask_m2m_cognito.settings.app_settings import ClientSettings, settings_from
 from flask_m2m_cognito.testing import LocalClient, LocalUserPool
 

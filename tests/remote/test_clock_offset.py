@@ -6,7 +6,7 @@ from email.utils import formatdate
 
 import pytest
 
-from flask_m2m_cognito.remote.answer import Answer
+from flask_m2m_cognito.remote.transport import Answer
 from flask_m2m_cognito.telemetry.clock_offset import ClockOffset
 from tests.support.clocks import Clocks
 

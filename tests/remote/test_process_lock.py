@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from flask_m2m_cognito.remote.per_process import ProcessLock
+from flask_m2m_cognito.remote.threads import ProcessLock
 from tests.remote.moved import LONG, threads
 from tests.remote.processes import in_a_child, needs_fork
 

@@ -18,8 +18,6 @@ from typing import Any
 import pytest
 
 from flask_m2m_cognito.remote.clock import Clock
-from flask_m2m_cognito.remote.foreign_error import ForeignError
-from flask_m2m_cognito.remote.leavable_thread import start_daemon
 from flask_m2m_cognito.remote.refreshable import (
     Ask,
     Fetch,
@@ -31,6 +29,7 @@ from flask_m2m_cognito.remote.refreshable import (
     RefreshTimeout,
 )
 from flask_m2m_cognito.remote.reports import Note, report, unobserved
+from flask_m2m_cognito.remote.threads import ForeignError, start_daemon
 from tests.remote.conftest import Build
 from tests.remote.moved import (
     DEADLINE,

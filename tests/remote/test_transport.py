@@ -29,12 +29,19 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 
 from flask_m2m_cognito import __version__
-from flask_m2m_cognito.remote import loopback_adapter
-from flask_m2m_cognito.remote.answer import Answer, TransportError
+from flask_m2m_cognito.remote import transport
 from flask_m2m_cognito.remote.clock import Deadline
-from flask_m2m_cognito.remote.opaque import BasicCredentials, Form, Json
 from flask_m2m_cognito.remote.reports import Note
-from flask_m2m_cognito.remote.transport import MAX_BODY, Transport, first_answer
+from flask_m2m_cognito.remote.transport import (
+    MAX_BODY,
+    Answer,
+    BasicCredentials,
+    Form,
+    Json,
+    Transport,
+    TransportError,
+    first_answer,
+)
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.remote.moved import LONG
 from tests.support.clocks import Clocks
@@ -467,7 +474,7 @@ class TestWaysOfRequests:
         well = says(HEAD + b"Content-Length: 2\r\n\r\n{}")
         with raw_server(well, tls) as url, proxy_over_tls(tls, asked) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", proxy)
-            monkeypatch.setattr(loopback_adapter, "is_loopback_host", lambda host: False)
+            monkeypatch.setattr(transport, "is_loopback_host", lambda host: False)
             assert get(url).body == b"{}"
         assert [line.split(b" ")[0] for line in asked] == [b"CONNECT"]
 
@@ -476,7 +483,7 @@ class TestWaysOfRequests:
     ) -> None:
         with raw_server(DRIPS["between the headers"], tls) as url, proxy_over_tls(tls, []) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", proxy)
-            monkeypatch.setattr(loopback_adapter, "is_loopback_host", lambda host: False)
+            monkeypatch.setattr(transport, "is_loopback_host", lambda host: False)
             with ends_in_time(), pytest.raises(TransportError) as caught:
                 get(url, seconds=5 * SOON)
         assert caught.value.is_timeout
