@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flask import Flask, current_app
 
+from .app.app_m2m import AppM2M, M2MMethods
 from .exceptions import ConfigurationError
 from .web.guard import EXTENSION, PrincipalLoader, authorize, require_scopes
 from .web.guard import optional_token as _optional_token
@@ -17,18 +18,12 @@ from .web.requirement import ATTRIBUTE, demands_of
 
 # What only an application that is being made needs is imported then, and does not slow down the import.
 if TYPE_CHECKING:
-    import requests
     from flask import Blueprint
     from flask_caching import Cache
 
-    from .app.app_m2m import AppM2M
     from .formats.scopes import ScopeMatch
     from .inbound.validated_access_token import ValidatedAccessToken
-    from .inbound.validator import CognitoAccessTokenValidator
-    from .outbound.bearer_auth import BearerAuth, SessionTimeout
-    from .outbound.token_endpoint import CognitoM2MClient
-    from .outbound.token_sources import ClientName, Metadata, Scopes
-    from .telemetry.health import Health
+    from .outbound.token_sources import ClientName, FoundTokens, Metadata, Scopes
     from .web.requirement import ByMethod
     from .web.routes import Route
 
@@ -38,7 +33,7 @@ Loader = TypeVar("Loader", bound=PrincipalLoader)
 _NOTHING: Any = object()
 
 
-class CognitoM2M:
+class CognitoM2M(M2MMethods):
     """Amazon Cognito machine-to-machine tokens for Flask applications, in both directions.
 
     One object serves any number of applications, each with settings of its own::
@@ -202,11 +197,6 @@ class CognitoM2M:
             document, described, token_url or parts.token_url, parts.issuer, parts.of_every_token
         )
 
-    @property
-    def validator(self) -> CognitoAccessTokenValidator:
-        """Checks the tokens of the trusted pools. Raises RuntimeError without any."""
-        return self._here().validator
-
     # -- tokens that go out ------------------------------------------------------------------
 
     def token(
@@ -217,126 +207,18 @@ class CognitoM2M:
         metadata: Metadata = None,
         force_refresh: bool = False,
     ) -> str:
-        """The fresh access token, from memory except when one must be asked for.
-
-        Args:
-            scopes: a text or a sequence; ``COGNITO_M2M_SCOPES`` if not given.
-            client: a name of ``COGNITO_M2M_CLIENTS``; the default client if not given.
-            metadata: text by name, sent as ``aws_client_metadata`` to the pool's Lambda triggers; merged
-                over ``COGNITO_M2M_CLIENT_METADATA``. Tokens of different metadata are kept apart.
-            force_refresh: return a token whose request began after this call, and raise if that fails.
-                Other callers get the old token meanwhile. Each such request is billed.
-
-        Raises:
-            TokenUnavailableError: there is none, and none can be had now. In a view it is answered
-                with 503, unless the application handles it.
-            ConfigurationError: there is no such client, or that is not a scope or not metadata.
-            RuntimeError: outside an application context, with several applications or none.
-        """
         if scopes is None and client is None and metadata is None and not force_refresh:
-            # What _here does, for most calls: calling it is a fifth of what they cost.
+            # What _parts does, for most calls: calling it is a fifth of what they cost.
             try:
                 parts: AppM2M | None = _current_app().extensions.get(EXTENSION)
             except RuntimeError:
                 parts = None
             if parts is not None and parts.owner is self and parts.sources.default is not None:
                 return parts.sources.default.token()
-        source = self._here().sources.source(scopes, client, metadata)
+        source = self._parts().sources.source(scopes, client, metadata)
         return source.refreshed_token() if force_refresh else source.token()
 
-    async def token_async(
-        self,
-        scopes: Scopes = None,
-        *,
-        client: ClientName = None,
-        metadata: Metadata = None,
-        force_refresh: bool = False,
-    ) -> str:
-        """Return what :meth:`token` does, for a coroutine: it awaits a fetch without a thread.
-
-        The first fetch imports what it needs on the loop's thread: call :meth:`warm_up` where that matters.
-        """
-        return await self._here().token_async(
-            scopes, client=client, metadata=metadata, force_refresh=force_refresh
-        )
-
-    def auth(
-        self,
-        scopes: Scopes = None,
-        *,
-        client: ClientName = None,
-        metadata: Metadata = None,
-        retry_401: bool = True,
-    ) -> BearerAuth:
-        """An ``auth=`` for requests and httpx that puts a fresh token on each request.
-
-        After a 401 ``invalid_token`` it tries once more with a newer token, if ``retry_401`` and the
-        body can be sent again. The token goes to no other scheme, host or port.
-
-        Raises, when a request is sent:
-            ConfigurationError: its URL is neither https nor http to loopback or to ALLOW_HTTP_HOSTS.
-            TokenUnavailableError: as :meth:`token`.
-        """
-        from .outbound.bearer_auth import bearer_auth
-        from .outbound.token_sources import FoundTokens
-
-        return bearer_auth(
-            FoundTokens(lambda: self._here().sources.source(scopes, client, metadata)),
-            retry_401,
-            lambda: self._here().settings.allow_http_hosts,
-        )
-
-    def session(
-        self,
-        scopes: Scopes = None,
-        *,
-        client: ClientName = None,
-        metadata: Metadata = None,
-        retry_401: bool = True,
-        timeout: SessionTimeout = None,
-        retries: int = 0,
-    ) -> requests.Session:
-        """A ``requests.Session`` with :meth:`auth`. All sessions of a process share one connection pool.
-
-        Args:
-            scopes, client, metadata, retry_401: as :meth:`auth`.
-            timeout: seconds for connecting and for each read, or one for each; for each request that
-                gives none itself.
-            retries: how often a GET, HEAD, OPTIONS, PUT, DELETE or TRACE is sent again after a connection
-                error, a timeout, 429, 502, 503 or 504. ``Retry-After`` is obeyed up to the timeout.
-
-        Raises:
-            ConfigurationError: ``timeout`` or ``retries`` cannot be used.
-        """
-        from .outbound.pooled_session import pooled_session
-
-        auth = self.auth(scopes, client=client, metadata=metadata, retry_401=retry_401)
-        return pooled_session(auth, timeout, retries)
-
-    def forget(self, token: str, *, client: ClientName = None) -> None:
-        """Say that a peer refused ``token``: the next call gets a newer one.
-
-        A token younger than 10 s is not replaced. While each newer token is refused too, the time
-        between replacements doubles from 30 s to 1 h: a peer that answers 401 to everything must not
-        buy a token for each call.
-        """
-        self._here().forget(token, client=client)
-
-    def client(self, name: ClientName = None) -> CognitoM2MClient:
-        """The client underneath, which remembers nothing."""
-        return self._here().client(name)
-
-    # -- for who runs it ---------------------------------------------------------------------
-
-    def health(self) -> Health:
-        """How keys, tokens and cache do: plain data from memory, which asks nobody.
-
-        For each pool and token the state (``fresh``, ``usable``, ``gone``), age, last success and
-        error, next try, seconds left and source; the cache; the clock's offset by the servers'
-        ``Date``. ``ready`` is true once every pool has had keys, also in an outage, which is
-        ``status`` ``"degraded"``. Durations in seconds, moments in seconds since the epoch.
-        """
-        return self._here().health()
+    # -- for operators -----------------------------------------------------------------------
 
     def routes(self, app: Flask | None = None) -> list[Route]:
         """Return what each route requires of a token, for a unit test; ``flask m2m routes`` prints it.
@@ -355,24 +237,7 @@ class CognitoM2M:
             RuntimeError: this object was not initialised with it; or, without ``app``, there is no
                 application context and not exactly one application.
         """
-        return (self._here() if app is None else self.for_app(app)).routes()
-
-    def warm_up(
-        self, tokens: Iterable[Scopes | Mapping[str, Any]] = (), timeout: float = 5.0, required: bool = False
-    ) -> Health:
-        """Ask for the keys of each pool, and for ``tokens``, now; gives :meth:`health` afterwards.
-
-        Args:
-            tokens: for each its scopes (``None``: the default ones), or what :meth:`token` takes, such
-                as ``{"scopes": "stock/read", "client": "billing"}``.
-            timeout: seconds to wait for all of it; what is not done by then goes on behind.
-            required: raise if anything could not be had; else never.
-
-        Raises:
-            KeysUnavailableError, TokenUnavailableError, TimeoutError: with ``required``, the first of them.
-            ConfigurationError: a token of a client or scope that there is not.
-        """
-        return self._here().warm_up(tokens, timeout, required)
+        return (self._parts() if app is None else self.for_app(app)).routes()
 
     def health_blueprint(self, name: str = "cognito_m2m_health") -> Blueprint:
         """A blueprint with ``/health`` and ``/ready``, to mount where probes look.
@@ -396,7 +261,12 @@ class CognitoM2M:
             raise RuntimeError(f"CognitoM2M was not initialised with the application {app.name!r}.")
         return parts
 
-    def _here(self) -> AppM2M:
+    def _tokens(self, scopes: Scopes, client: ClientName, metadata: Metadata) -> FoundTokens:
+        from .outbound.token_sources import FoundTokens
+
+        return FoundTokens(lambda: self._parts().sources.source(scopes, client, metadata))
+
+    def _parts(self) -> AppM2M:
         """The parts of the application of this context, else of the only one."""
         try:
             app = _current_app()

@@ -1,4 +1,7 @@
-"""What one application has of this library, for callers outside of its context too."""
+"""What one application has of this library, and the methods that use it.
+
+Nothing is imported here that only a call needs: ``import flask_m2m_cognito`` imports this module.
+"""
 
 from __future__ import annotations
 
@@ -6,32 +9,202 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..inbound.key_source import TrustedPool
-from ..inbound.validator import CognitoAccessTokenValidator
-from ..outbound.bearer_auth import BearerAuth, SessionTimeout, bearer_auth
-from ..outbound.token_endpoint import CognitoM2MClient
-from ..outbound.token_source import TokenSource
-from ..outbound.token_sources import ClientName, Metadata, Scopes, TokenSources
-from ..remote.sealed_store import SealedStore
-from ..settings.app_settings import Settings
-from ..telemetry.clock_offset import ClockOffset
-from ..telemetry.health import Health, health_of
-from ..telemetry.request_count import RequestCount
-from ..web.guard import Guard
 from ..web.requirement import Demand
-from ..web.routes import Route, routes_of
-from .warm_up import ask_all
 
 if TYPE_CHECKING:
     import requests
     from flask import Flask
 
+    from ..inbound.key_source import TrustedPool
+    from ..inbound.validator import CognitoAccessTokenValidator
+    from ..outbound.bearer_auth import BearerAuth, SessionTimeout
+    from ..outbound.token_endpoint import CognitoM2MClient
+    from ..outbound.token_source import TokenSource
+    from ..outbound.token_sources import ClientName, FoundTokens, Metadata, Scopes, TokenSources
+    from ..remote.sealed_store import SealedStore
+    from ..settings.app_settings import Settings
+    from ..telemetry.clock_offset import ClockOffset
+    from ..telemetry.health import Health
+    from ..telemetry.request_count import RequestCount
+    from ..web.guard import Guard
+    from ..web.routes import Route
+
+
+class M2MMethods:
+    """The methods that :class:`CognitoM2M` and :class:`AppM2M` both offer."""
+
+    def _parts(self) -> AppM2M:
+        """Return the parts of the application that a call is for."""
+        raise NotImplementedError
+
+    def _tokens(self, scopes: Scopes, client: ClientName, metadata: Metadata) -> TokenSource | FoundTokens:
+        """Return what :meth:`auth` takes its tokens from."""
+        raise NotImplementedError
+
+    @property
+    def validator(self) -> CognitoAccessTokenValidator:
+        """Checks the tokens of the trusted pools. Raises RuntimeError without any."""
+        validator = self._parts()._validator
+        if validator is None:
+            raise RuntimeError("No user pool is trusted: set COGNITO_M2M_USER_POOL_ID.")
+        return validator
+
+    def token(
+        self,
+        scopes: Scopes = None,
+        *,
+        client: ClientName = None,
+        metadata: Metadata = None,
+        force_refresh: bool = False,
+    ) -> str:
+        """The fresh access token, from memory except when one must be asked for.
+
+        Args:
+            scopes: a text or a sequence; ``COGNITO_M2M_SCOPES`` if not given.
+            client: a name of ``COGNITO_M2M_CLIENTS``; the default client if not given.
+            metadata: text by name, sent as ``aws_client_metadata`` to the pool's Lambda triggers; merged
+                over ``COGNITO_M2M_CLIENT_METADATA``. Tokens of different metadata are kept apart.
+            force_refresh: return a token whose request began after this call, and raise if that fails.
+                Other callers get the old token meanwhile. Each such request is billed.
+
+        Raises:
+            TokenUnavailableError: there is none, and none can be had now. In a view it is answered
+                with 503, unless the application handles it.
+            ConfigurationError: there is no such client, or that is not a scope or not metadata.
+            RuntimeError: outside an application context, with several applications or none.
+        """
+        source = self._parts().sources.source(scopes, client, metadata)
+        return source.refreshed_token() if force_refresh else source.token()
+
+    async def token_async(
+        self,
+        scopes: Scopes = None,
+        *,
+        client: ClientName = None,
+        metadata: Metadata = None,
+        force_refresh: bool = False,
+    ) -> str:
+        """Return what :meth:`token` does, for a coroutine: it awaits a fetch without a thread.
+
+        The first fetch imports what it needs on the loop's thread: call :meth:`warm_up` where that matters.
+        """
+        source = self._parts().sources.source(scopes, client, metadata)
+        return await (source.refreshed_token_async() if force_refresh else source.token_async())
+
+    def auth(
+        self,
+        scopes: Scopes = None,
+        *,
+        client: ClientName = None,
+        metadata: Metadata = None,
+        retry_401: bool = True,
+    ) -> BearerAuth:
+        """An ``auth=`` for requests and httpx that puts a fresh token on each request.
+
+        After a 401 ``invalid_token`` it tries once more with a newer token, if ``retry_401`` and the
+        body can be sent again. The token goes to no other scheme, host or port.
+
+        Raises, when a request is sent:
+            ConfigurationError: its URL is neither https nor http to loopback or to ALLOW_HTTP_HOSTS.
+            TokenUnavailableError: as :meth:`token`.
+        """
+        from ..outbound.bearer_auth import bearer_auth
+
+        return bearer_auth(
+            self._tokens(scopes, client, metadata),
+            retry_401,
+            lambda: self._parts().settings.allow_http_hosts,
+        )
+
+    def session(
+        self,
+        scopes: Scopes = None,
+        *,
+        client: ClientName = None,
+        metadata: Metadata = None,
+        retry_401: bool = True,
+        timeout: SessionTimeout = None,
+        retries: int = 0,
+    ) -> requests.Session:
+        """A ``requests.Session`` with :meth:`auth`. All sessions of a process share one connection pool.
+
+        Args:
+            scopes, client, metadata, retry_401: as :meth:`auth`.
+            timeout: seconds for connecting and for each read, or one for each; for each request that
+                gives none itself.
+            retries: how often a GET, HEAD, OPTIONS, PUT, DELETE or TRACE is sent again after a connection
+                error, a timeout, 429, 502, 503 or 504. ``Retry-After`` is obeyed up to the timeout.
+
+        Raises:
+            ConfigurationError: ``timeout`` or ``retries`` cannot be used.
+        """
+        from ..outbound.pooled_session import pooled_session
+
+        auth = self.auth(scopes, client=client, metadata=metadata, retry_401=retry_401)
+        return pooled_session(auth, timeout, retries)
+
+    def forget(self, token: str, *, client: ClientName = None) -> None:
+        """Say that a peer refused ``token``: the next call gets a newer one.
+
+        A token younger than 10 s is not replaced. While each newer token is refused too, the time
+        between replacements doubles from 30 s to 1 h: a peer that answers 401 to everything must not
+        buy a token for each call.
+        """
+        sources = self._parts().sources
+        sources.check_client(client)
+        for source in sources.of_client(client):
+            source.forget(token)
+
+    def client(self, name: ClientName = None) -> CognitoM2MClient:
+        """The client underneath, which remembers nothing."""
+        parts = self._parts()
+        parts.sources.check_client(name)
+        return parts._clients[name]
+
+    def health(self) -> Health:
+        """How keys, tokens and cache do: plain data from memory, which asks nobody.
+
+        For each pool and token the state (``fresh``, ``usable``, ``gone``), age, last success and
+        error, next try, seconds left and source; the cache; the clock's offset by the servers'
+        ``Date``. ``ready`` is true once every pool has had keys, also in an outage, which is
+        ``status`` ``"degraded"``. Durations in seconds, moments in seconds since the epoch.
+        """
+        from ..telemetry.health import health_of
+
+        parts = self._parts()
+        return health_of(
+            parts.pools, parts.sources.all(), parts._requests, parts._store.backend, parts._clock
+        )
+
+    def warm_up(
+        self, tokens: Iterable[Scopes | Mapping[str, Any]] = (), timeout: float = 5.0, required: bool = False
+    ) -> Health:
+        """Ask for the keys of each pool, and for ``tokens``, now; gives :meth:`health` afterwards.
+
+        Args:
+            tokens: for each its scopes (``None``: the default ones), or what :meth:`token` takes, such
+                as ``{"scopes": "stock/read", "client": "billing"}``.
+            timeout: seconds to wait for all of it; what is not done by then goes on behind.
+            required: raise if anything could not be had; else never.
+
+        Raises:
+            KeysUnavailableError, TokenUnavailableError, TimeoutError: with ``required``, the first of them.
+            ConfigurationError: a token of a client or scope that there is not.
+        """
+        from .warm_up import ask_all
+
+        parts = self._parts()
+        sources = [_source_of(parts, each) for each in ([tokens] if isinstance(tokens, str) else tokens)]
+        keys = [trusted.keys for trusted in parts.pools]
+        failures = ask_all([*keys, *(source.refreshable for source in sources)], timeout)
+        if failures and required:
+            raise failures[0]
+        return self.health()
+
 
 @dataclass(frozen=True)
-class AppM2M:
+class AppM2M(M2MMethods):
     """One application's parts: what :meth:`CognitoM2M.for_app` gives. Needs no application context.
-
-    Its methods are those of :class:`CognitoM2M` and are described there.
 
     Attributes:
         settings: what was read from the application's config.
@@ -52,75 +225,9 @@ class AppM2M:
     _clock: ClockOffset = field(repr=False)
 
     @property
-    def validator(self) -> CognitoAccessTokenValidator:
-        """Checks the tokens of the trusted pools. Raises RuntimeError without any."""
-        if self._validator is None:
-            raise RuntimeError("No user pool is trusted: set COGNITO_M2M_USER_POOL_ID.")
-        return self._validator
-
-    def token(
-        self,
-        scopes: Scopes = None,
-        *,
-        client: ClientName = None,
-        metadata: Metadata = None,
-        force_refresh: bool = False,
-    ) -> str:
-        """The fresh access token."""
-        source = self.sources.source(scopes, client, metadata)
-        return source.refreshed_token() if force_refresh else source.token()
-
-    async def token_async(
-        self,
-        scopes: Scopes = None,
-        *,
-        client: ClientName = None,
-        metadata: Metadata = None,
-        force_refresh: bool = False,
-    ) -> str:
-        """The fresh access token, for a coroutine."""
-        source = self.sources.source(scopes, client, metadata)
-        return await (source.refreshed_token_async() if force_refresh else source.token_async())
-
-    def forget(self, token: str, *, client: ClientName = None) -> None:
-        """Have the next call get a newer token."""
-        self.sources.check_client(client)
-        for source in self.sources.of_client(client):
-            source.forget(token)
-
-    def auth(
-        self,
-        scopes: Scopes = None,
-        *,
-        client: ClientName = None,
-        metadata: Metadata = None,
-        retry_401: bool = True,
-    ) -> BearerAuth:
-        """An ``auth=`` with a fresh token for each request."""
-        return bearer_auth(
-            self.sources.source(scopes, client, metadata), retry_401, lambda: self.settings.allow_http_hosts
-        )
-
-    def session(
-        self,
-        scopes: Scopes = None,
-        *,
-        client: ClientName = None,
-        metadata: Metadata = None,
-        retry_401: bool = True,
-        timeout: SessionTimeout = None,
-        retries: int = 0,
-    ) -> requests.Session:
-        """A session with a fresh token for each request."""
-        from ..outbound.pooled_session import pooled_session
-
-        auth = self.auth(scopes, client=client, metadata=metadata, retry_401=retry_401)
-        return pooled_session(auth, timeout, retries)
-
-    def client(self, name: ClientName = None) -> CognitoM2MClient:
-        """The client underneath, which remembers nothing."""
-        self.sources.check_client(name)
-        return self._clients[name]
+    def pools(self) -> tuple[TrustedPool, ...]:
+        """The trusted pools, with their keys."""
+        return () if self._validator is None else self._validator.pools
 
     @property
     def token_url(self) -> str | None:
@@ -132,42 +239,32 @@ class AppM2M:
     @property
     def issuer(self) -> str | None:
         """The first issuer of the first trusted pool."""
-        return next((trusted.pool.issuers[0] for trusted in self._pools()), None)
+        return next((trusted.pool.issuers[0] for trusted in self.pools), None)
 
     @property
     def of_every_token(self) -> Demand:
         """What the settings demand of a token, whatever the view."""
         return requirement_of_every_token(self.settings)
 
-    def health(self) -> Health:
-        """The state of keys, tokens and cache, from memory."""
-        return health_of(self._pools(), self.sources.all(), self._requests, self._store.backend, self._clock)
-
     def routes(self) -> list[Route]:
         """What each route requires, as data."""
+        from ..web.routes import routes_of
+
         return routes_of(self._app)
 
-    def warm_up(
-        self, tokens: Iterable[Scopes | Mapping[str, Any]] = (), timeout: float = 5.0, required: bool = False
-    ) -> Health:
-        """Ask for the keys and for ``tokens`` now."""
-        sources = [self._warmed(each) for each in ([tokens] if isinstance(tokens, str) else tokens)]
-        asks = [*(trusted.keys.get for trusted in self._pools()), *(source.token for source in sources)]
-        self._store.import_all()
-        failures = ask_all(asks, timeout)
-        if failures and required:
-            raise failures[0]
-        return self.health()
+    def _parts(self) -> AppM2M:
+        return self
 
-    def _warmed(self, token: Scopes | Mapping[str, Any]) -> TokenSource:
-        if isinstance(token, Mapping):
-            return self.sources.source(token.get("scopes"), token.get("client"))
-        return self.sources.source(token)
-
-    def _pools(self) -> tuple[TrustedPool, ...]:
-        return () if self._validator is None else self._validator.pools
+    def _tokens(self, scopes: Scopes, client: ClientName, metadata: Metadata) -> TokenSource:
+        return self.sources.source(scopes, client, metadata)
 
 
 def requirement_of_every_token(settings: Settings) -> Demand:
     """What the settings demand of a token, whatever the view."""
     return Demand(scopes=settings.required_scopes, match=settings.scope_match)
+
+
+def _source_of(parts: AppM2M, token: Scopes | Mapping[str, Any]) -> TokenSource:
+    if isinstance(token, Mapping):
+        return parts.sources.source(token.get("scopes"), token.get("client"))
+    return parts.sources.source(token)

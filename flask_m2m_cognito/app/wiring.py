@@ -54,6 +54,12 @@ from .cache_backend import (
     unpickles,
 )
 
+# What AppM2M's methods import: now, as a child that is forked during an import waits for it forever.
+from ..outbound import bearer_auth  # noqa: F401  # isort: skip
+from ..telemetry import health  # noqa: F401  # isort: skip
+from ..web import routes  # noqa: F401  # isort: skip
+from . import warm_up  # noqa: F401  # isort: skip
+
 if TYPE_CHECKING:
     from flask import Flask
     from flask_caching import Cache

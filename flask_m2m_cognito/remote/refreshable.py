@@ -149,7 +149,7 @@ class Refreshable(Generic[T]):
         self._min_age = min_age
         self._is_lasting = is_lasting
         self._last_resort = last_resort
-        self._prepare = prepare
+        self.prepare = prepare
         self._shared = refreshing
         self._clock = clock = refreshing.clock
         # For the fast path: an attribute less to look up.
@@ -245,7 +245,7 @@ class Refreshable(Generic[T]):
         return await self._run_async(self._refreshing)
 
     def _refreshing(self) -> Steps[T]:
-        self._prepare()
+        self.prepare()
         sync = self._sync()
         # By number, and not by time: a clock may stand still.
         begun = sync.begun
@@ -344,7 +344,7 @@ class Refreshable(Generic[T]):
             return
         if step is Step.WAIT:
             # At the cold start of a fleet its imports take longer than its fetch.
-            self._prepare()
+            self.prepare()
         attempt, leads = self._join_or_begin(self._needs_fetch)
         if attempt is None:
             return

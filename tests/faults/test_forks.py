@@ -302,14 +302,12 @@ LATE_IMPORTS = """
 import json, sys
 from flask import Flask
 from flask_m2m_cognito import CognitoM2M
-from flask_m2m_cognito.app import warm_up
 
 app = Flask("inventory")
 app.config.update(json.loads(sys.argv[1]))
 parts = CognitoM2M(app).for_app(app)
-parts.sources.source()
-parts._store.import_all()
-warm_up.ask_all([], timeout=0)
+for value in (parts.sources.source().refreshable, parts.validator.pools[0].keys):
+    value.prepare()
 before = set(sys.modules)
 assert parts.warm_up([None], timeout=30)["status"] == "ok"
 late = {name for name in set(sys.modules) - before if name.split(".")[0] not in sys.stdlib_module_names}
