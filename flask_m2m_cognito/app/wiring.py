@@ -24,7 +24,7 @@ from ..outbound.token_source import TokenSource
 from ..outbound.token_sources import ClientName, TokenSources
 from ..remote.bounded_backend import BoundedBackend
 from ..remote.clock import clock_for_new_apps
-from ..remote.freshness import Observer, OnRefresh
+from ..remote.freshness import RefreshObserver
 from ..remote.refreshable import Refreshing
 from ..remote.reports import report
 from ..remote.sealed_store import Seal, SealedStore
@@ -32,7 +32,7 @@ from ..remote.transport import Answer, Transport
 from ..settings.app_settings import ClientSettings, Settings
 from ..telemetry.clock_offset import ClockOffset
 from ..telemetry.events import Events
-from ..telemetry.instrumentation import observe_refreshes, observe_requests
+from ..telemetry.instrumentation import observe_requests
 from ..telemetry.request_count import RequestCount
 from ..web.first_request import FirstRequest
 from ..web.guard import Guard, HasPrincipalLoader
@@ -66,8 +66,6 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("flask_m2m_cognito")
 
-_CLOCK_OFFSET_TO_WARN_OF = 60.0
-
 
 def app_parts_from(
     app: Flask,
@@ -100,7 +98,6 @@ class _Assembly:
         self._clock = clock_for_new_apps()
         self._events = Events(app, self._clock)
         self._offset = ClockOffset(self._clock)
-        self._has_warned_of_clock = False
         self._wording = _wording(settings)
         self._requests = {
             name: RequestCount(each.client_id, self._clock) for name, each in settings.clients.items()
@@ -183,14 +180,12 @@ class _Assembly:
         return trusted_pool_from(
             self._user_pool(pool_id),
             transport=Transport(
-                settings.timeout, on_request=observe_requests(self._app, of, self._note_clock)
+                settings.timeout, on_request=observe_requests(self._app, of, self._offset.look_at)
             ),
             times=settings.key_times,
             pinned=_pinned_keys(settings, pool_id),
             store=self._store,
-            refreshing=self._refreshing(
-                self._events.of_keys(pool_id), observe_refreshes(self._app, "keys", of)
-            ),
+            refreshing=self._refreshing(self._events.of_keys(pool_id)),
         )
 
     def _user_pool(self, pool_id: str) -> UserPool:
@@ -208,7 +203,7 @@ class _Assembly:
         count = self._requests[name]
 
         def look_at(answer: Answer) -> None:
-            self._note_clock(answer)
+            self._offset.look_at(answer)
             count.look_at(answer)
 
         urls = settings.token_urls
@@ -224,24 +219,10 @@ class _Assembly:
             on_request=observe_requests(self._app, _of_client(name, settings), look_at),
         )
 
-    def _note_clock(self, answer: Answer) -> None:
-        self._offset.look_at(answer)
-        ahead = -(self._offset.seconds or 0.0)
-        if abs(ahead) < _CLOCK_OFFSET_TO_WARN_OF or self._has_warned_of_clock:
-            return
-        self._has_warned_of_clock = True
-        text = (
-            f"This machine's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the "
-            "servers'. Callers' tokens may be rejected as expired or not yet valid: synchronize the clock "
-            "(NTP). The lifetimes of this service's own tokens do not depend on it."
-        )
-        extra = {"event": "clock-offset", "clock_offset": -ahead}
-        report(lambda: _logger.warning(text, extra=extra))
-
     def _token_source(
         self, name: ClientName, scopes: tuple[str, ...], metadata: dict[str, str]
     ) -> TokenSource:
-        mine, text = self._settings.clients[name], join_scopes(scopes)
+        mine = self._settings.clients[name]
         return TokenSource(
             self._clients[name],
             scopes,
@@ -250,18 +231,12 @@ class _Assembly:
             unavailable=functools.partial(problem_from, wording=self._wording),
             store=self._store,
             on_refused=self._events.call_refused,
-            refreshing=self._refreshing(
-                self._events.of_token(name, mine.client_id, text),
-                observe_refreshes(self._app, "token", {**_of_client(name, mine), "scopes": text}),
-            ),
+            refreshing=self._refreshing(self._events.of_token(name, mine.client_id, join_scopes(scopes))),
         )
 
-    def _refreshing(self, observer: Observer, on_refresh: OnRefresh) -> Refreshing:
+    def _refreshing(self, observer: RefreshObserver) -> Refreshing:
         return Refreshing(
-            clock=self._clock,
-            in_background=self._settings.renew == "background",
-            observer=observer,
-            on_refresh=on_refresh,
+            clock=self._clock, in_background=self._settings.renew == "background", observer=observer
         )
 
     def _bounded_backend(self) -> BoundedBackend:

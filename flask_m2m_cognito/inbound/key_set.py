@@ -138,13 +138,11 @@ def key_set_fetch(
     fetched_from: Callable[[KeySet, float], Fetched[KeySet]],
     *,
     clock: Clock = SYSTEM,
-    on_no_keys: Callable[[], None] = lambda: None,
 ) -> Fetch[KeySet]:
     """A fetch of the first usable key set that ``urls`` give.
 
     Args:
         fetched_from: says how long a set serves that was asked for at a moment.
-        on_no_keys: is called when the source answered that there are no keys.
     """
 
     def fetch(ask: Ask[KeySet]) -> Fetched[KeySet]:
@@ -164,8 +162,6 @@ def key_set_fetch(
         if not found:
             problem = problems[last.url]
             problem.retry_after = last.retry_after(clock.wall())
-            if problem.is_final:
-                on_no_keys()
             raise problem
         return fetched_from(found[0], asked_at)
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from threading import Event
 
 from ..exceptions import KeysUnavailableError
-from ..remote.refreshable import REFRESHING, Fetched, Refreshable, Refreshing
+from ..remote.refreshable import REFRESHING, Ask, Fetch, Fetched, Refreshable, Refreshing
 from ..remote.sealed_store import Entry, SealedStore
 from ..remote.sharing import Codec, shared
 from ..remote.threads import explain_subinterpreters
 from ..remote.transport import Transport, import_http
-from .key_set import KeySet, key_set_fetch, parse_key_set
+from .key_set import KeySet, NoUsableKeys, key_set_fetch, parse_key_set
 from .user_pool import UserPool
 
 KIND = "keys"
@@ -86,13 +86,8 @@ def trusted_pool_from(
     def fetched_from(keys: KeySet, fetched_at: float) -> Fetched[KeySet]:
         return times.fetched_from(keys, fetched_at, spread())
 
-    fetch = key_set_fetch(
-        transport or Transport(),
-        pool.jwks_urls,
-        fetched_from,
-        clock=refreshing.clock,
-        on_no_keys=has_no_keys.set,
-    )
+    download = key_set_fetch(transport or Transport(), pool.jwks_urls, fetched_from, clock=refreshing.clock)
+    fetch = _noting_absence(download, has_no_keys)
     if store is not None:
         fetch = shared(fetch, store, _store_name(pool), _codec(fetched_from), clock=refreshing.clock)
     keys: Refreshable[KeySet] = Refreshable(
@@ -105,6 +100,20 @@ def trusted_pool_from(
         refreshing=refreshing,
     )
     return TrustedPool(pool, keys, has_no_keys)
+
+
+def _noting_absence(download: Fetch[KeySet], has_no_keys: Event) -> Fetch[KeySet]:
+    """``download``, which sets ``has_no_keys`` when the source answers that there are none."""
+
+    def fetch(ask: Ask[KeySet]) -> Fetched[KeySet]:
+        try:
+            return download(ask)
+        except NoUsableKeys as error:
+            if error.is_final:
+                has_no_keys.set()
+            raise
+
+    return fetch
 
 
 def _codec(fetched_from: Callable[[KeySet, float], Fetched[KeySet]]) -> Codec[KeySet]:

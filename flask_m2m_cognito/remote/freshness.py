@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Literal, TypedDict, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar
 
 from .clock import Deadline, Moment
 
@@ -73,11 +73,6 @@ class Ask(Generic[T]):
 
 Fetch = Callable[[Ask[T]], Fetched[T]]
 """Gives a value or raises. An error may have ``retry_after``, in seconds."""
-
-
-OnRefresh = Callable[[bool], AbstractContextManager[Callable[[Any], object]]]
-"""Called with whether no caller waits, on the thread of the caller who starts a refresh; what it returns is
-entered around the fetch, on its thread, and given what was fetched. Neither raises."""
 
 
 class Phase(enum.Enum):
@@ -158,7 +153,17 @@ class RefreshFailed:
     source: str | None = None
 
 
-Observer = Callable[["Refreshed[Any] | RefreshFailed"], None]
+class RefreshObserver(Protocol):
+    """Observes the refreshes of a value."""
+
+    def around(self, is_background: bool) -> AbstractContextManager[Callable[[Any], object]]:
+        """Return what is entered around a fetch, on its thread, and given what was fetched. Must not raise.
+
+        Called on the thread of the caller who starts it. ``is_background``: that caller does not wait.
+        """
+
+    def ended(self, event: Refreshed[Any] | RefreshFailed) -> None:
+        """Take note of how a fetch ended. Called under no lock, after every waiter was released."""
 
 
 class RefreshTimeout(Exception):

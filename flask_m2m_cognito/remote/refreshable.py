@@ -25,11 +25,10 @@ from .freshness import (
     Failure,
     Fetch,
     Fetched,
-    Observer,
-    OnRefresh,
     Phase,
     Refreshed,
     RefreshFailed,
+    RefreshObserver,
     RefreshTimeout,
     Snapshot,
     State,
@@ -97,16 +96,14 @@ class Refreshing:
         jitter: chance in 0..1, drawn for each backoff.
         start_thread: calls a function on another thread.
         in_background: ``False`` where a process is frozen between requests: callers wait for a renewal.
-        observer: is called with how each fetch ended, under no lock, after every waiter was released.
-        on_refresh: what each fetch happens in, see :data:`OnRefresh`.
+        observer: observes each fetch.
     """
 
     clock: Clock = SYSTEM
     jitter: Callable[[], float] = random.random
     start_thread: Callable[[Callable[[], None]], None] = start_daemon
     in_background: bool = True
-    observer: Observer | None = None
-    on_refresh: OnRefresh = unobserved
+    observer: RefreshObserver | None = None
 
 
 REFRESHING = Refreshing()
@@ -444,7 +441,8 @@ class Refreshable(Generic[T]):
         """
         attempt.is_background = is_background
         ask = Ask(attempt.deadline, self.state.fetched, attempt.is_enough, attempt.is_forced)
-        observed = self._shared.on_refresh(is_background)
+        observer = self._shared.observer
+        observed = unobserved() if observer is None else observer.around(is_background)
         attempt.is_here = self._fails_for_the_thread
 
         def run() -> None:
@@ -513,7 +511,7 @@ class Refreshable(Generic[T]):
             attempt.end()
         if event is None or self._shared.observer is None:
             return []
-        return [functools.partial(self._shared.observer, event)]
+        return [functools.partial(self._shared.observer.ended, event)]
 
     def _take(
         self, attempt: Attempt[T], fetched: Fetched[T], is_late: bool

@@ -1,20 +1,31 @@
-"""What happens to one application's keys and tokens, told to its log and to its signals' receivers."""
+"""Reports what happens to one application's keys and tokens: to its log, its signals and its instrumentation.
+
+The log has a change of state once when it begins, and once when it ends.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from contextlib import AbstractContextManager
+from typing import Any, Literal
 
 from .. import signals
 from ..inbound.validated_access_token import ValidatedAccessToken
 from ..outbound.refused_calls import RefusedCall, RefusedCallLog
 from ..remote.clock import SYSTEM, Clock
-from ..remote.freshness import Observer, Refreshed, RefreshFailed
+from ..remote.freshness import Refreshed, RefreshFailed, RefreshObserver
+from ..remote.redaction import describe_error
+from ..remote.reports import Note
 from ..web.rejection_log import Rejection, RejectionLog
-from .state_log import refresh_log, store_log
+from .instrumentation import Of, around_refresh
+
+_MOST_TROUBLES = 10
+
+_logger = logging.getLogger("flask_m2m_cognito")
 
 
 class Events:
-    """Tells of events. Each method is called outside locks.
+    """Reports events. Each method is called outside locks.
 
     Args:
         app: the signals' sender.
@@ -52,35 +63,119 @@ class Events:
 
     def store_changed(self, works: bool, error: Exception | None) -> None:
         """The cache went down, or is back."""
-        store_log(error)
+        if error is None:
+            _logger.info("Recovered: the cache works again.", extra={"event": "store-recovered"})
+        else:
+            _logger.warning(
+                "The cache does not work: %s. Each process keeps keys and tokens to itself until it does.",
+                describe_error(error),
+                extra={"event": "store-failed", "error": type(error).__name__},
+            )
         name = None if error is None else type(error).__name__
         signals.send(signals.store_state_changed, self._app, works=works, error=name)
 
-    def of_keys(self, pool_id: str) -> Observer:
+    def of_keys(self, pool_id: str) -> RefreshObserver:
         """An observer of a pool's keys."""
-        log = refresh_log(f"the keys of user pool {pool_id}", "keys", pool=pool_id)
-
-        def observe(event: Refreshed[Any] | RefreshFailed) -> None:
-            log(event)
-            signal = signals.keys_refreshed if isinstance(event, Refreshed) else signals.keys_failed
-            signals.send(signal, self._app, pool_id=pool_id, **_facts(event))
-
-        return observe
-
-    def of_token(self, client: str | None, client_id: str, scopes: str) -> Observer:
-        """An observer of a client's token."""
-        log = refresh_log(
-            f"an access token for client {client_id}", "token", client_id=client_id, scopes=scopes
+        return _Observer(
+            self._app,
+            "keys",
+            f"the keys of user pool {pool_id}",
+            of={"pool_id": pool_id},
+            log_fields={"pool": pool_id},
+            signal_arguments={"pool_id": pool_id},
         )
 
-        def observe(event: Refreshed[Any] | RefreshFailed) -> None:
-            log(event)
-            signal = signals.token_obtained if isinstance(event, Refreshed) else signals.token_failed
-            signals.send(
-                signal, self._app, client=client, client_id=client_id, scopes=scopes, **_facts(event)
-            )
+    def of_token(self, client: str | None, client_id: str, scopes: str) -> RefreshObserver:
+        """An observer of a client's token."""
+        fields = {"client_id": client_id, "scopes": scopes}
+        return _Observer(
+            self._app,
+            "token",
+            f"an access token for client {client_id}",
+            of={"client": client or "default", **fields},
+            log_fields=fields,
+            signal_arguments={"client": client, **fields},
+        )
 
-        return observe
+
+_SIGNALS = {
+    "keys": (signals.keys_refreshed, signals.keys_failed),
+    "token": (signals.token_obtained, signals.token_failed),
+}
+
+
+class _Observer:
+    """Observes the refreshes of one value, for the instrumentation, the log and the signals.
+
+    Args:
+        app: the signals' sender.
+        value: ``"keys"`` or ``"token"``; also how the log record's ``event`` begins.
+        description: the value in the log's text.
+        of: whose it is, for the instrumentation.
+        log_fields, signal_arguments: whose it is, for the log and the signals.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        value: Literal["keys", "token"],
+        description: str,
+        *,
+        of: Of,
+        log_fields: dict[str, str],
+        signal_arguments: dict[str, str | None],
+    ) -> None:
+        self._app = app
+        self._value = value
+        self._description = description
+        self._of = of
+        self._log_fields = log_fields
+        self._signal_arguments = signal_arguments
+        self._logged: set[object] = set()  # the kinds of trouble since the last success
+
+    def around(self, is_background: bool) -> AbstractContextManager[Note]:
+        """Return what the instrumentation has around a fetch."""
+        return around_refresh(self._app, self._value, self._of, is_background)
+
+    def ended(self, event: Refreshed[Any] | RefreshFailed) -> None:
+        """Log a change of state, and send a signal."""
+        refreshed, failed = _SIGNALS[self._value]
+        if isinstance(event, Refreshed):
+            self._log_success(event)
+        else:
+            self._log_failure(event)
+        signal = refreshed if isinstance(event, Refreshed) else failed
+        signals.send(signal, self._app, **self._signal_arguments, **_facts(event))
+
+    def _log_success(self, event: Refreshed[Any]) -> None:
+        self._logged.clear()
+        if event.recovered:
+            extra = {"event": f"{self._value}-recovered", **self._log_fields}
+            _logger.info("Recovered: %s could be fetched again.", self._description, extra=extra)
+
+    def _log_failure(self, event: RefreshFailed) -> None:
+        # Once for each kind of trouble: a wrong secret may come to light after an outage, and an outage
+        # may outlast what still serves.
+        serves = event.has_value or event.source == "pinned"
+        trouble = (getattr(event.error, "error_code", None), event.source == "pinned", serves)
+        if trouble in self._logged or len(self._logged) >= _MOST_TROUBLES:
+            return
+        self._logged.add(trouble)
+        _logger.log(
+            logging.WARNING if serves else logging.ERROR,
+            "Can't fetch %s (%s): %s. Next try in %.0f s.",
+            self._description,
+            f"{type(event.error).__name__}: {event.error}",
+            _remark(event),
+            event.retry_in,
+            extra={"event": f"{self._value}-failed", "retry_in": event.retry_in, **self._log_fields},
+        )
+
+
+def _remark(event: RefreshFailed) -> str:
+    if event.source == "pinned":
+        return "the pinned keys serve, which do not age"
+    return "what is held goes on serving" if event.has_value else "there is none in hand"
 
 
 def _facts(event: Refreshed[Any] | RefreshFailed) -> dict[str, Any]:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, Protocol
 
-from ..remote.freshness import OnRefresh
 from ..remote.reports import Note, report
 from ..remote.transport import Answer, OnRequest
 
@@ -42,53 +41,53 @@ class Instrumentation(Protocol):
 def observe_requests(app: Any, of: Of, look_at: Callable[[Answer], object]) -> OnRequest:
     """Return what ``app``'s HTTP requests happen in. ``look_at`` is given each answer."""
 
+    def note(outcome: object) -> None:
+        if isinstance(outcome, Answer):
+            look_at(outcome)
+
     def observe(method: str, url: str) -> AbstractContextManager[Note]:
         instrumentation = app.extensions.get(EXTENSION)
-        make = None if instrumentation is None else lambda: instrumentation.request(method, url, of)
-        return _Guarded(make, look_at)
-
-    return observe
-
-
-def observe_refreshes(app: Any, value: str, of: Of) -> OnRefresh:
-    """Return what ``app``'s refreshes of ``value`` happen in."""
-
-    def observe(is_background: bool) -> AbstractContextManager[Note]:
-        instrumentation = app.extensions.get(EXTENSION)
         if instrumentation is None:
-            return _Guarded(None)
-        return _Guarded(lambda: instrumentation.refresh(value, of, is_background))
+            return nullcontext(note)
+        return _Guarded(lambda: instrumentation.request(method, url, of), note)
 
     return observe
+
+
+def around_refresh(app: Any, value: str, of: Of, is_background: bool) -> AbstractContextManager[Note]:
+    """Return what a refresh of ``app``'s ``value`` happens in."""
+    instrumentation = app.extensions.get(EXTENSION)
+    if instrumentation is None:
+        return nullcontext(_ignore)
+    return _Guarded(lambda: instrumentation.refresh(value, of, is_background), _ignore)
+
+
+def _ignore(outcome: object) -> None:
+    pass
 
 
 class _Guarded:
-    """A context manager that never raises, around one that may."""
+    """A context manager that never raises, around one that may. ``note`` is given the outcome as well."""
 
-    def __init__(
-        self,
-        make: Callable[[], AbstractContextManager[Note]] | None,
-        look_at: Callable[[Answer], object] | None = None,
-    ) -> None:
-        self._look_at = look_at
-        self._inner = None if make is None else _try(make)
-        self._note: Note | None = None
+    def __init__(self, make: Callable[[], AbstractContextManager[Note]], note: Note) -> None:
+        self._inner = _try(make)
+        self._note = note
+        self._inner_note: Note | None = None
 
     def __enter__(self) -> Note:
         if self._inner is not None:
-            self._note = _try(self._inner.__enter__)
+            self._inner_note = _try(self._inner.__enter__)
         return self._note_outcome
 
     def _note_outcome(self, outcome: object) -> None:
-        if self._look_at is not None and isinstance(outcome, Answer):
-            self._look_at(outcome)
-        if self._note is not None:
-            _try(self._note, outcome)
+        self._note(outcome)
+        if self._inner_note is not None:
+            _try(self._inner_note, outcome)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._inner is not None and self._note is not None:
+        if self._inner_note is not None:
             try:
                 self._inner.__exit__(kind, error, traceback)
             except BaseException as raised:

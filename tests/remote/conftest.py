@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import fields, replace
 from typing import Any
 
@@ -11,12 +12,24 @@ from cachelib import SimpleCache
 
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
 from flask_m2m_cognito.remote.refreshable import Refreshable, Refreshing
+from flask_m2m_cognito.remote.reports import Note, unobserved
 from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
 from flask_m2m_cognito.remote.sharing import Codec, shared
 from tests.remote.moved import COOLDOWN, DEADLINE, Source, Unavailable, at_once
 from tests.support.clocks import Clocks
 
 Build = Callable[..., Refreshable[str]]
+
+
+class Observing:
+    """An observer of refreshes from two functions."""
+
+    def __init__(
+        self,
+        ended: Callable[[Any], object] = lambda event: None,
+        around: Callable[[bool], AbstractContextManager[Note]] = unobserved,
+    ) -> None:
+        self.ended, self.around = ended, around
 
 
 @pytest.fixture
@@ -40,6 +53,9 @@ def build(request: pytest.FixtureRequest, clocks: Clocks, source: Source) -> Bui
             fetch = shared(
                 fetch, _store(clocks), "the value", codec, clock=clocks.clock, pause=clocks.advance
             )
+        observes = {name: arguments.pop(name) for name in ("ended", "around") if name in arguments}
+        if observes:
+            arguments["observer"] = Observing(**observes)
         shared_by_all = {each.name for each in fields(Refreshing)} & arguments.keys()
         refreshing = Refreshing(clocks.clock, jitter=lambda: 0.0, start_thread=at_once)
         return Refreshable(

@@ -616,7 +616,7 @@ class TestRests:
 class TestObserver:
     def test_it_is_told_how_each_fetch_ended(self, build: Build, source: Source, clocks: Clocks) -> None:
         events: list[Refreshed[str] | RefreshFailed] = []
-        refreshable = build(observer=events.append)
+        refreshable = build(ended=events.append)
         source.error = SourceDown()
         for _ in range(3):
             error_of(refreshable.get)
@@ -637,7 +637,7 @@ class TestObserver:
         self, build: Build, source: Source, clocks: Clocks
     ) -> None:
         events: list[Refreshed[str] | RefreshFailed] = []
-        refreshable = build(observer=events.append)
+        refreshable = build(ended=events.append)
         refreshable.get()
         clocks.advance(100)
         source.error = SourceDown(retry_after=300)
@@ -652,7 +652,7 @@ class TestObserver:
                 others(refreshable.get)
                 others(lambda: refreshable.forget("v0"))
 
-        refreshable = build(observer=observe)
+        refreshable = build(ended=observe)
         assert refreshable.get() == "v1"
 
     def test_waiters_are_released_before_it_is_called(self, build: Build, clocks: Clocks) -> None:
@@ -662,7 +662,7 @@ class TestObserver:
             assert go_on.wait(LONG)
 
         with threads() as started:
-            refreshable = build(observer=observe, start_thread=started, deadline=LONG)
+            refreshable = build(ended=observe, start_thread=started, deadline=LONG)
             assert refreshable.get() == "v1"
             clocks.advance(USABLE_FOR)
             assert refreshable.get() == "v2"  # although the observer of the first still takes its time
@@ -678,7 +678,7 @@ class TestObserver:
                 seen.append(refreshable.get())
 
         source.error = SourceDown()
-        refreshable = build(observer=observe)
+        refreshable = build(ended=observe)
         assert refreshable.get() == "v2"
         assert seen == ["v2"]
 
@@ -691,7 +691,7 @@ class TestObserver:
             assert go_on.wait(LONG)
 
         with threads() as started:
-            refreshable = build(observer=observe, start_thread=started, deadline=SOON)
+            refreshable = build(ended=observe, start_thread=started, deadline=SOON)
             error_of(refreshable.get)
             go_on.set()
             gate.set()
@@ -705,7 +705,7 @@ class TestObserver:
             assert told == []
             return source(ask)
 
-        refreshable = build(fetch=fetch, observer=lambda event: told.append("end"))
+        refreshable = build(fetch=fetch, ended=lambda event: told.append("end"))
         refreshable.get()
         assert told == ["report", "end"]
         report(lambda: told.append("at once"))
@@ -718,7 +718,7 @@ class TestObserver:
             raise ValueError("a mistake of the observer's")
 
         with threads() as started:
-            refreshable = build(observer=observe, start_thread=started, deadline=LONG)
+            refreshable = build(ended=observe, start_thread=started, deadline=LONG)
             began = time.monotonic()
             assert refreshable.get() == "v1"
             assert time.monotonic() - began < LONG / 2
@@ -729,7 +729,7 @@ class TestObserver:
         events: list[object] = []
         gate = source.hang()
         with threads() as started:
-            refreshable = build(observer=events.append, start_thread=started, deadline=SOON)
+            refreshable = build(ended=events.append, start_thread=started, deadline=SOON)
             together(4, refreshable.get)
             gate.set()
         assert len(events) == 1 + 1  # and that the late answer came
@@ -1069,7 +1069,7 @@ class TestOnRefresh:
                 outcomes.append(error)
                 raise
 
-        refreshable = build(start_thread=start_daemon, on_refresh=observe)
+        refreshable = build(start_thread=start_daemon, around=observe)
         assert refreshable.get() == "v1"
         source.error = SourceDown()
         refreshable.renew("v1")
@@ -1087,7 +1087,7 @@ class TestOnRefresh:
             asked.append(is_background)
             return unobserved()
 
-        refreshable = build(on_refresh=observe, in_background=in_background)
+        refreshable = build(around=observe, in_background=in_background)
         refreshable.get()
         clocks.advance(100)
         refreshable.get()
