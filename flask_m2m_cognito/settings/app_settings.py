@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -25,14 +25,17 @@ from ..formats.scopes import ScopeMatch
 from ..inbound.key_source import KeyTimes
 from .client_settings import API, ENDPOINTS, SECRETS, ClientSettings, clients_of
 from .objects import ANY_CLIENT, SecretFile, read_cache_key
-from .section import Level
+from .section import Section
 from .table import BY_KEY, PREFIX, SETTINGS, Setting, nearest_known
-from .values import Wrong, is_unset, one_or_all, read_pool_id, shown
+from .values import Invalid, is_unset, one_or_all, read_pool_id, redacted
 
 __all__ = ["PREFIX", "SETTINGS", "ClientSettings", "SecretFile", "Setting", "Settings", "settings_from"]
 
 _FROZEN_BETWEEN_REQUESTS = ("AWS_LAMBDA_FUNCTION_NAME", "K_SERVICE")
 _SHORTEST_CACHE_KEY = 16
+_URLS = ": give {pool_id: URL}"
+# A pool's keys must never verify another pool's tokens.
+_KEY_SETS = " pools: give {pool_id: keys}, so that each pool's keys verify only its own tokens"
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Settings:
     issuer: Mapping[str, str]  # overrides, by pool id
     jwks_url: Mapping[str, str]
     allowed_client_ids: frozenset[str] | Callable[[str], bool] | None  # None: any
-    any_client_said: bool
+    allows_any_client: bool
     machine_tokens_only: bool
     token_check: Callable[[Any], object] | None
     jwks: Mapping[str, Mapping[str, Any]] = field(repr=False)  # pinned keys, by pool id
@@ -70,9 +73,9 @@ class Settings:
 
     @property
     def any_client_unwarned(self) -> bool:
-        """Whether any client of the pool passes a guard without scopes, and nobody said that it may."""
+        """Whether any client of the pool passes a guard without scopes, and no setting allows that."""
         restricted = self.allowed_client_ids is not None or self.required_scopes or self.audience
-        return bool(self.user_pool_ids) and not self.any_client_said and not restricted
+        return bool(self.user_pool_ids) and not self.allows_any_client and not restricted
 
     @property
     def is_resource_unchecked(self) -> bool:
@@ -95,12 +98,12 @@ def settings_from(
         ConfigurationError: all that is wrong. No problem shows a secret.
     """
     problems = _unknown_keys(config)
-    top = Level({key: config[PREFIX + key] for key in BY_KEY if PREFIX + key in config}, problems)
+    top = Section({key: config[PREFIX + key] for key in BY_KEY if PREFIX + key in config}, problems)
     pool_ids = _pool_ids(top)
     region = _region(top, pool_ids)
-    issuers, jwks_urls = _urls_by_pool(top, "ISSUER", pool_ids), _urls_by_pool(top, "JWKS_URL", pool_ids)
+    issuers, jwks_urls = _by_pool(top, "ISSUER", pool_ids), _by_pool(top, "JWKS_URL", pool_ids)
     _check_issuers_differ(top, issuers)
-    pinned = _pinned_keys(top, pool_ids)
+    pinned = _by_pool(top, "JWKS", pool_ids, "key set", "keys", _KEY_SETS)
     clients = clients_of(top, region)
     _check_something_is_set(top)
     _check_between_keys(top)
@@ -108,41 +111,30 @@ def settings_from(
     if problems:
         raise ConfigurationError(*problems)
     allowed = top["ALLOWED_CLIENT_IDS"]
-    return Settings(
-        user_pool_ids=pool_ids,
-        region=region,
-        replica_regions=top["REPLICA_REGIONS"],
-        issuer=issuers,
-        jwks_url=jwks_urls,
-        allowed_client_ids=None if allowed == ANY_CLIENT else allowed,
-        any_client_said=allowed == ANY_CLIENT,
-        machine_tokens_only=top["MACHINE_TOKENS_ONLY"],
-        token_check=top["TOKEN_CHECK"],
-        jwks=pinned,
-        header_name=top["HEADER_NAME"],
-        required_scopes=top["REQUIRED_SCOPES"],
-        scope_match=top["SCOPE_MATCH"],
-        audience=top["AUDIENCE"],
-        leeway=top["LEEWAY"],
-        clients=MappingProxyType(clients),
-        allow_http_hosts=top["ALLOW_HTTP_HOSTS"],
-        timeout=top["TIMEOUT"],
-        store_timeout=top["STORE_TIMEOUT"],
-        renew=top["RENEW"] or _renew_in(environ),
-        key_times=KeyTimes(
+    # Fields that are named like a key hold its value, unless it is derived here.
+    as_read = {each.name: top[each.name.upper()] for each in fields(Settings) if each.name.upper() in BY_KEY}
+    derived: dict[str, Any] = {
+        "user_pool_ids": pool_ids,
+        "region": region,
+        "issuer": issuers,
+        "jwks_url": jwks_urls,
+        "allowed_client_ids": None if allowed == ANY_CLIENT else allowed,
+        "allows_any_client": allowed == ANY_CLIENT,
+        "jwks": pinned,
+        "clients": MappingProxyType(clients),
+        "renew": top["RENEW"] or _renew_in(environ),
+        "key_times": KeyTimes(
             fresh_for=top["KEYS_FRESH_FOR"],
             usable_for=top["KEYS_USABLE_FOR"],
             unknown_key_cooldown=top["UNKNOWN_KEY_COOLDOWN"],
             refresh_deadline=top["REFRESH_DEADLINE"],
         ),
-        verified_tokens=top["VERIFIED_TOKENS"],
-        cache_key=cache_key if cache_key and len(cache_key) >= _SHORTEST_CACHE_KEY else None,
-        cache_key_too_short=0 < len(cache_key or b"") < _SHORTEST_CACHE_KEY,
-        realm=top["REALM"] or _realm_of(app_name),
-        problem_type_base=top["PROBLEM_TYPE_BASE"],
-        resource=top["RESOURCE"],
-        resource_metadata=top["RESOURCE_METADATA"] or {},
-    )
+        "cache_key": cache_key if cache_key and len(cache_key) >= _SHORTEST_CACHE_KEY else None,
+        "cache_key_too_short": 0 < len(cache_key or b"") < _SHORTEST_CACHE_KEY,
+        "realm": top["REALM"] or _realm_of(app_name),
+        "resource_metadata": top["RESOURCE_METADATA"] or {},
+    }
+    return Settings(**{**as_read, **derived})
 
 
 def _unknown_keys(config: Mapping[str, Any]) -> list[str]:
@@ -152,7 +144,7 @@ def _unknown_keys(config: Mapping[str, Any]) -> list[str]:
     return [f"{key} is not a setting{nearest_known(key, BY_KEY, PREFIX)}." for key in unknown]
 
 
-def _pool_ids(top: Level) -> tuple[str, ...]:
+def _pool_ids(top: Section) -> tuple[str, ...]:
     """The pools: those named, else those of the issuers, by their ids or by the end of the issuer's path."""
     pool_ids: tuple[str, ...] = top["USER_POOL_ID"]
     if pool_ids or top.any_wrong("USER_POOL_ID", "ISSUER"):
@@ -160,79 +152,67 @@ def _pool_ids(top: Level) -> tuple[str, ...]:
     if top["ISSUER"]:
         return _pool_id_in_issuer(top) if None in top["ISSUER"] else tuple(top["ISSUER"])
     for key in ("JWKS_URL", "JWKS"):
-        if key in top.said:
+        if key in top.set_keys:
             top.report(key, f"is set, but no pool is: set {top.label('USER_POOL_ID')} too")
     return ()
 
 
-def _pool_id_in_issuer(top: Level) -> tuple[str, ...]:
+def _pool_id_in_issuer(top: Section) -> tuple[str, ...]:
     last = urlsplit(top["ISSUER"][None]).path.rstrip("/").rpartition("/")[2]
     try:
         return (read_pool_id(last),)
-    except Wrong:
+    except Invalid:
         top.report("ISSUER", f"does not end with a pool id: set {top.label('USER_POOL_ID')} too")
     return ()
 
 
-def _region(top: Level, pool_ids: tuple[str, ...]) -> str | None:
+def _region(top: Section, pool_ids: tuple[str, ...]) -> str | None:
     """The first pool's region. One that contradicts a pool is reported, as is a pool that has none."""
-    said: str | None = top["REGION"]
+    region: str | None = top["REGION"]
     for pool_id in pool_ids:
         own = region_of(pool_id)
-        if said and own and said != own:
-            top.report("REGION", f"is {shown(said)}, but {shown(pool_id)} is in {own!r}: leave it out")
+        if region and own and region != own:
+            top.report(
+                "REGION", f"is {redacted(region)}, but {redacted(pool_id)} is in {own!r}: leave it out"
+            )
         has_issuer = top.any_wrong("ISSUER") or not {None, pool_id}.isdisjoint(top["ISSUER"] or ())
-        if not said and not own and not has_issuer and "REGION" not in top.said:
+        if not region and not own and not has_issuer and "REGION" not in top.set_keys:
             top.report(
                 "USER_POOL_ID",
-                f"is {shown(pool_id)}, without a region: give the whole id ('us-west-2_AbCdEfGhI'), "
+                f"is {redacted(pool_id)}, without a region: give the whole id ('us-west-2_AbCdEfGhI'), "
                 f"or set {top.label('REGION')}, or for an emulator {top.label('ISSUER')}",
             )
-    return said or next(map(region_of, pool_ids), None)
+    return region or next(map(region_of, pool_ids), None)
 
 
-def _urls_by_pool(top: Level, key: str, pool_ids: tuple[str, ...]) -> dict[str, str]:
-    """The URL that overrides a derived one, for each pool that has such an override."""
-    urls: Mapping[str | None, str] = top[key] or {}
-    if None in urls:
+def _by_pool(
+    top: Section,
+    key: str,
+    pool_ids: tuple[str, ...],
+    one: str = "URL",
+    some: str = "a URL",
+    advice: str = _URLS,
+) -> dict[str, Any]:
+    """The value of ``key`` for each pool that has one: it is set to one value, or to values by pool id."""
+    values: Mapping[str | None, Any] = top[key] or {}
+    pools = top.label("USER_POOL_ID")
+    if None in values:
         if len(pool_ids) > 1:
-            top.report(
-                key,
-                f"is one URL, but {top.label('USER_POOL_ID')} names {len(pool_ids)}: give {{pool_id: URL}}",
-            )
-        return dict.fromkeys(pool_ids, urls[None])
-    unknown = [pool_id for pool_id in urls if pool_id not in pool_ids]
-    if unknown and not top.any_wrong("USER_POOL_ID"):
-        top.report(key, f"has a URL for {shown(one_or_all(unknown))}, not in {top.label('USER_POOL_ID')}")
-    return {pool_id: urls[pool_id] for pool_id in pool_ids if pool_id in urls}
+            top.report(key, f"is one {one}, but {pools} names {len(pool_ids)}{advice}")
+        return dict.fromkeys(pool_ids, values[None])
+    unknown = [pool_id for pool_id in values if pool_id not in pool_ids]
+    if unknown and not top.any_wrong("USER_POOL_ID") and (pool_ids or not top.any_wrong("ISSUER")):
+        top.report(key, f"has {some} for {redacted(one_or_all(unknown))}, not in {pools}")
+    return {pool_id: values[pool_id] for pool_id in pool_ids if pool_id in values}
 
 
-def _check_issuers_differ(top: Level, issuers: Mapping[str, str]) -> None:
+def _check_issuers_differ(top: Section, issuers: Mapping[str, str]) -> None:
     """A token's issuer chooses the keys that verify it, so each pool needs its own."""
     if len(issuers) > len(set(issuers.values())) and not top.any_wrong("ISSUER"):
         top.report("ISSUER", "has the same URL for several pools: each pool needs an issuer of its own")
 
 
-def _pinned_keys(top: Level, pool_ids: tuple[str, ...]) -> dict[str, Mapping[str, Any]]:
-    """The pinned keys of each pool that has any. A pool's keys must never verify another pool's tokens."""
-    pinned: Mapping[str | None, Mapping[str, Any]] = top["JWKS"] or {}
-    if top.any_wrong("USER_POOL_ID", "ISSUER"):
-        return {}
-    if None in pinned:
-        if len(pool_ids) > 1:
-            top.report(
-                "JWKS",
-                f"is one key set, but {top.label('USER_POOL_ID')} names {len(pool_ids)} pools: "
-                "give {pool_id: keys}, so that each pool's keys verify only its own tokens",
-            )
-        return dict.fromkeys(pool_ids, pinned[None])
-    unknown = [pool_id for pool_id in pinned if pool_id not in pool_ids]
-    if unknown:
-        top.report("JWKS", f"has keys for {shown(one_or_all(unknown))}, not in {top.label('USER_POOL_ID')}")
-    return {pool_id: pinned[pool_id] for pool_id in pool_ids if pool_id in pinned}
-
-
-def _check_between_keys(top: Level) -> None:
+def _check_between_keys(top: Section) -> None:
     if top["KEYS_FRESH_FOR"] > top["KEYS_USABLE_FOR"]:
         top.report(
             "KEYS_FRESH_FOR",
@@ -240,16 +220,16 @@ def _check_between_keys(top: Level) -> None:
             f"{top.label('KEYS_USABLE_FOR')}, {top['KEYS_USABLE_FOR']:.10g}",
         )
     metadata, resource = top["RESOURCE_METADATA"], top["RESOURCE"]
-    if metadata is not None and "RESOURCE" not in top.said:
+    if metadata is not None and "RESOURCE" not in top.set_keys:
         top.report("RESOURCE_METADATA", f"is for a document that {top.label('RESOURCE')} turns on: set both")
     elif metadata and metadata.get("resource", resource) != resource:
         top.report("RESOURCE_METADATA", f"holds another 'resource': that member is {top.label('RESOURCE')}")
 
 
-def _check_something_is_set(top: Level) -> None:
+def _check_something_is_set(top: Section) -> None:
     if top["USER_POOL_ID"] or top["CLIENTS"] or top.any_wrong("USER_POOL_ID", "CLIENTS"):
         return
-    if top.any_said("ISSUER", "JWKS_URL", "JWKS", "CLIENT_ID", *SECRETS, *ENDPOINTS) or top[API]:
+    if top.any_set("ISSUER", "JWKS_URL", "JWKS", "CLIENT_ID", *SECRETS, *ENDPOINTS) or top[API]:
         return
     label = top.label
     top.report(
@@ -259,7 +239,7 @@ def _check_something_is_set(top: Level) -> None:
     )
 
 
-def _cache_key(top: Level, config: Mapping[str, Any]) -> bytes | None:
+def _cache_key(top: Section, config: Mapping[str, Any]) -> bytes | None:
     """The key as configured, be it too short. A ``SECRET_KEY`` that is not text counts as none."""
     own: bytes | None = top["CACHE_KEY"]
     secret_key = config.get("SECRET_KEY")
@@ -267,7 +247,7 @@ def _cache_key(top: Level, config: Mapping[str, Any]) -> bytes | None:
         return own
     try:
         return read_cache_key(secret_key)
-    except Wrong:
+    except Invalid:
         return None
 
 

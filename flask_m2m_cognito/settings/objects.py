@@ -19,14 +19,14 @@ from ..exceptions import ConfigurationError
 from ..formats.strict_json import parse_object
 from .values import (
     PRINTABLE,
-    Wrong,
+    Invalid,
     objection,
     one_or_all,
     parsed_json,
     read_header_name,
     read_names,
     read_text,
-    shown,
+    redacted,
 )
 
 ANY_CLIENT: Final = "*"
@@ -46,7 +46,7 @@ class SecretFile:
         text, problem = self.read()
         if problem:
             # Raised here and not where it is found, so that nothing read is chained to it.
-            raise ConfigurationError(f"The client secret's file {shown(self.path)} {problem}.")
+            raise ConfigurationError(f"The client secret's file {redacted(self.path)} {problem}.")
         return text
 
     def read(self) -> tuple[str, str]:
@@ -81,16 +81,18 @@ def read_allowed_clients(value: object) -> frozenset[str] | Callable[[str], bool
         return read_callable(value)
     names = frozenset(read_names(value))
     if ANY_CLIENT in names and len(names) > 1:
-        raise Wrong(value, "'*' stands alone: it lets any client of the pool in, whatever is named beside it")
+        raise Invalid(
+            value, "'*' stands alone: it lets any client of the pool in, whatever is named beside it"
+        )
     return ANY_CLIENT if ANY_CLIENT in names else names
 
 
 def read_callable(value: object) -> Callable[..., Any]:
     """An ordinary callable: what an async one or a generator returns is always true, and refuses nothing."""
     if not callable(value):
-        raise Wrong(value, "give a callable")
+        raise Invalid(value, "give a callable")
     if any(is_odd(f) for f in (value, type(value).__call__) for is_odd in _RETURNS_NO_ANSWER):
-        raise Wrong(value, "give an ordinary function, not an async one or a generator")
+        raise Invalid(value, "give an ordinary function, not an async one or a generator")
     return value
 
 
@@ -106,21 +108,21 @@ def read_secret(value: object) -> tuple[str, ...] | Callable[[], str | Sequence[
         return read_callable(value)
     secrets = tuple(map(read_text, value if isinstance(value, list | tuple) else [value]))
     if not secrets or not all(map(PRINTABLE.fullmatch, secrets)):
-        raise Wrong(value, "give text in printable ASCII, a list of such texts, or a callable")
+        raise Invalid(value, "give text in printable ASCII, a list of such texts, or a callable")
     if any(map(is_json_document, secrets)):
-        raise Wrong(value, f"it holds {_JSON_SECRET}")
+        raise Invalid(value, f"it holds {_JSON_SECRET}")
     return tuple(dict.fromkeys(secrets))
 
 
 def read_secret_file(value: object) -> SecretFile:
     if not isinstance(value, str | os.PathLike):
-        raise Wrong(type(value), "give the path of a file that holds the client secret alone")
+        raise Invalid(type(value), "give the path of a file that holds the client secret alone")
     file = SecretFile(os.fsdecode(value).strip())
     _, problem = file.read()
     if problem:
         # A relative path is not shown: the secret itself, put here by mistake, looks like one.
-        culprit = file.path if os.path.isabs(file.path) else None
-        raise Wrong(culprit, f"that file {problem}; name a file that holds the client secret alone")
+        invalid_part = file.path if os.path.isabs(file.path) else None
+        raise Invalid(invalid_part, f"that file {problem}; name a file that holds the client secret alone")
     return file
 
 
@@ -136,7 +138,7 @@ def read_object(value: object) -> dict[str, Any]:
     """A dict, or one as JSON text, with texts as keys. The values are anybody's."""
     found = parsed_json(value) if isinstance(value, str) else value
     if not isinstance(found, Mapping) or not all(isinstance(key, str) and key for key in found):
-        raise Wrong(type(value), "give a dict whose keys are texts (JSON from the environment)")
+        raise Invalid(type(value), "give a dict whose keys are texts (JSON from the environment)")
     return dict(found)
 
 
@@ -146,7 +148,7 @@ def read_json_object(value: object) -> dict[str, Any]:
     try:
         json.dumps(members, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
-        raise Wrong(value, "give a dict of what JSON can carry") from None
+        raise Invalid(value, "give a dict of what JSON can carry") from None
     return deepcopy(members)
 
 
@@ -154,7 +156,7 @@ def read_texts_by_name(value: object) -> dict[str, str]:
     found = read_object(value)
     odd = [name for name, item in found.items() if objection(read_text, item)]
     if odd:
-        raise Wrong(one_or_all(odd), "every value is text, from JSON in quotes", verb="has no text for")
+        raise Invalid(one_or_all(odd), "every value is text, from JSON in quotes", verb="has no text for")
     return {name: read_text(item) for name, item in found.items()}
 
 
@@ -168,11 +170,11 @@ def read_headers(value: object) -> dict[str, str]:
     found = read_texts_by_name(value)
     own = [name for name in found if name.lower() in _OWN_HEADERS]
     if own:
-        raise Wrong(one_or_all(own), "leave that header to the token request", verb="sets")
+        raise Invalid(one_or_all(own), "leave that header to the token request", verb="sets")
     odd = [name for name in found if objection(read_header_name, name)]
     odd += [name for name, text in found.items() if PRINTABLE.fullmatch(text) is None]
     if odd:
-        raise Wrong(one_or_all(odd), "give header names with values in printable ASCII", verb="cannot send")
+        raise Invalid(one_or_all(odd), "give header names with values in printable ASCII", verb="cannot send")
     return found
 
 
@@ -186,9 +188,9 @@ def read_pinned_keys(value: object) -> dict[str | None, dict[str, Any]]:
         return {None: _key_set(found, value)}
     try:
         return {pool_id: _key_set(_parsed_keys(keys), keys) for pool_id, keys in read_object(found).items()}
-    except Wrong as wrong:
+    except Invalid as wrong:
         # Not shown: members of a JWK that was put here by mistake would be taken for paths.
-        raise Wrong(None, f"for each pool id, {wrong.advice}") from None
+        raise Invalid(None, f"for each pool id, {wrong.advice}") from None
 
 
 _OF_KEYS = ("keys", "kty")
@@ -212,7 +214,7 @@ def _key_set(found: object, given: object) -> dict[str, Any]:
         # JSON text is not shown: a set pasted here may hold private keys.
         is_json = isinstance(given, str) and given.lstrip().startswith("{")
         advice = "give a JWK set, an object with a list 'keys' that is not empty, or the path of such a file"
-        raise Wrong(None if is_json else given, advice)
+        raise Invalid(None if is_json else given, advice)
     return deepcopy(dict(found))
 
 
@@ -222,4 +224,6 @@ def _text_of_file(path: Any) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
     looks_like_path = not re.search(r"[\n\"{]", os.fsdecode(path))
-    raise Wrong(path if looks_like_path else None, f"there is no JWK set to read from such a file ({reason})")
+    raise Invalid(
+        path if looks_like_path else None, f"there is no JWK set to read from such a file ({reason})"
+    )

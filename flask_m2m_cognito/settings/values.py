@@ -1,7 +1,7 @@
 """From a raw setting, as Python or the environment gives it, to a checked value.
 
-Every ``read_…`` function takes one raw value and returns the value or raises :class:`Wrong`. Those that need
-limits or choices are built by a function named after what they read (``number``, ``one_of``).
+Every ``read_…`` function takes one raw value and returns the value or raises :class:`Invalid`. Those that
+need limits or choices are built by a function named after what they read (``number``, ``one_of``).
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ _DOMAIN_PREFIX = re.compile(_LABEL)
 _DOMAIN_NAME = re.compile(rf"({_LABEL}\.)+(?=[a-z0-9-]*[a-z]){_LABEL}")
 
 
-class Wrong(Exception):
+class Invalid(Exception):
     """A raw value that can't be used. Never leaves ``settings_from``, which makes a sentence of it.
 
     Attributes:
         advice: what would be right. Holds nothing of the value.
-        culprit: the part of the value to show, unless the setting is a secret; ``None`` shows nothing.
-        verb: what the setting does with the culprit.
+        invalid_part: the part of the value to show, unless the setting is a secret; ``None`` shows nothing.
+        verb: what the setting does with that part.
     """
 
-    def __init__(self, culprit: object, advice: str, *, verb: str = "is") -> None:
+    def __init__(self, invalid_part: object, advice: str, *, verb: str = "is") -> None:
         super().__init__(advice)
         self.advice = advice
-        self.culprit = culprit
+        self.invalid_part = invalid_part
         self.verb = verb
 
 
-def shown(value: object) -> str:
+def redacted(value: object) -> str:
     """A value as an error shows it: short, no dict's content, nothing before an ``@`` (a URL's password).
 
-    >>> shown("https://me:secret@example.com/")
+    >>> redacted("https://me:secret@example.com/")
     '…@example.com/'
-    >>> shown({"CLIENT_SECRET": "…"})
+    >>> redacted({"CLIENT_SECRET": "…"})
     'a dict'
     """
     parts = value if isinstance(value, list | tuple | set | frozenset) else [value]
@@ -90,7 +90,7 @@ def read_text(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         with suppress(ValueError):  # above 4300 digits, Python's limit
             return str(value)
-    raise Wrong(value, "give text; from the environment, which is read as JSON, in quotes: '\"1e5\"'")
+    raise Invalid(value, "give text; from the environment, which is read as JSON, in quotes: '\"1e5\"'")
 
 
 def text_like(pattern: re.Pattern[str], advice: str) -> Callable[[object], str]:
@@ -99,7 +99,7 @@ def text_like(pattern: re.Pattern[str], advice: str) -> Callable[[object], str]:
     def read(value: object) -> str:
         text = read_text(value)
         if pattern.fullmatch(text) is None:
-            raise Wrong(value, advice)
+            raise Invalid(value, advice)
         return text
 
     return read
@@ -110,7 +110,7 @@ def one_of(*choices: str) -> Callable[[object], str]:
 
     def read(value: object) -> str:
         if value not in choices:
-            raise Wrong(value, "give " + " or ".join(map(repr, choices)))
+            raise Invalid(value, "give " + " or ".join(map(repr, choices)))
         return str(value)
 
     return read
@@ -134,7 +134,7 @@ read_type_base: Callable[[Any], str] = text_like(
 def read_region(value: object) -> str:
     text = read_text(value)
     if not is_region(text):
-        raise Wrong(value, "give a region's name, such as 'us-west-2'")
+        raise Invalid(value, "give a region's name, such as 'us-west-2'")
     return text
 
 
@@ -142,7 +142,7 @@ def read_domain(value: object) -> str:
     """A prefix without dots, or a host name; lower case."""
     text = read_text(value).lower()
     if (_DOMAIN_NAME if "." in text else _DOMAIN_PREFIX).fullmatch(text) is None:
-        raise Wrong(
+        raise Invalid(
             value,
             "give the prefix of the pool's domain ('acme') or a custom domain's host ('auth.example.com'), "
             "without scheme, port and path; any other endpoint goes into TOKEN_URL, as a whole URL",
@@ -155,7 +155,7 @@ def read_flag(value: object) -> bool:
         return bool(value)
     word = value.lower().strip() if isinstance(value, str) else ""
     if word not in _TRUE + _FALSE:
-        raise Wrong(value, "give True or False; from the environment also 'yes', '1', 'no' or '0'")
+        raise Invalid(value, "give True or False; from the environment also 'yes', '1', 'no' or '0'")
     return word in _TRUE
 
 
@@ -168,7 +168,7 @@ def number(at_most: float, *, at_least: float | None = None) -> Callable[[object
         low_enough = found <= at_most
         high_enough = found > 0 if at_least is None else found >= at_least
         if not (low_enough and high_enough):  # so said that NaN fails too
-            raise Wrong(value, f"give a number {least} and at most {at_most:.10g}")
+            raise Invalid(value, f"give a number {least} and at most {at_most:.10g}")
         return found
 
     return read
@@ -181,7 +181,7 @@ def whole_number(at_most: int) -> Callable[[object], int]:
         if isinstance(value, str) and re.fullmatch(r"[0-9]{1,20}", value.strip()):
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= at_most:
-            raise Wrong(value, f"give a whole number from 0 to {at_most}")
+            raise Invalid(value, f"give a whole number from 0 to {at_most}")
         return value
 
     return read
@@ -197,10 +197,10 @@ def timeout(at_most: float) -> Callable[[object], tuple[float, float]]:
         parts = parts if isinstance(parts, list | tuple) else [parts]
         try:
             times = [read_one(part) for part in parts]
-        except Wrong:
-            raise Wrong(value, advice) from None
+        except Invalid:
+            raise Invalid(value, advice) from None
         if len(times) not in (1, 2):
-            raise Wrong(value, advice)
+            raise Invalid(value, advice)
         return times[0], times[-1]
 
     return read
@@ -225,10 +225,10 @@ def read_names(value: object) -> tuple[str, ...]:
     if isinstance(items, set | frozenset):
         items = sorted(items, key=str)
     if not isinstance(items, list | tuple):
-        raise Wrong(value, "give a list of texts, or one text")
+        raise Invalid(value, "give a list of texts, or one text")
     names = tuple(dict.fromkeys(read_text(item) for item in items))
     if "" in names:
-        raise Wrong("", "take the empty text out of the list", verb="holds")
+        raise Invalid("", "take the empty text out of the list", verb="holds")
     return names
 
 
@@ -238,7 +238,7 @@ def list_of(read_item: Callable[[object], str]) -> Callable[[object], tuple[str,
     def read(value: object) -> tuple[str, ...]:
         wrong = [error for name in read_names(value) if (error := objection(read_item, name))]
         if wrong:
-            raise Wrong(one_or_all([error.culprit for error in wrong]), wrong[0].advice, verb="holds")
+            raise Invalid(one_or_all([error.invalid_part for error in wrong]), wrong[0].advice, verb="holds")
         return tuple(dict.fromkeys(map(read_item, read_names(value))))
 
     return read
@@ -256,7 +256,7 @@ def read_scopes(value: object) -> tuple[str, ...]:
         found = read_names(value)
     wrong = [scope for scope in found if not is_scope(scope)]
     if wrong:
-        raise Wrong(one_or_all(wrong), SCOPE_FORM, verb="holds")
+        raise Invalid(one_or_all(wrong), SCOPE_FORM, verb="holds")
     return found
 
 
@@ -275,23 +275,23 @@ def _json_list(text: str) -> list[Any] | None:
     return parsed if isinstance(parsed, list) else None
 
 
-def objection(read: Callable[[object], object], value: object) -> Wrong | None:
+def objection(read: Callable[[object], object], value: object) -> Invalid | None:
     try:
         read(value)
-    except Wrong as wrong:
+    except Invalid as wrong:
         return wrong
     return None
 
 
-def one_or_all(culprits: Sequence[object]) -> object:
-    return culprits[0] if len(culprits) == 1 else list(culprits)
+def one_or_all(values: Sequence[object]) -> object:
+    return values[0] if len(values) == 1 else list(values)
 
 
 def read_http_hosts(value: object) -> tuple[str, ...]:
     hosts = read_names(value)
     wrong = [host for host in hosts if http_host_problem(host)]
     if wrong:
-        raise Wrong(one_or_all(wrong), str(http_host_problem(wrong[0])), verb="holds")
+        raise Invalid(one_or_all(wrong), str(http_host_problem(wrong[0])), verb="holds")
     return http_hosts_from(hosts)
 
 
@@ -299,7 +299,7 @@ def read_url(value: object, http_hosts: Collection[str]) -> str:
     url = read_text(value)
     problem = url_problem(url, http_hosts)
     if problem:
-        raise Wrong(value, problem)
+        raise Invalid(value, problem)
     return url
 
 
@@ -307,7 +307,7 @@ def read_issuer(value: object, http_hosts: Collection[str]) -> str:
     """An issuer is compared as text, so it stays as it was given."""
     url = read_url(value, http_hosts)
     if "?" in url:
-        raise Wrong(value, "an issuer has no query (?)")
+        raise Invalid(value, "an issuer has no query (?)")
     return url
 
 
@@ -320,7 +320,7 @@ def by_pool(read_one: Callable[..., str]) -> Callable[..., dict[str | None, str]
         if not is_json and not isinstance(found, Mapping):
             return {None: read_one(value, http_hosts)}
         if not isinstance(found, Mapping) or not found:
-            raise Wrong(value, "give a URL, or a dict of URLs by pool id")
+            raise Invalid(value, "give a URL, or a dict of URLs by pool id")
         return {read_pool_id(pool_id): read_one(url, http_hosts) for pool_id, url in found.items()}
 
     return read
@@ -331,9 +331,9 @@ def read_urls(value: object, http_hosts: Collection[str]) -> tuple[str, ...]:
     problems = [problem for url in urls if (problem := url_problem(url, http_hosts))]
     if problems:
         # The whole text and not the part that is wrong: of a password with a space in it, a part has no @.
-        raise Wrong(value, problems[0])
+        raise Invalid(value, problems[0])
     if not urls:
-        raise Wrong(value, "name at least one URL, or leave the setting out")
+        raise Invalid(value, "name at least one URL, or leave the setting out")
     return urls
 
 
