@@ -20,13 +20,14 @@ from ..formats.strict_json import parse_object
 from .values import (
     PRINTABLE,
     Invalid,
+    is_json_object,
     objection,
-    one_or_all,
-    parsed_json,
+    parse_json,
     read_header_name,
     read_names,
     read_text,
     redacted,
+    reject,
 )
 
 ANY_CLIENT: Final = "*"
@@ -72,7 +73,7 @@ _JSON_SECRET = (
 
 def is_json_document(text: str) -> bool:
     """Whether ``text`` is a JSON object, list or string, as secret stores keep them; no client secret is."""
-    return isinstance(parsed_json(text), dict | list | str)
+    return isinstance(parse_json(text), dict | list | str)
 
 
 def read_allowed_clients(value: object) -> frozenset[str] | Callable[[str], bool] | str:
@@ -136,7 +137,7 @@ def as_bytes(text: str) -> bytes:
 
 def read_object(value: object) -> dict[str, Any]:
     """A dict, or one as JSON text, with texts as keys. The values are anybody's."""
-    found = parsed_json(value) if isinstance(value, str) else value
+    found = parse_json(value) if isinstance(value, str) else value
     if not isinstance(found, Mapping) or not all(isinstance(key, str) and key for key in found):
         raise Invalid(type(value), "give a dict whose keys are texts (JSON from the environment)")
     return dict(found)
@@ -155,8 +156,7 @@ def read_json_object(value: object) -> dict[str, Any]:
 def read_texts_by_name(value: object) -> dict[str, str]:
     found = read_object(value)
     odd = [name for name, item in found.items() if objection(read_text, item)]
-    if odd:
-        raise Invalid(one_or_all(odd), "every value is text, from JSON in quotes", verb="has no text for")
+    reject(odd, "every value is text, from JSON in quotes", verb="has no text for")
     return {name: read_text(item) for name, item in found.items()}
 
 
@@ -169,12 +169,10 @@ def read_headers(value: object) -> dict[str, str]:
     """More headers for a request. No value is shown: a WAF's header is a shared secret."""
     found = read_texts_by_name(value)
     own = [name for name in found if name.lower() in _OWN_HEADERS]
-    if own:
-        raise Invalid(one_or_all(own), "leave that header to the token request", verb="sets")
+    reject(own, "leave that header to the token request", verb="sets")
     odd = [name for name in found if objection(read_header_name, name)]
     odd += [name for name, text in found.items() if PRINTABLE.fullmatch(text) is None]
-    if odd:
-        raise Invalid(one_or_all(odd), "give header names with values in printable ASCII", verb="cannot send")
+    reject(odd, "give header names with values in printable ASCII", verb="cannot send")
     return found
 
 
@@ -198,8 +196,7 @@ _OF_KEYS = ("keys", "kty")
 
 
 def _parsed_keys(value: object) -> object:
-    is_json = isinstance(value, str) and value.lstrip().startswith("{")
-    if isinstance(value, str | os.PathLike) and not is_json:
+    if isinstance(value, str | os.PathLike) and not is_json_object(value):
         value = _text_of_file(value)
     if not isinstance(value, str):
         return value
@@ -212,9 +209,8 @@ def _parsed_keys(value: object) -> object:
 def _key_set(found: object, given: object) -> dict[str, Any]:
     if not isinstance(found, Mapping) or not isinstance(found.get("keys"), list) or not found["keys"]:
         # JSON text is not shown: a set pasted here may hold private keys.
-        is_json = isinstance(given, str) and given.lstrip().startswith("{")
         advice = "give a JWK set, an object with a list 'keys' that is not empty, or the path of such a file"
-        raise Invalid(None if is_json else given, advice)
+        raise Invalid(None if is_json_object(given) else given, advice)
     return deepcopy(dict(found))
 
 

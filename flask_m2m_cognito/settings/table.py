@@ -96,7 +96,7 @@ _RECEIVING = (
         "The header that carries the token, for a proxy that owns Authorization.",
     ),
     Setting(
-        "REQUIRED_SCOPES", "str or list", frozenset(), values.read_required_scopes,
+        "REQUIRED_SCOPES", "str or list", frozenset(), values.set_of(values.read_scopes),
         "Demanded of every token, on top of the view's own. White space separates scopes in a text.",
         is_check=True,
     ),
@@ -105,7 +105,7 @@ _RECEIVING = (
         "Whether a token needs all of REQUIRED_SCOPES or any of them.",
     ),
     Setting(
-        "AUDIENCE", "str or list", frozenset(), values.read_named_set,
+        "AUDIENCE", "str or list", frozenset(), values.set_of(values.read_names),
         "A token's aud must hold one of these.",
         default_text="not checked", is_check=True,
     ),

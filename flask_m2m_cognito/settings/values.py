@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..formats.regions import is_region
 from ..formats.scopes import SCOPE_FORM, is_scope, requested_scopes
@@ -93,12 +93,12 @@ def read_text(value: object) -> str:
     raise Invalid(value, "give text; from the environment, which is read as JSON, in quotes: '\"1e5\"'")
 
 
-def text_like(pattern: re.Pattern[str], advice: str) -> Callable[[object], str]:
-    """A reader of text that ``pattern`` matches from end to end."""
+def text_that(is_valid: Callable[[str], object], advice: str) -> Callable[[object], str]:
+    """A reader of text for which ``is_valid`` returns something true."""
 
     def read(value: object) -> str:
         text = read_text(value)
-        if pattern.fullmatch(text) is None:
+        if not is_valid(text):
             raise Invalid(value, advice)
         return text
 
@@ -116,26 +116,16 @@ def one_of(*choices: str) -> Callable[[object], str]:
     return read
 
 
-read_client_id: Callable[[Any], str] = text_like(
-    _NO_SPACE, "give the app client's id, printable ASCII without space"
+read_client_id = text_that(_NO_SPACE.fullmatch, "give the app client's id, printable ASCII without space")
+read_pool_id = text_that(
+    _POOL_ID.fullmatch, "give a user pool's id ('us-west-2_AbCdEfGhI'), not its ARN, name or URL"
 )
-read_pool_id: Callable[[Any], str] = text_like(
-    _POOL_ID, "give a user pool's id ('us-west-2_AbCdEfGhI'), not its ARN, name or URL"
+read_header_name = text_that(
+    _HTTP_TOKEN.fullmatch, "give a header's name (RFC 9110, 5.6.2), such as 'Authorization'"
 )
-read_header_name: Callable[[Any], str] = text_like(
-    _HTTP_TOKEN, "give a header's name (RFC 9110, 5.6.2), such as 'Authorization'"
-)
-read_realm: Callable[[Any], str] = text_like(PRINTABLE, "give printable ASCII")
-read_type_base: Callable[[Any], str] = text_like(
-    _URI_REFERENCE, "give a URI, such as 'https://errors.example.com/'"
-)
-
-
-def read_region(value: object) -> str:
-    text = read_text(value)
-    if not is_region(text):
-        raise Invalid(value, "give a region's name, such as 'us-west-2'")
-    return text
+read_realm = text_that(PRINTABLE.fullmatch, "give printable ASCII")
+read_type_base = text_that(_URI_REFERENCE.fullmatch, "give a URI, such as 'https://errors.example.com/'")
+read_region = text_that(is_region, "give a region's name, such as 'us-west-2'")
 
 
 def read_domain(value: object) -> str:
@@ -236,16 +226,13 @@ def list_of(read_item: Callable[[object], str]) -> Callable[[object], tuple[str,
     """A reader of a list whose every item ``read_item`` accepts."""
 
     def read(value: object) -> tuple[str, ...]:
-        wrong = [error for name in read_names(value) if (error := objection(read_item, name))]
+        names = read_names(value)
+        wrong = [error for name in names if (error := objection(read_item, name))]
         if wrong:
-            raise Invalid(one_or_all([error.invalid_part for error in wrong]), wrong[0].advice, verb="holds")
-        return tuple(dict.fromkeys(map(read_item, read_names(value))))
+            reject([error.invalid_part for error in wrong], wrong[0].advice)
+        return tuple(dict.fromkeys(map(read_item, names)))
 
     return read
-
-
-def read_named_set(value: object) -> frozenset[str]:
-    return frozenset(read_names(value))
 
 
 def read_scopes(value: object) -> tuple[str, ...]:
@@ -254,14 +241,13 @@ def read_scopes(value: object) -> tuple[str, ...]:
         found = requested_scopes(value)
     else:
         found = read_names(value)
-    wrong = [scope for scope in found if not is_scope(scope)]
-    if wrong:
-        raise Invalid(one_or_all(wrong), SCOPE_FORM, verb="holds")
+    reject([scope for scope in found if not is_scope(scope)], SCOPE_FORM)
     return found
 
 
-def read_required_scopes(value: object) -> frozenset[str]:
-    return frozenset(read_scopes(value))
+def set_of(read_items: Callable[[object], tuple[str, ...]]) -> Callable[[object], frozenset[str]]:
+    """A reader of a set of what ``read_items`` reads."""
+    return lambda value: frozenset(read_items(value))
 
 
 def _split(text: str) -> list[Any]:
@@ -271,8 +257,14 @@ def _split(text: str) -> list[Any]:
 
 def _json_list(text: str) -> list[Any] | None:
     """The list that ``text`` is as JSON, for loaders that leave it as text."""
-    parsed = parsed_json(text) if text.lstrip().startswith("[") else None
+    parsed = parse_json(text) if text.lstrip().startswith("[") else None
     return parsed if isinstance(parsed, list) else None
+
+
+def reject(wrong: Sequence[object], advice: str, *, verb: str = "holds") -> None:
+    """Raise :class:`Invalid` if there is anything in ``wrong``."""
+    if wrong:
+        raise Invalid(one_or_all(wrong), advice, verb=verb)
 
 
 def objection(read: Callable[[object], object], value: object) -> Invalid | None:
@@ -290,8 +282,7 @@ def one_or_all(values: Sequence[object]) -> object:
 def read_http_hosts(value: object) -> tuple[str, ...]:
     hosts = read_names(value)
     wrong = [host for host in hosts if http_host_problem(host)]
-    if wrong:
-        raise Invalid(one_or_all(wrong), str(http_host_problem(wrong[0])), verb="holds")
+    reject(wrong, str(http_host_problem(wrong[0])) if wrong else "")
     return http_hosts_from(hosts)
 
 
@@ -315,9 +306,8 @@ def by_pool(read_one: Callable[..., str]) -> Callable[..., dict[str | None, str]
     """A reader of one URL, under ``None``, or of a dict (or JSON) of URLs by pool id."""
 
     def read(value: object, http_hosts: Collection[str]) -> dict[str | None, str]:
-        is_json = isinstance(value, str) and value.lstrip().startswith("{")
-        found = parsed_json(str(value)) if is_json else value
-        if not is_json and not isinstance(found, Mapping):
+        found = parse_json(value) if is_json_object(value) else value
+        if found is value and not isinstance(found, Mapping):
             return {None: read_one(value, http_hosts)}
         if not isinstance(found, Mapping) or not found:
             raise Invalid(value, "give a URL, or a dict of URLs by pool id")
@@ -337,7 +327,13 @@ def read_urls(value: object, http_hosts: Collection[str]) -> tuple[str, ...]:
     return urls
 
 
-def parsed_json(text: str) -> object:
+def is_json_object(value: object) -> TypeGuard[str]:
+    """Whether a raw value is text that begins like a JSON object."""
+    return isinstance(value, str) and value.lstrip().startswith("{")
+
+
+def parse_json(text: str) -> object:
+    """What ``text`` is as JSON; ``None`` if it is none."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
