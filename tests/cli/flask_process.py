@@ -11,12 +11,14 @@ import multiprocessing
 import os
 import re
 import runpy
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from pkgutil import walk_packages
@@ -175,6 +177,8 @@ def _run_flask(
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(cwd)
+    # No test depends on a network: only addresses are resolved.
+    socket.getaddrinfo = partial(socket.getaddrinfo, flags=socket.AI_NUMERICHOST)
     sys.path[:0] = [str(cwd), *environ["PYTHONPATH"].split(os.pathsep)]
     sys.argv[:] = ["flask", *args]
     runpy.run_module("flask", run_name="__main__", alter_sys=True)
