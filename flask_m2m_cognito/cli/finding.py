@@ -1,4 +1,4 @@
-"""What the doctor found: one line each."""
+"""What a check found."""
 
 from __future__ import annotations
 

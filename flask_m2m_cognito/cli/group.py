@@ -48,9 +48,9 @@ def check_command(context: click.Context, as_json: bool, strict: bool) -> None:
 
     Asks Cognito for a new token for each client, which Cognito bills. Exits with 1 if anything failed.
     """
-    from . import doctor
+    from . import check
 
-    context.exit(doctor.check(context, as_json=as_json, strict=strict))
+    context.exit(check.check(context, as_json=as_json, strict=strict))
 
 
 @m2m.command("routes")
@@ -84,13 +84,13 @@ def scopes_command(context: click.Context, as_json: bool, form: str, diff: str |
 
     With --diff: + is demanded and not in FILE (then it exits with 1), - is in FILE alone.
     """
-    from . import application, scopes_export
+    from . import application, scopes
 
     if as_json and form == "terraform":
         raise click.UsageError(f"Give --json or --format {form}, not both.", context)
     as_json = as_json or form == "json"
     app = application.loaded_app(context)
-    context.exit(scopes_export.show_scopes(app, as_json=as_json, form=form, diff=diff))
+    context.exit(scopes.show_scopes(app, as_json=as_json, form=form, diff=diff))
 
 
 @m2m.command("explain")

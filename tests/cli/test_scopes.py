@@ -11,7 +11,7 @@ import pytest
 from flask import Flask as Application
 
 from flask_m2m_cognito import require_scopes
-from flask_m2m_cognito.cli.scopes_export import show_scopes
+from flask_m2m_cognito.cli.scopes import show_scopes
 from tests.cli.flask_process import Flask
 
 DEMANDED = {
