@@ -6,8 +6,7 @@ import contextlib
 import json
 import logging
 import warnings
-from collections.abc import Iterator
-from typing import Any, cast
+from collections.abc import Iterable, Iterator
 
 import click
 from flask import Flask
@@ -22,7 +21,7 @@ NO_POOL = "This application trusts no user pool: set COGNITO_M2M_USER_POOL_ID."
 
 
 def loaded_app(context: click.Context) -> Flask:
-    """The application, without what it says about its settings: that is for ``flask m2m check``.
+    """Load the application, without its warnings about its settings: ``flask m2m check`` prints those.
 
     Raises:
         ConfigurationError: its settings are wrong.
@@ -33,7 +32,7 @@ def loaded_app(context: click.Context) -> Flask:
 
 
 def app_or_none(context: click.Context) -> Flask | None:
-    """The application, or ``None`` if none is named and none is found.
+    """Load the application, or return ``None`` if none is named and none is found.
 
     Raises:
         ConfigurationError: its settings are wrong.
@@ -46,29 +45,43 @@ def app_or_none(context: click.Context) -> Flask | None:
         return None
 
 
+def parts_or_none(app: Flask | None) -> AppM2M | None:
+    """Return the application's parts, or ``None`` if it has no ``CognitoM2M``."""
+    return None if app is None else app.extensions.get(EXTENSION)
+
+
 def parts_of(app: Flask) -> AppM2M:
-    """Its parts. Ends the command with a sentence if it has none."""
-    parts = app.extensions.get(EXTENSION)
+    """Return the application's parts. End the command with a sentence if it has none."""
+    parts = parts_or_none(app)
     if parts is None:
         raise click.ClickException(NOT_INITIALISED)
-    return cast("AppM2M", parts)
+    return parts
 
 
 def pools_of(parts: AppM2M) -> tuple[TrustedPool, ...]:
-    """The pools that it trusts. Ends the command with a sentence if there are none."""
+    """Return the pools that it trusts. End the command with a sentence if there are none."""
     if parts.guard is None:
         raise click.ClickException(NO_POOL)
     return parts.validator.pools
 
 
 def echo_json(content: object) -> None:
-    """``content`` on standard output, for programs."""
-    click.echo(json.dumps(content, indent=2, default=_plain))
+    """Print ``content`` for programs."""
+    click.echo(json.dumps(content, indent=2))
+
+
+def echo(content: object, lines: Iterable[str], *, as_json: bool) -> None:
+    """Print ``content`` for programs, or ``lines`` for a person."""
+    if as_json:
+        echo_json(content)
+        return
+    for line in lines:
+        click.echo(line)
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing of this library is written to standard error, unless the application has set up its own log."""
+    """Keep this library's records off standard error, unless the application has set up its own log."""
     logger = logging.getLogger("flask_m2m_cognito")
     handler = logging.NullHandler()
     logger.addHandler(handler)
@@ -78,9 +91,3 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logger.removeHandler(handler)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (set, frozenset)):
-        return sorted(value)
-    return str(value)

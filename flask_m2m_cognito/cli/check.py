@@ -1,8 +1,8 @@
-"""``flask m2m check``: looks at all that must be right for tokens to come in and go out."""
+"""``flask m2m check``: look at all that must be right for tokens to come in and go out."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
 
 import click
 from flask import Flask
@@ -18,15 +18,14 @@ from ..app.app_m2m import AppM2M
 from ..exceptions import ConfigurationError
 from ..inbound.key_source import TrustedPool
 from ..settings.app_settings import Settings
-from ..web.guard import EXTENSION
 from ..web.misplaced import guard_problems
-from .application import NOT_INITIALISED, echo_json, loaded_app, quiet
+from .application import NOT_INITIALISED, echo, loaded_app, parts_or_none, quiet
 from .cache_check import cache_findings
 from .client_check import client_findings, client_name
-from .finding import Finding, failed, has_failed, lines_of, ok, warning
+from .finding import Finding, failed, ok, warning
 from .network import Network
 from .pool_check import pool_findings
-from .words import CLOCK_AGREES, clock_words, listed
+from .words import CLOCK_AGREES, clock_words, columns, listed
 
 CLOCK_WRONG = 60.0
 """Seconds from which the clock is not merely a little off."""
@@ -48,19 +47,18 @@ _USE_HTTPS = (
 
 
 def check(context: click.Context, *, as_json: bool, strict: bool) -> int:
-    """Say what was found, one line each. The exit status: 1 if anything failed.
+    """Print what was found, one line each. Return the exit status: 1 if anything failed.
 
     Args:
         strict: warnings count, too.
     """
     with quiet():
         findings = _findings(context)
-    if as_json:
-        echo_json({"status": _worst(findings), "findings": [each.as_dict() for each in findings]})
-    else:
-        for line in lines_of(findings):
-            click.echo(line)
-    return int(has_failed(findings) or (strict and _worst(findings) != "ok"))
+    statuses = {each.status for each in findings}
+    worst = next(status for status in ("failed", "warning", "ok") if status in statuses)
+    rows = ((each.status, each.check, " ".join(f"{each.said} {each.advice}".split())) for each in findings)
+    echo({"status": worst, "findings": list(map(asdict, findings))}, columns(rows), as_json=as_json)
+    return int(worst == "failed" or (strict and worst == "warning"))
 
 
 def _findings(context: click.Context) -> list[Finding]:
@@ -68,7 +66,7 @@ def _findings(context: click.Context) -> list[Finding]:
         app = loaded_app(context)
     except ConfigurationError as error:
         return [failed("settings", problem, "") for problem in error.problems]
-    parts: Any = app.extensions.get(EXTENSION)
+    parts = parts_or_none(app)
     if parts is None:
         return [failed("settings", NOT_INITIALISED, "")]
     problem = cache_url_problem(app)
@@ -126,9 +124,3 @@ def _clock_findings(offset: float | None) -> list[Finding]:
     if abs(offset) < CLOCK_AGREES:
         return [ok("clock", said)]
     return [(failed if abs(offset) >= CLOCK_WRONG else warning)("clock", said, _SET_CLOCK)]
-
-
-def _worst(findings: list[Finding]) -> str:
-    if has_failed(findings):
-        return "failed"
-    return "warning" if any(each.status == "warning" for each in findings) else "ok"

@@ -6,14 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from .words import columns
-
 Status = Literal["ok", "warning", "failed"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check.
+    """The outcome of one check, with the names that ``--json`` has.
 
     Attributes:
         check: what was looked at, such as ``"dns"``.
@@ -25,9 +23,6 @@ class Finding:
     status: Status
     said: str
     advice: str = ""
-
-    def as_dict(self) -> dict[str, str]:
-        return {"check": self.check, "status": self.status, "said": self.said, "advice": self.advice}
 
 
 def ok(check: str, said: str) -> Finding:
@@ -43,18 +38,9 @@ def failed(check: str, said: str, advice: str) -> Finding:
 
 
 def demoted(findings: Iterable[Finding]) -> list[Finding]:
-    """Failures as warnings: there is something else that serves."""
+    """Return failures as warnings: something else serves."""
     return [replace(each, status="warning") if each.status == "failed" else each for each in findings]
 
 
 def has_failed(findings: Iterable[Finding]) -> bool:
     return any(each.status == "failed" for each in findings)
-
-
-def lines_of(findings: Iterable[Finding]) -> list[str]:
-    """One line for each finding."""
-    return columns((each.status, each.check, _one_line(f"{each.said} {each.advice}")) for each in findings)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -7,16 +7,13 @@ module beside this one, which is imported when the command runs.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from ..exceptions import ConfigurationError
 
-_FORMS = ["text", "json", "terraform"]
-
-Command = TypeVar("Command", bound=Callable[..., Any])
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
 class _Commands(click.Group):
@@ -26,17 +23,12 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except ConfigurationError as error:
-            problem = str(error)
-        raise click.ClickException(problem)
+            raise click.ClickException(str(error)) from None
 
 
 @click.group(cls=_Commands)
 def m2m() -> None:
     """Machine-to-machine tokens of Amazon Cognito: check, show, and try them."""
-
-
-def _json(command: Command) -> Command:
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
 
 
 @m2m.command("check")
@@ -88,9 +80,8 @@ def scopes_command(context: click.Context, as_json: bool, form: str, diff: str |
 
     if as_json and form == "terraform":
         raise click.UsageError(f"Give --json or --format {form}, not both.", context)
-    as_json = as_json or form == "json"
     app = application.loaded_app(context)
-    context.exit(scopes.show_scopes(app, as_json=as_json, form=form, diff=diff))
+    context.exit(scopes.show_scopes(app, form="json" if as_json else form, diff=diff))
 
 
 @m2m.command("explain")
@@ -105,7 +96,10 @@ def explain_command(context: click.Context, as_json: bool, endpoint: str | None)
     from . import application, explain
 
     app = application.loaded_app(context)
-    text = _typed_token() if sys.stdin.isatty() else sys.stdin.buffer.read().decode("ascii", "replace")
+    if sys.stdin.isatty():
+        text = click.prompt("Token", hide_input=True, err=True)
+    else:
+        text = sys.stdin.buffer.read().decode("ascii", "replace")
     context.exit(explain.explain(app, text, as_json=as_json, endpoint=endpoint))
 
 
@@ -214,8 +208,3 @@ def local_pool_command(
     app = None if path is not None else local_pool.app_for_pool(context)
     address = local_pool.Address(host, port, public_url)
     context.exit(local_pool.serve(app, as_json=as_json, address=address, path=path))
-
-
-def _typed_token() -> str:
-    typed: str = click.prompt("Token", hide_input=True, err=True)
-    return typed

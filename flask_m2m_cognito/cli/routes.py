@@ -9,12 +9,9 @@ from typing import Any
 import click
 from flask import Flask
 
-from ..web.guard import EXTENSION
 from ..web.routes import Route, RouteNeed, routes_of
-from .application import echo_json
+from .application import echo, parts_or_none
 from .words import columns, listed
-
-ANY_TOKEN = "any valid token"
 
 _MISPLACED = {
     "guard": "its guard stands above the route",
@@ -24,16 +21,21 @@ _MISPLACED = {
 
 
 def show_routes(app: Flask, *, as_json: bool, fail_open: bool, excepted: tuple[str, ...]) -> int:
-    """Print them. The exit status: 1 with ``fail_open`` if one is open whose endpoint is not excepted."""
-    routes = routes_of(app)
-    left_open = [route for route in routes if route.is_open and not _is_named(route.endpoint, excepted)]
-    if as_json:
-        echo_json({"routes": [_row(route) for route in routes], "of_every_token": _of_every_token(app)})
-    else:
-        _print(routes, _of_every_token(app))
+    """Print the routes.
+
+    Returns:
+        The exit status: 1 with ``fail_open`` if a route is open whose endpoint is not excepted.
+    """
+    routes, of_every_token = routes_of(app), _of_every_token(app)
+    lines = columns((",".join(each.methods), each.rule, each.endpoint, _requires(each)) for each in routes)
+    if of_every_token:
+        lines.append(f"Every token must have {of_every_token}, too (COGNITO_M2M_REQUIRED_SCOPES).")
+    echo({"routes": list(map(_row, routes)), "of_every_token": of_every_token}, lines, as_json=as_json)
+    open_endpoints = {each.endpoint for each in routes if each.is_open}
+    left_open = {each for each in open_endpoints if not any(fnmatchcase(each, name) for name in excepted)}
     if not (fail_open and left_open):
         return 0
-    click.echo("Open, and not excepted: " + listed({route.endpoint for route in left_open}), err=True)
+    click.echo("Open, and not excepted: " + listed(left_open), err=True)
     return 1
 
 
@@ -60,41 +62,31 @@ def _row(route: Route) -> dict[str, Any]:
     }
 
 
-def _is_named(endpoint: str, names: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(endpoint, name) for name in names)
-
-
 def _of_every_token(app: Flask) -> str | None:
-    """What the settings want of every token, whatever the view."""
-    parts = app.extensions.get(EXTENSION)
+    """Return what the settings require of every token, whatever the view."""
+    parts = parts_or_none(app)
     if parts is None or not parts.settings.required_scopes:
         return None
     return listed(parts.settings.required_scopes, "and" if parts.settings.scope_match == "all" else "or")
 
 
-def _print(routes: list[Route], of_every_token: str | None) -> None:
-    for line in columns((",".join(each.methods), each.rule, each.endpoint, _wants(each)) for each in routes):
-        click.echo(line)
-    if of_every_token:
-        click.echo(f"Every token must have {of_every_token}, too (COGNITO_M2M_REQUIRED_SCOPES).")
-
-
-def _wants(route: Route) -> str:
+def _requires(route: Route) -> str:
     if route.misplaced:
-        return f"{_wants(replace(route, misplaced=None))}; {_MISPLACED[route.misplaced]}"
+        return f"{_requires(replace(route, misplaced=None))}; {_MISPLACED[route.misplaced]}"
     if not route.needs:
         return "OPEN"
-    wants = "; ".join(f"{need_in_words(need)} ({need.where})" for need in route.needs)
+    needs = "; ".join(f"{need_in_words(need)} ({need.where})" for need in route.needs)
     if route.is_unknown:
-        return f"UNKNOWN: {wants}"
-    return f"OPEN: {wants}" if route.is_open else wants
+        return f"UNKNOWN: {needs}"
+    return f"OPEN: {needs}" if route.is_open else needs
 
 
 def need_in_words(need: RouteNeed) -> str:
-    """What a guard requires, as a person reads it."""
+    """Return what a guard requires, as a person reads it."""
     if need.scopes is None:
         return "refused (403)"
-    parts = [listed(need.scopes, "and" if need.match == "all" else "or")] if need.scopes else [ANY_TOKEN]
+    joined = listed(need.scopes, "and" if need.match == "all" else "or")
+    parts = [joined if need.scopes else "any valid token"]
     if need.clients is not None:
         parts.append(f"from {listed(need.clients, 'or')}")
     if need.is_optional:

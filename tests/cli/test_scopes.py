@@ -75,7 +75,7 @@ class TestOddScopes:
         assert scopes_of_terraform(self.shown(app, "terraform", capsys)) == wanted
 
     def shown(self, app: Application, form: str, capsys: pytest.CaptureFixture[str]) -> str:
-        assert show_scopes(app, as_json=False, form=form, diff=None) == 0
+        assert show_scopes(app, form=form, diff=None) == 0
         captured = capsys.readouterr()
         assert captured.err.startswith("openid is left out")
         return captured.out
@@ -113,7 +113,7 @@ class TestDiff:
         ids=["describe-resource-server", "cloudformation", "terraform show -json"],
     )  # fmt: skip
     def test_every_form_of_export(self, export: dict[str, Any], tmp_path: Path) -> None:
-        from flask_m2m_cognito.cli.scopes_diff import exported_scopes
+        from flask_m2m_cognito.cli.scopes import exported_scopes
 
         assert exported_scopes(written(tmp_path, export)) == {"stock/read"}
 
