@@ -1,8 +1,12 @@
-"""Whether the cache serves several processes, and whether what is in it is safe."""
+"""Check that the cache serves several processes, and that what is in it is safe."""
 
 from __future__ import annotations
 
+import os
+import stat
 import uuid
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from flask import Flask
@@ -11,7 +15,6 @@ from ..app.app_m2m import AppM2M
 from ..app.cache_backend import IN_PROCESS, shares_with_others, unpickles
 from ..remote.bounded_backend import StoreDown
 from ..settings.app_settings import Settings
-from .cache_files import files_finding
 from .finding import Finding, failed, ok, warning
 
 _SHARE = (
@@ -43,6 +46,12 @@ _JSON = (
     "JSONSerializer, or don't make a Cache yourself: CognitoM2M makes one from the CACHE_… settings that "
     "reads JSON only."
 )
+_SHARE_FILES = (
+    "Run every process that uses this cache as one user. Or put the users into one group, give it the folder "
+    '(`chgrp -R GROUP FOLDER`, `chmod 2770 FOLDER`), set CACHE_OPTIONS = {{"mode": 0o660}} '
+    "(FLASK_CACHE_OPTIONS='{{\"mode\": 432}}' in the environment) for all of them, and delete the files in "
+    "{folder}."
+)
 
 
 def unshared_because(parts: AppM2M) -> str | None:
@@ -56,33 +65,32 @@ def unshared_because(parts: AppM2M) -> str | None:
     if backend.kind is None or backend.kind in IN_PROCESS:
         return "no cache is configured that other processes use"
     if settings.cache_key is None:
-        problem = "is shorter than 16 bytes" if settings.cache_key_too_short else "is not set"
-        return f"COGNITO_M2M_CACHE_KEY (or SECRET_KEY) {problem}, so that nobody else can open the entry"
+        return f"{_key_problem(settings)}, so that nobody else can open the entry"
     return None
 
 
 def cache_findings(app: Flask, parts: AppM2M) -> list[Finding]:
-    """What was found of the cache, by writing to it and reading back."""
-    problem = files_finding(app)
+    """Check the cache by writing to it and reading back."""
+    problem = _files_finding(app)
     if problem is not None:
         return [problem]
-    if not parts._store.backend.is_configured():
+    bounded = parts._store.backend
+    if not bounded.is_configured():
         return _unshared_findings(parts, "no cache is configured")
     name, text = f"cognito-m2m:check:{uuid.uuid4().hex}", uuid.uuid4().hex
     try:
-        backend, read = parts._store.backend.call(lambda backend: _tried(backend, name, text))
+        backend, read = bounded.call(lambda backend: _write_and_read(backend, name, text))
     except StoreDown as down:
-        return [_down(str(down), is_made=parts._store.backend.kind is not None)]
-    if not shares_with_others(backend):
-        return _unshared_findings(parts, type(backend).__name__)
+        return [_down_finding(str(down), is_built=bounded.kind is not None)]
     kind = type(backend).__name__
+    if not shares_with_others(backend):
+        return _unshared_findings(parts, kind)
     if read != text:
         return [failed("cache", f"The cache ({kind}) does not keep what is put into it.", _KEEPS_NOTHING)]
-    return [
-        ok("cache", f"The cache is shared ({kind}), and works."),
-        *_safety_findings(parts.settings, backend),
-        *_token_request_findings(parts),
-    ]
+    findings = [ok("cache", f"The cache is shared ({kind}), and works."), _seal_finding(parts.settings)]
+    if unpickles(backend):
+        findings.append(warning("cache", "What is in the cache is read with pickle.", _JSON))
+    return [*findings, *_token_request_findings(parts)]
 
 
 def _unshared_findings(parts: AppM2M, kind: str) -> list[Finding]:
@@ -102,35 +110,95 @@ def _token_request_findings(parts: AppM2M) -> list[Finding]:
     return [warning("token_requests", said, _SHARE_TOKENS)]
 
 
-def _tried(backend: Any, name: str, text: str) -> tuple[Any, Any]:
+def _write_and_read(backend: Any, name: str, text: str) -> tuple[Any, Any]:
     backend.set(name, text, 10)
     read = backend.get(name)
     backend.delete(name)
     return backend, read
 
 
-def _down(problem: str, is_made: bool) -> Finding:
+def _down_finding(problem: str, is_built: bool) -> Finding:
     if problem == "there is none":
         return warning("cache", "The cache was not initialised with this application.", _NONE_MADE)
-    if not is_made:
+    if not is_built:
         return failed("cache", f"The cache could not be made: {problem}.", _NOT_MADE)
     return failed("cache", f"The cache does not work: {problem}.", _DOWN)
-
-
-def _safety_findings(settings: Settings, backend: Any) -> list[Finding]:
-    findings = [_seal_finding(settings)]
-    if unpickles(backend):
-        findings.append(warning("cache", "What is in the cache is read with pickle.", _JSON))
-    return findings
 
 
 def _seal_finding(settings: Settings) -> Finding:
     if settings.cache_key is not None:
         return ok("seal", "Keys and tokens in the cache are sealed with a key of yours.")
-    problem = "is shorter than 16 bytes" if settings.cache_key_too_short else "is not set"
-    return warning(
-        "seal",
-        f"COGNITO_M2M_CACHE_KEY (or SECRET_KEY) {problem}: each start seals with a key of its own, so that "
-        "processes can't read each other's entries and share nothing.",
-        _SEAL,
+    said = (
+        f"{_key_problem(settings)}: each start seals with a key of its own, so that processes can't read "
+        "each other's entries and share nothing."
     )
+    return warning("seal", said, _SEAL)
+
+
+def _key_problem(settings: Settings) -> str:
+    problem = "is shorter than 16 bytes" if settings.cache_key_too_short else "is not set"
+    return f"COGNITO_M2M_CACHE_KEY (or SECRET_KEY) {problem}"
+
+
+def _files_finding(app: Flask) -> Finding | None:
+    """Return what keeps this user, or others, from the files of a ``FileSystemCache``, if anything does.
+
+    cachelib sleeps 16 s on a file that it may not open, so this runs before the cache is used. Only a
+    cache that is built from the application's ``CACHE_…`` settings has a folder that is known here.
+    """
+    kind, setting = str(app.config.get("CACHE_TYPE")), app.config.get("CACHE_DIR")
+    if not hasattr(os, "geteuid") or not setting or "filesystem" not in kind.lower():
+        return None
+    folder, advice = Path(setting), _SHARE_FILES.format(folder=setting)
+    obstacle = next(_obstacles(folder), None)
+    if obstacle is not None:
+        return failed("cache", f"{_user(os.geteuid())} can't use the cache in {setting}: {obstacle}.", advice)
+    if folder.is_dir() and _writes_for_itself_only(app, folder):
+        said = f"The cache was not tried: {_describe(folder)}, and others could not open root's files."
+        return warning("cache", said, f"Run this command as {_user(folder.stat().st_uid)}. {advice}")
+    return None
+
+
+def _obstacles(folder: Path) -> Iterator[str]:
+    """Describe each folder or file that this user can't use as the cache does."""
+    for path in (*reversed(folder.absolute().parents), folder):
+        if not path.is_dir():
+            return  # it will be created, or can't be
+        needed = os.R_OK | os.W_OK | os.X_OK if path == folder else os.X_OK
+        if not os.access(path, needed):
+            yield _describe(path)
+            return
+    found = folder.stat()
+    # In a sticky folder only the owners of a file and of the folder may replace it.
+    is_sticky = bool(found.st_mode & stat.S_ISVTX) and os.geteuid() not in (0, found.st_uid)
+    for path in folder.iterdir():
+        try:
+            may_replace = not is_sticky or path.stat().st_uid == os.geteuid()
+            if not os.access(path, os.R_OK) or not may_replace:
+                yield _describe(path)
+        except FileNotFoundError:
+            continue  # deleted meanwhile
+
+
+def _writes_for_itself_only(app: Flask, folder: Path) -> bool:
+    """Whether this is root in another user's folder, where it would leave files that only root can read."""
+    mode = (app.config.get("CACHE_OPTIONS") or {}).get("mode", 0o600)
+    is_open = isinstance(mode, int) and bool(mode & (stat.S_IRGRP | stat.S_IROTH))
+    return os.geteuid() == 0 and folder.stat().st_uid != 0 and not is_open
+
+
+def _describe(path: Path) -> str:
+    found = path.stat()
+    kind = "folder" if stat.S_ISDIR(found.st_mode) else "file"
+    mode = f"{stat.S_IMODE(found.st_mode):04o}"
+    return f"the {kind} {path} belongs to {_user(found.st_uid)} and has the mode {mode}"
+
+
+def _user(uid: int) -> str:
+    """Return the name of a user, or its number if it has none here."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"

@@ -1,17 +1,17 @@
-"""Whether each client gets a token, and one with the scopes that it asks for.
+"""Check that each client gets a token, and one with the scopes that it asks for.
 
-It asks Cognito anew, past what is remembered and shared, since that is the question. Cognito bills it.
+It requests a new token, whatever is cached, since that is the question. Cognito bills it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+import jwt
 
 from ..app.app_m2m import AppM2M
 from ..exceptions import CognitoTokenRequestError
 from ..formats.scopes import parse_scopes
-from ..formats.strict_json import decode_base64url, parse_object
 from ..outbound.token_endpoint import TokenResponse
 from ..remote.clock import Deadline
 from ..settings.app_settings import PREFIX, ClientSettings
@@ -62,26 +62,26 @@ _SECRET_NOT_READ = "Look at what gives {CLIENT_SECRET}: this machine's rights to
 
 
 def client_findings(parts: AppM2M, client: ClientSettings, network: Network) -> list[Finding]:
-    """What was found of one client: the way to its token endpoints, its token, the token's scopes."""
+    """Check one client: the way to its token endpoints, its token, the token's scopes."""
     return [*_way_findings(client, network), *_token_findings(parts, client, network)]
 
 
-def advice_for(error: CognitoTokenRequestError, client: ClientSettings, asked: Sequence[str] | None) -> str:
+def advice_for(error: CognitoTokenRequestError, client: ClientSettings, scopes: Sequence[str] | None) -> str:
     """Return what to do after a token request failed.
 
     Args:
-        asked: the scopes of the command line. ``flask m2m check`` asks for the client's own ones only, and
-            so passes where one of these is not allowed. ``None``: there were none.
+        scopes: those of the command line, or ``None``. ``flask m2m check`` asks for the client's own ones
+            only, and so passes where one of these is not allowed.
     """
-    if not asked or not _is_of_scopes(error):
+    if not scopes or not _is_about_scopes(error):
         return "`flask m2m check` says what to do."
-    which = listed(asked) if len(asked) == 1 else f"one or more of {listed(asked)}"
+    which = listed(scopes) if len(scopes) == 1 else f"one or more of {listed(scopes)}"
     advice = _SCOPE_NOT_ALLOWED.format(SCOPES="--scopes")
     return f"{_subject(client)} may not have {which}. {advice}"
 
 
 def client_name(client: ClientSettings) -> str:
-    """The client in a sentence, by the application's name for it and by its id, which Cognito knows."""
+    """Return the application's name for the client and its id, which Cognito knows, for a sentence."""
     name = "the default client" if client.name is None else f"client {client.name!r}"
     return f"{name} ({client.client_id})"
 
@@ -100,26 +100,25 @@ def _way_findings(client: ClientSettings, network: Network) -> list[Finding]:
 def _token_findings(parts: AppM2M, client: ClientSettings, network: Network) -> list[Finding]:
     if not any(map(network.reached, client.token_urls)):
         hosts = listed({Place.of(url).host for url in client.token_urls})
-        return [
-            failed("token", f"No token for {client_name(client)}: {hosts} can't be reached.", "See above.")
-        ]
+        said = f"No token for {client_name(client)}: {hosts} can't be reached."
+        return [failed("token", said, "See above.")]
     try:
-        response = _asked(parts, client, client.scopes)
+        response = _request_token(parts, client, client.scopes)
     except CognitoTokenRequestError as error:
         return [_failed_token(parts, client, error)]
     finally:
         offset = parts.health()["clock_offset"]
         network.offset = network.offset if offset is None else offset
-    return _granted(client, response)
+    return _granted_findings(client, response)
 
 
-def _asked(parts: AppM2M, client: ClientSettings, scopes: tuple[str, ...]) -> TokenResponse:
+def _request_token(parts: AppM2M, client: ClientSettings, scopes: tuple[str, ...]) -> TokenResponse:
     return parts.client(client.name).request_token(
         scopes, client.policy.timeout, Deadline(client.policy.refresh_deadline)
     )
 
 
-def _granted(client: ClientSettings, response: TokenResponse) -> list[Finding]:
+def _granted_findings(client: ClientSettings, response: TokenResponse) -> list[Finding]:
     granted = _scopes_in(response)
     life = f"; it lives {duration(response.expires_in)}" if response.expires_in else ""
     token = ok("token", f"A token for {client_name(client)}{life}.")
@@ -134,68 +133,55 @@ def _granted(client: ClientSettings, response: TokenResponse) -> list[Finding]:
 
 
 def _failed_token(parts: AppM2M, client: ClientSettings, error: CognitoTokenRequestError) -> Finding:
-    labels = _labels(client)
-    if _is_of_scopes(error):
-        refused = _refused_scopes(parts, client)
-        said = f"{_subject(client)} may not have {listed(refused, 'or')} ({error.error_code})."
-        return failed("scopes", said, _SCOPE_NOT_ALLOWED.format_map(labels))
-    if error.error_code in _ERRORS:
-        said, advice = _ERRORS[error.error_code]
-        return failed(
-            "token",
-            f"{said.format(client=client_name(client))} ({error.error_code}).",
-            advice.format_map(labels),
-        )
-    if str(error).startswith("The client secret"):
-        return failed(
-            "token", f"No token for {client_name(client)}: {error}", _SECRET_NOT_READ.format_map(labels)
-        )
-    urls = listed(client.token_urls)
-    said = f"No token for {client_name(client)} from {urls}: {error}"
-    advice = _WRONG_API if client.client_token_api else _WRONG_DOMAIN
-    return failed("token", f"{said.rstrip('.')}.", advice.format_map(labels))
+    check, name, code = "token", client_name(client), error.error_code
+    if _is_about_scopes(error):
+        check, advice = "scopes", _SCOPE_NOT_ALLOWED
+        said = f"{_subject(client)} may not have {listed(_rejected_scopes(parts, client), 'or')} ({code})."
+    elif code in _ERRORS:
+        said, advice = _ERRORS[code]
+        said = f"{said.format(client=name)} ({code})."
+    elif str(error).startswith("The client secret"):
+        said, advice = f"No token for {name}: {error}", _SECRET_NOT_READ
+    else:
+        said = f"No token for {name} from {listed(client.token_urls)}: {error}".rstrip(".") + "."
+        advice = _WRONG_API if client.client_token_api else _WRONG_DOMAIN
+    return failed(check, said, advice.format_map(_labels(client)))
 
 
-def _is_of_scopes(error: CognitoTokenRequestError) -> bool:
-    """GetClientToken has no error of its own for them: it says in words which parameter is invalid."""
-    in_words = (error.error_description or "").lower()
-    return error.error_code == "invalid_scope" or (
-        error.error_code == "invalid_request" and "scope" in in_words
-    )
+def _is_about_scopes(error: CognitoTokenRequestError) -> bool:
+    # GetClientToken has no error of its own for them: it says in words which parameter is invalid.
+    description = error.error_description if error.error_code == "invalid_request" else None
+    return error.error_code == "invalid_scope" or "scope" in (description or "").lower()
 
 
-def _refused_scopes(parts: AppM2M, client: ClientSettings) -> list[str]:
-    """Cognito does not say which one it was."""
+def _rejected_scopes(parts: AppM2M, client: ClientSettings) -> list[str]:
+    """Return the scopes that are not allowed: Cognito does not say which."""
     if not 1 < len(client.scopes) <= MOST_SCOPES:
         return list(client.scopes)
-    refused = [scope for scope in client.scopes if not _is_granted(parts, client, scope)]
-    return refused or list(client.scopes)
+    rejected = [scope for scope in client.scopes if not _is_granted(parts, client, scope)]
+    return rejected or list(client.scopes)
 
 
 def _is_granted(parts: AppM2M, client: ClientSettings, scope: str) -> bool:
     try:
-        _asked(parts, client, (scope,))
+        _request_token(parts, client, (scope,))
     except CognitoTokenRequestError as error:
-        return not _is_of_scopes(error)
+        return not _is_about_scopes(error)
     return True
 
 
 def _scopes_in(response: TokenResponse) -> frozenset[str] | None:
-    """What our own new token says that it may do; ``None``, if it does not say."""
+    """Return the scopes of our own new token, or ``None`` if it does not name them."""
     try:
-        claims: Mapping[str, Any] = parse_object(
-            decode_base64url(response.access_token.split(".")[1].encode("ascii"))
-        )
-    except (ValueError, IndexError):
+        claims = jwt.decode(response.access_token, options={"verify_signature": False})
+    except (jwt.InvalidTokenError, RecursionError):
         claims = {}
     scope = claims.get("scope", response.raw.get("scope"))
     return parse_scopes(scope) if isinstance(scope, str) else None
 
 
-_NAMED = ("CLIENT_ID", "CLIENT_SECRET", "CLIENT_TOKEN_API", "SCOPES", "TOKEN_URL")
-
-
 def _labels(client: ClientSettings) -> dict[str, str]:
-    """The names of its settings."""
+    """Return the names of its settings, as a text for a person names them."""
     where = PREFIX if client.name is None else f'{PREFIX}CLIENTS["{client.name}"].'
-    return {key: where + key for key in _NAMED}
+    keys = ("CLIENT_ID", "CLIENT_SECRET", "CLIENT_TOKEN_API", "SCOPES", "TOKEN_URL")
+    return {key: where + key for key in keys}

@@ -1,4 +1,4 @@
-"""The clients of a pool for development that an application needs: those that it is, and its callers."""
+"""The clients that a pool for development needs for an application: its own, and its callers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _own_clients(clients: Iterable[ClientSettings]) -> dict[str, LocalClient]:
         known = found.get(client.client_id)
         secrets = dict.fromkeys((*(known.secrets if known else ()), *_secrets_of(client)))
         scopes = dict.fromkeys((*(known.scopes if known else ()), *client.scopes))
-        # One that asks without scopes is to get some.
+        # A client that asks without scopes is to get some.
         any_scope = not client.scopes or (known is not None and known.any_scope)
         found[client.client_id] = LocalClient(
             client.client_id, tuple(secrets), tuple(scopes) or DEFAULT_SCOPES, any_scope
@@ -63,7 +63,7 @@ def _own_clients(clients: Iterable[ClientSettings]) -> dict[str, LocalClient]:
 
 
 def _secrets_of(client: ClientSettings) -> tuple[str, ...]:
-    """Its secrets. Why they can't be read is not quoted: who knows what stands in there."""
+    """Return its secrets. A reason why they can't be read is not quoted: it may hold a secret."""
     secret, problem = client.client_secret, "it is no text"
     try:
         given = secret() if callable(secret) else secret

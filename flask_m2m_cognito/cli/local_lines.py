@@ -1,4 +1,4 @@
-"""What ``flask m2m local-pool`` prints: settings and ready commands, and a line for each request."""
+"""What ``flask m2m local-pool`` prints: settings and commands, and a line for each request."""
 
 from __future__ import annotations
 
@@ -96,11 +96,10 @@ def _target(client: LocalClient, app: Flask, settings: Settings) -> str | None:
     if not settings.user_pool_ids or settings.audience or not is_allowed or not has_required:
         return None
     routes = [each for each in route_demands(app) if "<" not in each.rule and _lets_in(each, client)]
-    routes.sort(key=lambda each: each.method != "GET")
-    if not routes:
+    route = min(routes, key=lambda each: each.method != "GET", default=None)
+    if route is None:
         return None
-    method = "" if routes[0].method == "GET" else f" -X {routes[0].method}"
-    return shlex.quote(routes[0].rule) + method
+    return shlex.quote(route.rule) + ("" if route.method == "GET" else f" -X {route.method}")
 
 
 def _lets_in(route: RouteDemand, client: LocalClient) -> bool:
@@ -124,7 +123,7 @@ def request_line(request: RecordedRequest, answer: Answer, clients: Collection[L
             scopes = next((each.scopes for each in clients if each.client_id == client_id), ())
         parts += [_error_in(answer), client_id, *scopes]
     hidden = {secret for each in clients for secret in each.secrets}
-    return " ".join(_shown(part, hidden) for part in parts if part)
+    return " ".join(_redact(part, hidden) for part in parts if part)
 
 
 def _error_in(answer: Answer) -> str:
@@ -136,8 +135,8 @@ def _error_in(answer: Answer) -> str:
     return str(error)
 
 
-def _shown(part: str, hidden: Collection[str]) -> str:
-    """Return text of a request on one line, without what a terminal would obey, or a secret."""
+def _redact(part: str, hidden: Collection[str]) -> str:
+    """Return text of a request on one line, without a secret or a terminal's control characters."""
     if any(secret == part or (len(secret) >= _LONG and secret in part) for secret in hidden):
         return "(a secret)"
     return part if _PLAIN.fullmatch(part) else quoted(part)

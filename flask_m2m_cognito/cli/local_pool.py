@@ -1,4 +1,4 @@
-"""``flask m2m local-pool``: a user pool on this machine, for development without AWS."""
+"""``flask m2m local-pool``: run a user pool on this machine, for development without AWS."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import click
 from flask import Flask
 
-from ..app.app_m2m import AppM2M
 from ..exceptions import ConfigurationError
 from ..formats.regions import region_of
 from ..formats.scopes import requested_scopes
@@ -23,8 +22,7 @@ from ..formats.urls import is_loopback_host
 from ..testing import LocalClient, LocalUserPool, RecordedRequest
 from ..testing._answers import Answer
 from ..testing._clients import DEFAULT_CLIENT_ID, DEFAULT_SCOPES
-from ..web.guard import EXTENSION
-from .application import app_or_none, echo_json
+from .application import app_or_none, echo, parts_or_none
 from .local_clients import caller, clients_of, with_local_secret
 from .local_lines import (
     DEFAULT_URL,
@@ -58,7 +56,7 @@ class _LoggingPool(LocalUserPool):
     """A pool that writes a line for each request to standard error."""
 
     def _note(self, request: RecordedRequest, answer: Answer) -> None:
-        # Without anyone who reads them, the lines are lost, and the pool goes on.
+        # If nobody reads standard error, the lines are lost, and the pool goes on.
         with contextlib.suppress(OSError, ValueError):
             click.echo(request_line(request, answer, self.clients), err=True)
 
@@ -100,7 +98,7 @@ def _environment_with(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def serve(app: Flask | None, *, as_json: bool, address: Address, path: str | None) -> int:
-    """Be a user pool until interrupted."""
+    """Run a user pool until interrupted."""
     pool = _from_file(path, address) if path is not None else _from_app(app, address)
     try:
         pool.start()
@@ -121,17 +119,13 @@ def serve(app: Flask | None, *, as_json: bool, address: Address, path: str | Non
     with pool:
         _announce(pool, app, as_json)
         while not stopped.wait(1.0):
-            # Windows wakes nobody who waits for ever.
+            # On Windows a signal does not end a wait without a timeout.
             pass
     return 0
 
 
-def _parts(app: Flask | None) -> AppM2M | None:
-    return None if app is None else app.extensions.get(EXTENSION)
-
-
 def _from_app(app: Flask | None, address: Address) -> LocalUserPool:
-    parts = _parts(app)
+    parts = parts_or_none(app)
     if app is None or parts is None:
         return _LoggingPool(POOL_ID, clients=[caller()], **address._asdict())
     pool_id = next((each for each in parts.settings.user_pool_ids if region_of(each)), POOL_ID)
@@ -141,42 +135,36 @@ def _from_app(app: Flask | None, address: Address) -> LocalUserPool:
 def _from_file(path: str, address: Address) -> LocalUserPool:
     content = _read(path)
     _check_known(path, content, _KEYS)
-    clients = content.get("clients") or {}
+    clients, lifetime = content.get("clients") or {}, content.get("token_lifetime", 3600)
     if not isinstance(clients, Mapping):
         raise click.ClickException(f"{path}: clients is a table of clients by their ids.")
-    named = [with_local_secret(_client(path, str(name), row)) for name, row in clients.items()]
+    named = [with_local_secret(_parse_client(path, str(name), row)) for name, row in clients.items()]
+    if not isinstance(lifetime, int) or isinstance(lifetime, bool) or lifetime <= 0:
+        raise click.ClickException(f"{path}: token_lifetime is a whole number of seconds.")
     return _LoggingPool(
         str(content.get("pool_id", POOL_ID)),
         clients=named or [caller()],
-        token_lifetime=_lifetime(path, content.get("token_lifetime", 3600)),
+        token_lifetime=lifetime,
         **address._asdict(),
     )
 
 
-def _client(path: str, client_id: str, row: object) -> LocalClient:
+def _parse_client(path: str, client_id: str, row: object) -> LocalClient:
+    where = f"{path}: clients.{client_id}"
     if not isinstance(row, Mapping):
-        raise click.ClickException(f"{path}: clients.{client_id} is a table with secret and scopes.")
-    _check_known(f"{path}: clients.{client_id}", row, _CLIENT_KEYS)
+        raise click.ClickException(f"{where} is a table with secret and scopes.")
+    _check_known(where, row, _CLIENT_KEYS)
     if "secret" in row and "secrets" in row:
-        raise click.ClickException(f"{path}: clients.{client_id} has secret or secrets, not both.")
+        raise click.ClickException(f"{where} has secret or secrets, not both.")
     secrets = row.get("secrets") or [row.get("secret")]
     if not isinstance(secrets, list) or not all(isinstance(each, str) and each for each in secrets):
-        raise click.ClickException(f"{path}: clients.{client_id} needs a secret, a text that is not empty.")
+        raise click.ClickException(f"{where} needs a secret, a text that is not empty.")
     scopes = row.get("scopes")
-    if not (
-        scopes is None
-        or isinstance(scopes, str)
-        or (isinstance(scopes, list) and all(isinstance(each, str) for each in scopes))
-    ):
-        raise click.ClickException(f"{path}: clients.{client_id}.scopes is a list of texts.")
-    wanted = DEFAULT_SCOPES if scopes is None else requested_scopes(scopes)
-    return LocalClient(client_id, tuple(secrets), wanted, any_scope=scopes is None)
-
-
-def _lifetime(path: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise click.ClickException(f"{path}: token_lifetime is a whole number of seconds.")
-    return value
+    texts = scopes if isinstance(scopes, list) else ["" if scopes is None else scopes]
+    if not all(isinstance(each, str) for each in texts):
+        raise click.ClickException(f"{where}.scopes is a list of texts.")
+    requested = DEFAULT_SCOPES if scopes is None else requested_scopes(scopes)
+    return LocalClient(client_id, tuple(secrets), requested, any_scope=scopes is None)
 
 
 def _check_known(where: str, content: Mapping[str, Any], known: tuple[str, ...]) -> None:
@@ -186,12 +174,12 @@ def _check_known(where: str, content: Mapping[str, Any], known: tuple[str, ...])
 
 
 def _read(path: str) -> Mapping[str, Any]:
-    """The file's content. What is wrong in it is not quoted: it holds secrets."""
+    """Return the file's content. What is wrong in it is not quoted: it holds secrets."""
+    kind = "JSON" if path.lower().endswith(".json") else "TOML"
     try:
         text = Path(path).read_text("utf-8-sig")
-        content = json.loads(text) if path.lower().endswith(".json") else _parse_toml(text)
+        content = json.loads(text) if kind == "JSON" else _parse_toml(text)
     except (OSError, ValueError, RecursionError) as error:
-        kind = "JSON" if path.lower().endswith(".json") else "TOML"
         raise click.ClickException(f"{path} can't be read as {kind} ({type(error).__name__}).") from None
     if not isinstance(content, Mapping):
         raise click.ClickException(f"{path}: give an object with {listed(_KEYS)}.")
@@ -207,31 +195,26 @@ def _parse_toml(text: str) -> Any:
 
 
 def _announce(pool: LocalUserPool, app: Flask | None, as_json: bool) -> None:
-    """Print where it is, what an application must be told, and commands. No secret but the one of all."""
-    parts = _parts(app)
+    """Print where it is, an application's settings, and commands. No secret but the one of all clients."""
+    parts = parts_or_none(app)
     own = None if parts is None else parts.settings
     settings = settings_for(pool, own)
     commands = {each.client_id: commands_for(each, pool, app, own) for each in pool.clients}
-    if as_json:
-        echo_json(
-            {
-                "url": pool.url,
-                "settings": settings.receive,
-                "client_settings": settings.call,
-                "clients": list(commands),
-                "commands": {client_id: each._asdict() for client_id, each in commands.items()},
-            }
-        )
-    else:
-        click.echo("\n".join(_lines(pool, settings, commands, has_clients=bool(own and own.clients))))
-    # Whoever reads this from a pipe waits for it.
-    cast(Any, sys.stdout).flush()
+    content = {
+        "url": pool.url,
+        "settings": settings.receive,
+        "client_settings": settings.call,
+        "clients": list(commands),
+        "commands": {client_id: each._asdict() for client_id, each in commands.items()},
+    }
+    lines = _lines(pool, settings, commands, has_clients=bool(own and own.clients))
+    echo(content, lines, as_json=as_json)
 
 
 def _lines(
     pool: LocalUserPool, settings: PoolSettings, commands: Mapping[str, Commands], *, has_clients: bool
 ) -> Iterator[str]:
-    """The text as a shell takes it: what is not a command is a comment."""
+    """Yield the text as a shell takes it: what is not a command is a comment."""
     yield f"# User pool {pool.pool_id} at {pool.url}, with {listed(commands)}. Ctrl-C ends it."
     yield "# The application's settings:"
     yield from export_lines(settings.receive)

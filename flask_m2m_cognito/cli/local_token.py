@@ -1,4 +1,4 @@
-"""``flask m2m token --local``: a token of a pool that runs on this machine, for calling an application."""
+"""``flask m2m token --local``: fetch a token of a pool on this machine, for calling an application."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from urllib.parse import urlsplit
 
 import click
 
-from ..app.app_m2m import AppM2M
 from ..exceptions import CognitoTokenRequestError, ConfigurationError
 from ..formats.scopes import join_scopes, requested_scopes
 from ..formats.urls import http_hosts_for, is_origin
 from ..outbound.token_endpoint import CognitoM2MClient
 from ..remote.clock import Deadline
-from ..web.guard import EXTENSION
-from .application import app_or_none, echo_json
+from .application import app_or_none, echo, parts_or_none
 from .local_clients import LOCAL_SECRET
 from .local_lines import DEFAULT_URL
 from .words import listed
@@ -38,33 +36,28 @@ def show_local_token(
     client = CognitoM2MClient(
         f"{base}/oauth2/token", client_id, LOCAL_SECRET, allow_http_hosts=http_hosts_for(base)
     )
-    wanted = requested_scopes(scopes or ())
+    requested = requested_scopes(scopes or ())
     try:
-        response = client.request_token(wanted, _TIMEOUT, Deadline(sum(_TIMEOUT)))
+        response = client.request_token(requested, _TIMEOUT, Deadline(sum(_TIMEOUT)))
     except CognitoTokenRequestError as error:
-        raise click.ClickException(_problem(error, base, client_id, wanted)) from None
-    if as_json:
-        echo_json(
-            {
-                "access_token": response.access_token,
-                "token_type": response.token_type,
-                "client_id": client_id,
-                "scopes": join_scopes(wanted),
-                "usable_for": response.expires_in,
-            }
-        )
-    else:
-        click.echo(response.access_token)
+        raise click.ClickException(_problem(error, base, client_id, requested)) from None
+    row = {
+        "access_token": response.access_token,
+        "token_type": response.token_type,
+        "client_id": client_id,
+        "scopes": join_scopes(requested),
+        "usable_for": response.expires_in,
+    }
+    echo(row, [response.access_token], as_json=as_json)
     return 0
 
 
 def _url_of_app(context: click.Context) -> str | None:
     """Return scheme, host and port of the issuer that the application trusts, if that is on plain http."""
     try:
-        app = app_or_none(context)
+        parts = parts_or_none(app_or_none(context))
     except ConfigurationError:
         return None
-    parts: AppM2M | None = None if app is None else app.extensions.get(EXTENSION)
     issuer = urlsplit((parts.issuer if parts is not None else None) or "")
     return f"{issuer.scheme}://{issuer.netloc}" if issuer.scheme == "http" else None
 

@@ -1,4 +1,4 @@
-"""The way to a host, looked at step by step: its name, a connection, TLS; and one GET with its ``Date``."""
+"""Check the way to a host step by step: DNS, connection, TLS. Send one GET, and read its ``Date``."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Place:
 
 
 class Network:
-    """Looks at each host once, and remembers how it went and what its clock said.
+    """Check each host once, and remember the outcome and what its clock said.
 
     Args:
         timeout: seconds for connecting and for each read.
@@ -63,23 +63,23 @@ class Network:
         self.offset: float | None = None
 
     def look_at(self, url: str) -> list[Finding]:
-        """Name, connection and TLS of ``url``'s host; nothing, if that was looked at before."""
+        """Check name, connection and TLS of ``url``'s host; return nothing if that was done before."""
         place = Place.of(url)
         if place in self._reached:
             return []
-        findings = _proxied(url) or _direct(url, place, self._timeout[0])
+        findings = _proxied(url) or _direct(place, self._timeout[0])
         self._reached[place] = all(each.status == "ok" for each in findings)
         return findings
 
     def reached(self, url: str) -> bool:
-        """Whether that went well."""
+        """Whether that succeeded."""
         return self._reached.get(Place.of(url), False)
 
     def get(self, url: str) -> Answer:
-        """What ``url`` answers.
+        """Return what ``url`` answers.
 
         Raises:
-            TransportError: nothing.
+            TransportError: no answer.
         """
         answer = Transport(self._timeout).get([url], Deadline(sum(self._timeout)), lambda answer: True)
         offset = answer.clock_offset(time.time())
@@ -90,7 +90,7 @@ class Network:
 
 
 def got(network: Network, url: str) -> Answer | str:
-    """What ``url`` answers, or in words why nothing."""
+    """Return what ``url`` answers, or in words why nothing."""
     try:
         return network.get(url)
     except TransportError as error:
@@ -98,7 +98,7 @@ def got(network: Network, url: str) -> Answer | str:
 
 
 def region_in(host: str) -> str | None:
-    """The region in the name of an AWS host.
+    """Return the region in the name of an AWS host.
 
     >>> region_in("cognito-idp.us-west-2.amazonaws.com")
     'us-west-2'
@@ -107,7 +107,7 @@ def region_in(host: str) -> str | None:
 
 
 def _proxied(url: str) -> list[Finding]:
-    """What there is to say of a host that is asked through a proxy: it does the looking up."""
+    """Return a finding for a host behind a proxy, which resolves the name itself."""
     from requests.utils import get_environ_proxies, select_proxy
 
     proxy = select_proxy(url, get_environ_proxies(url))
@@ -118,11 +118,9 @@ def _proxied(url: str) -> list[Finding]:
     return [ok("dns", f"{Place.of(url).host} is asked through the proxy {host}.")]
 
 
-def _direct(url: str, place: Place, seconds: float) -> list[Finding]:
+def _direct(place: Place, seconds: float) -> list[Finding]:
     name = _name_finding(place)
-    if name.status != "ok":
-        return [name]
-    return [name, _connection_finding(place, seconds)]
+    return [name, _connection_finding(place, seconds)] if name.status == "ok" else [name]
 
 
 def _name_finding(place: Place) -> Finding:
@@ -147,39 +145,31 @@ def _connection_finding(place: Place, seconds: float) -> Finding:
         return failed("tls", f"{name} names {bundle}, which does not exist.", _NAME_BUNDLE.format(name=name))
     try:
         with socket.create_connection((place.host, place.port), timeout=seconds) as connection:
-            if place.scheme != "https":
-                return ok("tls", f"{where} answers; {_plain_http(place)}")
-            with _trust().wrap_socket(connection, server_hostname=place.host) as secured:
-                return ok(
-                    "tls", f"{where} answers with {secured.version()} and a certificate that is trusted."
-                )
+            if place.scheme == "https":
+                with _trust(bundle).wrap_socket(connection, server_hostname=place.host) as secured:
+                    said = f"{where} answers with {secured.version()} and a certificate that is trusted."
+            elif is_loopback_host(place.host):
+                said = f"{where} answers; http stays on this machine and needs no TLS."
+            else:
+                allowed = "it is asked over plain http, which COGNITO_M2M_ALLOW_HTTP_HOSTS allows"
+                said = f"{where} answers; {allowed}."
+            return ok("tls", said)
     except ssl.SSLCertVerificationError as error:
-        return failed(
-            "tls",
-            f"The certificate of {where} is not trusted: {error.verify_message}.",
-            f"{_NOT_TRUSTED}{_ignored_variables()}",
-        )
+        said = f"The certificate of {where} is not trusted: {error.verify_message}."
+        return failed("tls", said, f"{_NOT_TRUSTED}{_ignored_variables()}")
     except ssl.SSLError as error:
         return failed("tls", f"{where} answers, but not with TLS ({error.reason}).", _NOT_TRUSTED)
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
-        return failed(
-            "connection", f"{where} can't be reached: {reason}.", _NO_CONNECTION.format(port=place.port)
-        )
+        advice = _NO_CONNECTION.format(port=place.port)
+        return failed("connection", f"{where} can't be reached: {reason}.", advice)
 
 
-def _plain_http(place: Place) -> str:
-    if is_loopback_host(place.host):
-        return "http stays on this machine and needs no TLS."
-    return "it is asked over plain http, which COGNITO_M2M_ALLOW_HTTP_HOSTS allows."
-
-
-def _trust() -> ssl.SSLContext:
-    """The authorities that ``requests`` trusts."""
-    _, bundle = _bundle()
-    if os.path.isdir(bundle):
-        return ssl.create_default_context(capath=bundle)
-    return ssl.create_default_context(cafile=bundle)
+def _trust(bundle: str) -> ssl.SSLContext:
+    is_folder = os.path.isdir(bundle)
+    return ssl.create_default_context(
+        cafile=None if is_folder else bundle, capath=bundle if is_folder else None
+    )
 
 
 def _bundle() -> tuple[str, str]:
@@ -193,7 +183,7 @@ def _bundle() -> tuple[str, str]:
 
 
 def _ignored_variables() -> str:
-    """A sentence about variables that name authorities for other programs."""
+    """Return a sentence about variables that name authorities for other programs."""
     given = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_CA_BUNDLE") if os.environ.get(name)]
     read = "requests reads REQUESTS_CA_BUNDLE, then CURL_CA_BUNDLE"
     return f" {listed(given)} does not count here: {read}." if given else ""

@@ -1,11 +1,11 @@
-"""Whether a user pool's keys can be had, and whether its issuer is the one that is trusted."""
+"""Check that a user pool's keys are available, and that its issuer is the one that is trusted."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from ..formats.strict_json import parse_object
-from ..inbound.key_set import KeySet, NoUsableKeys, read_key_set
+from ..inbound.key_set import NoUsableKeys, read_key_set
 from ..inbound.key_source import TrustedPool
 from ..inbound.user_pool import UserPool
 from ..remote.transport import Answer
@@ -29,7 +29,6 @@ _NOT_COGNITO = (
     "Something else answers in Cognito's place: a proxy's page, or a wrong COGNITO_M2M_JWKS_URL or "
     "COGNITO_M2M_ISSUER. Open the address in a browser on this machine."
 )
-_IS_IT_RIGHT = "{setting} names this address: is it right? "
 _SET_ADDRESS = {
     "COGNITO_M2M_ISSUER": "Set COGNITO_M2M_ISSUER to the `iss` of the pool's tokens (for an emulator)",
     "COGNITO_M2M_JWKS_URL": "Set COGNITO_M2M_JWKS_URL to the address of the pool's keys (for an emulator)",
@@ -40,7 +39,7 @@ _OR_DERIVE_IT = ", or leave it out for a pool in Cognito: COGNITO_M2M_USER_POOL_
 def pool_findings(
     trusted: TrustedPool, network: Network, is_pinned: bool = False, address_setting: str | None = None
 ) -> list[Finding]:
-    """What was found of one pool, at the first of its addresses that is well, or else at the first.
+    """Check one pool, at the first of its addresses that works, or else at the first.
 
     Args:
         is_pinned: its keys are in the settings, so that a service without a way out does without.
@@ -61,8 +60,7 @@ def _at(url: str, pool: UserPool, network: Network, address_setting: str | None)
     if network.reached(url):
         findings = [*findings, _keys_finding(url, pool, network, address_setting)]
     elif not findings:
-        said = f"The keys of {pool.pool_id} are at a host that can't be reached."
-        findings = [failed("keys", said, "")]
+        findings = [failed("keys", f"The keys of {pool.pool_id} are at a host that can't be reached.", "")]
     if has_failed(findings):
         return [_with_setting(each, address_setting) for each in findings]
     return [*findings, _issuer_finding(url, pool, network)]
@@ -72,38 +70,30 @@ def _with_setting(finding: Finding, address_setting: str | None) -> Finding:
     """Return a failure with the setting that leads there, unless it names that already."""
     if finding.status != "failed" or address_setting is None or address_setting in finding.advice:
         return finding
-    return replace(finding, advice=_IS_IT_RIGHT.format(setting=address_setting) + finding.advice)
+    return replace(finding, advice=f"{address_setting} names this address: is it right? {finding.advice}")
 
 
 def _keys_finding(url: str, pool: UserPool, network: Network, address_setting: str | None) -> Finding:
     answer = got(network, url)
     if isinstance(answer, str):
         return failed("keys", f"No keys of {pool.pool_id}: {answer}.", _NO_ANSWER)
-    if answer.status in (400, 404) and address_setting is not None:
-        said = (
-            f"There are no keys of {pool.pool_id} at {url} ({answer.status}), which {address_setting} names."
-        )
+    status = answer.status
+    if status in (400, 404) and address_setting is not None:
+        said = f"There are no keys of {pool.pool_id} at {url} ({status}), which {address_setting} names."
         return failed("keys", said, _SET_ADDRESS[address_setting] + _OR_DERIVE_IT)
-    if answer.status in (400, 404):
+    if status in (400, 404):
         where = f"in the region {pool.region}" if pool.region else "there"
-        return failed(
-            "keys",
-            f"There is no user pool {pool.pool_id} {where} ({url} says {answer.status}).",
-            _COPY_POOL_ID,
-        )
-    if answer.status == 429 or answer.status >= 500:
-        return failed("keys", f"No keys of {pool.pool_id}: {url} says {answer.status}.", _TROUBLE)
+        said = f"There is no user pool {pool.pool_id} {where} ({url} says {status})."
+        return failed("keys", said, _COPY_POOL_ID)
+    if status == 429 or status >= 500:
+        return failed("keys", f"No keys of {pool.pool_id}: {url} says {status}.", _TROUBLE)
     try:
-        keys = _keys_in(answer)
+        keys = read_key_set(answer.body) if status == 200 else None
     except (ValueError, NoUsableKeys):
-        return failed("keys", f"{url} says {answer.status}, but not with Cognito's keys.", _NOT_COGNITO)
+        keys = None
+    if keys is None:
+        return failed("keys", f"{url} says {status}, but not with Cognito's keys.", _NOT_COGNITO)
     return ok("keys", f"{pool.pool_id} has {len(keys)}: {listed(map(quoted, keys.kids))}.")
-
-
-def _keys_in(answer: Answer) -> KeySet:
-    if answer.status != 200:
-        raise NoUsableKeys(str(answer.status))
-    return read_key_set(answer.body)
 
 
 def _issuer_finding(keys_url: str, pool: UserPool, network: Network) -> Finding:

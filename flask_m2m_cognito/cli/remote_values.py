@@ -14,7 +14,7 @@ from ..inbound.key_source import TrustedPool
 from ..outbound.token_source import TokenSource
 from ..remote.refreshable import Refreshable
 from ..remote.sealed_store import Entry
-from .application import echo_json, parts_of, pools_of, quiet
+from .application import echo, parts_of, pools_of, quiet
 from .cache_check import unshared_because
 from .client_check import advice_for
 from .words import duration, listed, quoted
@@ -30,18 +30,14 @@ def show_token(app: Flask, *, as_json: bool, scopes: str | None, client: str | N
     except TokenUnavailableError as error:
         advice = _advice(parts, client, source, scopes, error)
         raise click.ClickException(f"{str(error).rstrip('.')}. {advice}") from None
-    if not as_json:
-        click.echo(token)
-        return 0
-    echo_json(
-        {
-            "access_token": token,
-            "token_type": "Bearer",
-            "client_id": source.client.client_id,
-            "scopes": join_scopes(source.scopes),
-            "usable_for": source.refreshable.snapshot()["seconds_left"],
-        }
-    )
+    row = {
+        "access_token": token,
+        "token_type": "Bearer",
+        "client_id": source.client.client_id,
+        "scopes": join_scopes(source.scopes),
+        "usable_for": source.refreshable.snapshot()["seconds_left"],
+    }
+    echo(row, [token], as_json=as_json)
     return 0
 
 
@@ -54,16 +50,13 @@ def refresh_tokens(app: Flask, *, as_json: bool, scopes: str | None, client: str
     parts = parts_of(app)
     names = [client] if client is not None else list(parts.settings.clients) or [None]
     with quiet():
-        rows = [_refreshed_token(parts, name, scopes) for name in names]
-    if as_json:
-        echo_json({"tokens": rows, "seal": parts._store.seal.fingerprint})
-    else:
-        for row in rows:
-            click.echo(f"{row['client']}: {_token_sentence(row)}")
+        rows = [_refresh_token(parts, name, scopes) for name in names]
+    lines = [f"{row['client']}: {_token_sentence(row)}" for row in rows]
+    echo({"tokens": rows, "seal": parts._store.seal.fingerprint}, lines, as_json=as_json)
     return int(any(row["error"] or row["not_shared"] for row in rows))
 
 
-def _refreshed_token(parts: AppM2M, name: str | None, scopes: str | None) -> dict[str, Any]:
+def _refresh_token(parts: AppM2M, name: str | None, scopes: str | None) -> dict[str, Any]:
     source = parts.sources.source(scopes, name)
     error = advice = not_shared = None
     try:
@@ -96,25 +89,19 @@ def _token_sentence(row: dict[str, Any]) -> str:
 
 
 def refresh_keys(app: Flask, *, as_json: bool) -> int:
-    """Download each pool's keys now, for all that share the cache. 1 if that failed for one."""
+    """Download each pool's keys now, for all processes that share the cache.
+
+    Returns:
+        The exit status: 1 if a download failed, or if no other process can read the keys.
+    """
     parts = parts_of(app)
     with quiet():
-        rows = {trusted.pool.pool_id: _refreshed(trusted, parts) for trusted in pools_of(parts)}
-    if as_json:
-        echo_json({"pools": rows, "seal": parts._store.seal.fingerprint})
-    else:
-        for pool_id, row in rows.items():
-            click.echo(f"{pool_id}: {_sentence(row)}")
-        click.echo(f"seal: {parts._store.seal.fingerprint} (processes with the same one share)")
+        rows = {trusted.pool.pool_id: _refresh_keys_of(trusted, parts) for trusted in pools_of(parts)}
+    seal = parts._store.seal.fingerprint
+    lines = [f"{pool_id}: {_keys_sentence(row)}" for pool_id, row in rows.items()]
+    lines.append(f"seal: {seal} (processes with the same one share)")
+    echo({"pools": rows, "seal": seal}, lines, as_json=as_json)
     return int(any(row["error"] or row["not_shared"] for row in rows.values()))
-
-
-def _refreshed(trusted: TrustedPool, parts: AppM2M) -> dict[str, Any]:
-    """A row of the output; ``not_shared`` says why no other process has these keys."""
-    row, not_shared = _downloaded(trusted), None
-    if not row["error"]:
-        not_shared = _sharing_problem(trusted.entry_in(parts._store), trusted.keys, parts)
-    return {**row, "not_shared": not_shared}
 
 
 def _sharing_problem(entry: Entry | None, value: Refreshable[Any], parts: AppM2M) -> str | None:
@@ -125,30 +112,28 @@ def _sharing_problem(entry: Entry | None, value: Refreshable[Any], parts: AppM2M
     return problem
 
 
-def _downloaded(trusted: TrustedPool) -> dict[str, Any]:
+def _refresh_keys_of(trusted: TrustedPool, parts: AppM2M) -> dict[str, Any]:
+    """Return a row of the output; ``not_shared`` says why no other process has these keys."""
     keys = trusted.keys
     try:
-        held = keys.get()
-        if _source(trusted) != "network":
+        key_set = keys.get()
+        if keys.snapshot()["source"] != "network":
             # What the cache has, or the settings, is not what the pool says now.
-            held = keys.renew(held)
+            key_set = keys.renew(key_set)
     except KeysUnavailableError as error:
-        return {"kids": [], "source": None, "age": None, "error": str(error.__cause__ or error)}
+        problem = str(error.__cause__ or error)
+        return {"kids": [], "source": None, "age": None, "error": problem, "not_shared": None}
     failure, snapshot = keys.state.failure, keys.snapshot()
     return {
-        "kids": sorted(held.kids),
+        "kids": sorted(key_set.kids),
         "source": snapshot["source"],
         "age": snapshot["age"],
         "error": str(failure.error) if failure else None,
+        "not_shared": None if failure else _sharing_problem(trusted.entry_in(parts._store), keys, parts),
     }
 
 
-def _source(trusted: TrustedPool) -> str | None:
-    fetched = trusted.keys.state.fetched
-    return None if fetched is None else fetched.source
-
-
-def _sentence(row: dict[str, Any]) -> str:
+def _keys_sentence(row: dict[str, Any]) -> str:
     if row["error"]:
         kept = f" What is known goes on: {listed(map(quoted, row['kids']))}." if row["kids"] else ""
         return f"failed: {row['error']}.{kept} `flask m2m check` says what to do."
