@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
+from http.client import responses
 from typing import Any
 
 Body = Mapping[str, Any] | str | bytes
@@ -27,7 +27,7 @@ class Answer:
 
 def json_answer(content: Mapping[str, Any], status: int = 200, headers: Headers | None = None) -> Answer:
     """``content`` as JSON."""
-    return Answer(status, encoded(content), {"Content-Type": JSON_TYPE, **(headers or {})})
+    return Answer(status, encode(content), {"Content-Type": JSON_TYPE, **(headers or {})})
 
 
 def oauth_error(code: str) -> Answer:
@@ -39,10 +39,10 @@ def service_error(status: int) -> Answer:
     """An answer from in front of Cognito or beside it: a message, and no OAuth error."""
     if status < 400:
         return Answer(status, b"", {})
-    return json_answer({"message": _phrase(status)}, status)
+    return json_answer({"message": responses.get(status, "Unknown")}, status)
 
 
-def encoded(body: Body) -> bytes:
+def encode(body: Body) -> bytes:
     """``body`` as it goes over the wire: a mapping is JSON."""
     if isinstance(body, bytes):
         return body
@@ -50,17 +50,7 @@ def encoded(body: Body) -> bytes:
     return text.encode()
 
 
-def merged_headers(*layers: Headers) -> dict[str, str]:
-    """The headers of all layers: the later one wins, whatever the case; ``None`` takes one out."""
-    merged: dict[str, tuple[str, str | None]] = {}
-    for layer in layers:
-        for name, value in layer.items():
-            merged[name.lower()] = (name, value)
-    return {name: value for name, value in merged.values() if value is not None}
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Unknown"
+def merge_headers(*layers: Headers) -> Headers:
+    """Merge the headers of all layers: the later one wins, whatever the case."""
+    merged = {name.lower(): (name, value) for layer in layers for name, value in layer.items()}
+    return dict(merged.values())

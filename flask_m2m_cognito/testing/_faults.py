@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from typing import Literal
 
 from ..exceptions import ConfigurationError
-from ._answers import JSON_TYPE, Answer, Body, Headers, encoded, service_error
+from ._answers import JSON_TYPE, Answer, Body, Headers, encode, merge_headers, service_error
 from ._recorded import ENDPOINTS, Endpoint
 
 Target = Endpoint | Literal["all"]
@@ -30,13 +32,14 @@ class Fault:
     drip: float | None = None
     size: int | None = None
 
-    def applied_to(self, answer: Answer) -> Answer:
-        """The answer that is sent instead of ``answer``; all of it, if it is cut off later."""
-        changed = self._with_headers(self._with_content(answer))
-        if self.size is None:
-            return changed
-        # White space after JSON is still JSON: only a limit on size can refuse this one.
-        return replace(changed, body=changed.body[: self.size].ljust(self.size))
+    def apply_to(self, answer: Answer) -> Answer:
+        """Return the answer that is sent instead of ``answer``; all of it, if it is cut off later."""
+        changed = self._with_content(answer)
+        body = changed.body
+        if self.size is not None:
+            # Whitespace after JSON is still JSON: only a limit on size can reject this one.
+            body = body[: self.size].ljust(self.size)
+        return replace(changed, body=body, headers=merge_headers(changed.headers, self.headers or {}))
 
     def _with_content(self, answer: Answer) -> Answer:
         if self.garbage:
@@ -44,20 +47,12 @@ class Fault:
         if self.body is not None:
             kind = answer.headers.get("Content-Type") if isinstance(self.body, (str, bytes)) else None
             headers = {"Content-Type": kind or JSON_TYPE}
-            return Answer(self.status or answer.status, encoded(self.body), headers)
+            return Answer(self.status or answer.status, encode(self.body), headers)
         if self.status is None:
             return answer
         if 200 <= self.status < 300:
             return replace(answer, status=self.status)
         return service_error(self.status)
-
-    def _with_headers(self, answer: Answer) -> Answer:
-        if self.headers is None:
-            return answer
-        # A None stays for now: it also takes out what the server would add, such as the length.
-        named = {name.lower() for name in self.headers}
-        kept = {name: value for name, value in answer.headers.items() if name.lower() not in named}
-        return replace(answer, headers={**kept, **self.headers})
 
 
 WELL = Fault()
@@ -65,7 +60,7 @@ WELL = Fault()
 
 @dataclass(frozen=True)
 class Delivery:
-    """An answer, and how it is to be sent. ``recovered`` ends every wait on the way."""
+    """An answer, and how to send it. ``recovered`` ends every wait on the way."""
 
     answer: Answer
     fault: Fault
@@ -73,51 +68,15 @@ class Delivery:
     recovered: threading.Event
 
 
-class Faults:
-    """What is wrong now, at each endpoint. The pool's lock guards it."""
-
-    def __init__(self) -> None:
-        self._faults: dict[Endpoint, tuple[Fault, _Budget]] = {}
-        self._delays: dict[Endpoint, float] = {}
-        self._recovered = {endpoint: threading.Event() for endpoint in ENDPOINTS}
-
-    def delivery(self, endpoint: Endpoint, answer: Answer) -> Delivery:
-        """How ``answer``, which would be right, is sent. Uses up one of a fault's ``times``."""
-        fault, budget = self._faults.get(endpoint, (WELL, _Budget(None)))
-        if not budget.take():
-            fault = WELL
-        delay = self._delays.get(endpoint, 0.0)
-        return Delivery(fault.applied_to(answer), fault, delay, self._recovered[endpoint])
-
-    def fail(self, target: Target, fault: Fault, times: int | None) -> None:
-        """From now on, until told otherwise or ``times`` requests over all of ``target``."""
-        budget = _Budget(times)
-        self._faults.update(dict.fromkeys(_endpoints(target), (fault, budget)))
-
-    def delay(self, target: Target, seconds: float) -> None:
-        """From now on each answer comes this much later."""
-        self._delays.update(dict.fromkeys(_endpoints(target), seconds))
-
-    def recover(self, target: Target) -> None:
-        """All is well at ``target``, and nothing waits there."""
-        for endpoint in _endpoints(target):
-            self._faults.pop(endpoint, None)
-            self._delays.pop(endpoint, None)
-        self.end_waits(target)
-
-    def end_waits(self, target: Target) -> None:
-        """Whatever hangs, drips or is delayed goes on; what comes later is as before."""
-        for endpoint in _endpoints(target):
-            self._recovered[endpoint].set()
-            self._recovered[endpoint] = threading.Event()
-
-
 class Misbehaving:
     """The part of a pool that a test can tell to fail."""
 
     def __init__(self, lock: threading.Condition) -> None:
         self._lock = lock
-        self._faults = Faults()
+        # An endpoint yields its fault once for each request that it meets.
+        self._faults: dict[Endpoint, Iterator[Fault]] = {}
+        self._delays: dict[Endpoint, float] = {}
+        self._recovered = {endpoint: threading.Event() for endpoint in ENDPOINTS}
 
     def fail(
         self,
@@ -136,7 +95,7 @@ class Misbehaving:
     ) -> AbstractContextManager[object, None]:
         """Misbehave from now on, until :meth:`recover`, or to the end of a ``with`` block.
 
-        With no word on how: status 500. A later call for the same endpoint replaces this one;
+        Without any fault: status 500. A later call for the same endpoint replaces this one;
         a :meth:`delay` stays and comes on top.
 
         Args:
@@ -159,8 +118,13 @@ class Misbehaving:
         """
         fault = Fault(status, body, headers, hang, cut_off, reset, garbage, drip, size)
         _check_fault(fault, times)
+        if fault == WELL:
+            fault = Fault(status=500)
+        endpoints = _endpoints(endpoint)
+        # One iterator for all of them, so `times` counts over all.
+        faults = repeat(fault) if times is None else repeat(fault, times)
         with self._lock:
-            self._faults.fail(endpoint, Fault(status=500) if fault == WELL else fault, times)
+            self._faults.update(dict.fromkeys(endpoints, faults))
         return self._until_recovered(endpoint)
 
     def answer(
@@ -171,38 +135,41 @@ class Misbehaving:
         headers: Headers | None = None,
         times: int | None = None,
     ) -> AbstractContextManager[object, None]:
-        """Give this answer instead of the right one: :meth:`fail`, for answers that are none."""
+        """Give this answer instead of the right one, as :meth:`fail` does."""
         return self.fail(endpoint, body=body, status=status, headers=headers, times=times)
 
     def delay(self, endpoint: Target, seconds: float) -> AbstractContextManager[object, None]:
         """Answer so many seconds later, until :meth:`recover`, which lets waiting answers go."""
         _check("seconds", seconds, seconds >= 0)
         with self._lock:
-            self._faults.delay(endpoint, seconds)
+            self._delays.update(dict.fromkeys(_endpoints(endpoint), seconds))
         return self._until_recovered(endpoint)
 
     def recover(self, endpoint: Target = "all") -> None:
         """Be well again: no fault, no delay, and nothing hangs any more."""
         with self._lock:
-            self._faults.recover(endpoint)
+            for each in _endpoints(endpoint):
+                self._faults.pop(each, None)
+                self._delays.pop(each, None)
+            self._end_waits(endpoint)
+
+    def _end_waits(self, target: Target = "all") -> None:
+        """End every hang, drip and delay; later requests meet the same faults as before."""
+        with self._lock:
+            for endpoint in _endpoints(target):
+                self._recovered[endpoint].set()
+                self._recovered[endpoint] = threading.Event()
+
+    def _delivery(self, endpoint: Endpoint, answer: Answer) -> Delivery:
+        """Return how to send ``answer``, which would be right. Uses up one of a fault's ``times``."""
+        fault = next(self._faults.get(endpoint, iter(())), WELL)
+        delay = self._delays.get(endpoint, 0.0)
+        return Delivery(fault.apply_to(answer), fault, delay, self._recovered[endpoint])
 
     def _until_recovered(self, endpoint: Target) -> AbstractContextManager[object, None]:
         block: ExitStack[None] = ExitStack()
         block.callback(self.recover, endpoint)
         return block
-
-
-class _Budget:
-    """How many more requests a fault meets; ``None`` is no end."""
-
-    def __init__(self, left: int | None) -> None:
-        self._left = left
-
-    def take(self) -> bool:
-        if self._left is None:
-            return True
-        self._left -= 1
-        return self._left >= 0
 
 
 def _endpoints(target: Target) -> tuple[Endpoint, ...]:

@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-from ._server import PoolServer, Receive, bound_socket
+from ._server import PoolServer, Receive, bind_socket
 
 
 class Listener:
@@ -16,7 +16,7 @@ class Listener:
         host: the address to listen on.
         port: 0 takes a free one, and keeps to it from then on.
         receive, clock: see :class:`PoolServer`.
-        end_waits: makes threads that hang go on.
+        end_waits: ends every hang.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Listener:
         with self._lock:
             if self._server is not None:
                 return
-            bound = self._reserved or bound_socket(self._host, self._port)
+            bound = self._reserved or bind_socket(self._host, self._port)
             self._reserved = None
             self._port = bound.getsockname()[1]
             self._server = PoolServer(bound, self._receive, self._clock)
@@ -62,18 +62,18 @@ class Listener:
         """End the server and all its connections, but keep the port from everybody else."""
         with self._lock:
             if self._server is not None:
-                self._end_server(self._server)
-                self._reserved = bound_socket(self._host, self._port)
+                self._end_server()
+                self._reserved = bind_socket(self._host, self._port)
 
     def close(self) -> None:
         """End the server and all its connections, and let go of the port."""
         with self._lock:
-            if self._server is not None:
-                self._end_server(self._server)
+            self._end_server()
             if self._reserved is not None:
                 self._reserved.close()
                 self._reserved = None
 
-    def _end_server(self, server: PoolServer) -> None:
-        server.end(self._end_waits)
-        self._server = None
+    def _end_server(self) -> None:
+        if self._server is not None:
+            self._server.end(self._end_waits)
+            self._server = None

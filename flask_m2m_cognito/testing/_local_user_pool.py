@@ -276,8 +276,8 @@ class LocalUserPool(Minting, Misbehaving):
         )
         with self._lock:
             self._requests.append(request)
-            delivery = self._faults.delivery(request.endpoint, self._right_answer(request))
-            # Last, so that who waits for a request finds its fault used up.
+            delivery = self._delivery(request.endpoint, self._right_answer(request))
+            # Last, so a test that waits for a request finds its fault used up.
             self._lock.notify_all()
         self._note(request, delivery.answer)
         return delivery
@@ -316,10 +316,6 @@ class LocalUserPool(Minting, Misbehaving):
     def _client_or_default(self, client_id: str) -> LocalClient:
         with self._lock:
             return self._clients.get(client_id) or self.client()
-
-    def _end_waits(self) -> None:
-        with self._lock:
-            self._faults.end_waits("all")
 
 
 def _checked_region(pool_id: str) -> str:

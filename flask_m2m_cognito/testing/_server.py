@@ -1,4 +1,4 @@
-"""HTTP for a local pool: reads requests, and sends answers as well or as badly as told."""
+"""HTTP for a local pool: read requests, and send answers, with the faults that a test sets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from ._answers import merged_headers
+from ._answers import Answer, merge_headers
 from ._faults import Delivery
 
 HOST = "127.0.0.1"
@@ -23,18 +23,18 @@ HOST = "127.0.0.1"
 Receive = Callable[[str, str, Message, bytes], Delivery]
 
 
-def bound_socket(host: str, port: int) -> socket.socket:
-    """A socket that holds a port and does not listen: connections to it are refused."""
-    held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+def bind_socket(host: str, port: int) -> socket.socket:
+    """Return a socket that holds a port and does not listen: connections to it are refused."""
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         if os.name == "posix":
             # On Windows this option lets two processes have one port.
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind((host, port))
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
     except OSError:
-        held.close()
+        bound.close()
         raise
-    return held
+    return bound
 
 
 def reachable_host(host: str) -> str:
@@ -50,8 +50,8 @@ class PoolServer(ThreadingHTTPServer):
     """Listens on a bound socket from when it is made until :meth:`end`, one thread for each connection.
 
     Args:
-        bound: from :func:`bound_socket`; becomes the server's own.
-        receive: takes method, target, headers and body of a request, and gives what to send.
+        bound: from :func:`bind_socket`; becomes the server's own.
+        receive: takes method, target, headers and body of a request, and returns what to send.
         clock: for the ``Date`` header.
     """
 
@@ -66,8 +66,7 @@ class PoolServer(ThreadingHTTPServer):
         self.clock = clock
         self.ended = threading.Event()
         self._connections: dict[threading.Thread, socket.socket] = {}
-        self._ending: list[threading.Thread] = []
-        self._connections_lock = threading.Lock()  # the server's own: request threads end under it
+        self._closing = threading.Lock()  # a socket that is being closed is not shut down
         self.server_activate()
         self._accepting = threading.Thread(target=self._accept, name="local-user-pool", daemon=True)
         self._accepting.start()
@@ -82,14 +81,19 @@ class PoolServer(ThreadingHTTPServer):
         end_waits()
         host, port = self.socket.getsockname()[:2]
         with suppress(OSError):
-            # Wakes the thread.
+            # Wakes the accepting thread.
             socket.create_connection((reachable_host(host), port), timeout=1).close()
         self._accepting.join()
         with suppress(OSError):
             # Closing is not enough where a forked process still holds a copy of the socket.
             self.socket.shutdown(socket.SHUT_RDWR)
         self.server_close()
-        self._end_connections()
+        with self._closing:
+            for connection in self._connections.values():
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._connections:
+            thread.join(timeout=5)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         return not self.ended.is_set()
@@ -101,17 +105,14 @@ class PoolServer(ThreadingHTTPServer):
             name="local-user-pool-connection",
             daemon=True,
         )
-        with self._connections_lock:
-            self._connections[thread] = request
-            # One that has closed its connection may still be ending: end() waits for it too.
-            self._ending = [each for each in self._ending if each.is_alive()]
+        # A thread that has closed its connection may still be ending: end() waits for it too.
+        self._connections = {each: held for each, held in self._connections.items() if each.is_alive()}
+        self._connections[thread] = request
         thread.start()
 
     def shutdown_request(self, request: Any) -> None:
-        # The inherited one says goodbye with a FIN first, which would make a reset look like an end.
-        with self._connections_lock:
-            if self._connections.pop(threading.current_thread(), None) is not None:
-                self._ending.append(threading.current_thread())
+        # The inherited one sends a FIN first, which would make a reset look like an end.
+        with self._closing:
             self.close_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -119,18 +120,9 @@ class PoolServer(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
     def _accept(self) -> None:
-        # Not serve_forever: it looks for its end by polling, which each stop() would wait for.
+        # Not serve_forever: it polls for its end, which each stop() would wait for.
         while not self.ended.is_set():
             self.handle_request()
-
-    def _end_connections(self) -> None:
-        with self._connections_lock:
-            for connection in self._connections.values():
-                with suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
-            threads = [*self._connections, *self._ending]
-        for thread in threads:
-            thread.join(timeout=5)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -140,26 +132,20 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        body = self._body()
-        if body is None:
+        length = self.headers.get("Content-Length", "0")
+        if "Transfer-Encoding" in self.headers or not (length.isascii() and length.isdigit()):
             self.send_error(400)
             return
+        body = self.rfile.read(int(length))
         self._deliver(self.server.receive(self.command, self.path, self.headers, body))
 
     do_POST = do_GET
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: a request line may hold a token, and the pool keeps its own record."""
-
-    def _body(self) -> bytes | None:
-        """The request's body, or ``None`` if its length is not said, or wrongly."""
-        length = self.headers.get("Content-Length", "0")
-        if "Transfer-Encoding" in self.headers or not (length.isascii() and length.isdigit()):
-            return None
-        return self.rfile.read(int(length))
+        """Do nothing: a request line may hold a token, and the pool keeps its own record."""
 
     def _deliver(self, delivery: Delivery) -> None:
-        # First of all: a wait that begins after end_waits() would have nobody to end it.
+        # Checked first: nothing would end a wait that begins after end_waits().
         if self._has_ended():
             return
         fault = delivery.fault
@@ -188,45 +174,36 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _send(self, delivery: Delivery) -> None:
-        body = delivery.answer.body
-        self._send_head(delivery, announced=max(len(body), 1) if delivery.fault.cut_off else len(body))
-        if delivery.fault.cut_off:
+        body, fault = delivery.answer.body, delivery.fault
+        self._send_head(delivery.answer, announced=max(len(body), 1) if fault.cut_off else len(body))
+        if fault.cut_off:
             body = body[: len(body) // 2]
             self.close_connection = True
-        self._send_body(body, delivery)
-
-    def _send_head(self, delivery: Delivery, announced: int) -> None:
-        answer = delivery.answer
-        headers = merged_headers(
-            {
-                "Date": formatdate(self.server.clock(), usegmt=True),
-                "Content-Length": str(announced),
-                self._request_id_header(): str(uuid.uuid4()),
-            },
-            answer.headers,
-        )
-        self.send_response_only(answer.status)
-        if "content-length" not in {name.lower() for name in headers}:
-            headers["Connection"] = "close"
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-
-    def _request_id_header(self) -> str:
-        """Return the name that Cognito's token endpoint uses, or that of its API."""
-        is_token_endpoint = self.path.partition("?")[0] == "/oauth2/token"
-        return "x-amz-cognito-request-id" if is_token_endpoint else "x-amzn-RequestId"
-
-    def _send_body(self, body: bytes, delivery: Delivery) -> None:
-        drip = delivery.fault.drip
-        if drip is not None:
+        if fault.drip is not None:
             self.wfile.flush()
-            body = self._dripped(body, drip, delivery.recovered)
+            body = self._drip(body, fault.drip, delivery.recovered)
         self.wfile.write(body)
         self.wfile.flush()
 
-    def _dripped(self, body: bytes, drip: float, recovered: threading.Event) -> bytes:
-        """Send at ``drip`` bytes a second; gives what is left when the pool recovers."""
+    def _send_head(self, answer: Answer, announced: int) -> None:
+        # Cognito's token endpoint has one name for this header, its API another.
+        is_token_endpoint = self.path.partition("?")[0] == "/oauth2/token"
+        request_id = "x-amz-cognito-request-id" if is_token_endpoint else "x-amzn-RequestId"
+        own = {
+            "Date": formatdate(self.server.clock(), usegmt=True),
+            "Content-Length": str(announced),
+            request_id: str(uuid.uuid4()),
+        }
+        self.send_response_only(answer.status)
+        for name, value in merge_headers(own, answer.headers).items():
+            if value is not None:
+                self.send_header(name, value)
+            elif name.lower() == "content-length":
+                self.send_header("Connection", "close")
+        self.end_headers()
+
+    def _drip(self, body: bytes, drip: float, recovered: threading.Event) -> bytes:
+        """Send ``drip`` bytes a second. Return what is left when the pool recovers."""
         portion = max(1, int(drip / 20))
         while body and not recovered.wait(portion / drip):
             self.wfile.write(body[:portion])
