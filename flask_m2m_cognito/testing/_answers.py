@@ -30,11 +30,6 @@ def json_answer(content: Mapping[str, Any], status: int = 200, headers: Headers 
     return Answer(status, encode(content), {"Content-Type": JSON_TYPE, **(headers or {})})
 
 
-def oauth_error(code: str) -> Answer:
-    """RFC 6749, section 5.2. Cognito gives 400 for all of them, ``invalid_client`` too."""
-    return json_answer({"error": code}, 400, NO_STORE)
-
-
 def service_error(status: int) -> Answer:
     """An answer from in front of Cognito or beside it: a message, and no OAuth error."""
     if status < 400:

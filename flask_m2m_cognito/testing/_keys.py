@@ -12,8 +12,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.hashes import SHA256
-
-from ..exceptions import ConfigurationError
+from jwt.algorithms import RSAAlgorithm
 
 
 @dataclass(frozen=True)
@@ -24,69 +23,23 @@ class SigningKey:
     private_key: RSAPrivateKey = field(repr=False)
 
     def jwk(self) -> dict[str, str]:
-        """The public half, with the members that Cognito gives."""
-        numbers = self.private_key.public_key().public_numbers()
-        return {
-            "alg": "RS256",
-            "e": _base64url_int(numbers.e),
-            "kid": self.kid,
-            "kty": "RSA",
-            "n": _base64url_int(numbers.n),
-            "use": "sig",
-        }
+        """Return the public half, with the members that Cognito gives."""
+        public = RSAAlgorithm.to_jwk(self.private_key.public_key(), as_dict=True)
+        members = {name: str(public[name]) for name in ("e", "kty", "n")}
+        return {**members, "alg": "RS256", "kid": self.kid, "use": "sig"}
 
 
-class KeyRing:
-    """All keys that a pool has had, which of them it publishes, and the one that it signs with.
+def sign_jws(header: Mapping[str, Any] | bytes, payload: object, key: RSAPrivateKey) -> str:
+    """Return a JWS in compact form, RS256 whatever its header says. Bytes are taken as they are.
 
-    The pool's lock guards it. The first key is made when it is first needed (some 50 ms), so
-    that a pool which is only asked for its settings costs nothing.
+    Not PyJWT, which accepts no header and no payload that is invalid.
     """
-
-    def __init__(self) -> None:
-        self._keys: dict[str, SigningKey] = {}
-        self._published: tuple[str, ...] = ()
-        self._current: SigningKey | None = None
-
-    @property
-    def current(self) -> SigningKey:
-        """The key that signs now, published or not."""
-        return self._current or self.rotate(keep_old=True)
-
-    @property
-    def published(self) -> tuple[SigningKey, ...]:
-        """What the JWKS shows, the oldest first."""
-        _ = self.current
-        return tuple(self._keys[kid] for kid in self._published)
-
-    def of(self, kid: str) -> SigningKey:
-        """The key with this id, even if it has been withdrawn."""
-        _ = self.current
-        if kid not in self._keys:
-            raise ConfigurationError(f"This pool never had a key {kid!r}.")
-        return self._keys[kid]
-
-    def rotate(self, *, keep_old: bool) -> SigningKey:
-        """A new key, which signs from now on."""
-        self._current = new = _new_signing_key()
-        self._keys[new.kid] = new
-        self._published = (*self._published, new.kid) if keep_old else (new.kid,)
-        return new
-
-    def withdraw(self, kid: str) -> None:
-        """Show this key no more."""
-        withdrawn = self.of(kid).kid
-        self._published = tuple(kept for kept in self._published if kept != withdrawn)
-
-
-def signed(header: Mapping[str, Any] | bytes, payload: object, key: RSAPrivateKey) -> str:
-    """A JWS in compact form, RS256 whatever its header says. Bytes are taken as they are."""
     content = _base64url(_json(header)) + "." + _base64url(_json(payload))
     return content + "." + _base64url(key.sign(content.encode(), PKCS1v15(), SHA256()))
 
 
-def _new_signing_key() -> SigningKey:
-    # Cognito's kid is standard base64, with + and / and =, so nothing that is a name in a URL.
+def generate_signing_key() -> SigningKey:
+    # Some 50 ms. Cognito's kid is standard base64, with + and / and =, so nothing that is a name in a URL.
     kid = b64encode(secrets.token_bytes(32)).decode()
     return SigningKey(kid, generate_private_key(public_exponent=65537, key_size=2048))
 
@@ -97,7 +50,3 @@ def _json(content: object) -> bytes:
 
 def _base64url(content: bytes) -> str:
     return urlsafe_b64encode(content).rstrip(b"=").decode()
-
-
-def _base64url_int(number: int) -> str:
-    return _base64url(number.to_bytes((number.bit_length() + 7) // 8, "big"))

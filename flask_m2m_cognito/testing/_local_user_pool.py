@@ -75,11 +75,11 @@ class LocalUserPool(Minting, Misbehaving):
         Minting.__init__(self, lock, clock, token_lifetime)
         Misbehaving.__init__(self, lock)
         self._pool_id = pool_id
-        self._region = _checked_region(pool_id)
+        self._region = _region_of(pool_id)
         self._clients = clients_from(clients)
         self._requests: list[RecordedRequest] = []
         self._host = host
-        self._public_url = _checked_origin(public_url)
+        self._public_url = _parse_origin(public_url)
         self._listener = Listener(host, port, self._receive, clock, self._end_waits)
 
     def __enter__(self) -> LocalUserPool:
@@ -276,7 +276,7 @@ class LocalUserPool(Minting, Misbehaving):
         )
         with self._lock:
             self._requests.append(request)
-            delivery = self._delivery(request.endpoint, self._right_answer(request))
+            delivery = self._delivery(request.endpoint, self._correct_answer(request))
             # Last, so a test that waits for a request finds its fault used up.
             self._lock.notify_all()
         self._note(request, delivery.answer)
@@ -285,19 +285,16 @@ class LocalUserPool(Minting, Misbehaving):
     def _note(self, request: RecordedRequest, answer: Answer) -> None:
         """Do nothing: for a pool that logs its requests."""
 
-    def _right_answer(self, request: RecordedRequest) -> Answer:
+    def _correct_answer(self, request: RecordedRequest) -> Answer:
         if request.endpoint == "other":
             return service_error(404)
         allowed = "POST" if request.endpoint == "token" else "GET"
         if request.method != allowed:
             return Answer(405, b"", {"Allow": allowed})
         if request.endpoint == "token":
-            return token_answer(request, self._clients, self._issued_token, self._token_lifetime)
+            return token_answer(request, self._clients, self.token, self._token_lifetime)
         content = self.jwks() if request.endpoint == "jwks" else self._openid_configuration()
         return json_answer(content, headers=KEEP_A_DAY)
-
-    def _issued_token(self, client: LocalClient, scopes: tuple[str, ...]) -> str:
-        return self.token(scopes, client.client_id)
 
     def _openid_configuration(self) -> dict[str, Any]:
         """OpenID Connect Discovery 1.0, section 3, as far as there is something to find here."""
@@ -318,14 +315,14 @@ class LocalUserPool(Minting, Misbehaving):
             return self._clients.get(client_id) or self.client()
 
 
-def _checked_region(pool_id: str) -> str:
+def _region_of(pool_id: str) -> str:
     region = region_of(pool_id)
     if region is None:
         raise ConfigurationError(f"pool_id must be <region>_<id>, as us-east-1_LocalPool, not {pool_id!r}.")
     return region
 
 
-def _checked_origin(public_url: str | None) -> str | None:
+def _parse_origin(public_url: str | None) -> str | None:
     origin = public_url.removesuffix("/") if public_url is not None else None
     if origin is not None and not is_origin(origin):
         raise ConfigurationError(

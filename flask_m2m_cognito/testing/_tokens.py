@@ -1,4 +1,4 @@
-"""The tokens of a local pool, made without HTTP: good ones, other kinds, and crooked ones."""
+"""The tokens of a local pool, made without HTTP: valid ones, other kinds, and malformed ones."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from ..exceptions import ConfigurationError
 from ..formats.scopes import requested_scopes
 from ._clients import LocalClient
-from ._keys import KeyRing, SigningKey, signed
+from ._keys import SigningKey, generate_signing_key, sign_jws
 
 USER_SCOPES = ("aws.cognito.signin.user.admin", "openid")
 
@@ -47,7 +48,11 @@ class Minting:
         self._lock = lock
         self._clock = clock
         self._token_lifetime = token_lifetime
-        self._keys = KeyRing()
+        # All keys that the pool has had; those that it publishes; the one that signs. The first key is made
+        # when it is first needed, so a pool that is only asked for its settings costs nothing.
+        self._keys: dict[str, SigningKey] = {}
+        self._published: tuple[str, ...] = ()
+        self._current: SigningKey | None = None
 
     @property
     def issuer(self) -> str:
@@ -145,35 +150,38 @@ class Minting:
         """
         signer = self._signer(key)
         if isinstance(headers, bytes):
-            return signed(headers, payload, signer.private_key)
+            return sign_jws(headers, payload, signer.private_key)
         usual = {"kid": signer.kid, "alg": "RS256"}
-        return signed(_present({**usual, **(headers or {})}), payload, signer.private_key)
+        return sign_jws(_present({**usual, **(headers or {})}), payload, signer.private_key)
 
     @property
     def kid(self) -> str:
         """The id of the key that signs now."""
-        with self._lock:
-            return self._keys.current.kid
+        return self._signer(None).kid
 
     @property
     def kids(self) -> tuple[str, ...]:
         """The ids of the keys in the JWKS, the oldest first."""
         with self._lock:
-            return tuple(key.kid for key in self._keys.published)
+            self._signer(None)
+            return self._published
 
     def jwks(self) -> dict[str, Any]:
-        """The key set as the JWKS endpoint gives it; each call makes a new one."""
+        """Return a new copy of the key set as the JWKS endpoint gives it."""
         with self._lock:
-            return {"keys": [key.jwk() for key in self._keys.published]}
+            return {"keys": [self._keys[kid].jwk() for kid in self.kids]}
 
     def rotate_key(self, keep_old: bool = True) -> str:
-        """Sign with a new key from now on, and give its id.
+        """Sign with a new key from now on, and return its id.
 
         Args:
             keep_old: whether the JWKS goes on showing the keys that it shows now.
         """
+        new = generate_signing_key()
         with self._lock:
-            return self._keys.rotate(keep_old=keep_old).kid
+            self._keys[new.kid] = self._current = new
+            self._published = (*self._published, new.kid) if keep_old else (new.kid,)
+        return new.kid
 
     def withdraw_key(self, kid: str) -> None:
         """Take a key out of the JWKS; ``key=kid`` still signs with it.
@@ -182,7 +190,8 @@ class Minting:
             ConfigurationError: the pool never had a key of this id.
         """
         with self._lock:
-            self._keys.withdraw(kid)
+            withdrawn = self._signer(kid).kid
+            self._published = tuple(kept for kept in self._published if kept != withdrawn)
 
     def _client_or_default(self, client_id: str) -> LocalClient:
         raise NotImplementedError
@@ -200,11 +209,14 @@ class Minting:
 
     def _signer(self, key: Key | None) -> SigningKey:
         with self._lock:
+            current = self._current or self._keys[self.rotate_key()]
             if key is None:
-                return self._keys.current
-            if isinstance(key, str):
-                return self._keys.of(key)
-            return SigningKey(self._keys.current.kid, key)
+                return current
+            if not isinstance(key, str):
+                return SigningKey(current.kid, key)
+            if key not in self._keys:
+                raise ConfigurationError(f"This pool never had a key {key!r}.")
+            return self._keys[key]
 
     def _machine_claims(
         self, scopes: Scopes | None, client_id: str | None, expires_in: float | None

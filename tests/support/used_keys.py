@@ -14,9 +14,9 @@ from contextlib import suppress
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from flask_m2m_cognito.testing import _keys
+from flask_m2m_cognito.testing import _keys, _tokens
 
-_new_signing_key = _keys._new_signing_key
+generate_signing_key = _keys.generate_signing_key
 
 
 class UsedKeys:
@@ -27,10 +27,10 @@ class UsedKeys:
         self._dropped: list[RSAPrivateKey] = []
 
     def pytest_sessionstart(self) -> None:
-        _keys._new_signing_key = self._signing_key
+        _tokens.generate_signing_key = self._signing_key
 
     def pytest_sessionfinish(self) -> None:
-        _keys._new_signing_key = _new_signing_key
+        _tokens.generate_signing_key = generate_signing_key
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self) -> None:
@@ -42,6 +42,6 @@ class UsedKeys:
         key = None
         with suppress(IndexError):
             key = _keys.SigningKey(b64encode(secrets.token_bytes(32)).decode(), self._free.pop())
-        key = key or _new_signing_key()
+        key = key or generate_signing_key()
         weakref.finalize(key, self._dropped.append, key.private_key).atexit = False
         return key
