@@ -62,18 +62,19 @@ class Ended:
     def json(self) -> Any:
         return json.loads(self.out)
 
-    def line(self, *words: str) -> str:
-        """The one line of its output that has all of these words."""
-        found = [line for line in self.out.splitlines() if all(word in line for word in words)]
-        assert len(found) == 1, f"{len(found)} lines have {words}:\n{self.out}\n{self.err}"
+    def line(self, *words: str, begins: tuple[str, ...] = ()) -> str:
+        """The one line of its output that begins with ``begins`` and has all of these words."""
+        found = [
+            line
+            for line in self.out.splitlines()
+            if line.split()[: len(begins)] == list(begins) and all(word in line for word in words)
+        ]
+        assert len(found) == 1, f"{len(found)} lines have {begins} {words}:\n{self.out}\n{self.err}"
         return found[0]
 
     def finding(self, status: str, check: str, *words: str) -> str:
         """The one line of a table that begins with these two and has all of these words."""
-        found = [line for line in self.out.splitlines() if line.split()[:2] == [status, check]]
-        found = [line for line in found if all(word in line for word in words)]
-        assert len(found) == 1, f"{len(found)} {status} {check} have {words}:\n{self.out}\n{self.err}"
-        return found[0]
+        return self.line(*words, begins=(status, check))
 
 
 class Flask:

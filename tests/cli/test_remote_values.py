@@ -24,7 +24,8 @@ def claims(token: str) -> dict[str, Any]:
     return found
 
 
-NOT_SHARED = pytest.mark.parametrize(
+@pytest.mark.parametrize("command", ["refresh-keys", "refresh-tokens"])
+@pytest.mark.parametrize(
     ("changed", "reason"),
     [
         pytest.param({"CACHE_TYPE": "SimpleCache"}, "no cache is configured", id="in the process"),
@@ -36,9 +37,17 @@ NOT_SHARED = pytest.mark.parametrize(
             "does not work",
             id="nobody listens",
         ),
-        pytest.param({"CACHE_TYPE": "NoSuchCache"}, "does not work", id="a cache that is none"),
+        pytest.param({"CACHE_TYPE": "NoSuchCache"}, "does not work", id="a cache that does not exist"),
     ],
 )
+def test_value_that_reaches_no_other_process_is_a_failure(
+    flask: Flask, shared: dict[str, Any], command: str, changed: dict[str, Any], reason: str
+) -> None:
+    ended, as_json = (flask(command, *option, **{**shared, **changed}) for option in ((), ("--json",)))
+    assert (ended.status, as_json.status) == (1, 1)
+    assert ended.line("Not shared", reason)
+    (row,) = as_json.json.get("tokens") or as_json.json["pools"].values()
+    assert reason in row["not_shared"]
 
 
 class TestToken:
@@ -49,16 +58,8 @@ class TestToken:
 
     def test_scopes_and_client(self, flask: Flask, pool: LocalUserPool) -> None:
         bills = {"CLIENT_ID": "billing", "CLIENT_SECRET": pool.client("billing").secret}
-        ended = flask(
-            "token",
-            "--json",
-            "--scopes",
-            "b/c a/b",
-            "--client",
-            "bills",
-            may_say_token=True,
-            CLIENTS={"bills": bills},
-        )
+        options = ("--json", "--scopes", "b/c a/b", "--client", "bills")
+        ended = flask("token", *options, may_say_token=True, CLIENTS={"bills": bills})
         said = claims(ended.json["access_token"])
         assert (said["client_id"], said["scope"]) == ("billing", "a/b b/c")
         assert (ended.json["client_id"], ended.json["scopes"]) == ("billing", "a/b b/c")
@@ -93,7 +94,7 @@ class TestToken:
         assert "`flask m2m check` says what to do" in ended.err
         assert flask("check", SCOPES="stock/delete").finding("failed", "scopes", "stock/delete")
 
-    def test_client_that_is_none(self, flask: Flask) -> None:
+    def test_unknown_client_is_an_error(self, flask: Flask) -> None:
         ended = flask("token", "--client", "nobody")
         assert (ended.status, ended.out) == (1, "")
         assert "no client 'nobody'" in ended.err
@@ -119,16 +120,6 @@ class TestRefreshKeys:
         # And whoever asks the cache has it now.
         with pool.offline():
             assert flask("explain", "--json", stdin=pool.token(), **shared).json["good"]
-
-    @NOT_SHARED
-    def test_keys_that_reach_no_other_process_are_a_failure(
-        self, flask: Flask, pool: LocalUserPool, shared: dict[str, Any], changed: dict[str, Any], reason: str
-    ) -> None:
-        ended = flask("refresh-keys", **{**shared, **changed})
-        assert ended.status == 1
-        assert ended.line(pool.pool_id, "1 key", "Not shared", reason)
-        as_json = flask("refresh-keys", "--json", **{**shared, **changed})
-        assert (as_json.status, reason in as_json.json["pools"][pool.pool_id]["not_shared"]) == (1, True)
 
     def test_pinned_keys_are_not_the_pools(self, flask: Flask, pool: LocalUserPool) -> None:
         pinned = pool.jwks()
@@ -167,14 +158,6 @@ class TestRefreshTokens:
         assert ended.out.startswith("default: usable for ")
         assert flask("token", may_say_token=True, **shared).out != old
         assert pool.count("token") == 2
-
-    @NOT_SHARED
-    def test_token_that_reaches_no_process_is_a_failure(
-        self, flask: Flask, shared: dict[str, Any], changed: dict[str, Any], reason: str
-    ) -> None:
-        ended = flask("refresh-tokens", **{**shared, **changed})
-        assert ended.status == 1
-        assert ended.line("default: usable for ", "Not shared", reason)
 
     def test_each_client_gets_its_own(
         self, flask: Flask, pool: LocalUserPool, shared: dict[str, Any]

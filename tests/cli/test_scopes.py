@@ -11,7 +11,7 @@ import pytest
 from flask import Flask as Application
 
 from flask_m2m_cognito import require_scopes
-from flask_m2m_cognito.cli.scopes import show_scopes
+from flask_m2m_cognito.cli.scopes import exported_scopes, show_scopes
 from tests.cli.flask_process import Flask
 
 DEMANDED = {
@@ -51,34 +51,19 @@ def test_terraform_parses(flask: Flask) -> None:
     assert scopes_of_terraform(flask("scopes", "--format", "terraform").out) == DEMANDED
 
 
-class TestOddScopes:
+def test_odd_scopes_are_valid_terraform(capsys: pytest.CaptureFixture[str]) -> None:
     """Identifiers that are URLs, that make the same label, or that mean something in a shell or in HCL."""
-
-    @pytest.fixture
-    def app(self) -> Application:
-        app = Application("odd")
-        app.get("/")(require_scopes(*ODD)(lambda: ""))
-        return app
-
-    @pytest.fixture
-    def wanted(self) -> dict[str, set[str]]:
-        return {
-            "https://api.example.com/v1": {"use"},
-            "Api-Example": {"use"},
-            "api.example": {"use"},
-            "9": {"$${a}%{b}'$HOME"},
-        }
-
-    def test_terraform(
-        self, app: Application, wanted: dict[str, set[str]], capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        assert scopes_of_terraform(self.shown(app, "terraform", capsys)) == wanted
-
-    def shown(self, app: Application, form: str, capsys: pytest.CaptureFixture[str]) -> str:
-        assert show_scopes(app, form=form, diff=None) == 0
-        captured = capsys.readouterr()
-        assert captured.err.startswith("openid is left out")
-        return captured.out
+    app = Application("odd")
+    app.get("/")(require_scopes(*ODD)(lambda: ""))
+    assert show_scopes(app, form="terraform", diff=None) == 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith("openid is left out")
+    assert scopes_of_terraform(captured.out) == {
+        "https://api.example.com/v1": {"use"},
+        "Api-Example": {"use"},
+        "api.example": {"use"},
+        "9": {"$${a}%{b}'$HOME"},
+    }
 
 
 def test_nothing_to_export_is_said(flask: Flask) -> None:
@@ -113,8 +98,6 @@ class TestDiff:
         ids=["describe-resource-server", "cloudformation", "terraform show -json"],
     )  # fmt: skip
     def test_every_form_of_export(self, export: dict[str, Any], tmp_path: Path) -> None:
-        from flask_m2m_cognito.cli.scopes import exported_scopes
-
         assert exported_scopes(written(tmp_path, export)) == {"stock/read"}
 
     def test_a_pool_without_resource_servers(self, flask: Flask, tmp_path: Path) -> None:
