@@ -13,8 +13,8 @@ from flask import Flask, g
 from flask_m2m_cognito import CognitoM2M
 from flask_m2m_cognito.remote.threads import ProcessLock
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.faults.stage import LONG
 from tests.support.headers import bearer
+from tests.support.threads import LONG
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 
 from cachelib import SimpleCache
 
-from tests.remote.moved import LONG
+from tests.support.threads import LONG
 
 
 class WatchedCache(SimpleCache):

@@ -5,15 +5,14 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from cachelib import SimpleCache
 
 from flask_m2m_cognito.remote.clock import Clock
 from flask_m2m_cognito.remote.refreshable import Fetched, Refreshable, Refreshing
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.remote.moved import at_once
 from tests.support.clocks import Clocks
+from tests.support.threads import at_once, load
 
-from .stage import HOUR, MovedService, load, moved_service, wait_for
+from .stage import HOUR, MovedService
 
 
 def long_token(pool: LocalUserPool) -> str:
@@ -35,58 +34,6 @@ def test_a_wall_clock_that_jumps_costs_no_request(
     assert callers.statuses == {200}
     assert pool.count("jwks") <= 3
     assert pool.count("token") <= 3
-
-
-def test_after_a_jump_back_keys_are_refreshed_by_their_age_and_not_an_hour_late(
-    service: MovedService, pool: LocalUserPool, clocks: Clocks
-) -> None:
-    clocks.wall_now -= 10 * HOUR
-    clocks.advance(HOUR + 1)
-    token = long_token(pool)
-    assert service.get("/items", token).status_code == 200
-    pool.wait_for("jwks", 2)
-    wait_for(lambda: service.keys.keys.snapshot()["state"] == "fresh", "the refresh has landed")
-
-
-def test_after_a_jump_back_a_token_is_not_sent_past_its_end(
-    service: MovedService, pool: LocalUserPool, clocks: Clocks
-) -> None:
-    clocks.wall_now -= 10 * HOUR
-    clocks.advance(HOUR)
-    assert service.get("/token").status_code == 200
-    assert pool.count("token") == 2
-
-
-def test_a_machine_that_slept_does_not_serve_what_ended_meanwhile(
-    service: MovedService, pool: LocalUserPool, clocks: Clocks
-) -> None:
-    # The monotonic clock of some systems stands still meanwhile.
-    old = service.get("/token").get_json()["token"]
-    clocks.wall_now += 30 * HOUR
-    assert service.get("/token").get_json()["token"] != old
-    assert service.get("/items", pool.token()).status_code == 200
-    assert (pool.count("jwks"), pool.count("token")) == (2, 2)
-
-
-def test_a_machine_that_slept_through_an_outage_says_503(
-    service: MovedService, pool: LocalUserPool, clocks: Clocks
-) -> None:
-    token = pool.token(expires_in=100 * HOUR)
-    pool.offline()
-    clocks.wall_now += 30 * HOUR
-    assert service.get("/items", token).status_code == 503
-
-
-def test_entries_of_a_host_whose_clock_was_ahead_do_not_stop_the_others(
-    pool: LocalUserPool, clocks: Clocks
-) -> None:
-    cache, ahead = SimpleCache(), Clocks()
-    ahead.advance(HOUR / 2)
-    assert moved_service(pool, ahead, cache=cache).get("/relay", long_token(pool)).status_code == 200
-    service = moved_service(pool, clocks, cache=cache)
-    for _ in range(8):
-        assert service.get("/relay", long_token(pool)).status_code == 200
-        service.advance(HOUR / 2)
 
 
 @pytest.mark.parametrize("which", ["wall", "monotonic"])

@@ -26,13 +26,13 @@ from flask_m2m_cognito.remote.transport import Answer
 from flask_m2m_cognito.telemetry.request_count import RequestCount
 from flask_m2m_cognito.testing import LocalUserPool, MovedClock
 from flask_m2m_cognito.web.rejection_log import Rejection, RejectionLog
-from tests.remote.moved import LONG
 from tests.support.clocks import Clocks
 from tests.support.services import Service
-from tests.support.settling import settle
+from tests.support.settling import refresh_threads, settle
+from tests.support.threads import LONG, wait_for
 
 from .caches import HangingCache
-from .stage import SECRET_KEY, MovedService, app_on, get, moved_service, refresh_threads, wait_for
+from .stage import PAST_FRESH, SECRET_KEY, MovedService, app_on, get, moved_service
 
 ROOT = Path(__file__).parents[2]
 
@@ -138,7 +138,7 @@ def test_a_child_forked_while_a_background_refresh_is_under_way_refreshes_itself
 ) -> None:
     token = pool.token(expires_in=100_000)
     pool.fail("jwks", hang=True, times=1)
-    clocks.advance(3601)
+    clocks.advance(PAST_FRESH)
     service.get("/items", token)
     pool.wait_for("jwks", 2)
 

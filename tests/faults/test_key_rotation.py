@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from cachelib import SimpleCache
-
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.remote.moved import together
 from tests.support.clocks import Clocks
 
-from .stage import HOUR, MovedService, moved_service, wait_for
+from .stage import MovedService, SharedCache, moved_service
 
 
 class TestSharedEntryWithoutTheKey:
     """A process that holds set 0 meets an entry with set 1, when tokens are signed with the key of set 2."""
 
     def two_processes(self, pool: LocalUserPool, clocks: Clocks) -> tuple[MovedService, MovedService]:
-        cache = SimpleCache()
+        cache = SharedCache()
         one, other = (moved_service(pool, clocks, cache=cache) for _ in range(2))
         assert one.get("/items", pool.token()).status_code == 200
         clocks.advance(1)
@@ -39,28 +36,6 @@ class TestSharedEntryWithoutTheKey:
         pool.rotate_key(keep_old=True)
         assert one.get("/items", pool.token()).status_code == 200
         assert pool.count("jwks") == asked + 1
-
-
-def test_many_callers_with_a_new_kid_cause_one_download(service: MovedService, pool: LocalUserPool) -> None:
-    pool.rotate_key()
-    token = pool.token()
-    answers = together(20, lambda: service.get("/items", token).status_code)
-    assert answers == [200] * 20
-    assert pool.count("jwks") == 2
-
-
-def test_token_of_a_withdrawn_key_is_rejected_after_the_hourly_refresh(
-    service: MovedService, pool: LocalUserPool, clocks: Clocks
-) -> None:
-    old = pool.token(expires_in=24 * HOUR)
-    assert service.get("/items", old).status_code == 200
-    pool.rotate_key(keep_old=False)
-    assert service.get("/items", old).status_code == 200, "the new set is not known yet"
-    clocks.advance(HOUR + 1)
-    service.get("/items", old)
-    wait_for(lambda: service.keys.keys.state.value.kids == pool.kids, "the new set is known")  # type: ignore[union-attr]
-    answer = service.get("/items", old)
-    assert (answer.status_code, answer.get_json()["reason"]) == (401, "unknown_key")
 
 
 def test_a_new_kid_is_503_and_not_401_while_the_pool_is_down(

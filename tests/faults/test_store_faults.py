@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cachelib import RedisCache, SimpleCache
+from cachelib import SimpleCache
 from flask import Flask, current_app
 
 from flask_m2m_cognito import CognitoM2M
@@ -22,14 +22,14 @@ from flask_m2m_cognito.remote.bounded_backend import BoundedBackend, StoreDown
 from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.support.clocks import Clocks
-from tests.support.services import Service
+from tests.support.settling import refresh_threads
+from tests.support.threads import crowd, load, wait_for
 
 from . import never_returning
 from .caches import HangingCache, LyingCache, RaisingCache, SwappingCache, WatchedCache
-from .stage import HOUR, Records, crowd, load, moved_service, redis_on, refresh_threads, wait_for
+from .stage import HOUR, Records, SharedCache, moved_service
 
 STORE_TIMEOUT = 0.25
-FIRST_CALL_TIMEOUT = 2.0
 MARGIN = 2.0
 """For a machine with much else to do."""
 
@@ -119,7 +119,7 @@ def test_a_hung_cache_costs_callers_one_bounded_wait_and_one_thread(
     pool: LocalUserPool, clocks: Clocks
 ) -> None:
     cache = HangingCache()
-    service = moved_service(pool, clocks, cache=cache, store_timeout=STORE_TIMEOUT)
+    service = moved_service(pool, clocks, cache=cache, STORE_TIMEOUT=STORE_TIMEOUT)
     assert service.get("/token").status_code == 200
     before = cache.calls
     with misbehaving(cache):
@@ -140,18 +140,6 @@ def test_a_hung_cache_costs_callers_one_bounded_wait_and_one_thread(
         assert cache.calls == before + 2
         wait_for(lambda: len(refresh_threads()) <= 2, "the others have reported")
     assert pool.count("token") == 4
-
-
-def test_the_first_call_which_connects_may_take_two_seconds_and_no_more(
-    pool: LocalUserPool, clocks: Clocks
-) -> None:
-    cache = HangingCache()
-    service = moved_service(pool, clocks, cache=cache)
-    with misbehaving(cache):
-        status, seconds = service.status("/token")
-    assert status == 200
-    assert FIRST_CALL_TIMEOUT <= seconds < FIRST_CALL_TIMEOUT + MARGIN
-    assert cache.calls == 1
 
 
 def test_a_circuit_opens_for_30_s_doubling_to_5_min_with_one_record_each_way(
@@ -196,7 +184,7 @@ def test_a_circuit_opens_for_30_s_doubling_to_5_min_with_one_record_each_way(
 def test_cache_clear_by_the_application_costs_no_request_and_no_download(
     pool: LocalUserPool, clocks: Clocks
 ) -> None:
-    cache, token = SimpleCache(), pool.token()
+    cache, token = SharedCache(), pool.token()
     service = moved_service(pool, clocks, cache=cache)
     with load(lambda: service.status("/relay", token)) as callers:
         callers.go_on_for(10)
@@ -213,7 +201,7 @@ def test_cache_clear_by_the_application_costs_no_request_and_no_download(
 def test_cache_clear_while_a_process_leads_is_at_most_one_more_fetch(
     pool: LocalUserPool, clocks: Clocks
 ) -> None:
-    cache = SimpleCache()
+    cache = SharedCache()
     pool.fail("token", hang=True, times=1)
     leader, other = (moved_service(pool, clocks, cache=cache) for _ in range(2))
 
@@ -249,85 +237,6 @@ def test_no_lease_ends_early_in_a_cache_that_counts_from_the_whole_second_before
     assert lease is not None
     assert lease.key is not None
     assert kept_for[0] - 1 >= seconds
-
-
-def test_an_eviction_of_every_entry_costs_no_request(pool: LocalUserPool, clocks: Clocks) -> None:
-    cache, token = SimpleCache(threshold=1), pool.token(expires_in=48 * HOUR)
-    services = [moved_service(pool, clocks, cache=cache) for _ in range(3)]
-    for _ in range(10):
-        for service in services:
-            assert service.get("/relay", token).status_code == 200
-        clocks.advance(HOUR / 2)
-
-
-def test_whoever_comes_second_takes_keys_and_token_from_the_store(
-    pool: LocalUserPool, clocks: Clocks
-) -> None:
-    cache, token = SimpleCache(), pool.token()
-    for _ in range(5):
-        assert moved_service(pool, clocks, cache=cache).get("/relay", token).status_code == 200
-    assert (pool.count("jwks"), pool.count("token")) == (1, 1)
-
-
-@pytest.mark.slow
-def test_a_redis_that_is_killed_and_started_again_costs_no_request(
-    pool: LocalUserPool, clocks: Clocks, own_redis: Service, records: Records
-) -> None:
-    cache = RedisCache(host="127.0.0.1", port=own_redis.port)
-    service = moved_service(pool, clocks, cache=cache, store_timeout=1.0)
-    token = pool.token(expires_in=48 * HOUR)
-    with load(lambda: service.status("/relay", token)) as callers:
-        callers.go_on_for(20)
-        assert (pool.count("jwks"), pool.count("token")) == (1, 1)
-        own_redis.stop()
-        service.advance(0.99 * HOUR)  # the token ends: callers have to wait for a new one
-        callers.go_on_for(20)
-        wait_for(lambda: records.of("store-failed"), "its end is noticed")
-        service.advance(20)
-        callers.go_on_for(20)
-        with redis_on(own_redis.port):
-            # Connections of before may be found broken first, each by a refresh of its own.
-            for _ in range(10):
-                service.advance(0.99 * HOUR)
-                callers.go_on_for(20)
-                if records.of("store-recovered"):
-                    break
-            assert service.backend.works
-            service.advance(0.99 * HOUR)
-            callers.go_on_for(20)
-            service.advance(0)
-            fresh, asked = moved_service(pool, clocks, cache=cache), pool.count("token")
-            assert fresh.get("/token").status_code == 200
-            assert pool.count("token") == asked, "tokens are shared again"
-    assert callers.statuses == {200}
-    assert callers.slowest < 1.0 + MARGIN
-    assert [event for event in records.events() if event.startswith("store-")] == [
-        "store-failed",
-        "store-recovered",
-    ]
-
-
-@pytest.mark.slow
-def test_a_redis_that_accepts_and_says_nothing_costs_one_bounded_wait(
-    pool: LocalUserPool, clocks: Clocks, own_redis: Service, records: Records
-) -> None:
-    cache = RedisCache(host="127.0.0.1", port=own_redis.port)
-    service, token = moved_service(pool, clocks, cache=cache), pool.token(expires_in=48 * HOUR)
-    assert service.get("/relay", token).status_code == 200
-    with own_redis.paused():
-        clocks.advance(HOUR)
-        first = crowd(8, lambda: service.status("/relay", token))
-        with load(lambda: service.status("/relay", token)) as callers:
-            for _ in range(10):
-                service.advance(0.99 * HOUR)
-                callers.go_on_for(20)
-    assert {status for status, _ in first} | callers.statuses == {200}
-    assert max(seconds for _, seconds in first) < STORE_TIMEOUT + MARGIN
-    assert records.events().count("store-failed") == 1
-    wait_for(lambda: not refresh_threads(), "what was left behind has ended")
-    service.advance(0.99 * HOUR)
-    assert service.get("/relay", token).status_code == 200
-    wait_for(lambda: records.of("store-recovered"), "its return is noticed")
 
 
 def test_a_steady_request_makes_no_call_to_the_cache(pool: LocalUserPool, clocks: Clocks) -> None:

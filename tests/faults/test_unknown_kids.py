@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 import secrets
 import statistics
-import threading
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
@@ -16,12 +14,11 @@ import pytest
 
 from flask_m2m_cognito.exceptions import KeysUnavailableError, TokenValidationError
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.remote.moved import threads
 from tests.support.clocks import Clocks
+from tests.support.threads import seconds_of, threads, wait_for
 
-from .stage import HOUR, MovedService, app_on, get, moved_service, seconds_of, wait_for
+from .stage import PAST_FRESH, MovedService, app_on, get, moved_service
 
-TOKENS = 10_000
 THREADS = 8
 MARGIN = 1.5
 """Seconds that a busy machine may add."""
@@ -45,37 +42,6 @@ def reason_for(service: MovedService, token: str) -> str:
     except (TokenValidationError, KeysUnavailableError) as error:
         return error.reason
     return "accepted"
-
-
-def sent_by_threads(service: MovedService, tokens: list[str]) -> set[str]:
-    """The reasons that ``THREADS`` threads got for all of ``tokens``."""
-    left = iter(tokens)
-    reasons: set[str] = set()
-
-    def send() -> None:
-        # next() of a list's iterator is atomic.
-        for token in left:
-            reasons.add(reason_for(service, token))
-
-    with threads() as started:
-        for _ in range(THREADS):
-            started(send)
-    assert not [outcome for outcome in started.outcomes if outcome is not None]
-    return reasons
-
-
-@pytest.mark.slow
-def test_ten_thousand_random_kids_cause_one_download_per_cooldown(
-    service: MovedService, pool: LocalUserPool, clocks: Clocks
-) -> None:
-    tokens = list(tokens_with_random_kids(pool, TOKENS))
-    for cooldown in range(1, 6):
-        assert sent_by_threads(service, tokens[cooldown - 1 :: 5]) == {"unknown_key"}
-        assert pool.count("jwks") == 1 + cooldown
-        clocks.advance(9.9)
-        assert sent_by_threads(service, tokens[:50]) == {"unknown_key"}
-        assert pool.count("jwks") == 1 + cooldown
-        clocks.advance(0.1)
 
 
 def test_a_good_token_does_not_wait_for_the_download_that_an_unknown_kid_caused(
@@ -136,47 +102,10 @@ def test_unknown_kid_waits_until_the_download_is_a_second_old(real_pool: LocalUs
 
 
 def test_unknown_kid_does_not_wait_for_an_inline_renewal(pool: LocalUserPool, clocks: Clocks) -> None:
-    service = moved_service(pool, clocks, in_background=False)
+    service = moved_service(pool, clocks, RENEW="inline")
     assert service.get("/items", pool.token()).status_code == 200
-    clocks.advance(HOUR + 1)
+    clocks.advance(PAST_FRESH)
     pool.fail("jwks", hang=True)
     (token,) = tokens_with_random_kids(pool, 1)
     status, seconds = service.status("/items", token)
     assert (status, seconds < 1 + MARGIN) == (503, True)
-
-
-def test_unknown_kid_at_a_cold_start_waits_for_the_keys(real_pool: LocalUserPool) -> None:
-    app, _ = app_on(real_pool)
-    real_pool.delay("jwks", 1.5)
-    token = next(tokens_with_random_kids(real_pool, 1))
-    assert get(app.test_client(), "/items", token).status_code == 401
-    assert real_pool.count("jwks") == 1
-
-
-@pytest.mark.slow
-def test_a_good_token_waits_no_longer_beside_a_flood_of_random_kids_than_beside_a_flood_of_good_ones(
-    service: MovedService, pool: LocalUserPool
-) -> None:
-    good = pool.token()
-    known = [pool.token() for _ in range(10)]
-    unknown = list(tokens_with_random_kids(pool, TOKENS))
-    medians = {}
-    # In turns, so that whatever else the machine does meets both alike.
-    for _ in range(4):
-        for name, flood in (("known", known), ("unknown", unknown)):
-            ended = threading.Event()
-
-            def send(tokens: list[str] = flood, ended: threading.Event = ended) -> None:
-                for token in itertools.cycle(tokens):
-                    if ended.is_set():
-                        return
-                    reason_for(service, token)
-
-            with threads() as started:
-                for _ in range(THREADS):
-                    started(send)
-                seconds = [seconds_of(lambda: reason_for(service, good)) for _ in range(150)]
-                ended.set()
-            medians.setdefault(name, []).append(statistics.median(seconds))
-    assert min(medians["unknown"]) < 2 * min(medians["known"]), medians
-    assert pool.count("jwks") == 2

@@ -25,8 +25,8 @@ from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
 from flask_m2m_cognito.remote.threads import start_daemon
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.inbound.trusted import at_once, trusted, validator_of
-from tests.remote.moved import together
 from tests.support.clocks import Clocks
+from tests.support.threads import together
 
 LONG = 10**6  # seconds: tokens outlive all keys here
 COOLDOWN, FRESH_FOR, USABLE_FOR = 10, 3600, 86400

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.faults.stage import wait_for
 from tests.journeys.running import Program, flask_run, free_port, program, run
+from tests.support.threads import wait_for
 
 pytestmark = pytest.mark.processes
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.faults.stage import wait_for
 from tests.journeys.collector import Collector, running_collector
 from tests.journeys.running import HOST, Program, free_port, program
 from tests.support.services import Service
+from tests.support.threads import wait_for
 
 pytestmark = pytest.mark.processes
 

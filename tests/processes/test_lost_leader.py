@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.faults.stage import wait_for
 from tests.processes.fleet import Fleet, gunicorn
 from tests.processes.settings import files, redis, settings
 from tests.support.services import Service
+from tests.support.threads import wait_for
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 

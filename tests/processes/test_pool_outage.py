@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.faults.stage import load, wait_for
 from tests.processes.fleet import Fleet, gunicorn
 from tests.processes.settings import IN_PROCESS, redis, settings
 from tests.support.services import Service
+from tests.support.threads import load, wait_for
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 

@@ -11,10 +11,10 @@ from contextlib import ExitStack
 import pytest
 
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.faults.stage import load, redis_on, wait_for
 from tests.processes.fleet import Fleet, gunicorn
 from tests.processes.settings import redis, settings
-from tests.support.services import Service
+from tests.support.services import Service, running_redis
+from tests.support.threads import load, wait_for
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
@@ -65,7 +65,7 @@ def test_a_restart_of_redis_under_load_fails_no_request_and_is_logged_once_each_
             pool.wait_for("jwks", pool.count("jwks") + 2, timeout=30)
             own_redis.stop()
             wait_for(lambda: len(processes_that_said(fleet, "The cache does not work")) == WORKERS, "noticed")
-            again.enter_context(redis_on(own_redis.port))
+            again.enter_context(running_redis(own_redis.port))
             wait_for(
                 lambda: len(processes_that_said(fleet, "Recovered: the cache")) == WORKERS,
                 "its return is noticed",

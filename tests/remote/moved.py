@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 
@@ -12,9 +11,11 @@ from flask_m2m_cognito.remote.refreshable import Ask, Fetched, Refreshable
 from flask_m2m_cognito.remote.sealed_store import Entry
 from flask_m2m_cognito.remote.sharing import Codec
 from tests.support.clocks import Clocks
-
-LONG = 30.0
-"""Seconds after which a test that waits for another thread gives up: never reached by one that passes."""
+from tests.support.threads import LONG as LONG
+from tests.support.threads import Threads as Threads
+from tests.support.threads import at_once as at_once
+from tests.support.threads import threads as threads
+from tests.support.threads import together as together
 
 FRESH_FOR = 100.0
 USABLE_FOR = 1000.0
@@ -100,11 +101,6 @@ def text_codec(fresh_for: float = FRESH_FOR, usable_for: float = USABLE_FOR) -> 
     return Codec("text", str, decode)
 
 
-def at_once(run: Callable[[], None]) -> None:
-    """A thread that has done all its work when its start returns."""
-    run()
-
-
 def no_thread(run: Callable[[], None]) -> None:
     """As Python's at shutdown, or at a limit of the operating system."""
     raise RuntimeError("can't start new thread")
@@ -123,53 +119,6 @@ class LaterThreads:
         waiting, self.waiting = self.waiting, []
         for run in waiting:
             run()
-
-
-class Threads:
-    """Real threads, whose outcomes are kept."""
-
-    def __init__(self) -> None:
-        self.threads: list[threading.Thread] = []
-        self.outcomes: list[object] = []
-
-    def __call__(self, run: Callable[[], object]) -> None:
-        def kept() -> None:
-            try:
-                self.outcomes.append(run())
-            except BaseException as error:
-                self.outcomes.append(error)
-
-        thread = threading.Thread(target=kept, daemon=True)
-        self.threads.append(thread)
-        thread.start()
-
-    def join(self) -> list[object]:
-        for thread in self.threads:
-            thread.join(LONG)
-            assert not thread.is_alive()
-        return self.outcomes
-
-
-@contextmanager
-def threads() -> Iterator[Threads]:
-    """Threads that must have ended with the block."""
-    started = Threads()
-    yield started
-    started.join()
-
-
-def together(count: int, run: Callable[[], object]) -> list[object]:
-    """What ``run`` gave or raised on each of ``count`` threads that began at one moment."""
-    barrier = threading.Barrier(count)
-
-    def begin() -> object:
-        barrier.wait(LONG)
-        return run()
-
-    with threads() as started:
-        for _ in range(count):
-            started(begin)
-    return started.outcomes
 
 
 def outcome_of(get: Callable[[], str]) -> object:

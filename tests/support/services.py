@@ -79,8 +79,12 @@ class Service:
 
 
 @contextmanager
-def running_redis() -> Iterator[Service]:
-    """A Redis that writes nothing to disk."""
+def running_redis(port: int | None = None) -> Iterator[Service]:
+    """A Redis that writes nothing to disk.
+
+    Args:
+        port: that of one that has ended, as after a restart; by default a free one.
+    """
     with tempfile.TemporaryDirectory(prefix="redis-") as folder:
 
         def command(program: str, port: int) -> Sequence[str]:
@@ -94,7 +98,8 @@ def running_redis() -> Iterator[Service]:
             }
             return [program, *(part for option in options.items() for part in option)]
 
-        with _running("redis", "redis-server", command, alive=b"PING\r\n", empty=b"FLUSHALL\r\n") as service:
+        alive, empty = b"PING\r\n", b"FLUSHALL\r\n"
+        with _running("redis", "redis-server", command, alive=alive, empty=empty, port=port) as service:
             yield service
 
 
@@ -115,13 +120,19 @@ def running_memcached() -> Iterator[Service]:
 
 @contextmanager
 def _running(
-    name: str, program: str, command: Callable[[str, int], Sequence[str]], *, alive: bytes, empty: bytes
+    name: str,
+    program: str,
+    command: Callable[[str, int], Sequence[str]],
+    *,
+    alive: bytes,
+    empty: bytes,
+    port: int | None = None,
 ) -> Iterator[Service]:
     path = shutil.which(program)
     if path is None:
         raise ServiceMissing(f"{program} is not installed")
     with tempfile.TemporaryFile() as output:
-        service = _started(name, lambda port: command(path, port), alive, empty, output)
+        service = _started(name, lambda chosen: command(path, chosen), alive, empty, output, port)
         try:
             yield service
         finally:
@@ -129,11 +140,16 @@ def _running(
 
 
 def _started(
-    name: str, command: Callable[[int], Sequence[str]], alive: bytes, empty: bytes, output: IO[bytes]
+    name: str,
+    command: Callable[[int], Sequence[str]],
+    alive: bytes,
+    empty: bytes,
+    output: IO[bytes],
+    wanted: int | None,
 ) -> Service:
     # Another program may take the port between our look and the server's start: then the next one.
     for _ in range(5):
-        port = _free_port()
+        port = wanted or _free_port()
         process = subprocess.Popen(
             command(port), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
         )
