@@ -27,6 +27,7 @@ from flask_m2m_cognito.telemetry.request_count import RequestCount
 from flask_m2m_cognito.testing import LocalUserPool, MovedClock
 from flask_m2m_cognito.web.rejection_log import Rejection, RejectionLog
 from tests.support.clocks import Clocks
+from tests.support.forks import in_a_child
 from tests.support.services import Service
 from tests.support.settling import refresh_threads, settle
 from tests.support.threads import LONG, wait_for
@@ -36,37 +37,7 @@ from .stage import PAST_FRESH, SECRET_KEY, MovedService, app_on, get, moved_serv
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system"),
-    # Python 3.12 says so at each fork, and it is right: this is what is tested.
-    pytest.mark.filterwarnings("ignore:.*use of fork.* may lead to deadlocks:DeprecationWarning"),
-]
-
-
-def in_child(run: Callable[[], Any]) -> Any:
-    """What ``run`` gives in a forked child. Fails if the child does not end."""
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-
-    def child() -> None:
-        try:
-            sender.send(run())
-        except BaseException as error:
-            sender.send(repr(error))
-        finally:
-            sender.close()
-            os._exit(0)  # not pytest's way out
-
-    process = context.Process(target=child)
-    process.start()
-    sender.close()
-    try:
-        assert receiver.poll(LONG), "the child hangs"
-        return receiver.recv()
-    finally:
-        process.kill()
-        process.join(LONG)
-        receiver.close()
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 
 
 def statuses(service: MovedService, token: str) -> list[int]:
@@ -77,7 +48,7 @@ def test_a_child_of_a_warm_process_serves_from_what_it_was_given(
     service: MovedService, pool: LocalUserPool
 ) -> None:
     token = pool.token()
-    assert in_child(lambda: statuses(service, token)) == [200, 200]
+    assert in_a_child(lambda: statuses(service, token)) == [200, 200]
     assert (pool.count("jwks"), pool.count("token")) == (1, 1)
 
 
@@ -93,7 +64,7 @@ def run_jobs(calls: AppM2M, before: Callable[[], object] = lambda: None) -> None
 
     for _ in range(JOBS):
         before()
-        assert in_child(job).startswith("eyJ")
+        assert in_a_child(job).startswith("eyJ")
 
 
 def test_forked_jobs_with_a_shared_cache_buy_one_token(real_pool: LocalUserPool, tmp_path: Path) -> None:
@@ -122,7 +93,7 @@ def test_a_child_forked_while_a_first_fetch_is_under_way_makes_its_own(
     waiting.start()
     pool.wait_for("jwks")
     # It has its own cache too, in which the parent's lease can't be given back.
-    assert in_child(lambda: statuses(_without_leases(service), token)) == [200, 200]
+    assert in_a_child(lambda: statuses(_without_leases(service), token)) == [200, 200]
     pool.recover()
     waiting.join(LONG)
     assert statuses(service, token) == [200, 200]
@@ -147,7 +118,7 @@ def test_a_child_forked_while_a_background_refresh_is_under_way_refreshes_itself
         wait_for(lambda: service.keys.keys.snapshot()["state"] == "fresh", "the child's own refresh")
         return "fresh"
 
-    assert in_child(refreshed) == "fresh"
+    assert in_a_child(refreshed) == "fresh"
     assert pool.count("jwks") == 3
     pool.recover()
     wait_for(lambda: not refresh_threads(), "the parent's refresh has ended")
@@ -167,7 +138,7 @@ def test_a_child_forked_while_a_call_of_the_cache_hangs_makes_its_own_calls(
         cache.misbehaves = False
         return [*statuses(service, token), service.backend.works, cache.calls > 2]
 
-    assert in_child(child) == [200, 200, True, True]
+    assert in_a_child(child) == [200, 200, True, True]
     cache.recover()
     waiting.join(LONG)
 
@@ -185,7 +156,7 @@ def test_a_child_forked_while_the_secret_is_asked_for_asks_itself(pool: LocalUse
     asking = threading.Thread(target=held.try_with, args=(lambda text: text.reveal(), Deadline(LONG)))
     asking.start()
     assert asked.wait(LONG)
-    assert in_child(lambda: held.try_with(lambda text: text.reveal(), Deadline(LONG))) == "the secret"
+    assert in_a_child(lambda: held.try_with(lambda text: text.reveal(), Deadline(LONG))) == "the secret"
     go_on.set()
     asking.join(LONG)
 
@@ -250,7 +221,7 @@ def test_a_lock_that_a_thread_held_at_the_fork_does_not_hold_the_child(
     holding.start()
     assert gate.reached.wait(LONG)
     try:
-        assert in_child(lambda: use() and None) is None
+        assert in_a_child(lambda: use() and None) is None
     finally:
         gate.opened.set()
         holding.join(LONG)
@@ -279,7 +250,7 @@ def test_forked_children_do_not_mix_up_their_answers_of_memcached(
     outcomes: list[object] = []
 
     def keep_outcome_of(child: int) -> None:
-        outcomes.append(in_child(functools.partial(wrong_answers, child)))
+        outcomes.append(in_a_child(functools.partial(wrong_answers, child)))
 
     children = [threading.Thread(target=keep_outcome_of, args=(child,)) for child in range(4)]
     for thread in children:

@@ -18,8 +18,8 @@ from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
 from flask_m2m_cognito.remote.clock import Deadline
 from flask_m2m_cognito.settings.objects import read_secret_file
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.outbound.children import in_a_child
 from tests.support.clocks import Clocks
+from tests.support.forks import in_a_child
 from tests.support.threads import LONG, threads
 
 

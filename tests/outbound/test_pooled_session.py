@@ -19,9 +19,9 @@ from flask_m2m_cognito.exceptions import ConfigurationError
 from flask_m2m_cognito.outbound import pooled_session as pooled_session_module
 from flask_m2m_cognito.outbound.bearer_auth import BearerAuth
 from flask_m2m_cognito.outbound.pooled_session import pooled_session
-from tests.outbound.children import in_a_child
 from tests.outbound.peers import Peer, Reply, redirect, set_proxy
 from tests.support.clocks import Clocks
+from tests.support.forks import in_a_child
 
 
 class Tokens:

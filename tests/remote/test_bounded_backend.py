@@ -20,8 +20,8 @@ from flask_m2m_cognito.remote.bounded_backend import (
     StoreDown,
 )
 from tests.remote.moved import LONG, at_once, no_thread, threads, together
-from tests.remote.processes import in_a_child, needs_fork
 from tests.support.clocks import Clocks
+from tests.support.forks import in_a_child, needs_fork
 
 SOON = 0.1
 """Real seconds that a call may take here."""

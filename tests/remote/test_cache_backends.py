@@ -19,8 +19,8 @@ from flask_m2m_cognito.remote.refreshable import Refreshable, Refreshing
 from flask_m2m_cognito.remote.sealed_store import Entry, Lease, Seal, SealedStore
 from flask_m2m_cognito.remote.sharing import shared
 from tests.remote.moved import LONG, Source, Threads, Unavailable, text_codec, together
-from tests.remote.processes import in_a_child, in_children, needs_fork
 from tests.support.clocks import Clocks
+from tests.support.forks import in_a_child, in_children, needs_fork
 from tests.support.services import Service
 
 Processes = Callable[[], SealedStore]

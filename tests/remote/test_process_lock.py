@@ -6,7 +6,7 @@ import threading
 
 from flask_m2m_cognito.remote.threads import ProcessLock
 from tests.remote.moved import LONG, threads
-from tests.remote.processes import in_a_child, needs_fork
+from tests.support.forks import in_a_child, needs_fork
 
 
 def test_one_thread_has_it_at_a_time() -> None:

@@ -47,8 +47,8 @@ from tests.remote.moved import (
     threads,
     together,
 )
-from tests.remote.processes import in_a_child, needs_fork
 from tests.support.clocks import Clocks
+from tests.support.forks import in_a_child, needs_fork
 from tests.support.settling import REFRESH_THREAD, settle
 
 SOON = 0.2
