@@ -5,6 +5,7 @@ Run by ``test_store_faults.py``: on the test's own threads, and as a program of 
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from flask_caching.backends.base import BaseCache
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.faults.caches import NeverReturning
 from tests.faults.stage import app_on, get
+from tests.support.threads import threads
 
 OPERATIONS = ("constructor", "get", "add", "set", "delete")
 
@@ -22,8 +24,16 @@ LONGEST_COLD_START = 4.0
 LONGEST_AFTERWARDS = 0.5
 
 
+def check_all() -> None:
+    """Check each operation, all at once: they only wait."""
+    with threads() as started:
+        for operation in OPERATIONS:
+            started(functools.partial(check, operation))
+    assert started.outcomes == [None] * len(OPERATIONS)
+
+
 def check(operation: str) -> None:
-    never = threading.Event()
+    never, name = threading.Event(), f"Cache_{operation}"
 
     class Cache(BaseCache, NeverReturning):
         def __init__(self) -> None:
@@ -33,10 +43,10 @@ def check(operation: str) -> None:
         def factory(cls, *_: object) -> Cache:
             return cls()
 
-    globals()["Cache"] = Cache
+    globals()[name] = Cache
     try:
         with LocalUserPool() as pool:
-            app, _ = app_on(pool, CACHE_TYPE=f"{__name__}.Cache")
+            app, _ = app_on(pool, CACHE_TYPE=f"{__name__}.{name}")
             client = app.test_client()
             status, seconds = _timed(lambda: get(client, "/relay", pool.token()).status_code)
             assert (status, seconds < LONGEST_COLD_START) == (200, True), (operation, status, seconds)
@@ -44,7 +54,7 @@ def check(operation: str) -> None:
                 status, seconds = _timed(lambda: get(client, "/relay", pool.token()).status_code)
                 assert (status, seconds < LONGEST_AFTERWARDS) == (200, True), (operation, status, seconds)
             assert (pool.count("jwks"), pool.count("token")) == (1, 1), operation
-            other, other_m2m = app_on(pool, CACHE_TYPE=f"{__name__}.Cache")
+            other, other_m2m = app_on(pool, CACHE_TYPE=f"{__name__}.{name}")
             _, seconds = _timed(lambda: len(other_m2m.for_app(other).warm_up(timeout=1.0)))
             assert seconds < 1.0 + LONGEST_AFTERWARDS, (operation, seconds)
     finally:

@@ -25,8 +25,8 @@ def test_no_request_fails_while_keys_are_usable(
     with load(lambda: service.status("/items", token)) as callers:
         callers.go_on_for(40)
         pool.offline()
-        for _ in range(23):
-            clocks.advance(HOUR)
+        for _ in range(8):
+            clocks.advance(2.9 * HOUR)
             callers.go_on_for(5)
         wait_for(lambda: service.keys.keys.state.failure, "the background refresh has failed")
     assert callers.statuses == {200}
