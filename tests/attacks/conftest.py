@@ -8,8 +8,6 @@ import pytest
 
 from tests.attacks.stage import Scene, Service, cold_service, steady_service
 
-collect_ignore = ["fuzz_header.py"]  # a program, which needs atheris
-
 
 @pytest.fixture(scope="session")
 def scene() -> Iterator[Scene]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.attacks.forging import by_rsa, good_header
+from tests.attacks.forging import valid_token
 from tests.attacks.stage import Attack, Scene
 
 
@@ -12,7 +12,7 @@ def _header(name: str, source: str, text: str, reason: str = "bad_header") -> At
     """A header of this text, in which TOKEN is a good token."""
 
     def value(scene: Scene) -> str:
-        return text.replace("TOKEN", by_rsa(scene, good_header(scene)))
+        return text.replace("TOKEN", valid_token(scene))
 
     return Attack(name, source, reason, value, 400 if reason == "bad_header" else 401)
 
@@ -26,62 +26,36 @@ _B64TOKEN = "RFC 6750, 2.1: b64token"
 
 ATTACKS = [
     _header("two headers, joined by a comma", _TWO, "Bearer TOKEN,Bearer TOKEN"),
-    _header("two headers, joined by a comma and a space", _TWO, "Bearer TOKEN, Bearer TOKEN"),
-    _header("a good one before another scheme", _TWO, "Bearer TOKEN, Basic YTpi"),
     _header("a good one behind another scheme", _TWO, "Basic YTpi, Bearer TOKEN"),
-    _header("a good one behind another scheme, without a space", _TWO, "Basic YTpi,Bearer TOKEN"),
-    _header("a good one behind another scheme, after tabs", _TWO, "Basic YTpi,\t\tbearer TOKEN"),
     _header("a good one behind an empty header", _TWO, ",Bearer TOKEN"),
     _header("a good one behind Digest's parameters", _TWO, 'Digest a="b", c="d", Bearer TOKEN'),
     _header("a good one before an empty header", _TWO, "Bearer TOKEN,"),
     _header("two tokens after one scheme", _TWO, "Bearer TOKEN TOKEN"),
-    _header("two tokens with a comma after one scheme", _TWO, "Bearer TOKEN,TOKEN"),
-    _header("two with a semicolon", _TWO, "Bearer TOKEN;Bearer TOKEN"),
     _header("two with a line end", "RFC 9110, 5.5; CWE-93", "Bearer TOKEN\nBearer TOKEN"),
     _header("two with CR LF and a name", "RFC 9110, 5.5; CWE-113", "Bearer TOKEN\r\nAuthorization: Bearer x"),
     _header("folded after the scheme", "RFC 9112, 5.2: line folding", "Bearer\r\n TOKEN", "missing_token"),
-    _header("folded after the token", "RFC 9112, 5.2", "Bearer TOKEN\r\n "),
     _header("the scheme alone", "RFC 6750, 2.1", "Bearer"),
     _header("the scheme and a space", "RFC 6750, 2.1", "Bearer "),
-    _header("the scheme and spaces", "RFC 6750, 2.1", "Bearer" + " " * 100),
     _header("a tab for the space", "RFC 9110, 11.4: 1*SP", "Bearer\tTOKEN"),
-    _header("a tab behind the space", "RFC 9110, 11.4", "Bearer \tTOKEN"),
-    _header("a vertical tab behind", "RFC 9110, 5.6.3: OWS is SP and HTAB", "Bearer TOKEN\v"),
-    _header("two between tabs", _TWO, "\tBearer TOKEN\t,\tBearer TOKEN\t"),
-    _header("a no-break space for the space", "RFC 9110, 11.4", "Bearer \xa0TOKEN"),
     _header("a parameter", "RFC 9110, 11.4", "Bearer token=TOKEN"),
-    _header("a parameter in quotes", "RFC 9110, 11.4", 'Bearer token="TOKEN"'),
     _header("a colon behind", _B64TOKEN, "Bearer TOKEN:"),
-    _header("a parameter behind", _B64TOKEN, "Bearer TOKEN; charset=utf-8"),
     _header("padding before", _B64TOKEN, "Bearer =TOKEN"),
-    _header("padding alone", _B64TOKEN, "Bearer ===="),
     _header("a byte that is not ASCII", _B64TOKEN, "Bearer TOKEN\xff"),
-    _header("NUL before", "RFC 9110, 5.5", "Bearer \0TOKEN"),
     _header("a character that no WSGI server gives", "PEP 3333", "Bearer TOKEN\u20ac"),
     _header("a lone surrogate", "PEP 3333", "Bearer TOKEN\udcff"),
     _header("markup", "CWE-79", "Bearer <script>alert(1)</script>"),
     _made("one byte more than 8 KiB", "CWE-400", lambda scene: "Bearer " + "a" * (8192 - 6)),
     _made("64 KiB", "CWE-400", lambda scene: "Bearer " + "a" * 65_536),
-    _made("a mebibyte", "CWE-400", lambda scene: "Bearer " + "a." * 524_288),
-    _made("a good token and 64 KiB of spaces", "CWE-400",
-          lambda scene: "Bearer " + by_rsa(scene, good_header(scene)) + " " * 65_536),
-    _made("64 KiB of another scheme", "CWE-400", lambda scene: "Basic " + "a" * 65_536),
     _header("an empty header", "RFC 6750, 3.1: no error code", "", "missing_token"),
     _header("Basic", "RFC 6750, 3.1", "Basic YTpi", "missing_token"),
     _header("Digest with the word in it", "RFC 7616", 'Digest username="Bearer"', "missing_token"),
-    _header("Negotiate", "RFC 4559", "Negotiate YII=", "missing_token"),
     _header("DPoP, whose proof is not looked at", "RFC 9449, 7.1", "DPoP TOKEN", "missing_token"),
-    _header("MAC", "RFC 6749, 7.1", "MAC TOKEN", "missing_token"),
-    _header("Token", "RFC 9110, 11.1", "Token TOKEN", "missing_token"),
     _header("the token alone", "RFC 9110, 11.4", "TOKEN", "missing_token"),
     _header("no space after the scheme", "RFC 9110, 11.4", "BearerTOKEN", "missing_token"),
     _header("a colon after the scheme", "RFC 9110, 11.4", "Bearer: TOKEN", "missing_token"),
     _header("an equals sign after the scheme", "RFC 9110, 11.4", "Bearer=TOKEN", "missing_token"),
-    _header("a scheme that ends alike", "RFC 9110, 11.1", "XBearer TOKEN", "missing_token"),
     _header("a scheme with a homoglyph", "UTS 39", "\u0412earer TOKEN", "missing_token"),
-    _header("a scheme in quotes", "RFC 9110, 11.1", '"Bearer" TOKEN', "missing_token"),
     _header("a no-break space after the scheme", "RFC 9110, 11.4", "Bearer\xa0TOKEN", "missing_token"),
     _header("8000 commas and then the word", "CWE-1333: slow patterns", "x" + "," * 8000 + "bearer"),
-    _header("8000 spaces and then the word", "CWE-1333", "x" + " " * 8000 + "bearer", "missing_token"),
     _header("8000 commas and tabs", "CWE-1333", "x" + ",\t" * 4000, "missing_token"),
 ]  # fmt: skip

@@ -11,8 +11,8 @@ from dataclasses import replace
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from tests.attacks.forging import b64, by_rsa, good_header, parts_of, with_signature
-from tests.attacks.stage import OUR_KID, Attack, Scene, bearer
+from tests.attacks.forging import b64, by_rsa, good_header, parts_of, valid_token, with_signature
+from tests.attacks.stage import OUR_KID, Attack, Scene, attack
 
 Change = Callable[[str], str]
 Encode = Callable[[bytes], str]
@@ -23,17 +23,16 @@ _PARTS = ("header", "payload", "signature")
 
 
 def _token(scene: Scene) -> str:
-    return by_rsa(scene, good_header(scene))
+    return valid_token(scene)
 
 
-def _attack(name: str, source: str, token: Callable[[Scene], str], reason: str = "malformed") -> Attack:
-    status = 400 if reason == "bad_header" else 401
-    return Attack(name, source, reason, lambda scene: bearer(token(scene)), status)
+def _malformed(name: str, source: str, token: Callable[[Scene], str], reason: str = "malformed") -> Attack:
+    return attack(name, source, reason, token)
 
 
 def _changed(name: str, source: str, change: Change, reason: str = "malformed") -> Attack:
     """A good token with something done to its text."""
-    return _attack(name, source, lambda scene: change(_token(scene)), reason)
+    return _malformed(name, source, lambda scene: change(_token(scene)), reason)
 
 
 def _in_part(position: int, change: Change) -> Change:
@@ -93,7 +92,7 @@ def _in_every_part(
     name: str, source: str, encode: Encode, reasons: tuple[str, str, str] = ("malformed",) * 3
 ) -> list[Attack]:
     return [
-        _attack(f"{name} in the {part}", source, _encoded(position, encode), reasons[position])
+        _malformed(f"{name} in the {part}", source, _encoded(position, encode), reasons[position])
         for position, part in enumerate(_PARTS)
     ]
 
@@ -121,27 +120,13 @@ ENCODINGS = [
     *_in_every_part("nothing", "Wycheproof rejectsMissingHeader, rejectsMissingPayload",
                     lambda content: "", ("malformed", "malformed", "bad_signature"))[:2],
     _changed("a space before the token and one inside", "RFC 6750, 2.1", _in_the_middle(" "), "bad_header"),
-    _changed("a tab inside", "RFC 6750, 2.1", _in_the_middle("\t"), "bad_header"),
     _changed("CR LF inside", "RFC 9110, 5.5: header injection", _in_the_middle("\r\n"), "bad_header"),
-    _changed("a folded line", "RFC 9112, 5.2: obsolete line folding", _in_the_middle("\r\n "), "bad_header"),
     _changed("NUL inside", "RFC 9110, 5.5", _in_the_middle("\0"), "bad_header"),
-    _changed("NUL behind", "RFC 9110, 5.5", lambda token: token + "\0", "bad_header"),
     _changed("a line end behind", "RFC 7515, 7.1", lambda token: token + "\n", "bad_header"),
-    _changed("DEL inside", "RFC 6750, 2.1", _in_the_middle("\x7f"), "bad_header"),
     _changed("a letter that is not ASCII", "RFC 7515, 7.1", _in_the_middle("\xe9"), "bad_header"),
-    _changed("full-width letters in UTF-8", "RFC 8725, 2.4",
-             lambda token: "\uff25".encode().decode("latin-1") + token[1:], "bad_header"),
-    _changed("full-width stops", "RFC 7515, 7.1",
-             lambda token: token.replace(".", "\uff0e".encode().decode("latin-1")), "bad_header"),
     _changed("escaped stops", "RFC 7515, 7.1", lambda token: token.replace(".", "%2E"), "bad_header"),
-    _changed("commas for stops", "RFC 7515, 7.1", lambda token: token.replace(".", ","), "bad_header"),
-    _changed("tildes for stops", "RFC 7515, 7.1", lambda token: token.replace(".", "~")),
-    _changed("quotes around it", "RFC 6750, 2.1", lambda token: f'"{token}"', "bad_header"),
-    _changed("angle brackets around it", "RFC 6750, 2.1", lambda token: f"<{token}>", "bad_header"),
     _changed("the scheme twice", "RFC 6750, 2.1", lambda token: "Bearer " + token, "bad_header"),
     _changed("base64 around it", "RFC 7515, 7.1", lambda token: b64(token.encode())),
-    _changed("backwards", "RFC 7515, 7.1", lambda token: token[::-1]),
-    _changed("in upper case", "RFC 7515, 2", str.upper),
 ]  # fmt: skip
 
 
@@ -161,40 +146,32 @@ _FORM = "RFC 7515, 7.1: three parts; Wycheproof; aws-jwt-verify: less or more th
 
 FORMS = [
     _changed("no signature and no stop for it", _FORM, lambda token: token.rpartition(".")[0]),
-    _changed("the header alone", _FORM, lambda token: token.partition(".")[0]),
     _changed("the header and two stops", _FORM, lambda token: token.partition(".")[0] + ".."),
-    _changed("the payload alone", _FORM, lambda token: parts_of(token)[1]),
     _changed("no header", "Wycheproof rejectsMissingHeaderAndSeparator", lambda t: t.partition(".")[2]),
     _changed("no payload", "RFC 7515, appendix F: detached content", _in_part(1, lambda part: "")),
     _changed("a stop too many", "Wycheproof rejectsExtraEmptyComponent", lambda token: token + "."),
-    _changed("a stop before", "Wycheproof rejectsExtraEmptyComponent", lambda token: "." + token),
-    _changed("two stops for one", _FORM, lambda token: token.replace(".", "..", 1)),
     _changed("a fourth part", "Wycheproof rejectsExtraComponent", lambda token: token + ".AAAA"),
     _changed("five parts", "RFC 7516, 3.1: an encrypted token", lambda token: token + ".AAAA.AAAA"),
-    _changed("two tokens", _FORM, lambda token: token + "." + token),
-    _attack("stops alone", _FORM, lambda scene: ".."),
-    _attack("one stop", _FORM, lambda scene: "."),
-    _attack("one letter", _FORM, lambda scene: "a"),
-    _attack("three letters", _FORM, lambda scene: "a.a.a"),
-    _attack("many stops", _FORM, lambda scene: "." * 8000),
-    _attack("a word", "aws-jwt-verify: JWT that is no JWT", lambda scene: "null"),
-    _attack(
+    _malformed("stops alone", _FORM, lambda scene: ".."),
+    _malformed("three letters", _FORM, lambda scene: "a.a.a"),
+    _malformed("a word", "aws-jwt-verify: JWT that is no JWT", lambda scene: "null"),
+    _malformed(
         "JSON, flattened", "RFC 8725, 2.10; RFC 7515, 7.2.2; Wycheproof JsonSerialization",
         lambda scene: _json_serialisation(scene, True), "bad_header",
     ),
-    _attack(
+    _malformed(
         "JSON, general", "RFC 7515, 7.2.1; CVE-2025-61920 (Authlib)",
         lambda scene: _json_serialisation(scene, False), "bad_header",
     ),
-    _attack("JSON in base64url", "RFC 7515, 7.2.2",
+    _malformed("JSON in base64url", "RFC 7515, 7.2.2",
             lambda scene: b64(_json_serialisation(scene, True).encode())),
-    _attack("a token in a token", "RFC 7519, 5.2 and 7.2", lambda scene: _nested(scene, {"cty": "JWT"})),
-    _attack("a token in a token that does not say so", "RFC 7519, 5.2", lambda scene: _nested(scene, {})),
-    _attack("an encrypted token's header", "RFC 7516, 4; CVE-2024-33664 (python-jose)",
+    _malformed("a token in a token", "RFC 7519, 5.2 and 7.2", lambda scene: _nested(scene, {"cty": "JWT"})),
+    _malformed("a token in a token that does not say so", "RFC 7519, 5.2", lambda scene: _nested(scene, {})),
+    _malformed("an encrypted token's header", "RFC 7516, 4; CVE-2024-33664 (python-jose)",
             lambda scene: by_rsa(scene, {"alg": "RSA-OAEP", "enc": "A128GCM", "zip": "DEF"}),
             "wrong_algorithm"),
-    _attack("an unsigned token of another kind", "PASETO", lambda scene: "v2.public.AAAA"),
-    _attack("an opaque token", "RFC 6750, 2.1", lambda scene: "mF_9.B5f-4.1JqM"),
+    _malformed("an unsigned token of another kind", "PASETO", lambda scene: "v2.public.AAAA"),
+    _malformed("an opaque token", "RFC 6750, 2.1", lambda scene: "mF_9.B5f-4.1JqM"),
 ]  # fmt: skip
 
 # -- JSON ----------------------------------------------------------------------------------------
@@ -209,7 +186,7 @@ def _payload(name: str, source: str, text: Callable[[str], str | bytes]) -> Atta
             scene, good_header(scene), changed if isinstance(changed, bytes) else changed.encode("utf-8")
         )
 
-    return _attack(f"claims {name}", source, token)
+    return _malformed(f"claims {name}", source, token)
 
 
 def _header(name: str, source: str, text: str | bytes, reason: str = "malformed") -> Attack:
@@ -219,7 +196,7 @@ def _header(name: str, source: str, text: str | bytes, reason: str = "malformed"
         content = text if isinstance(text, bytes) else text.encode("utf-8")
         return by_rsa(scene, content.replace(b"KID", json.dumps(OUR_KID).encode()))
 
-    return _attack(f"header {name}", source, token, reason)
+    return _malformed(f"header {name}", source, token, reason)
 
 
 def _with(more: str) -> Callable[[str], str]:
@@ -248,56 +225,34 @@ JSON = [
     _payload("with a name twice, once escaped", _TWICE, _with('"\\u0069ss":"https://attacker.example"')),
     _payload("with a name twice, first another", _TWICE, lambda text: '{"client_id":"admin",' + text[1:]),
     _payload("with a name twice, deeper", _TWICE, _with('"x":{"a":1,"a":2}')),
-    _payload("with a name twice, in a list", _TWICE, _with('"x":[[{"a":1,"a":2}]]')),
     *(
         _payload(f"with {name}", _NUMBERS, _with(f'"x":{value}'))
         for name, value in (
             ("NaN", "NaN"), ("Infinity", "Infinity"), ("minus Infinity", "-Infinity"),
-            ("a plus", "+1"), ("a leading zero", "01"), ("hexadecimal", "0x10"), ("a stop alone", "1."),
-            ("an underscore", "1_000"), ("full-width digits", "\uff11"),
+            
+            
         )
     ),
     # Long claims are not read before the signature is verified.
     replace(_payload("that nest 5000 lists", _DEEP, _with('"x":' + "[" * 5000)), needs_no_key=False),
     _payload("as a list", "RFC 7519, 7.2: an object; aws-jwt-verify", lambda text: f"[{text}]"),
-    _payload("as text", "RFC 7519, 7.2", json.dumps),
     _payload("as null", "RFC 7519, 7.2", lambda text: "null"),
-    _payload("as true", "RFC 7519, 7.2", lambda text: "true"),
-    _payload("as a number", "RFC 7519, 7.2", lambda text: "7"),
-    _payload("of nothing but a space", "RFC 8259, 2", lambda text: " "),
     _payload("that end too early", "RFC 8259, 2", lambda text: text[:-1]),
     _payload("with something behind", "RFC 8259, 2", lambda text: text + "{}"),
-    _payload("with NUL behind", "RFC 8259, 2", lambda text: text + "\0"),
-    _payload("with a comma too many", "RFC 8259, 4", lambda text: text[:-1] + ",}"),
-    _payload("with a comment", "RFC 8259, 2", lambda text: text[:-1] + "/**/}"),
-    _payload("in single quotes", "RFC 8259, 7", lambda text: text.replace('"', "'")),
-    _payload("without quotes", "RFC 8259, 4", _with("x:1")),
-    _payload("with a form feed for white space", "RFC 8259, 2", lambda text: "\f" + text),
-    _payload("with a no-break space for white space", "RFC 8259, 2", lambda text: "\xa0" + text),
     _payload("with a byte order mark", "RFC 8259, 8.1", lambda text: "\ufeff" + text),
     _payload("in UTF-16", _UTF8, lambda text: text.encode("utf-16")),
-    _payload("in UTF-32", _UTF8, lambda text: text.encode("utf-32-be")),
-    _payload("in Latin-1", _UTF8, lambda text: _with('"x":"\xe9"')(text).encode("latin-1")),
     _payload("with UTF-8 that is too long", "RFC 3629, 10",
              lambda text: text.encode()[:-1] + b',"x":"\xc0\xaf"}'),
     _payload("with a surrogate in UTF-8", "RFC 3629, 3",
              lambda text: text.encode()[:-1] + b',"x":"\xed\xa0\x80"}'),
-    _payload("with a line end in a text", "RFC 8259, 7", _with('"x":"\n"')),
-    _payload("with NUL in a text", "RFC 8259, 7", _with('"x":"\0"')),
-    _payload("with an escape that there is not", "RFC 8259, 7", _with('"x":"\\x41"')),
-    _payload("with half of an escape", "RFC 8259, 7", _with('"x":"\\u00"')),
     _payload("compressed", "RFC 7516, 4.1.3: zip is for encrypted tokens",
              lambda text: zlib.compress(text.encode())),
-    _payload("in CBOR", "RFC 8392", lambda text: b"\xa1\x01\x63foo"),
     _payload("pickled", "CWE-502", lambda text: b"\x80\x04cos\nsystem\n(S'true'\ntR."),
-    _header("with alg twice, none first", _TWICE, '{"alg":"none","alg":"RS256","kid":KID}'),
     _header("with alg twice, none last", _TWICE, '{"alg":"RS256","alg":"none","kid":KID}'),
     _header("with alg twice, once escaped", _TWICE, '{"\\u0061lg":"none","alg":"RS256","kid":KID}'),
     _header("with kid twice", _TWICE, '{"alg":"RS256","kid":"other","kid":KID}'),
-    _header("with kid twice and the same", _TWICE, '{"alg":"RS256","kid":KID,"kid":KID}'),
     _header("with a name twice, deeper", _TWICE, '{"alg":"RS256","kid":KID,"jwk":{"e":"","e":""}}'),
     _header("as a list", "RFC 7515, 4; aws-jwt-verify: header not an object", '["RS256",KID]'),
-    _header("as text", "RFC 7515, 4", '"RS256"'),
     _header("as null", "RFC 7515, 4", "null"),
     _header("that is empty", "RFC 7515, 4.1.1", "{}", "wrong_algorithm"),
     _header("that ends too early", "RFC 8259, 2", '{"alg":"RS256","kid":KID'),
@@ -306,8 +261,6 @@ JSON = [
     _header("with a byte order mark", "RFC 8259, 8.1", '\ufeff{"alg":"RS256","kid":KID}'),
     _header("with NaN", _NUMBERS, '{"alg":"RS256","kid":KID,"x":NaN}'),
     _header("that nests 2000 lists", _DEEP, '{"alg":"RS256","kid":KID,"x":' + "[" * 2000),
-    _header("that nests 400 objects", _DEEP,
-            '{"alg":"RS256","kid":KID,"x":' + '{"":' * 400 + "1" + "}" * 401),
     _header("with a number of 5000 digits", "CVE-2020-10735 (Python)",
             '{"alg":"RS256","kid":KID,"x":' + "1" * 5000 + "}"),
     _header("with a certificate chain of 100", "RFC 7515, 4.1.6; CWE-400",

@@ -71,6 +71,11 @@ def good_header(scene: Scene, **members: Any) -> dict[str, Any]:
     return {name: value for name, value in header.items() if value is not ...}
 
 
+def valid_token(scene: Scene, **claims: Any) -> str:
+    """A token that a service accepts, but for these claims; see :meth:`Scene.claims`."""
+    return by_rsa(scene, good_header(scene), scene.claims(**claims))
+
+
 def encoded_message(info: bytes, digest: bytes, length: int = 256, filler: bytes = b"\xff") -> bytes:
     """EMSA-PKCS1-v1_5 (RFC 8017, section 9.2)."""
     content = info + digest

@@ -91,6 +91,14 @@ class Attack:
         return self.name
 
 
+def attack(
+    name: str, source: str, reason: str, token: Callable[[Scene], str], needs_no_key: bool = True
+) -> Attack:
+    """One that sends this as its Bearer token."""
+    status = 400 if reason == "bad_header" else 401
+    return Attack(name, source, reason, lambda scene: bearer(token(scene)), status, needs_no_key)
+
+
 @dataclass(frozen=True)
 class Reply:
     """What a caller got, and what it cost."""

@@ -19,7 +19,7 @@ from flask_m2m_cognito.inbound.user_pool import user_pool_from
 from flask_m2m_cognito.remote.clock import Clock
 from flask_m2m_cognito.remote.refreshable import Refreshing
 from flask_m2m_cognito.testing import MovedClock
-from tests.attacks.forging import b64, by_rsa, good_header
+from tests.attacks.forging import b64, by_rsa, good_header, valid_token
 from tests.attacks.stage import OUR_KID, Scene, Service, bearer
 
 ROUNDS = 240
@@ -173,10 +173,7 @@ def test_the_cost_of_a_bad_header_against_a_good_tokens(
 ) -> None:
     """CWE-400, CWE-407: the ratio to a good token that is seen for the first time."""
     validator = steady.m2m.for_app(steady.app).validator
-    good = [
-        bearer(by_rsa(scene, good_header(scene), scene.claims(jti=f"{kind} {each}")))
-        for each in range(ROUNDS)
-    ]
+    good = [bearer(valid_token(scene, jti=f"{kind} {each}")) for each in range(ROUNDS)]
     bad = {name: make(scene) for name, make in makers.items()}
 
     times = _times(
@@ -200,7 +197,7 @@ def test_the_time_of_a_refusal_does_not_tell_which_key_is_known(scene: Scene, st
     Against each other within the noise of a request. An unknown kid is refused without a look at the
     signature, some 25 us sooner: which kids are known can be read in the pool's JWKS anyway.
     """
-    right = by_rsa(scene, good_header(scene)).rpartition(".")[2]
+    right = valid_token(scene).rpartition(".")[2]
     wrong = b64(bytes(255) + b"1")
     headers = {
         "known": _with(scene, OUR_KID, wrong),
@@ -242,7 +239,7 @@ def test_bad_tokens_are_not_remembered(scene: Scene) -> None:
     """CWE-770: whatever is sent, what is kept is what was kept before."""
     service = Service(scene)
     validator = service.m2m.for_app(service.app).validator
-    text = by_rsa(scene, good_header(scene)).rpartition(".")[0]
+    text = valid_token(scene).rpartition(".")[0]
 
     def send(count: int, mark: str) -> None:
         for each in range(count):
@@ -283,8 +280,8 @@ def _held_by_the_library() -> int:
 def test_good_tokens_are_remembered_within_a_bound(scene: Scene) -> None:
     service = Service(scene, VERIFIED_TOKENS=8)
     for each in range(40):
-        assert service.ask(bearer(by_rsa(scene, good_header(scene), scene.claims(jti=f"{each}")))).ran
-        expired = by_rsa(scene, good_header(scene), scene.claims(jti=f"{each}", exp=1))
+        assert service.ask(bearer(valid_token(scene, jti=f"{each}"))).ran
+        expired = valid_token(scene, jti=f"{each}", exp=1)
         assert service.ask(bearer(expired)).reason == "expired"
 
     assert len(service.m2m.for_app(service.app).validator._memory) == 8

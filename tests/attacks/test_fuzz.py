@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import pathlib
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.attacks.forging import b64, by_rsa, good_header, unsigned, with_signature
+from tests.attacks.forging import b64, by_rsa, good_header, unsigned, valid_token, with_signature
 from tests.attacks.oracle import assert_held
 from tests.attacks.stage import Scene, Service, bearer
-
-FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", "30"))
 
 _QUIET = {
     "deadline": None,
@@ -148,7 +141,7 @@ class TestAnyHeader:
         @amount
         @given(EDITS)
         def holds(edits: list[tuple[int, str]]) -> None:
-            _hold(_edited(bearer(by_rsa(scene, good_header(scene))), edits), scene, steady)
+            _hold(_edited(bearer(valid_token(scene)), edits), scene, steady)
 
         holds()
 
@@ -160,20 +153,3 @@ class TestAnyHeader:
             _hold(bearer(with_signature(text, signature)), scene, steady)
 
         holds()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not installed")
-def test_atheris_finds_nothing_in_a_bounded_time(tmp_path: pathlib.Path) -> None:
-    """As long as FUZZ_SECONDS says; ``python tests/attacks/fuzz_header.py --seconds 600`` does it by hand."""
-    script = pathlib.Path(__file__).with_name("fuzz_header.py")
-    done = subprocess.run(
-        [sys.executable, str(script), "--seconds", str(FUZZ_SECONDS)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=FUZZ_SECONDS + 120,
-    )
-
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert "Done " in done.stderr

@@ -32,7 +32,7 @@ from flask_m2m_cognito.remote.sealed_store import Seal
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.attacks import crooked_headers
 from tests.attacks import test_tokens_in_cognitos_place as token_answers
-from tests.attacks.forging import by_rsa, good_header
+from tests.attacks.forging import by_rsa, good_header, valid_token
 from tests.attacks.stage import Attack, Scene, Service, bearer, good
 from tests.attacks.test_without_a_good_token import ATTACKS
 
@@ -292,7 +292,7 @@ def _raise_in_receiver(sender: object, **_: Any) -> None:
 def test_a_token_that_is_taken_apart_and_one_that_is_verified_say_nothing_of_themselves(
     scene: Scene, steady: Service
 ) -> None:
-    token = by_rsa(scene, good_header(scene))
+    token = valid_token(scene)
     validator = steady.m2m.for_app(steady.app).validator
     shown = repr([take_apart(token), validator.verify(token), validator, validator._memory])
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from flask import Blueprint
 
-from tests.attacks.forging import by_rsa, good_header
+from tests.attacks.forging import valid_token
 from tests.attacks.stage import METHODS, SCOPE, Scene, Service, bearer, cold_service, good
 
 Token = Callable[[Scene], str]
@@ -64,11 +64,11 @@ class Case:
 
 
 def _claims(**changed: Any) -> Token:
-    return lambda scene: by_rsa(scene, good_header(scene), scene.claims(**changed))
+    return lambda scene: valid_token(scene, **changed)
 
 
 def _plain(scene: Scene) -> str:
-    return by_rsa(scene, good_header(scene))
+    return valid_token(scene)
 
 
 _SCOPES = "RFC 6749, 3.3: case-sensitive, separated by U+0020 alone"

@@ -6,7 +6,7 @@ import pytest
 
 from tests.attacks import crooked_claims, crooked_headers, crooked_texts, forged_signatures
 from tests.attacks.crooked_claims import COGNITO_ISSUERS, COGNITO_OWN_ISSUERS, POOL_ID
-from tests.attacks.forging import by_rsa, good_header
+from tests.attacks.forging import by_rsa, good_header, valid_token
 from tests.attacks.stage import Attack, Scene, Service, bearer, good
 
 ATTACKS = [
@@ -119,7 +119,7 @@ def test_an_address_in_the_header_of_a_good_token_is_not_looked_at(
     ],
 )
 def test_a_token_anywhere_else_is_no_token(sent: object, scene: Scene, steady: Service) -> None:
-    reply = steady.ask(None, **sent(by_rsa(scene, good_header(scene))))  # type: ignore[operator]
+    reply = steady.ask(None, **sent(valid_token(scene)))  # type: ignore[operator]
 
     assert (reply.status, reply.reason, reply.ran, reply.requests) == (401, "missing_token", False, 0)
 
@@ -145,4 +145,4 @@ def test_another_header_is_read_alike_but_for_a_bare_token(
 
 
 def _from(scene: Scene, issuer: str) -> str:
-    return bearer(by_rsa(scene, good_header(scene), scene.claims(iss=issuer)))
+    return bearer(valid_token(scene, iss=issuer))
