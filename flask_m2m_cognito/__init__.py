@@ -16,7 +16,7 @@ from .exceptions import (
     TokenValidationError,
 )
 from .extension import CognitoM2M
-from .web.guard import current_principal, current_token, require_scopes
+from .web.decorators import current_principal, current_token, require_scopes
 
 if TYPE_CHECKING:
     from .app.app_m2m import AppM2M

@@ -10,11 +10,12 @@ from flask import Flask, current_app
 
 from .app.app_m2m import AppM2M, M2MMethods
 from .exceptions import ConfigurationError
-from .web.guard import EXTENSION, PrincipalLoader, authorize, require_scopes
-from .web.guard import optional_token as _optional_token
+from .web.decorators import authorize, require_scopes
+from .web.decorators import optional_token as _optional_token
+from .web.guard import EXTENSION, PrincipalLoader
 from .web.protection import protect, public
 from .web.request_globals import set_request_globals
-from .web.requirement import ATTRIBUTE, demands_of
+from .web.requirement import REQUIREMENTS, requirements_of
 
 # What only an application that is being made needs is imported then, and does not slow down the import.
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class CognitoM2M(M2MMethods):
         """
         return _optional_token(_decorated("optional_token", view))
 
-    setattr(optional_token, ATTRIBUTE, demands_of(_optional_token))  # found in lists
+    setattr(optional_token, REQUIREMENTS, requirements_of(_optional_token))  # found in lists
 
     def protect(
         self,
@@ -142,7 +143,7 @@ class CognitoM2M(M2MMethods):
         by_method: ByMethod | None = None,
         public: Iterable[str] = (),
     ) -> None:
-        """Demand a good token for every view of an application or a blueprint.
+        """Requirement a good token for every view of an application or a blueprint.
 
         Nested blueprints are guarded, and a view's own :meth:`require_scopes` holds as well. Under
         an application's protection an unknown URL is 401 without a good token. Automatic OPTIONS
@@ -189,7 +190,7 @@ class CognitoM2M(M2MMethods):
         Raises:
             ConfigurationError: it is not such a document, or an operation in it matches no route.
         """
-        from .web.resource_metadata import with_security
+        from .web.openapi import with_security
 
         described = app if app is not None else _current_app()
         parts = self.for_app(described)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..web.requirement import Demand
+from ..web.requirement import Requirement
 
 if TYPE_CHECKING:
     import requests
@@ -242,8 +242,8 @@ class AppM2M(M2MMethods):
         return next((trusted.pool.issuers[0] for trusted in self.pools), None)
 
     @property
-    def of_every_token(self) -> Demand:
-        """What the settings demand of a token, whatever the view."""
+    def of_every_token(self) -> Requirement:
+        """What the settings require of a token, whatever the view."""
         return requirement_of_every_token(self.settings)
 
     def routes(self) -> list[Route]:
@@ -259,12 +259,12 @@ class AppM2M(M2MMethods):
         return self.sources.source(scopes, client, metadata)
 
 
-def requirement_of_every_token(settings: Settings) -> Demand:
-    """What the settings demand of a token, whatever the view."""
-    return Demand(scopes=settings.required_scopes, match=settings.scope_match)
-
-
 def _source_of(parts: AppM2M, token: Scopes | Mapping[str, Any]) -> TokenSource:
     if isinstance(token, Mapping):
         return parts.sources.source(token.get("scopes"), token.get("client"))
     return parts.sources.source(token)
+
+
+def requirement_of_every_token(settings: Settings) -> Requirement:
+    """What the settings require of a token, whatever the view."""
+    return Requirement(scopes=settings.required_scopes, match=settings.scope_match)

@@ -34,14 +34,12 @@ from ..telemetry.clock_offset import ClockOffset
 from ..telemetry.events import Events
 from ..telemetry.instrumentation import observe_requests
 from ..telemetry.request_count import RequestCount
-from ..web.first_request import FirstRequest
+from ..web.first_request import prepare_first_request
 from ..web.guard import Guard, HasPrincipalLoader
-from ..web.library_errors import answer_library_errors
-from ..web.misplaced import check_guards, note_app
 from ..web.problems import Wording, problem_from
 from ..web.request_globals import hide_request_token
 from ..web.resource_metadata import metadata_url, serve_metadata
-from ..web.route_requirements import named_scopes_of
+from ..web.routes import named_scopes_of
 from .advice import advice_on, no_key_text
 from .app_m2m import AppM2M, requirement_of_every_token
 from .cache_backend import (
@@ -114,8 +112,7 @@ class _Assembly:
         settings = self._settings
         validator = self._validator() if settings.user_pool_ids else None
         guard = None if validator is None else self._guard(validator)
-        FirstRequest(self._app, [answer_library_errors(guard, self._wording), check_guards])
-        note_app(self._app)
+        prepare_first_request(self._app, guard, self._wording)
         for text in advice_on(self._app, self._cache, settings):
             _warn(text)
         if validator is not None and settings.resource is not None:

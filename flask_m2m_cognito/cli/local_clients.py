@@ -11,7 +11,7 @@ from flask import Flask
 from ..settings.app_settings import ClientSettings, Settings
 from ..testing import LocalClient
 from ..testing._clients import DEFAULT_CLIENT_ID, DEFAULT_SCOPES
-from ..web.route_requirements import demanded_scopes, route_demands
+from ..web.routes import routes_of, scopes_of_routes
 
 LOCAL_SECRET = "local-secret"
 """Each client has this secret too: no line that is printed needs a secret of the application's."""
@@ -31,7 +31,7 @@ def clients_of(app: Flask, settings: Settings) -> list[LocalClient]:
     """Return each client that ``app`` is, and each that may call it."""
     found = _own_clients(settings.clients.values())
     if settings.user_pool_ids:
-        scopes = demanded_scopes(app) | settings.required_scopes
+        scopes = scopes_of_routes(app) | settings.required_scopes
         for client_id in _caller_ids(app, settings):
             found.setdefault(client_id, caller(client_id, scopes))
     return [with_local_secret(each) for each in found.values()] or [caller()]
@@ -41,8 +41,8 @@ def _caller_ids(app: Flask, settings: Settings) -> list[str]:
     allowed = settings.allowed_client_ids
     if isinstance(allowed, frozenset):
         return sorted(allowed)
-    demands = [demand for route in route_demands(app) for demand in route.demands]
-    named = frozenset[str]().union(*(demand.clients for demand in demands if demand.clients is not None))
+    needs = [need for route in routes_of(app) for need in route.needs]
+    named = frozenset[str]().union(*(need.clients for need in needs if need.clients is not None))
     # A callable may refuse any that is not named.
     return sorted(named) if callable(allowed) else [DEFAULT_CLIENT_ID, *sorted(named)]
 

@@ -17,7 +17,7 @@ from ..settings.app_settings import Settings
 from ..testing import LocalClient, LocalUserPool
 from ..testing._answers import Answer
 from ..testing._recorded import RecordedRequest, named_client
-from ..web.route_requirements import RouteDemand, route_demands
+from ..web.routes import Route, routes_by_method
 from .local_clients import LOCAL_SECRET
 from .words import quoted
 
@@ -95,20 +95,21 @@ def _target(client: LocalClient, app: Flask, settings: Settings) -> str | None:
     # The pool's tokens have no aud.
     if not settings.user_pool_ids or settings.audience or not is_allowed or not has_required:
         return None
-    routes = [each for each in route_demands(app) if "<" not in each.rule and _lets_in(each, client)]
-    route = min(routes, key=lambda each: each.method != "GET", default=None)
-    if route is None:
+    routes = [each for each in routes_by_method(app) if "<" not in each.rule and _lets_in(each, client)]
+    routes.sort(key=lambda each: each.methods != ("GET",))
+    if not routes:
         return None
-    return shlex.quote(route.rule) + ("" if route.method == "GET" else f" -X {route.method}")
+    (used,) = routes[0].methods
+    method = "" if used == "GET" else f" -X {used}"
+    return shlex.quote(routes[0].rule) + method
 
 
-def _lets_in(route: RouteDemand, client: LocalClient) -> bool:
-    for demand in route.demands:
-        scopes = demand.scopes_for(route.method)
-        is_named = demand.clients is None or client.client_id in demand.clients
-        if scopes is None or not is_named or not has_scopes(client.scopes, scopes, demand.match):
+def _lets_in(route: Route, client: LocalClient) -> bool:
+    for need in route.needs:
+        is_named = need.clients is None or client.client_id in need.clients
+        if need.scopes is None or not is_named or not has_scopes(client.scopes, need.scopes, need.match):
             return False
-    return not route.is_open and not route.is_automatic and route.method != "HEAD"
+    return not route.is_open and route.methods != ("HEAD",)
 
 
 def request_line(request: RecordedRequest, answer: Answer, clients: Collection[LocalClient]) -> str:

@@ -13,6 +13,7 @@ flask-openapi3 do not.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import weakref
 from collections.abc import Iterable, Iterator
@@ -22,7 +23,7 @@ from flask import Flask
 
 from ..exceptions import ConfigurationError
 from .protection import protections_in
-from .requirement import PUBLIC, demands_of, has_guard_around
+from .requirement import PUBLIC, has_guard_around, layers_of, requirements_of
 
 _logger = logging.getLogger("flask_m2m_cognito")
 
@@ -44,7 +45,7 @@ def misplaced_guards(app: Flask) -> dict[str, Misplaced]:
     below = {id(view) for each in {app, *_apps} for view in _views_below_guards(each)}
     found: dict[str, Misplaced] = {}
     for endpoint, view in app.view_functions.items():
-        layers = list(_layers(view))
+        layers = list(layers_of(view))
         if any(has_guard_around(layer) and id(layer) not in below for layer in layers):
             found[endpoint] = "guard"
         elif _ignores_decorators(layers):
@@ -69,8 +70,8 @@ def guard_problems(app: Flask) -> list[str]:
     problems = [
         f"The view {endpoint!r} is not {_PROBLEMS[what]}" for endpoint, what in misplaced_guards(app).items()
     ]
-    for function in _hooks(app):
-        if has_guard_around(function) and not demands_of(function):
+    for function in itertools.chain.from_iterable(app.before_request_funcs.values()):
+        if has_guard_around(function) and not requirements_of(function):
             problems.append(
                 f"The before_request function {function.__qualname__!r} is not guarded: its guard stands "
                 "above before_request, so it never runs. Put before_request above the guard."
@@ -96,22 +97,22 @@ def check_guards(app: Flask) -> None:
 def _views_below_guards(app: Flask) -> Iterator[Any]:
     for view in list(app.view_functions.values()):
         is_below = False
-        demands: tuple[Any, ...] = ()
-        for layer in _layers(view):
-            if is_below or len(demands_of(layer)) < len(demands):
+        above: tuple[Any, ...] = ()
+        for layer in layers_of(view):
+            if is_below or len(requirements_of(layer)) < len(above):
                 is_below = True
                 yield layer
-            demands = demands_of(layer)
+            above = requirements_of(layer)
 
 
 def _ignores_decorators(layers: list[Any]) -> bool:
     """Whether a class of the view's has a guard in its ``decorators`` that is not around the view."""
-    around = {id(demand) for layer in layers for demand in demands_of(layer)}
+    around = {id(each) for layer in layers for each in requirements_of(layer)}
     return any(
-        id(demand) not in around
+        id(each) not in around
         for view_class in _classes_of(layers)
         for decorator in _decorators_of(view_class)
-        for demand in demands_of(decorator)
+        for each in requirements_of(decorator)
     )
 
 
@@ -135,14 +136,3 @@ def _has_method(view_class: type, function: Any) -> bool:
 def _decorators_of(view_class: Any) -> Iterable[Any]:
     decorators = getattr(view_class, "decorators", ())
     return decorators if isinstance(decorators, (list, tuple)) else ()
-
-
-def _layers(view: Any) -> Iterator[Any]:
-    """``view`` and what its decorators have wrapped, the outermost first."""
-    while view is not None:
-        yield view
-        view = getattr(view, "__wrapped__", None)
-
-
-def _hooks(app: Flask) -> list[Any]:
-    return [each for hooks in app.before_request_funcs.values() for each in hooks]

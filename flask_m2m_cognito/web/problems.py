@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from flask import Response, after_this_request
-from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, ServiceUnavailable, Unauthorized
+from werkzeug.exceptions import HTTPException, default_exceptions
 from werkzeug.http import quote_header_value
 
 from ..exceptions import (
@@ -30,7 +30,7 @@ from ..exceptions import (
 from ..formats.scopes import join_scopes
 from .request_globals import current_request, hide_request_token
 
-DEFAULT_RETRY_AFTER = 5.0
+_DEFAULT_RETRY_AFTER = 5.0
 """Seconds, where nothing better is known."""
 
 
@@ -69,6 +69,9 @@ ANSWERS: dict[str, Row] = {
     "token_unavailable": Row(503, "Another service can't be called at the moment"),
 }
 
+_CHECKS_OF_THE_APPLICATION = ("rejected_by_check", "client_not_allowed")
+"""Reasons for which the application's own check may have raised the answer."""
+
 
 @dataclass(frozen=True)
 class Wording:
@@ -84,20 +87,17 @@ class Wording:
     problem_type_base: str | None = None
     challenge_suffix: str = ""
 
-    def problem_type(self, reason: str) -> str:
-        return f"{self.problem_type_base}{reason}" if self.problem_type_base else "about:blank"
 
-
-_NO_WORDING = Wording("")
 _NO_TOKEN_OF_OUR_OWN = "This service has no access token for a service that it calls."
-
+_NOT_IN_A_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5B\x5D-\x7E]")
+"""An application's own text may have what no header can carry (RFC 6750, section 3)."""
 
 Answerable = TokenValidationError | KeysUnavailableError | CognitoTokenRequestError
 """The library's errors that have an answer; any other is a mistake in the program."""
 
 
 class Problem(HTTPException):
-    """A refusal as ``application/problem+json``. ``reason`` and ``error`` say what happened.
+    """A rejection as ``application/problem+json``. ``reason`` and ``error`` say what happened.
 
     Each one is of the class of its error too, see :func:`problem_from`.
 
@@ -109,7 +109,7 @@ class Problem(HTTPException):
     reason: Reason = "invalid"
     title: str = ""
     error: Exception | None = None
-    wording: Wording = _NO_WORDING
+    wording: Wording = Wording("")
     # Before those of a class of the application's.
     description: str | None = None
     response: Any = None
@@ -123,17 +123,31 @@ class Problem(HTTPException):
         return f"{type(self).__name__}({str(self)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (type(self.error), self.code, self.args), self.__dict__
+        return _new_problem, (type(self.error), self.code, self.args), self.__dict__
 
     @property
     def challenge(self) -> str | None:
-        """The ``WWW-Authenticate`` of the answer."""
-        return challenge_from(self, self.wording) if isinstance(self, TokenValidationError) else None
+        """The ``WWW-Authenticate`` of the answer (RFC 6750, section 3)."""
+        if not isinstance(self, TokenValidationError):
+            return None
+        row = ANSWERS.get(self.reason, _INVALID_TOKEN)
+        # werkzeug's WWWAuthenticate leaves token-like values bare, but a realm must be quoted.
+        parameters = {"realm": self.wording.realm}
+        if row.error is not None:
+            parameters |= {"error": row.error, "error_description": _NOT_IN_A_DESCRIPTION.sub("?", str(self))}
+        if self.required_scopes and (row.status == 401 or self.reason == "insufficient_scope"):
+            # A 401 names them too: MCP clients ask the token endpoint for exactly these.
+            parameters["scope"] = join_scopes(self.required_scopes)
+        text = ", ".join(
+            f"{name}={quote_header_value(value, allow_token=False)}" for name, value in parameters.items()
+        )
+        return f"Bearer {text}{self.wording.challenge_suffix}"
 
     def get_body(self, environ: Any = None, scope: Any = None) -> str:
+        base = self.wording.problem_type_base
         return json.dumps(
             {
-                "type": self.wording.problem_type(self.reason),
+                "type": f"{base}{self.reason}" if base else "about:blank",
                 "title": self.title,
                 "status": self.code,
                 "detail": self.description,
@@ -142,76 +156,61 @@ class Problem(HTTPException):
         )
 
     def get_headers(self, environ: Any = None, scope: Any = None) -> list[tuple[str, str]]:
-        return [("Content-Type", "application/problem+json"), *self.answer_headers()]
-
-    def answer_headers(self) -> list[tuple[str, str]]:
-        """The headers that the answer must have, whatever its body."""
-        headers = [("Cache-Control", "no-store")]
+        headers = [("Content-Type", "application/problem+json"), *self._other_headers()]
         if self.challenge is not None:
             headers.append(("WWW-Authenticate", self.challenge))
-        if self.code == 503:
-            headers.append(("Retry-After", str(whole_seconds(self.retry_after))))
         return headers
 
+    def _other_headers(self) -> list[tuple[str, str]]:
+        headers = [("Cache-Control", "no-store")]
+        if self.code == 503:
+            seconds = _DEFAULT_RETRY_AFTER if self.retry_after is None else self.retry_after
+            headers.append(("Retry-After", str(max(1, math.ceil(seconds)))))
+        return headers
+
+    def answer_of_a_check(self) -> HTTPException | None:
+        """What a check of the application's own raised as the answer, if that is why a token was rejected."""
+        own = self.error.__cause__ if self.error is not None else None
+        is_by_check = self.reason in _CHECKS_OF_THE_APPLICATION
+        return own if is_by_check and isinstance(own, HTTPException) else None
+
     def complete(self, response: Response) -> Response:
-        """Put them on the answer to this, which a framework's handler may have made without."""
+        """Put its headers on the answer, which a framework's handler may have made without."""
         if response.status_code == self.code:
-            for name, value in self.answer_headers():
-                if name != "WWW-Authenticate":
-                    response.headers.setdefault(name, value)
+            for name, value in self._other_headers():
+                response.headers.setdefault(name, value)
             self.add_challenge(response)
         return response
 
     def add_challenge(self, response: Response) -> None:
         """Put the challenge on ``response``, if its status is this one and it has no Bearer challenge."""
         challenges = response.headers.get_all("WWW-Authenticate")
-        is_missing = not any(_is_bearer(each) for each in challenges)
+        is_missing = not any(each.lower().startswith("bearer") for each in challenges)
         if self.challenge is not None and response.status_code == self.code and is_missing:
             # Beside a framework's own, such as Basic: a client may choose (RFC 9110, section 11.6.1).
             response.headers.add("WWW-Authenticate", self.challenge)
-
-
-_WERKZEUGS: dict[int, type[HTTPException]] = {
-    400: BadRequest,
-    401: Unauthorized,
-    403: Forbidden,
-    503: ServiceUnavailable,
-}
-
-
-@functools.lru_cache(maxsize=256)
-def _class_of(kind: type[Exception], status: int) -> type[Problem]:
-    """A class that is a ``Problem``, the library's (or the application's) class, and werkzeug's for a status.
-
-    The library's comes before werkzeug's, so that handlers for it are the more specific ones.
-    """
-    problem: type[Problem] = type(kind.__name__, (Problem, kind, _WERKZEUGS[status]), {"code": status})
-    return problem
-
-
-def problem_from_any(error: Answerable, wording: Wording) -> Problem:
-    """As :func:`problem_from`, for an error that the application raised.
-
-    It may hold anything, and be of any class: a rejection must not become a 500 by that.
-    """
-    try:
-        problem = problem_from(error, wording)
-        _check_answer(problem)
-    except Exception:
-        problem = problem_from(_plain(error), wording)
-    return problem
 
 
 def problem_from(error: Answerable, wording: Wording) -> Problem:
     """The answer to ``error``: an exception of its class, with its attributes, that is werkzeug's as well.
 
     So an application's ``errorhandler`` for the status, for the library's class and for ``HTTPException`` all
-    work, and a handler for a subclass of its own gets what that subclass holds.
+    work, and a handler for a subclass of its own gets what that subclass holds. What the application raised
+    may hold anything, and be of any class: a rejection must not become a 500 because of that.
     """
+    try:
+        problem = _problem(error, wording)
+        _check_answer(problem)
+    except Exception:
+        problem = _problem(_plain(error), wording)
+    return problem
+
+
+def _problem(error: Answerable, wording: Wording) -> Problem:
     reason: Reason = getattr(error, "reason", "token_unavailable")
     row = ANSWERS.get(reason, _INVALID_TOKEN)
     text = hide_request_token(str(error))
-    problem = _rebuilt(type(error), row.status, (text,))
+    problem = _new_problem(type(error), row.status, (text,))
     problem.__dict__.update(error.__dict__)
     problem.code = row.status  # over an attribute of that name of the application's class
     problem.response = None
@@ -225,6 +224,23 @@ def problem_from(error: Answerable, wording: Wording) -> Problem:
     return problem
 
 
+def _new_problem(kind: type[Exception], status: int, arguments: tuple[Any, ...]) -> Problem:
+    # Without __init__: a class of the application's may take other arguments than a text.
+    problem_class = _class_of(kind, status)  # type: ignore[arg-type]  # mypy: no class is Hashable
+    return problem_class.__new__(problem_class, *arguments)
+
+
+@functools.lru_cache(maxsize=256)
+def _class_of(kind: type[Exception], status: int) -> type[Problem]:
+    """A class that is a ``Problem``, the library's (or the application's) class, and werkzeug's for a status.
+
+    The library's comes before werkzeug's, so that handlers for it are the more specific ones.
+    """
+    bases = (Problem, kind, default_exceptions[status])
+    problem: type[Problem] = type(kind.__name__, bases, {"code": status})
+    return problem
+
+
 def _check_answer(problem: Problem) -> None:
     """Raise unless the answer can be sent and reported."""
     problem.get_body()
@@ -233,10 +249,10 @@ def _check_answer(problem: Problem) -> None:
     for name in ("token_scopes", "required_scopes"):
         scopes = getattr(problem, name, None)
         if scopes is not None and not isinstance(scopes, (frozenset, set)):
-            raise TypeError(f"{name} is no set")
+            raise TypeError(f"{name} is not a set")
         texts += scopes or ()
     if not all(text is None or isinstance(text, str) for text in texts):
-        raise TypeError("an attribute is no text")
+        raise TypeError("an attribute is not text")
 
 
 def _plain(error: Answerable) -> Answerable:
@@ -253,22 +269,12 @@ def _plain(error: Answerable) -> Answerable:
     return TokenValidationError(text, reason=cast("Reason", reason) if reason in ANSWERS else "invalid")
 
 
-def _rebuilt(kind: type[Exception], status: int, arguments: tuple[Any, ...]) -> Problem:
-    # Without __init__: a class of the application's may take other arguments than a text.
-    problem_class = _class_of(kind, status)  # type: ignore[arg-type]  # mypy: no class is Hashable
-    return problem_class.__new__(problem_class, *arguments)
+_CAUGHT = "_flask_m2m_cognito_caught"
+"""The attribute of a request for its last 401 that did not leave the view."""
 
 
-def completed(problem: Problem) -> Problem:
-    """``problem``, which leaves the view: its headers will be on the answer, whoever makes its body."""
-    # Frameworks with a handler for every HTTPException make an answer of their own.
-    current_request().__dict__.pop(_CAUGHT, None)
-    after_this_request(problem.complete)
-    return problem
-
-
-def noted(problem: Problem) -> Problem:
-    """``problem``, which the view may catch. Then it says nothing of the answer, with one exception.
+def add_challenge_if_caught(problem: Problem) -> Problem:
+    """Return ``problem``, which the view may catch. Then it says nothing of the answer, with one exception.
 
     Where the view catches it and a framework answers 401 with a challenge of another scheme, such as
     Flask-HTTPAuth with Basic, the answer has its challenge too: a token is another way in.
@@ -281,8 +287,11 @@ def noted(problem: Problem) -> Problem:
     return problem
 
 
-_CAUGHT = "_flask_m2m_cognito_caught"
-"""The attribute of a request for its last 401 that did not leave the view."""
+def complete_answer_to(problem: Problem) -> None:
+    """Put the headers of ``problem``, which left the view, on the answer, whoever makes its body."""
+    # Frameworks with a handler for every HTTPException make an answer of their own.
+    current_request().__dict__.pop(_CAUGHT, None)
+    after_this_request(problem.complete)
 
 
 def _add_caught_challenge(response: Response) -> Response:
@@ -290,32 +299,3 @@ def _add_caught_challenge(response: Response) -> Response:
     if problem is not None and "WWW-Authenticate" in response.headers:
         problem.add_challenge(response)
     return response
-
-
-_NOT_IN_A_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5B\x5D-\x7E]")
-"""An application's own text may have what no header can carry (RFC 6750, section 3)."""
-
-
-def challenge_from(error: TokenValidationError, wording: Wording) -> str:
-    """The ``WWW-Authenticate`` of a refusal (RFC 6750, section 3)."""
-    row = ANSWERS.get(error.reason, _INVALID_TOKEN)
-    # werkzeug's WWWAuthenticate leaves token-like values bare, but a realm must be quoted.
-    parameters = {"realm": wording.realm}
-    if row.error is not None:
-        parameters |= {"error": row.error, "error_description": _NOT_IN_A_DESCRIPTION.sub("?", str(error))}
-    if error.required_scopes and (row.status == 401 or error.reason == "insufficient_scope"):
-        # A 401 names them too: MCP clients ask the token endpoint for exactly these.
-        parameters["scope"] = join_scopes(error.required_scopes)
-    text = ", ".join(
-        f"{name}={quote_header_value(value, allow_token=False)}" for name, value in parameters.items()
-    )
-    return f"Bearer {text}{wording.challenge_suffix}"
-
-
-def _is_bearer(challenge: str) -> bool:
-    return challenge.lower().startswith("bearer")
-
-
-def whole_seconds(seconds: float | None) -> int:
-    """Seconds for ``Retry-After``: whole, and at least one."""
-    return max(1, math.ceil(DEFAULT_RETRY_AFTER if seconds is None else seconds))

@@ -2,46 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from flask import Blueprint, Flask, current_app, request
+from werkzeug.routing import Rule
 
 from ..exceptions import ConfigurationError
 from ..formats.scopes import ScopeMatch
-from .guard import admit
-from .requirement import PUBLIC, ByMethod, Demand, demand_from
+from .decorators import admit
+from .requirement import PUBLIC, ByMethod, Requirement, requirement_from
 
 View = TypeVar("View", bound=Callable[..., Any])
 
 PROTECTIONS = "__cognito_m2m_protections__"
-"""Where an application or a blueprint carries its protections, a list: all of them hold."""
+"""The attribute of an application or a blueprint for its protections, a list: all of them hold."""
 
 
 class Protection:
-    """What is demanded of every request to an application or a blueprint.
+    """What every request to an application or a blueprint requires.
 
     Attributes:
-        demand: what its token must be.
-        public: endpoints that everybody reaches, beside the views that are marked ``public``.
+        requirement: what its token must be.
+        public: endpoints that everybody reaches, besides the views that are marked ``public``.
         blueprint: whose they are, if they are not an application's.
     """
 
-    def __init__(self, demand: Demand, public: frozenset[str], blueprint: Blueprint | None = None) -> None:
-        self.demand = demand
+    def __init__(
+        self, requirement: Requirement, public: frozenset[str], blueprint: Blueprint | None = None
+    ) -> None:
+        self.requirement = requirement
         self.public = public
         self.blueprint = blueprint
 
     def before_request(self) -> None:
-        """Let the current request in, or raise the answer that refuses it."""
-        if not self._is_exempt():
-            admit(self.demand)
+        """Let the current request in, or raise the answer that rejects it."""
+        rule, endpoint = request.url_rule, request.endpoint
+        # An unknown URL is guarded: without a valid token a caller does not learn which URLs there are.
+        # An automatic OPTIONS is not: browsers send it without a token (CORS preflight).
+        if (
+            rule is None
+            or endpoint is None
+            or not (is_answered_by_flask(rule, request.method) or self.exempts(endpoint, current_app))
+        ):
+            admit(self.requirement)
 
-    def unknown_public(self, app: Flask) -> set[str]:
+    def unknown_public(self, app: Flask) -> frozenset[str]:
         """The names in ``public`` that no endpoint of ``app`` has."""
         endpoints = app.view_functions
-        local = {name for each in endpoints for name in self._local_names(each, app)}
-        return {name for name in self.public if name not in endpoints and name not in local}
+        return self.public.difference(endpoints, *(self._local_names(each, app) for each in endpoints))
 
     def exempts(self, endpoint: str, app: Flask) -> bool:
         """Whether everybody reaches this endpoint of ``app``."""
@@ -56,23 +65,12 @@ class Protection:
         """An endpoint's names in the blueprint, which may be nested or renamed: with and without its own."""
         if self.blueprint is None:
             return []
-        names = endpoint.split(".")
         local = (
-            ".".join(names[length:])
-            for length in range(1, len(names))
-            if app.blueprints.get(".".join(names[:length])) is self.blueprint
+            endpoint.removeprefix(f"{name}.")
+            for name in _names_of_blueprints(endpoint)
+            if app.blueprints.get(name) is self.blueprint
         )
         return [each for name in local for each in (name, f"{self.blueprint.name}.{name}")]
-
-    def _is_exempt(self) -> bool:
-        rule, endpoint = request.url_rule, request.endpoint
-        if rule is None or endpoint is None:
-            # An unknown URL: whoever has no good token does not learn which there are.
-            return False
-        if request.method == "OPTIONS" and getattr(rule, "provide_automatic_options", False):
-            # Flask answers it without the view; browsers ask without a token (CORS preflight).
-            return True
-        return self.exempts(endpoint, current_app)
 
 
 def protect(
@@ -83,46 +81,36 @@ def protect(
     by_method: ByMethod | None = None,
     public: Iterable[str] = (),
 ) -> None:
-    """Demand a good token for every view of an application or a blueprint, nested blueprints included.
-
-    A view's own ``require_scopes`` holds as well. Under an application's protection an unknown URL is
-    401 without a good token. Automatic OPTIONS answers pass.
-
-    Args:
-        scaffold: an application, or a blueprint that is not registered yet.
-        scopes, match, clients, by_method: as ``require_scopes``.
-        public: endpoints that everybody reaches, such as ``"static"``; those of a blueprint may be
-            named without its name.
-
-    Raises:
-        ConfigurationError: an argument can't be right.
-    """
+    """Require a valid token for every view of an application or a blueprint: see ``CognitoM2M.protect``."""
     if not isinstance(scaffold, (Flask, Blueprint)):
         raise ConfigurationError(f"protect guards a Flask application or a Blueprint, not {scaffold!r}.")
     protection = Protection(
-        demand_from(scopes, match, clients, by_method),
+        requirement_from(scopes, match, clients, by_method),
         _public_endpoints(public),
         scaffold if isinstance(scaffold, Blueprint) else None,
     )
     scaffold.before_request(protection.before_request)
     if not hasattr(scaffold, PROTECTIONS):
         setattr(scaffold, PROTECTIONS, [])
-    protections_of(scaffold).append(protection)
+    _protections_of(scaffold).append(protection)
 
 
-def protections_of(scaffold: Flask | Blueprint) -> list[Protection]:
-    """What is demanded of every request to ``scaffold``."""
-    protections: list[Protection] = getattr(scaffold, PROTECTIONS, [])
-    return protections
+def protections_over(app: Flask, endpoint: str) -> Iterator[tuple[str, Protection]]:
+    """Those of the application, then those of the endpoint's blueprints, the outermost first.
+
+    Each with the words for whose it is, such as ``"blueprint orders"``.
+    """
+    for protection in _protections_of(app):
+        yield "application", protection
+    for name in _names_of_blueprints(endpoint):
+        for protection in _protections_of(app.blueprints.get(name)):
+            yield f"blueprint {name}", protection
 
 
 def protections_in(app: Flask) -> list[Protection]:
     """Those of an application and of its blueprints."""
-    blueprints = {id(each): each for each in app.blueprints.values() if isinstance(each, Blueprint)}
-    return [
-        *protections_of(app),
-        *(each for blueprint in blueprints.values() for each in protections_of(blueprint)),
-    ]
+    scaffolds = {id(each): each for each in (app, *app.blueprints.values())}
+    return [protection for scaffold in scaffolds.values() for protection in _protections_of(scaffold)]
 
 
 def public(view: View) -> View:
@@ -138,6 +126,22 @@ def public(view: View) -> View:
         )
     setattr(view, PUBLIC, True)
     return view
+
+
+def is_answered_by_flask(rule: Rule, method: str) -> bool:
+    """Whether Flask answers ``method`` without the view: an automatic OPTIONS."""
+    return method == "OPTIONS" and bool(getattr(rule, "provide_automatic_options", False))
+
+
+def _protections_of(scaffold: object) -> list[Protection]:
+    protections: list[Protection] = getattr(scaffold, PROTECTIONS, [])
+    return protections
+
+
+def _names_of_blueprints(endpoint: str) -> list[str]:
+    """The names under which an endpoint's blueprints are registered, the outermost first."""
+    names = endpoint.split(".")
+    return [".".join(names[:length]) for length in range(1, len(names))]
 
 
 def _public_endpoints(public: Iterable[str]) -> frozenset[str]:

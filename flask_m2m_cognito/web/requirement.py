@@ -1,11 +1,10 @@
-"""What a view demands of a token: plain data that the guard holds it to, and that tools can read."""
+"""What a guard requires of a token: plain data that requests are checked against, and that tools read."""
 
 from __future__ import annotations
 
-import inspect
 import re
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any
@@ -13,8 +12,8 @@ from typing import Any
 from ..exceptions import ConfigurationError
 from ..formats.scopes import ScopeMatch, check_match, check_scope
 
-ATTRIBUTE = "__cognito_m2m_demands__"
-"""Where a guarded view carries its demands, a tuple: all of them hold."""
+REQUIREMENTS = "__cognito_m2m_requirements__"
+"""The attribute of a guarded view for its requirements, a tuple: all of them hold."""
 
 PUBLIC = "__cognito_m2m_public__"
 """Set on a view that the guard of its application or blueprint lets everybody reach.
@@ -29,15 +28,15 @@ ByMethod = Mapping[str, "str | Iterable[str]"]
 
 
 @dataclass(frozen=True)
-class Demand:
-    """What one guard demands.
+class Requirement:
+    """What one guard requires.
 
     Attributes:
-        scopes: which must be there; none is any valid token.
+        scopes: what the token must have; none is any valid token.
         match: all of them, or any.
         clients: which may call; ``None`` is all that the application lets in.
-        by_method: scopes for each HTTP method instead; a method that is not in it is refused.
-        is_optional: a request without any token is let in too, as nobody's.
+        by_method: scopes for each HTTP method instead; a method that is not in it is rejected.
+        is_optional: a request without a token is let in too.
     """
 
     scopes: frozenset[str] = frozenset()
@@ -48,7 +47,7 @@ class Demand:
     is_plain: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # To have all of some scopes, whatever the method: most views, and the quickest to look at.
+        # To have all of some scopes, whatever the method: most views, and the quickest to check.
         is_plain = self.by_method is None and self.clients is None and self.match == "all"
         object.__setattr__(self, "is_plain", is_plain)
 
@@ -62,40 +61,43 @@ class Demand:
         return self.by_method.get("GET") if scopes is None and method == "HEAD" else scopes
 
 
-def demand_from(
+ANY_TOKEN = Requirement()
+
+
+def requirement_from(
     scopes: tuple[Any, ...], match: ScopeMatch, clients: Iterable[str] | None, by_method: ByMethod | None
-) -> Demand:
-    """The demand that a decorator's arguments make.
+) -> Requirement:
+    """Return the requirement that a decorator's arguments describe.
 
     Raises:
         ConfigurationError: an argument can't be right; raised when the decorator runs, at import.
     """
-    if len(scopes) == 1 and (callable(scopes[0]) or inspect.isclass(scopes[0])):
+    if len(scopes) == 1 and callable(scopes[0]):
         raise ConfigurationError(
             "require_scopes needs parentheses: @require_scopes() lets any valid token in."
         )
     check_match(match)
     if by_method is not None and scopes:
         raise ConfigurationError("Give scopes either for every method or by_method, not both.")
-    return Demand(
-        scopes=frozenset(_checked(scope) for scope in scopes),
+    return Requirement(
+        scopes=_checked_scopes(scopes),
         match=match,
         clients=_client_ids(clients),
         by_method=None if by_method is None else _by_method(by_method),
     )
 
 
-def demands_of(view: Callable[..., Any]) -> tuple[Demand, ...]:
-    """What a view function demands; none if it is not guarded by a decorator."""
-    demands: tuple[Demand, ...] = getattr(view, ATTRIBUTE, ())
-    return demands
+def requirements_of(view: object) -> tuple[Requirement, ...]:
+    """The requirements of a view function; none if no decorator guards it."""
+    requirements: tuple[Requirement, ...] = getattr(view, REQUIREMENTS, ())
+    return requirements
 
 
 _guarded: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def note_guard_around(view: object) -> None:
-    """Remember that a guard was put around a function. Bound methods are made anew for each use."""
+    """Remember that a guard was put around a function. A bound method is another object at each use."""
     if isinstance(view, FunctionType):
         _guarded.add(view)
 
@@ -105,11 +107,21 @@ def has_guard_around(view: object) -> bool:
     return isinstance(view, FunctionType) and view in _guarded
 
 
-def _checked(scope: object) -> str:
-    if isinstance(scope, (list, tuple, set, frozenset)):
-        raise ConfigurationError(f"Give scopes one by one, not as {scope!r}: require_scopes(*scopes).")
-    check_scope(scope)
-    return str(scope)
+def layers_of(view: Any) -> Iterable[Any]:
+    """``view`` and what its decorators wrap, the outermost first."""
+    while view is not None:
+        yield view
+        view = getattr(view, "__wrapped__", None)
+
+
+def _checked_scopes(scopes: Iterable[Any]) -> frozenset[str]:
+    checked = set()
+    for scope in scopes:
+        if isinstance(scope, (list, tuple, set, frozenset)):
+            raise ConfigurationError(f"Give scopes one by one, not as {scope!r}: require_scopes(*scopes).")
+        check_scope(scope)
+        checked.add(str(scope))
+    return frozenset(checked)
 
 
 def _client_ids(clients: Iterable[str] | None) -> frozenset[str] | None:
@@ -128,12 +140,12 @@ def _by_method(by_method: ByMethod) -> dict[str, frozenset[str]]:
         raise ConfigurationError(
             f'by_method must be a map such as {{"GET": "items/read"}}, not {by_method!r}.'
         )
-    demanded: dict[str, frozenset[str]] = {}
+    required: dict[str, frozenset[str]] = {}
     for method, scopes in by_method.items():
         if not isinstance(method, str) or _METHOD.fullmatch(method) is None:
             raise ConfigurationError(f"by_method must name HTTP methods, not {method!r}.")
-        if method.upper() in demanded:
+        if method.upper() in required:
             raise ConfigurationError(f"by_method names {method.upper()} twice.")
-        listed = (scopes,) if isinstance(scopes, str) or not isinstance(scopes, Iterable) else tuple(scopes)
-        demanded[method.upper()] = frozenset(_checked(scope) for scope in listed)
-    return demanded
+        is_one = isinstance(scopes, str) or not isinstance(scopes, Iterable)
+        required[method.upper()] = _checked_scopes((scopes,) if is_one else scopes)
+    return required

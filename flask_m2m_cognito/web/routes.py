@@ -1,16 +1,42 @@
-"""What each route of an application requires, as data: for unit tests, and for ``flask m2m routes``."""
+"""What each route of an application requires, read off its views, its blueprints and the application.
+
+For unit tests, ``flask m2m routes``, metadata, OpenAPI, and the ``scope`` of a 401.
+"""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
 
-from flask import Blueprint, Flask
+from flask import Flask, Request
+from flask.views import MethodView
 
 from ..formats.scopes import ScopeMatch
 from .misplaced import Misplaced, misplaced_guards
-from .protection import protections_of
-from .requirement import Demand
-from .route_requirements import RouteDemand, route_demands
+from .protection import is_answered_by_flask, protections_over
+from .requirement import Requirement, layers_of, requirements_of
+
+_WITH_METHOD_DECORATORS = ("flask_restful", "flask_restx")
+"""Packages whose classes apply their ``method_decorators``."""
+
+_DISPATCHING = ("flask.views", *_WITH_METHOD_DECORATORS)
+"""Packages whose ``dispatch_request`` is known to call the method that answers."""
+
+_CALLING = (
+    "flask_m2m_cognito.",
+    "apiflask.",
+    "flask_admin.",
+    "flask_cors.",
+    "flask_limiter.",
+    "flask_openapi3.",
+    "flask_smorest.",
+    "webargs.",
+    *_DISPATCHING,
+)
+"""Packages whose decorators call what they wrap, or reject the request. Any other may do something else."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +49,8 @@ class RouteNeed:
         match: all of them, or any.
         clients: the client ids that may call; ``None`` is every one that the application lets in.
         is_optional: a request without a token gets past it.
-        is_skippable: it stands below something that may answer without it, such as a cache or a decorator
-            of the application's own.
+        is_skippable: it stands below something that may answer without it: a cache or another decorator of
+            which that cannot be known, a class's own ``dispatch_request`` or ``as_view``.
     """
 
     where: str
@@ -69,54 +95,145 @@ class Route:
 
 
 def routes_of(app: Flask) -> list[Route]:
-    """Every rule by its methods, in the order of the rules' texts; without what Flask answers by itself."""
-    by_needs: dict[tuple[str, str, tuple[RouteNeed, ...]], list[str]] = {}
-    for each in route_demands(app):
-        if not each.is_automatic:
-            certain = len(each.demands) - len(each.skippable)
-            needs = tuple(
-                _need(app, each, demand, is_skippable=number >= certain)
-                for number, demand in enumerate(each.demands)
-            )
-            by_needs.setdefault((each.rule, each.endpoint, needs), []).append(each.method)
+    """Every rule by its methods, in the order of the rules' texts; without what Flask answers itself."""
+    methods: dict[tuple[str, str, tuple[RouteNeed, ...]], list[str]] = {}
+    for each in routes_by_method(app):
+        methods.setdefault((each.rule, each.endpoint, each.needs), []).extend(each.methods)
     misplaced = misplaced_guards(app)
     routes = [
-        Route(rule, endpoint, tuple(_shown(methods)), needs, misplaced.get(endpoint))
-        for (rule, endpoint, needs), methods in by_needs.items()
+        Route(rule, endpoint, _without_equal_head(of_rule), needs, misplaced.get(endpoint))
+        for (rule, endpoint, needs), of_rule in methods.items()
     ]
     return sorted(routes, key=lambda route: (route.rule, route.endpoint, route.methods))
 
 
-def _shown(methods: list[str]) -> list[str]:
-    """HEAD is GET without the body: it is worth a word only where it requires something else."""
-    return [method for method in methods if method != "HEAD" or "GET" not in methods]
+def routes_by_method(app: Flask, *, with_automatic: bool = False) -> Iterator[Route]:
+    """A route for each method of each rule, in the order of the URL map.
+
+    Args:
+        with_automatic: include OPTIONS where Flask answers it without the view.
+    """
+    for rule in app.url_map.iter_rules():
+        for method in sorted(rule.methods or ()):
+            if not is_answered_by_flask(rule, method):
+                yield Route(rule.rule, rule.endpoint, (method,), _needs(app, rule.endpoint, method))
+            elif with_automatic:
+                yield Route(rule.rule, rule.endpoint, (method,), ())
 
 
-def _need(app: Flask, route: RouteDemand, demand: Demand, *, is_skippable: bool) -> RouteNeed:
-    scopes = demand.scopes_for(route.method)
-    return RouteNeed(
-        _where(app, route.endpoint, demand),
-        scopes,
-        demand.match,
-        demand.clients,
-        demand.is_optional,
-        is_skippable=is_skippable,
+def scopes_in(needs: Iterable[RouteNeed]) -> frozenset[str]:
+    """Every scope that one of ``needs`` names."""
+    return frozenset(scope for need in needs for scope in need.scopes or ())
+
+
+def scopes_of_routes(app: Flask) -> frozenset[str]:
+    """Every scope that a route of ``app`` requires."""
+    return scopes_in(need for route in routes_by_method(app) for need in route.needs)
+
+
+def named_scopes_of(app: Flask) -> Callable[[Request], frozenset[str]]:
+    """Return a function that finds every scope that the guards of a request's route name.
+
+    Routes do not change once requests are served, so each is read once.
+    """
+
+    found: dict[tuple[int, str], frozenset[str]] = {}  # a rule can't be hashed, and stays in its map
+
+    def named_scopes(request: Request) -> frozenset[str]:
+        rule, method = request.url_rule, request.method
+        # An application may override the method with any text, which must not fill the memory.
+        if rule is None or rule.map is not app.url_map or method not in (rule.methods or ()):
+            return frozenset()
+        key = id(rule), method
+        if key not in found:
+            found[key] = scopes_in(_needs(app, rule.endpoint, method))
+        return found[key]
+
+    return named_scopes
+
+
+def _without_equal_head(methods: list[str]) -> tuple[str, ...]:
+    """HEAD is GET without the body: it is listed only where it requires something else."""
+    return tuple(method for method in methods if method != "HEAD" or "GET" not in methods)
+
+
+def _needs(app: Flask, endpoint: str, method: str) -> tuple[RouteNeed, ...]:
+    def need(where: str, requirement: Requirement, is_skippable: bool) -> RouteNeed:
+        return RouteNeed(
+            where,
+            requirement.scopes_for(method),
+            requirement.match,
+            requirement.clients,
+            requirement.is_optional,
+            is_skippable,
+        )
+
+    requirements, certain = _requirements_at(app.view_functions.get(endpoint), method)
+    return (
+        *(
+            need(where, each.requirement, False)
+            for where, each in protections_over(app, endpoint)
+            if not each.exempts(endpoint, app)
+        ),
+        *(need("view", each, number >= certain) for number, each in enumerate(requirements)),
     )
 
 
-def _where(app: Flask, endpoint: str, demand: Demand) -> str:
-    """Whose guard it is: a protection's demand is the very object that every route under it has."""
-    if any(demand is each.demand for each in protections_of(app)):
-        return "application"
-    for name in _blueprints_of(endpoint):
-        blueprint = app.blueprints.get(name)
-        if isinstance(blueprint, Blueprint) and any(
-            demand is each.demand for each in protections_of(blueprint)
-        ):
-            return f"blueprint {name}"
-    return "view"
+def _requirements_at(view: Any, method: str) -> tuple[list[Requirement], int]:
+    """The requirements of a view, and how many of them stand above everything that may answer first.
+
+    Below a view function is what its class calls: ``dispatch_request``, decorators of methods, the method.
+    """
+    view_class = getattr(view, "view_class", None)
+    dispatch = getattr(view_class, "dispatch_request", None)
+    parts = [view, dispatch, *_method_decorators(view_class, method), _handler(view_class, method)]
+    requirements: list[Requirement] = []
+    certain: int | None = None
+    for part in parts:
+        requirements += requirements_of(part)
+        if certain is None:
+            below = _below_what_may_answer(part)
+            if below is not None:
+                certain = len(requirements) - len(requirements_of(below))
+            elif (part is dispatch and not _dispatches(dispatch)) or (
+                part is view and view_class is not None and not _is_of(_DISPATCHING, inspect.unwrap(view))
+            ):
+                certain = len(requirements)
+    return requirements, len(requirements) if certain is None else certain
 
 
-def _blueprints_of(endpoint: str) -> list[str]:
-    names = endpoint.split(".")[:-1]
-    return [".".join(names[: length + 1]) for length in range(len(names))]
+def _below_what_may_answer(view: Any) -> Any:
+    """What stands below the first of a view's decorators that may answer without calling it, or ``None``."""
+    for layer in layers_of(view):
+        below = getattr(layer, "__wrapped__", None)
+        if below is not None and not _is_of(_CALLING, layer):
+            return below
+    return None
+
+
+def _is_of(packages: tuple[str, ...], function: Any) -> bool:
+    """Whether one of these packages defines a function; ``functools.wraps`` changes its ``__module__``."""
+    function = getattr(function, "__func__", function)
+    return isinstance(function, FunctionType) and function.__globals__["__name__"].startswith(packages)
+
+
+def _dispatches(dispatch: Any) -> bool:
+    return dispatch is None or dispatch.__module__.startswith(_DISPATCHING)
+
+
+def _handler(view_class: Any, method: str) -> Callable[..., Any] | None:
+    if not (isinstance(view_class, type) and issubclass(view_class, MethodView)):
+        return None
+    handler = getattr(view_class, method.lower(), None)
+    return getattr(view_class, "get", None) if handler is None and method == "HEAD" else handler
+
+
+def _method_decorators(view_class: Any, method: str) -> tuple[Any, ...]:
+    """Those of Flask-RESTful and Flask-RESTX: a list, or a list for each method. Flask itself has none."""
+    bases = getattr(view_class, "__mro__", ())
+    if not any(base.__module__.startswith(_WITH_METHOD_DECORATORS) for base in bases):
+        return ()
+    decorators = getattr(view_class, "method_decorators", ())
+    if isinstance(decorators, Mapping):
+        decorators = decorators.get(method.lower(), ())
+    return tuple(decorators)

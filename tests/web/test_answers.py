@@ -32,12 +32,11 @@ from flask_m2m_cognito import (
 )
 from flask_m2m_cognito.exceptions import REASONS
 from flask_m2m_cognito.testing import LocalUserPool
-from flask_m2m_cognito.web.guard import authorize
+from flask_m2m_cognito.web.decorators import authorize
 from flask_m2m_cognito.web.problems import (
     ANSWERS,
     Wording,
     problem_from,
-    whole_seconds,
 )
 from tests.support.headers import bearer
 from tests.web.conftest import MakeApp
@@ -270,7 +269,7 @@ def test_rejection_names_the_client_of_a_verified_token(
         return tokens[0]
 
     refusal_of(make, local_pool, replace(case, token=token))
-    (signal,), (error,) = told, [each.error for each in raised]
+    (signal,), (error,) = told, raised
     (fields,) = (vars(each) for each in caplog.records if each.name == "flask_m2m_cognito.auth")
     if reason not in NAMED:
         assert (signal["client_id"], fields["client_id"], getattr(error, "client_id", None)) == (None,) * 3
@@ -423,7 +422,8 @@ def test_more_parameters_of_a_challenge_come_last() -> None:
     ],
 )
 def test_retry_after_is_whole_and_at_least_one(seconds: float | None, whole: int) -> None:
-    assert whole_seconds(seconds) == whole
+    problem: Any = problem_from(TokenUnavailableError("", retry_after=seconds), Wording("shop"))
+    assert dict(problem.get_headers())["Retry-After"] == str(whole)
 
 
 class TestTokenUnavailableInAView:

@@ -9,7 +9,7 @@ import pytest
 from flask.views import MethodView
 
 from flask_m2m_cognito import CognitoM2M, ConfigurationError, require_scopes
-from flask_m2m_cognito.web.requirement import Demand, demands_of
+from flask_m2m_cognito.web.requirement import Requirement, requirements_of
 
 
 def view() -> str:
@@ -94,34 +94,41 @@ class TestDemands:
     @pytest.mark.parametrize(
         ("scopes", "named", "demand"),
         [
-            pytest.param([], {}, Demand(), id="nothing: any valid token"),
-            pytest.param(["a", "b"], {}, Demand(frozenset("ab")), id="scopes"),
-            pytest.param(["a", "b"], {"match": "any"}, Demand(frozenset("ab"), "any"), id="any"),
+            pytest.param([], {}, Requirement(), id="nothing: any valid token"),
+            pytest.param(["a", "b"], {}, Requirement(frozenset("ab")), id="scopes"),
+            pytest.param(["a", "b"], {"match": "any"}, Requirement(frozenset("ab"), "any"), id="any"),
             pytest.param(
                 [],
                 {"by_method": {"M-SEARCH": "a"}},
-                Demand(by_method={"M-SEARCH": frozenset("a")}),
+                Requirement(by_method={"M-SEARCH": frozenset("a")}),
                 id="by_method with any method of RFC 9110",
             ),
-            pytest.param([], {"clients": ["x", "y"]}, Demand(clients=frozenset("xy")), id="clients"),
-            pytest.param([], {"clients": {"x"}}, Demand(clients=frozenset("x")), id="clients as a set"),
+            pytest.param([], {"clients": ["x", "y"]}, Requirement(clients=frozenset("xy")), id="clients"),
+            pytest.param([], {"clients": {"x"}}, Requirement(clients=frozenset("x")), id="clients as a set"),
             pytest.param(
                 [],
                 {"by_method": {"get": "a", "Post": ["a", "b"], "DELETE": []}},
-                Demand(by_method={"GET": frozenset("a"), "POST": frozenset("ab"), "DELETE": frozenset()}),
+                Requirement(
+                    by_method={"GET": frozenset("a"), "POST": frozenset("ab"), "DELETE": frozenset()}
+                ),
                 id="by_method, as text, list and any valid token, in any case",
             ),
         ],
     )
-    def test_are_data_on_the_view(self, scopes: list[str], named: dict[str, Any], demand: Demand) -> None:
-        assert demands_of(require_scopes(*scopes, **named)(view)) == (demand,)
+    def test_are_data_on_the_view(
+        self, scopes: list[str], named: dict[str, Any], demand: Requirement
+    ) -> None:
+        assert requirements_of(require_scopes(*scopes, **named)(view)) == (demand,)
 
     def test_of_stacked_guards_are_all_there_the_outer_first(self) -> None:
         stacked = require_scopes("a")(require_scopes("b", clients=["x"])(view))
-        assert demands_of(stacked) == (Demand(frozenset("a")), Demand(frozenset("b"), clients=frozenset("x")))
+        assert requirements_of(stacked) == (
+            Requirement(frozenset("a")),
+            Requirement(frozenset("b"), clients=frozenset("x")),
+        )
 
     def test_a_view_that_is_not_guarded_has_none(self) -> None:
-        assert demands_of(view) == ()
+        assert requirements_of(view) == ()
 
     def test_a_guarded_view_keeps_its_name_and_docstring_and_leaves_the_original_as_it_was(self) -> None:
         guarded = require_scopes("a")(view)
@@ -142,7 +149,7 @@ class TestDemands:
         ],
     )
     def test_scopes_for_a_method(self, method: str, scopes: set[str] | None) -> None:
-        demand = Demand(
+        demand = Requirement(
             by_method={
                 "GET": frozenset({"read"}),
                 "POST": frozenset({"read", "write"}),
@@ -152,11 +159,11 @@ class TestDemands:
         assert demand.scopes_for(method) == scopes
 
     def test_head_may_be_named_for_itself(self) -> None:
-        demand = Demand(by_method={"GET": frozenset({"read"}), "HEAD": frozenset({"peek"})})
+        demand = Requirement(by_method={"GET": frozenset({"read"}), "HEAD": frozenset({"peek"})})
         assert demand.scopes_for("HEAD") == {"peek"}
 
     def test_get_is_not_covered_by_head(self) -> None:
-        assert Demand(by_method={"HEAD": frozenset({"peek"})}).scopes_for("GET") is None
+        assert Requirement(by_method={"HEAD": frozenset({"peek"})}).scopes_for("GET") is None
 
     def test_without_a_map_scopes_are_for_every_method(self) -> None:
-        assert Demand(frozenset("a")).scopes_for("BREW") == {"a"}
+        assert Requirement(frozenset("a")).scopes_for("BREW") == {"a"}

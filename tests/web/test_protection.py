@@ -22,7 +22,7 @@ from flask_m2m_cognito import (
     signals,
 )
 from flask_m2m_cognito.testing import LocalUserPool
-from flask_m2m_cognito.web.route_requirements import route_demands
+from flask_m2m_cognito.web.routes import routes_by_method
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_public_endpoints_of_a_blueprint_are_so_wherever_it_is_registered(
     client = app.test_client()
     assert [client.get(f"{path}/open").status_code for path in ("/p/c", "/r")] == [200, 200]
     assert [client.get(f"{path}/closed").status_code for path in ("/p/c", "/r")] == [401, 401]
-    left_open = {route.rule for route in route_demands(app) if route.is_open and route.method == "GET"}
+    left_open = {route.rule for route in routes_by_method(app) if route.is_open and route.methods == ("GET",)}
     assert left_open == {"/p/c/open", "/r/open", "/static/<path:filename>"}
 
 
@@ -384,7 +384,7 @@ def test_health_is_public_unless_guarded_itself(
     for path in ("/health", "/ready"):
         assert client.get(prefix + path).status_code == (401 if is_guarded else 200)
         assert client.get(prefix + path, headers=bearer("health/read")).status_code == 200
-    opened = {route.rule for route in route_demands(app) if route.is_open and not route.is_automatic}
+    opened = {route.rule for route in routes_by_method(app) if route.is_open}
     assert (f"{prefix}/ready" in opened) is not is_guarded
 
 

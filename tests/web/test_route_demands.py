@@ -17,7 +17,7 @@ from webargs.fields import Int
 from webargs.flaskparser import use_args
 
 from flask_m2m_cognito import require_scopes
-from flask_m2m_cognito.web.route_requirements import route_demands
+from flask_m2m_cognito.web.routes import Route, routes_by_method, scopes_in
 
 READ = frozenset({"shop/read"})
 guard = require_scopes("shop/read")
@@ -26,9 +26,14 @@ limiter = Limiter(get_remote_address, storage_uri="memory://")
 
 
 def scopes_of_get(app: Flask) -> frozenset[str]:
-    (route,) = [route for route in route_demands(app) if route.rule == "/a" and route.method == "GET"]
-    assert route.is_open is (not route.scopes)
-    return route.scopes
+    scopes = scopes_in(route_of_get(app).needs)
+    assert route_of_get(app).is_open is (not scopes)
+    return scopes
+
+
+def route_of_get(app: Flask) -> Route:
+    (route,) = [each for each in routes_by_method(app) if (each.rule, each.methods) == ("/a", ("GET",))]
+    return route
 
 
 def add(app: Flask, view_class: type[View]) -> Flask:
@@ -231,10 +236,10 @@ class WrappedDispatch(Method):
 def test_guard_that_may_be_skipped_does_not_count(view: Any, skippable: int) -> None:
     app = Flask("shop")
     app.add_url_rule("/a", "a", view)
-    (route,) = [route for route in route_demands(app) if route.rule == "/a" and route.method == "GET"]
-    assert route.scopes == READ
-    assert len(route.skippable) == skippable
-    assert route.is_open is (len(route.demands) == skippable)
+    route = route_of_get(app)
+    assert scopes_in(route.needs) == READ
+    assert sum(need.is_skippable for need in route.needs) == skippable
+    assert route.is_open is (len(route.needs) == skippable)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -275,5 +280,5 @@ def test_dispatch_request_of_a_framework_counts_and_an_own_does_not(library: str
     api = module.Api(app)
     api.add_resource(Item, "/item")
     api.add_resource(Own, "/own")
-    is_open = {route.rule: route.is_open for route in route_demands(app) if route.scopes}
+    is_open = {route.rule: route.is_open for route in routes_by_method(app) if route.needs}
     assert is_open == {"/item": False, "/own": True}
