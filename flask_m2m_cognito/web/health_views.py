@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
 from .requirement import PUBLIC
 
 READY_TIMEOUT = 2.0
 """Seconds for which a probe waits for the keys of a service that has just started."""
+
+_UNSTORED = {"Cache-Control": "no-store"}
 
 
 def health_blueprint_of(
@@ -25,22 +27,15 @@ def health_blueprint_of(
 
     @blueprint.get("/health")
     def details() -> ResponseReturnValue:
-        return _unstored(jsonify(health()))
+        return dict(health()), _UNSTORED
 
     @blueprint.get("/ready")
     def ready() -> ResponseReturnValue:
         # A service that gets no traffic until it is ready would otherwise never ask for its keys.
         is_ready = bool(health()["ready"] or warm_up(timeout=READY_TIMEOUT)["ready"])
-        response = _unstored(jsonify(ready=is_ready))
-        response.status_code = 200 if is_ready else 503
-        return response
+        return {"ready": is_ready}, 200 if is_ready else 503, _UNSTORED
 
     # Probes have no token. A guard of the blueprint itself holds all the same.
     for view in (details, ready):
         setattr(view, PUBLIC, blueprint)
     return blueprint
-
-
-def _unstored(response: Response) -> Response:
-    response.headers["Cache-Control"] = "no-store"
-    return response

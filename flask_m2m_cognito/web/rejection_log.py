@@ -1,11 +1,12 @@
-"""Log records of refused requests: a few a minute for each reason, then a count.
+"""Log records of rejected requests: a few a minute for each reason, then a count.
 
-Anybody can make a service refuse requests, so that one record for each would fill its disk.
+Anybody can make a service reject requests, so one record for each would fill its disk.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import weakref
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ _logger = logging.getLogger("flask_m2m_cognito.auth")
 
 @dataclass(frozen=True)
 class Rejection:
-    """One refused request. ``kid`` and ``path`` are the caller's text: fields, never the message.
+    """One rejected request. ``kid`` and ``path`` are the caller's text: fields, never the message.
 
     ``client_id`` and both sets of scopes are ``None`` unless the token's signature was verified.
     """
@@ -38,12 +39,6 @@ class Rejection:
     client_id: str | None = None
     token_scopes: frozenset[str] | None = None
     required_scopes: frozenset[str] | None = None
-
-
-@dataclass(frozen=True)
-class _Minute:
-    began_at: float
-    count: int = 0
 
 
 class RejectionLog:
@@ -60,10 +55,11 @@ class RejectionLog:
     def __init__(self, app: Flask, clock: Clock = SYSTEM) -> None:
         self._app = weakref.ref(app)
         self._clock = clock
-        self._minutes: dict[str, _Minute] = {}  # guarded by lock
+        # By reason, when its minute began, and how many there were since. Guarded by lock.
+        self._minutes: dict[str, tuple[float, int]] = {}
         self._lock = ProcessLock()
         self._pid = 0  # of the process that counts: a forked child does not log its parent's counts
-        weakref.finalize(app, self._end)
+        weakref.finalize(app, self._log_last_counts)
 
     def note(self, rejection: Rejection) -> None:
         """Log or count a rejection."""
@@ -71,66 +67,45 @@ class RejectionLog:
             now = self._clock.monotonic()
             # Of every reason: a burst may be followed by rejections of other reasons only.
             ended = self._pop_ended(now)
-            minute = self._minutes.get(rejection.reason, _Minute(now))
-            minute = _Minute(minute.began_at, minute.count + 1)
-            self._minutes[rejection.reason] = minute
+            began_at, count = self._minutes.get(rejection.reason, (now, 0))
+            count += 1
+            self._minutes[rejection.reason] = began_at, count
             self._pid = os.getpid()
         _log_counts(ended)
         app = self._app()
-        if minute.count == MOST_A_MINUTE + 1 and app is not None:
+        if count == MOST_A_MINUTE + 1 and app is not None:
             request_started.connect(self._on_request, sender=app)
-        if minute.count <= MOST_A_MINUTE:
-            _logger.info(
-                "Refused a request: %s",
-                rejection.reason,
-                extra={
-                    "event": "token-rejected",
-                    "reason": rejection.reason,
-                    "status": rejection.status,
-                    "kid": rejection.kid,
-                    "pool": rejection.pool,
-                    "path": rejection.path,
-                    "client_id": rejection.client_id,
-                    "token_scopes": _listed(rejection.token_scopes),
-                    "required_scopes": _listed(rejection.required_scopes),
-                },
-            )
+        if count <= MOST_A_MINUTE:
+            extra = {"event": "token-rejected", **vars(rejection)}
+            for name in ("token_scopes", "required_scopes"):
+                # A list, because log formatters that write JSON reject a set.
+                extra[name] = None if extra[name] is None else sorted(extra[name])
+            _logger.info("Refused a request: %s", rejection.reason, extra=extra)
 
     def _on_request(self, app: Flask, **_: object) -> None:
         with self._lock:
             ended = self._pop_ended(self._clock.monotonic())
-            if not any(_left_out(minute) for minute in self._minutes.values()):
+            if not any(count > MOST_A_MINUTE for _, count in self._minutes.values()):
                 request_started.disconnect(self._on_request, sender=app)
         _log_counts(ended)
 
-    def _pop_ended(self, now: float) -> dict[str, _Minute]:
-        ended = {
-            reason: minute for reason, minute in self._minutes.items() if now >= minute.began_at + _MINUTE
-        }
-        for reason in ended:
-            del self._minutes[reason]
-        return ended
+    def _pop_ended(self, now: float) -> dict[str, int]:
+        """The counts of each minute that has ended, by reason. They begin again."""
+        reasons = [reason for reason, (began_at, _) in self._minutes.items() if now >= began_at + _MINUTE]
+        return {reason: self._minutes.pop(reason)[1] for reason in reasons}
 
-    def _end(self) -> None:
+    def _log_last_counts(self) -> None:
         if self._pid == os.getpid():
-            _log_counts(self._minutes)
+            _log_counts(self._pop_ended(math.inf))
 
 
-def _left_out(minute: _Minute) -> int:
-    return max(0, minute.count - MOST_A_MINUTE)
-
-
-def _log_counts(minutes: Mapping[str, _Minute]) -> None:
-    for reason, minute in minutes.items():
-        if _left_out(minute):
+def _log_counts(counts: Mapping[str, int]) -> None:
+    for reason, count in counts.items():
+        left_out = count - MOST_A_MINUTE
+        if left_out > 0:
             _logger.info(
                 "%d more requests were refused: %s",
-                _left_out(minute),
+                left_out,
                 reason,
-                extra={"event": "token-rejected-more", "reason": reason, "count": _left_out(minute)},
+                extra={"event": "token-rejected-more", "reason": reason, "count": left_out},
             )
-
-
-def _listed(scopes: frozenset[str] | None) -> list[str] | None:
-    # A list, because log formatters that write JSON reject a set.
-    return None if scopes is None else sorted(scopes)

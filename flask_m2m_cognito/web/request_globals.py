@@ -19,7 +19,7 @@ EXTENSION = "cognito_m2m"
 _SHORTEST_SECRET = 12
 """Characters of a token, or a part of one, that is hidden: a shorter one may be a word of the text."""
 
-NAMES = frozenset({"m2m_token", "m2m_claims", "m2m_principal"})
+_NAMES = frozenset({"m2m_token", "m2m_claims", "m2m_principal"})
 
 _NO_TOKEN = (
     "There is no access token: this view is not guarded by require_scopes, or the request was rejected."
@@ -45,29 +45,30 @@ def set_request_globals(app: Flask) -> None:
         object.__setattr__(current_context().g, "__class__", showing)
 
 
-def token_of(context: Any) -> Any:
+def get_token() -> Any:
     """Return the token of the current request, or ``None`` where ``optional_token`` found none.
 
     Raises:
         RuntimeError: the request has none.
     """
-    try:
-        return _value("m2m_token", context.g)
-    except AttributeError:
-        raise RuntimeError(_NO_TOKEN) from None
+    return _get("m2m_token")
 
 
-def principal_of(context: Any) -> Any:
+def get_principal() -> Any:
     """Return what the principal loader returned for the current request, or ``None`` if it has no token.
 
     Raises:
         RuntimeError: the request has no token, or the application has no loader.
     """
+    return _get("m2m_principal")
+
+
+def _get(name: str) -> Any:
+    g = current_context().g
     try:
-        return _value("m2m_principal", context.g)
+        return _value(name, g)
     except AttributeError:
-        text = _no_principal() if "m2m_token" in context.g else _NO_TOKEN
-        raise RuntimeError(text) from None
+        raise RuntimeError(_why_missing(name, g)) from None
 
 
 def hide_request_token(text: str) -> str:
@@ -102,20 +103,20 @@ class RequestGlobals:
 
     def __getattr__(self, name: str) -> Any:
         # Python calls this after a property has raised AttributeError.
-        if name == "m2m_principal" and "m2m_token" in self:
-            raise AttributeError(_no_principal())
-        if name in NAMES:
-            raise AttributeError(_NO_TOKEN)
+        if name in _NAMES:
+            raise AttributeError(_why_missing(name, self))
         return super().__getattr__(name)  # type: ignore[misc]
 
     def __contains__(self, name: str) -> bool:
-        return hasattr(self, name) if name in NAMES else super().__contains__(name)  # type: ignore[misc]
+        return hasattr(self, name) if name in _NAMES else super().__contains__(name)  # type: ignore[misc]
 
     def get(self, name: str, default: Any = None) -> Any:
-        return getattr(self, name, default) if name in NAMES else super().get(name, default)  # type: ignore[misc]
+        return getattr(self, name, default) if name in _NAMES else super().get(name, default)  # type: ignore[misc]
 
 
-def _no_principal() -> str:
+def _why_missing(name: str, g: Any) -> str:
+    if name != "m2m_principal" or "m2m_token" not in g:
+        return _NO_TOKEN
     parts = current_context().app.extensions.get(EXTENSION)
     has_loader = parts is not None and parts.guard is not None and parts.guard.owner.loader is not None
     return _NOT_LOADED if has_loader else _NO_LOADER
