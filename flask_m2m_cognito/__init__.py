@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from .inbound.validated_access_token import ValidatedAccessToken
     from .inbound.validator import CognitoAccessTokenValidator
     from .outbound.bearer_auth import BearerAuth
-    from .outbound.token_endpoint import CognitoM2MClient, TokenResponse
+    from .outbound.token_answer import TokenResponse
+    from .outbound.token_endpoint import CognitoM2MClient
     from .telemetry.health import Health
     from .web.routes import Route, RouteNeed
 
@@ -63,7 +64,7 @@ _WHERE = {
     "Health": ".telemetry.health",
     "Route": ".web.routes",
     "RouteNeed": ".web.routes",
-    "TokenResponse": ".outbound.token_endpoint",
+    "TokenResponse": ".outbound.token_answer",
     "ValidatedAccessToken": ".inbound.validated_access_token",
 }
 

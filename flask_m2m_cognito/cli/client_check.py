@@ -12,7 +12,7 @@ import jwt
 from ..app.app_m2m import AppM2M
 from ..exceptions import CognitoTokenRequestError
 from ..formats.scopes import parse_scopes
-from ..outbound.token_endpoint import TokenResponse
+from ..outbound.token_answer import TokenResponse
 from ..remote.clock import Deadline
 from ..settings.app_settings import PREFIX, ClientSettings
 from .finding import Finding, demoted, failed, ok, warning

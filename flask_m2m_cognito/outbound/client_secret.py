@@ -98,13 +98,14 @@ class ClientSecret:
                 if error.error_code != "invalid_client" or position == len(secrets):
                     raise
             else:
-                self._remember(secret, secrets)
+                if position > 1:
+                    self._remember(secret, secrets)
                 return response
         raise CognitoTokenRequestError("The client secret is empty.")
 
     def _remember(self, taken: SecretText, secrets: tuple[SecretText, ...]) -> None:
         known = self._known
-        if secrets[0] != taken and known.secrets == secrets:
+        if known.secrets == secrets:
             self._known = known._replace(secrets=(taken, *(each for each in secrets if each != taken)))
 
     def _asked(self, refused: _Known, deadline: Deadline) -> _Known:

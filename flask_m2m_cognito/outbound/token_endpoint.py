@@ -1,6 +1,6 @@
-"""One token request to Cognito's token endpoint, and what it answers.
+"""Send one token request to Cognito's token endpoint.
 
-Source: RFC 6749, sections 4.4 and 5; Amazon Cognito Developer Guide, "The token issuer endpoint".
+Source: RFC 6749, section 4.4; Amazon Cognito Developer Guide, "The token issuer endpoint".
 """
 
 from __future__ import annotations
@@ -8,11 +8,9 @@ from __future__ import annotations
 import base64
 import json
 import re
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import quote, quote_plus
 
 from ..exceptions import CognitoTokenRequestError, ConfigurationError
@@ -22,7 +20,6 @@ from ..remote.clock import Deadline
 from ..remote.redaction import Redaction
 from ..remote.reports import unobserved
 from ..remote.transport import (
-    Answer,
     BasicCredentials,
     Form,
     Json,
@@ -33,64 +30,18 @@ from ..remote.transport import (
 )
 from .client_secret import ClientSecret, Secret, SecretText
 from .client_token_api import client_token_request, in_oauth_words
+from .token_answer import DatedToken, TokenResponse, parse_token
 
 ClientAuth = Literal["post", "basic"]
 
-_TOKEN_CHARACTERS = re.compile(r"[\x21-\x7E]+")
-_NOT_IN_A_CODE = re.compile(r"[^\x20-\x7E]")  # RFC 6749, section 5.2
-_DIGITS = re.compile(r"[0-9]{1,15}")
-_LONGEST_CODE = 100
-_LONGEST_REQUEST_ID = 200
-# The API's, the token endpoint's, and that of other AWS services that may stand in front.
-_REQUEST_ID_HEADERS = ("x-amzn-requestid", "x-amz-cognito-request-id", "x-amz-request-id")
-
-# RFC 6749, sections 4.1.2.1 and 5.2, and what AWS says when it throttles: they decide what happens next.
-_STANDARD_CODES = frozenset(
-    {
-        "invalid_request",
-        "invalid_client",
-        "invalid_grant",
-        "invalid_scope",
-        "unauthorized_client",
-        "unsupported_grant_type",
-        "unsupported_response_type",
-        "access_denied",
-        "server_error",
-        "temporarily_unavailable",
-        "TooManyRequestsException",
-    }
-)
-
-
-@dataclass(frozen=True)
-class TokenResponse:
-    """What the token endpoint gave.
-
-    Attributes:
-        access_token: the token. Not in the ``repr``.
-        expires_in: seconds that it lives, if the endpoint said so.
-        token_type: usually ``Bearer``.
-        raw: the whole JSON object. Not in the ``repr``.
-    """
-
-    access_token: str = field(repr=False)
-    expires_in: int | None
-    token_type: str | None
-    raw: dict[str, Any] = field(repr=False)
-
-
-class DatedToken(NamedTuple):
-    """An answer, and when it came by the servers' clocks, in seconds since the epoch, if they say."""
-
-    response: TokenResponse
-    answered_at: float | None
+_LOWER_HEX = re.compile(r"%[0-9A-F]{2}")
 
 
 class TokenRequest(NamedTuple):
     """What a token is requested for."""
 
     scopes: Sequence[str]
-    metadata: dict[str, str]
+    metadata: Mapping[str, str]
 
 
 class CognitoM2MClient:
@@ -130,6 +81,8 @@ class CognitoM2MClient:
         on_request: OnRequest = unobserved,
     ) -> None:
         self._token_url: str | tuple[str, ...] = ()  # for the repr, if the one that is given raises
+        #: The token endpoints, in the order in which they are tried.
+        self.urls: tuple[str, ...] = ()
         self.client_id = client_id
         self.client_secret = client_secret
         self._headers = {name: SecretText(text) for name, text in (headers or {}).items()}
@@ -150,14 +103,14 @@ class CognitoM2MClient:
     def token_url(self, token_url: str | Sequence[str]) -> None:
         # A copy: a list that changes later would not be checked.
         checked = token_url if isinstance(token_url, str) else tuple(token_url)
+        urls = (checked,) if isinstance(checked, str) else checked
         problems = [
-            url_problem(url, self._http_hosts) if isinstance(url, str) else "give text"
-            for url in _as_urls(checked)
+            url_problem(url, self._http_hosts) if isinstance(url, str) else "give text" for url in urls
         ]
         if not problems or any(problems):
             problem = next(filter(None, problems), "give at least one URL")
             raise ConfigurationError(f"token_url cannot be used: {problem}.")
-        self._token_url = checked
+        self._token_url, self.urls = checked, urls
 
     @property
     def client_secret(self) -> Secret:
@@ -206,65 +159,61 @@ class CognitoM2MClient:
         deadline: Deadline,
         metadata: Mapping[str, str] | None = None,
     ) -> DatedToken:
-        """As :meth:`request_token`, with its time. ``metadata`` is merged over ``client_metadata``."""
-        wanted = TokenRequest(scopes, self.merged_metadata(metadata))
+        """As :meth:`request_token`, with its time. ``metadata`` is sent in place of ``client_metadata``."""
+        wanted = TokenRequest(scopes, (self.client_metadata or {}) if metadata is None else metadata)
         return self._secret.try_with(
             lambda secret: self._request(wanted, secret, timeout, deadline), deadline
         )
-
-    def merged_metadata(self, metadata: Mapping[str, str] | None) -> dict[str, str]:
-        """Return what is sent as ``aws_client_metadata`` with ``metadata``."""
-        return {**(self.client_metadata or {}), **(metadata or {})}
 
     def _request(
         self, wanted: TokenRequest, secret: SecretText, timeout: tuple[float, float], deadline: Deadline
     ) -> DatedToken:
         redact = self.redaction(secret)
         transport = Transport(timeout, on_request=self._on_request, redact=redact)
+        credentials = None
+        if self.client_auth == "basic" and not self.client_token_api:
+            credentials = BasicCredentials(f"Basic {self._pair(secret)}")
         try:
-            answer = self._answer(wanted, secret, transport, deadline)
+            answer = transport.post_form(
+                self.urls,
+                self._body(wanted, secret),
+                deadline,
+                lambda answer: answer.status < 500,
+                credentials,
+            )
         except TransportError as error:
             cause, text = error.cause, str(error)
         else:
-            in_words = in_oauth_words if self.client_token_api else dict
-            response = _AnswerReader(answer, redact, in_words).token_response()
-            return DatedToken(response, _answered_at(answer))
+            return parse_token(answer, redact, in_oauth_words if self.client_token_api else dict)
         raise CognitoTokenRequestError(f"Token request failed: {text}") from cause
 
-    def _answer(
-        self, wanted: TokenRequest, secret: SecretText, transport: Transport, deadline: Deadline
-    ) -> Answer:
+    def _body(self, wanted: TokenRequest, secret: SecretText) -> Form | Json:
         body: Form | Json
         if self.client_token_api:
             body = client_token_request(self.client_id, secret, wanted.scopes, wanted.metadata)
-            credentials = None
         else:
-            body, credentials = self._form(wanted, secret), self._credentials(secret)
-        with_headers = _BodyWithHeaders(body, self._headers)
-        return transport.post_form(_as_urls(self._token_url), with_headers, deadline, _is_final, credentials)
-
-    def _form(self, wanted: TokenRequest, secret: SecretText) -> Form:
-        fields = {"grant_type": "client_credentials"}
-        if self.client_auth == "post":
-            fields |= {"client_id": self.client_id, "client_secret": secret.reveal()}
-        if wanted.scopes:
-            fields["scope"] = " ".join(wanted.scopes)
-        if wanted.metadata:
-            fields["aws_client_metadata"] = json.dumps(wanted.metadata, separators=(",", ":"))
-        return Form(fields)
-
-    def _credentials(self, secret: SecretText) -> BasicCredentials | None:
-        return BasicCredentials(f"Basic {self._pair(secret)}") if self.client_auth == "basic" else None
+            fields = {"grant_type": "client_credentials"}
+            if self.client_auth == "post":
+                fields |= {"client_id": self.client_id, "client_secret": secret.reveal()}
+            if wanted.scopes:
+                fields["scope"] = " ".join(wanted.scopes)
+            if wanted.metadata:
+                fields["aws_client_metadata"] = json.dumps(dict(wanted.metadata), separators=(",", ":"))
+            body = Form(fields)
+        return _BodyWithHeaders(body, self._headers) if self._headers else body
 
     def _pair(self, secret: SecretText) -> str:
         # Both are form-encoded first (RFC 6749, section 2.3.1).
-        pair = f"{quote_plus(self.client_id)}:{quote_plus(secret.reveal())}"
-        return base64.b64encode(pair.encode()).decode("ascii")
+        return _base64(f"{quote_plus(self.client_id)}:{quote_plus(secret.reveal())}")
 
     def redaction(self, *sent: SecretText) -> Redaction:
-        """Removes each secret as it is and as it was sent: a proxy's error page may quote any request."""
-        secrets = {*sent, *self._secret.known, *self._headers.values()}
-        return Redaction(lambda: (spelling for each in secrets for spelling in self._spellings(each)))
+        """Remove each secret as it is and as it was sent: a proxy's error page may quote any request."""
+
+        def list_spellings() -> Iterator[str]:
+            for secret in {*sent, *self._secret.known, *self._headers.values()}:
+                yield from self._spellings(secret)
+
+        return Redaction(list_spellings)
 
     def _spellings(self, secret: SecretText) -> Iterator[str]:
         text = secret.reveal()
@@ -294,140 +243,5 @@ class _BodyWithHeaders(Form):
         return self._body.encoded()
 
 
-def _as_urls(token_url: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (token_url,) if isinstance(token_url, str) else token_url
-
-
-def _is_final(answer: Answer) -> bool:
-    return answer.status < 500
-
-
-_NO_JSON = object()
-_LOWER_HEX = re.compile(r"%[0-9A-F]{2}")
-
-
 def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode("ascii")
-
-
-class _AnswerReader:
-    """An answer of the token endpoint, read step by step; each step returns or raises."""
-
-    def __init__(
-        self,
-        answer: Answer,
-        redact: Redaction,
-        in_words: Callable[[Mapping[str, Any]], dict[str, Any]] = dict,
-    ) -> None:
-        self._answer = answer
-        self._redact = redact
-        self._in_words = in_words  # from what the endpoint said to what RFC 6749 would have it say
-
-    def token_response(self) -> TokenResponse:
-        try:
-            return self._token_response()
-        except CognitoTokenRequestError as error:
-            failure = error.with_traceback(None)
-        # Without the frames of the steps, whose locals hold the payload with the token in it.
-        raise failure
-
-    def _token_response(self) -> TokenResponse:
-        raw = self._payload()
-        payload = self._in_words(raw)
-        if self._answer.status >= 300:
-            raise self._error(self._failed_text(payload), payload)
-        if "error" in payload:
-            raise self._error("Token response contained an OAuth2 error field.", payload)
-        return TokenResponse(
-            access_token=self._access_token(payload),
-            expires_in=self._expires_in(payload),
-            token_type=self._text(payload.get("token_type")),
-            raw=raw,
-        )
-
-    def _payload(self) -> dict[str, Any]:
-        try:
-            payload = json.loads(self._answer.body)
-        except (ValueError, RecursionError):
-            payload = _NO_JSON
-        if payload is _NO_JSON:
-            # Not raised above: what was caught holds the body, and would be the error's context.
-            # A proxy's page, or a redirect, says more by its status.
-            is_error = self._answer.status >= 300
-            raise self._error(self._failed_text({}) if is_error else "Token response was not valid JSON.")
-        if not isinstance(payload, dict):
-            raise self._error("Token response JSON was not an object.")
-        return payload
-
-    def _failed_text(self, payload: dict[str, Any]) -> str:
-        status, code = self._answer.status, self._error_code(payload)
-        if 300 <= status < 400:
-            return f"Token endpoint returned a redirect, which is not followed: {status}"
-        return f"Token endpoint returned an error response: {status}" + (f" {code}" if code else "")
-
-    def _access_token(self, payload: dict[str, Any]) -> str:
-        token = payload.get("access_token")
-        if not token or not isinstance(token, str):
-            raise self._error("Token response missing string access_token.")
-        # It is going to be sent in a header: a line end in it would be a header of its own.
-        if _TOKEN_CHARACTERS.fullmatch(token) is None:
-            raise self._error("Token response access_token has characters that no token has.")
-        return token
-
-    def _expires_in(self, payload: dict[str, Any]) -> int | None:
-        seconds = payload.get("expires_in")
-        if seconds is None:
-            return None
-        if isinstance(seconds, str) and _DIGITS.fullmatch(seconds):
-            seconds = int(seconds)  # as some gateways and emulators have it
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not _is_whole(seconds):
-            raise self._error("Token response expires_in was not an integer.")
-        return int(seconds)
-
-    def _error(self, message: str, payload: Mapping[str, Any] | None = None) -> CognitoTokenRequestError:
-        payload = payload or {}
-        return CognitoTokenRequestError(
-            message,
-            status_code=self._answer.status,
-            error_code=self._error_code(payload),
-            error_description=self._text(payload.get("error_description") or None),
-            response_body=self._redact(self._answer.text),
-            request_id=self._request_id(),
-            retry_after=self._answer.retry_after(time.time()),
-        )
-
-    def _text(self, value: object) -> str | None:
-        if value is None or value == "Bearer":
-            return value
-        return self._redact(str(value))
-
-    def _request_id(self) -> str | None:
-        found = (self._answer.headers.get(name) for name in _REQUEST_ID_HEADERS)
-        request_id = next((each for each in found if each), None)
-        return None if request_id is None else self._redact(request_id)[:_LONGEST_REQUEST_ID]
-
-    def _error_code(self, payload: Mapping[str, Any]) -> str | None:
-        """The OAuth 2.0 ``error``, or the ``__type`` with which AWS says that it is throttling."""
-        given = payload.get("error") or payload.get("__type")
-        if not given:
-            return None
-        code = str(given).rpartition("#")[2]
-        if code in _STANDARD_CODES:
-            return code
-        # It goes into texts of errors and into logs: it is to be one short line there. A secret that was
-        # cut in two would not be found, so it is removed first.
-        return _NOT_IN_A_CODE.sub("?", self._redact(code)[:_LONGEST_CODE])
-
-
-def _answered_at(answer: Answer) -> float | None:
-    """Return when an answer came by the servers' clocks.
-
-    A cache on the way sends the ``Date`` of its own answer, or that of the first one with its ``Age``.
-    """
-    date, age = answer.clock_offset(0.0), answer.headers.get("Age", "")
-    return None if date is None else date + (int(age) if _DIGITS.fullmatch(age) else 0)
-
-
-def _is_whole(seconds: float) -> bool:
-    # Beyond 2**53 it is no time that anybody means, and too much for a clock.
-    return abs(seconds) < 2**53 and seconds == seconds // 1

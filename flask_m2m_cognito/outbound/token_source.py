@@ -20,7 +20,8 @@ from ..remote.sharing import Codec, shared
 from ..remote.transport import import_http
 from .client_secret import SecretText
 from .refused_calls import Refusal, RefusedCall, missing_scopes
-from .token_endpoint import CognitoM2MClient, DatedToken
+from .token_answer import DatedToken
+from .token_endpoint import CognitoM2MClient
 
 DEFAULT_LIFETIME = 300.0
 """Seconds, for a token that does not say how long it lives."""
@@ -92,15 +93,17 @@ class TokenSource:
     ) -> None:
         self.client = client
         self.scopes: tuple[str, ...] = tuple(sorted(set(scopes)))
-        self.metadata = metadata
+        self.metadata = {**(client.client_metadata or {}), **(metadata or {})}
+        #: What keeps this token apart from others, in the store and in single flight.
+        self.identity = identity_of(client, self.scopes, self.metadata)
         self._policy = policy or TokenPolicy()
         self._clock = clock = refreshing.clock
         self._jitter = refreshing.jitter
         self._on_refused = on_refused
         fetch: Fetch[str] = self._fetch
         if store is not None:
-            codec = Codec(_KIND, str, self._decoded)
-            fetch = shared(fetch, store, identity_of(client, self.scopes, metadata), codec, clock=clock)
+            codec = Codec(_KIND, str, self._decode)
+            fetch = shared(fetch, store, self.identity, codec, clock=clock)
         self.refreshable: Refreshable[str] = Refreshable(
             fetch,
             unavailable=lambda cause, retry_in: unavailable(_unavailable(cause, retry_in)),
@@ -131,10 +134,10 @@ class TokenSource:
         return await self.refreshable.refresh_async()
 
     def renew(self, refused: str) -> str:
-        """A newer token than ``refused``, if one may be had now; else what there is.
+        """Return a newer token than ``refused``, if one may be fetched now; else what is held.
 
         Raises:
-            TokenUnavailableError: there is none, and none can be had.
+            TokenUnavailableError: none is usable, and none could be fetched.
         """
         return self.refreshable.renew(refused)
 
@@ -155,7 +158,7 @@ class TokenSource:
 
     def entry_in(self, store: SealedStore) -> Entry | None:
         """Return what ``store`` has of this token."""
-        return store.load(identity_of(self.client, self.scopes, self.metadata), _KIND)
+        return store.load(self.identity, _KIND)
 
     def __repr__(self) -> str:
         return f"TokenSource(client_id={self.client.client_id!r}, scopes={self.scopes!r})"
@@ -170,12 +173,13 @@ class TokenSource:
         token, claims = response.access_token, _claims_of(response.access_token)
         granted = claims.get("scope", response.raw.get("scope"))
         self._check_scopes(granted)
-        left = _seconds_left(found, claims)
+        exp, iat = _seconds(claims.get("exp")), _seconds(claims.get("iat"))
+        left = _seconds_left(found, exp, iat)
         if left <= 0:
             raise CognitoTokenRequestError(
                 f"The token endpoint returned a token that expired {-left:.0f} s ago, by its own clock."
             )
-        fetched = self._fetched(token, answered_at, left, claims)
+        fetched = self._fetched(token, answered_at, left, exp, iat)
         if "scope" not in claims:
             # Only the answer says what an opaque token was granted: the store keeps that with it.
             kept = {"token": token, "scope": granted if isinstance(granted, str) else None}
@@ -189,8 +193,8 @@ class TokenSource:
             return replace(fetched, failure=error)
         return fetched
 
-    def _decoded(self, entry: Entry, held: str | None) -> Fetched[str]:
-        """What another process was given, if this one would have taken it from the endpoint too."""
+    def _decode(self, entry: Entry, held: str | None) -> Fetched[str]:
+        """Return the token of another process, if this one would have taken it from the endpoint too."""
         payload = entry.payload if isinstance(entry.payload, dict) else {"token": entry.payload}
         token = payload["token"]
         if not isinstance(token, str) or not token.isascii() or not token.isprintable() or " " in token:
@@ -200,18 +204,19 @@ class TokenSource:
         claims = _claims_of(token)
         # An opaque token without what was granted, as earlier versions kept it, is not taken.
         self._check_scopes(claims["scope"] if "scope" in claims else payload["scope"])
-        expires_at, exp = entry.expires_at, _moment(claims.get("exp"))
-        if exp is not None:
-            # The clock of another process dated this entry. Where it was ahead, the token ends sooner.
-            expires_at = min(expires_at, exp)
-        return self._fetched(token, entry.fetched_at, expires_at - entry.fetched_at, claims)
+        exp, iat = _seconds(claims.get("exp")), _seconds(claims.get("iat"))
+        # The clock of another process dated this entry. Where it was ahead, the token ends sooner.
+        expires_at = entry.expires_at if exp is None else min(entry.expires_at, exp)
+        return self._fetched(token, entry.fetched_at, expires_at - entry.fetched_at, exp, iat)
 
-    def _fetched(self, token: str, fetched_at: float, left: float, claims: Mapping[str, Any]) -> Fetched[str]:
+    def _fetched(
+        self, token: str, fetched_at: float, left: float, exp: float | None, iat: float | None
+    ) -> Fetched[str]:
         """Return a token that has ``left`` seconds to live.
 
         One that comes with less than the margin is for the callers that wait, and renewed by the next.
         """
-        life = max(left, _own_life(claims) or 0.0)
+        life = left if exp is None or iat is None else max(left, exp - iat)
         margin = min(self._policy.margin, _LONGEST_MARGIN * life)
         usable_for = left - margin if left > margin else left
         # Drawn anew for each, so that a fleet that started together does not renew together.
@@ -240,13 +245,9 @@ class TokenSource:
         report(lambda: _logger.warning(text, extra=extra))
 
 
-def identity_of(
-    client: CognitoM2MClient, scopes: Sequence[str], metadata: Mapping[str, str] | None = None
-) -> str:
-    """What keeps a token apart from others: in memory, in the store and in single flight."""
-    urls = [client.token_url] if isinstance(client.token_url, str) else list(client.token_url)
-    merged = sorted(client.merged_metadata(metadata).items())
-    return json.dumps(["token", urls, client.client_id, sorted(set(scopes)), merged])
+def identity_of(client: CognitoM2MClient, scopes: Sequence[str], metadata: Mapping[str, str]) -> str:
+    """Return what keeps a token apart from others: in memory, in the store and in single flight."""
+    return json.dumps(["token", client.urls, client.client_id, sorted(scopes), sorted(metadata.items())])
 
 
 def _import_all(store: SealedStore | None) -> None:
@@ -256,38 +257,32 @@ def _import_all(store: SealedStore | None) -> None:
 
 
 def is_lasting(error: Exception) -> bool:
-    """Whether a token request failed in a way that won't mend by itself."""
+    """Return whether a token request failed in a way that only the operator can fix."""
     return isinstance(error, CognitoTokenRequestError) and error.error_code in _LASTING
 
 
-def _seconds_left(found: DatedToken, claims: Mapping[str, Any]) -> float:
+def _seconds_left(found: DatedToken, exp: float | None, iat: float | None) -> float:
     """Return how long a token that has just come lives.
 
     It is the lesser of ``expires_in`` and ``exp - iat``, less the token's age where a cache on the way
     had it. The age is read from the servers' clocks: this machine's may be off by hours, after a virtual
     machine was resumed.
     """
-    expires_in, exp = found.response.expires_in, _moment(claims.get("exp"))
+    expires_in = found.response.expires_in
     ends = [] if expires_in is None else [float(expires_in)]
-    begins = [each for each in (_moment(claims.get("iat")), found.answered_at) if each is not None]
+    begins = [each for each in (iat, found.answered_at) if each is not None]
     if exp is not None and begins:
         ends.append(exp - max(begins))
     return min(ends, default=DEFAULT_LIFETIME)
 
 
-def _own_life(claims: Mapping[str, Any]) -> float | None:
-    """Return ``exp - iat``, or ``None`` where a token does not say both."""
-    exp, iat = _moment(claims.get("exp")), _moment(claims.get("iat"))
-    return None if exp is None or iat is None else exp - iat
-
-
-def _moment(value: object) -> float | None:
+def _seconds(value: object) -> float | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**53
     return float(value) if is_number else None  # type: ignore[arg-type]
 
 
 def _claims_of(token: str) -> Mapping[str, Any]:
-    """What our own new token says of itself; nothing, if it is not a JWT."""
+    """Return the claims of our own new token; none if it is not a JWT."""
     try:
         return parse_object(decode_base64url(token.split(".")[1].encode("ascii")))
     except (ValueError, IndexError):

@@ -108,9 +108,10 @@ class TokenSources:
 
     def _found_or_made(self, asked: Scopes, client: ClientName, extra: _MetadataKey) -> TokenSource:
         self.check_client(client)
-        scopes = requested_scopes(asked or ()) or tuple(self._default_scopes[client])
+        scopes = requested_scopes(asked) if asked else ()
         for scope in scopes:
             check_scope(scope)
+        scopes = scopes or tuple(self._default_scopes[client])
         key = (client, frozenset(scopes), extra)
         with self._lock:
             source = self._sources.get(key)

@@ -172,7 +172,7 @@ class Transport:
     def post_form(
         self,
         urls: Sequence[str],
-        form: Form,
+        form: Form | Json,
         deadline: Deadline,
         is_final: Callable[[Answer], bool],
         credentials: BasicCredentials | None = None,

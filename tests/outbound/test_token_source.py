@@ -16,7 +16,7 @@ from cachelib import SimpleCache
 
 from flask_m2m_cognito.exceptions import CognitoTokenRequestError, TokenUnavailableError
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
-from flask_m2m_cognito.outbound.token_source import TokenPolicy, TokenSource, identity_of
+from flask_m2m_cognito.outbound.token_source import TokenPolicy, TokenSource
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
 from flask_m2m_cognito.remote.refreshable import Refreshing
 from flask_m2m_cognito.remote.reports import Note
@@ -61,6 +61,10 @@ def source_of(
     """A source for ``pool``; at a chance of 0.5 a token is renewed at just 75 % of its life."""
     time = refreshing(clocks, threads, chance, in_background)
     return TokenSource(client_of(pool), scopes, refreshing=time, **more)
+
+
+def identity(client: CognitoM2MClient, scopes: Any, metadata: Any = None) -> str:
+    return TokenSource(client, scopes, metadata).identity
 
 
 def failure_of(source: TokenSource) -> TokenUnavailableError:
@@ -587,9 +591,9 @@ class TestMetadata:
 
     def test_keeps_shared_tokens_apart(self) -> None:
         client = CognitoM2MClient("https://one.example.com/t", "billing", SECRET, client_metadata={"a": "1"})
-        names = [identity_of(client, ["a"], metadata) for metadata in ({"a": "2"}, {"b": "1"}, None)]
+        names = [identity(client, ["a"], metadata) for metadata in ({"a": "2"}, {"b": "1"}, None)]
         assert len(set(names)) == 3
-        assert identity_of(client, ["a"], {"a": "1"}) == names[2]
+        assert identity(client, ["a"], {"a": "1"}) == names[2]
 
 
 class TestNoToken:
@@ -790,21 +794,21 @@ class TestIdentity:
         ids=["another order", "one twice", "a set"],
     )
     def test_equal_sets_of_scopes_are_one(self, scopes: Any) -> None:
-        assert identity_of(self.CLIENT, scopes) == identity_of(self.CLIENT, ["a", "b"])
+        assert identity(self.CLIENT, scopes) == identity(self.CLIENT, ["a", "b"])
 
     def test_order_of_metadata_does_not_matter(self) -> None:
         one, other = (
             CognitoM2MClient("https://one.example.com/t", "billing", SECRET, client_metadata=metadata)
             for metadata in ({"a": "1", "b": "2"}, {"b": "2", "a": "1"})
         )
-        assert identity_of(one, ["a"]) == identity_of(other, ["a"])
+        assert identity(one, ["a"]) == identity(other, ["a"])
 
     def test_secret_is_no_part_of_it(self) -> None:
         other = CognitoM2MClient(
             "https://one.example.com/t", "billing", "another", client_metadata={"a": "1"}, client_auth="basic"
         )
-        assert identity_of(other, ["a"]) == identity_of(self.CLIENT, ["a"])
-        assert SECRET not in identity_of(self.CLIENT, ["a"])
+        assert identity(other, ["a"]) == identity(self.CLIENT, ["a"])
+        assert SECRET not in identity(self.CLIENT, ["a"])
 
     @pytest.mark.parametrize(
         ("change", "scopes"),
@@ -832,7 +836,7 @@ class TestIdentity:
             **change,
         }
         other = CognitoM2MClient(**members)
-        assert identity_of(other, scopes) != identity_of(self.CLIENT, ["a", "b"])
+        assert identity(other, scopes) != identity(self.CLIENT, ["a", "b"])
 
 
 class TestSharing:
@@ -887,7 +891,7 @@ class TestSharing:
         self, pool: LocalUserPool, clocks: Clocks, store: SealedStore
     ) -> None:
         token, now = pool.token("a/read", expires_in=300), clocks.wall()
-        name = identity_of(client_of(pool), ["a/read"])
+        name = identity(client_of(pool), ["a/read"])
         store.save(name, "token", Entry(token, now + 50, now + 50 + 3600))
         reader = source_of(pool, clocks, store=store)
         assert reader.token() == token
@@ -940,7 +944,7 @@ class TestSharing:
         self, pool: LocalUserPool, clocks: Clocks, store: SealedStore, payload: Any
     ) -> None:
         now = clocks.wall()
-        store.save(identity_of(client_of(pool), ["a/read"]), "token", Entry(payload, now, now + 3600))
+        store.save(identity(client_of(pool), ["a/read"]), "token", Entry(payload, now, now + 3600))
         assert source_of(pool, clocks, store=store).token() != "opaque"
         assert pool.count("token") == 1
 
