@@ -133,24 +133,24 @@ class TokenSource:
         """Return what :meth:`refreshed_token` does, for a coroutine: it waits without a thread."""
         return await self.refreshable.refresh_async()
 
-    def renew(self, refused: str) -> str:
-        """Return a newer token than ``refused``, if one may be fetched now; else what is held.
+    def renew(self, token: str) -> str:
+        """Return a newer token than this refused one, if one may be fetched now; else what is held.
 
         Raises:
             TokenUnavailableError: none is usable, and none could be fetched.
         """
-        return self.refreshable.renew(refused)
+        return self.refreshable.renew(token)
 
-    def forget(self, refused: str) -> None:
-        """Have the next call get a newer token than ``refused``, within the bounds of renewal."""
-        self.refreshable.forget(refused)
+    def forget(self, token: str) -> None:
+        """Have the next call get a newer token than ``token``, within the bounds of renewal."""
+        self.refreshable.forget(token)
 
-    def note_refusal(self, refused: str, refusal: Refusal) -> None:
+    def note_refusal(self, token: str, refusal: Refusal) -> None:
         """Call ``on_refused`` with what a peer's refusal of this token means."""
-        held = parse_scopes(str(_claims_of(refused).get("scope", "")))
+        held = parse_scopes(str(_claims_of(token).get("scope", "")))
         # A peer may quote the token or a part of it. Redacted first: half a secret would not be found.
-        parts = (part for part in refused.split(".") if len(part) >= _SHORTEST_PART)
-        redact = self.client.redaction(SecretText(refused), *map(SecretText, parts))
+        parts = (part for part in token.split(".") if len(part) >= _SHORTEST_PART)
+        redact = self.client.redaction(SecretText(token), *map(SecretText, parts))
         missing = missing_scopes(redact(refusal.required_scopes), held)
         self._on_refused(
             RefusedCall(self.client.client_id, refusal.peer, refusal.status, refusal.reason, missing)

@@ -34,14 +34,14 @@ class FoundTokens:
     async def token_async(self) -> str:
         return await self.find().token_async()
 
-    def renew(self, refused: str) -> str:
-        return self.find().renew(refused)
+    def renew(self, token: str) -> str:
+        return self.find().renew(token)
 
-    def forget(self, refused: str) -> None:
-        self.find().forget(refused)
+    def forget(self, token: str) -> None:
+        self.find().forget(token)
 
-    def note_refusal(self, refused: str, refusal: Refusal) -> None:
-        self.find().note_refusal(refused, refusal)
+    def note_refusal(self, token: str, refusal: Refusal) -> None:
+        self.find().note_refusal(token, refusal)
 
 
 class TokenSources:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ import requests
 from requests.adapters import BaseAdapter
 
 from flask_m2m_cognito.exceptions import ConfigurationError, TokenUnavailableError
-from flask_m2m_cognito.outbound.bearer_auth import BearerAuth, bearer_auth, bearer_flow, is_invalid_token
+from flask_m2m_cognito.outbound.auth_flow import is_invalid_token, token_for_second_try
+from flask_m2m_cognito.outbound.bearer_auth import BearerAuth, bearer_auth
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
 from flask_m2m_cognito.outbound.token_source import TokenSource
 from flask_m2m_cognito.testing import LocalUserPool
@@ -117,6 +118,31 @@ DRIVERS = {
 def driver(request: pytest.FixtureRequest) -> Driver:
     found: Driver = request.param
     return found
+
+
+class Tokens:
+    """An old token and a newer one, without a pool."""
+
+    def __init__(self, newer: str | None = "new") -> None:
+        self.forgotten: list[str] = []
+        self._newer = newer
+
+    def token(self) -> str:
+        return "old"
+
+    async def token_async(self) -> str:
+        return "old"
+
+    def renew(self, token: str) -> str:
+        if self._newer is None:
+            raise TokenUnavailableError("none")
+        return self._newer
+
+    def forget(self, token: str) -> None:
+        self.forgotten.append(token)
+
+    def note_refusal(self, token: str, refusal: object) -> None:
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -326,12 +352,11 @@ class TestRefusedToken:
         assert driver.send(driver.auth(source), peer.url(), "POST", b"an order").status == 200
         assert [request.body for request in peer.received] == [b"an order"] * 2
 
-    def test_second_refusal_is_the_answer(
-        self, driver: Driver, source: TokenSource, peer: Peer, old_token: str
-    ) -> None:
+    def test_second_refusal_is_the_answer_and_forgets_the_newer_one(self, driver: Driver, peer: Peer) -> None:
+        tokens = Tokens()
         peer.answer = lambda request: refusal()
-        assert driver.send(driver.auth(source), peer.url()).status == 401
-        assert len(peer.received) == 2
+        assert driver.send(driver.auth(tokens), peer.url()).status == 401
+        assert (peer.tokens, tokens.forgotten) == (["old", "new"], ["new"])
 
     @pytest.mark.parametrize(
         "reply",
@@ -813,66 +838,21 @@ class TestHttpxAlone:
         assert seen == [401, 200]
 
 
-class TestFlow:
-    """The core without any I/O."""
-
-    class Tokens:
-        def __init__(self, newer: str = "new") -> None:
-            self.calls: list[str] = []
-            self._newer = newer
-
-        def token(self) -> str:
-            self.calls.append("token")
-            return "old"
-
-        def renew(self, refused: str) -> str:
-            self.calls.append(f"renew {refused}")
-            return self._newer
-
-        def forget(self, refused: str) -> None:
-            self.calls.append(f"forget {refused}")
-
-    @staticmethod
-    def run(tokens: Any, can_resend: bool, refusals: Iterable[bool]) -> list[str]:
-        flow = bearer_flow(tokens, lambda: can_resend)
-        sent = [next(flow)]
-        try:
-            for was_refused in refusals:
-                sent.append(flow.send(was_refused))
-        except StopIteration:
-            pass
-        return sent
-
-    @pytest.mark.parametrize(
-        ("can_resend", "newer", "refusals", "sent", "calls"),
-        [
-            pytest.param(True, "new", [False], ["old"], ["token"], id="accepted"),
-            pytest.param(True, "new", [True, False], ["old", "new"], ["token", "renew old"], id="refused"),
-            pytest.param(
-                True,
-                "new",
-                [True] * 3,
-                ["old", "new"],
-                ["token", "renew old", "forget new"],
-                id="refused twice",
-            ),
-            pytest.param(True, "old", [True], ["old"], ["token", "renew old"], id="nothing newer"),
-            pytest.param(False, "new", [True], ["old"], ["token", "forget old"], id="can't be sent again"),
-        ],
-    )
-    def test_sends(
-        self, can_resend: bool, newer: str, refusals: list[bool], sent: list[str], calls: list[str]
-    ) -> None:
-        tokens = self.Tokens(newer)
-        assert self.run(tokens, can_resend, refusals) == sent
-        assert tokens.calls == calls
-
-    def test_without_a_newer_token_the_first_answer_stands(self) -> None:
-        class NoMore(self.Tokens):  # type: ignore[name-defined,misc]
-            def renew(self, refused: str) -> str:
-                raise TokenUnavailableError("none")
-
-        assert self.run(NoMore(), True, [True]) == ["old"]
+@pytest.mark.parametrize(
+    ("newer", "can_resend", "second", "forgotten"),
+    [
+        pytest.param("new", True, "new", [], id="newer token"),
+        pytest.param("old", True, None, [], id="nothing newer"),
+        pytest.param(None, True, None, [], id="no token at all"),
+        pytest.param("new", False, None, ["old"], id="body gone"),
+    ],
+)
+def test_second_try_has_a_newer_token(
+    newer: str | None, can_resend: bool, second: str | None, forgotten: list[str]
+) -> None:
+    tokens: Any = Tokens(newer)
+    assert token_for_second_try(tokens, "old", can_resend) == second
+    assert tokens.forgotten == forgotten
 
 
 class TestWhatItIs:
@@ -883,7 +863,7 @@ class TestWhatItIs:
     def test_two_over_the_same_tokens_are_equal(self, source: TokenSource) -> None:
         assert bearer_auth(source) == BearerAuth(source)
         assert hash(bearer_auth(source)) == hash(BearerAuth(source))
-        assert bearer_auth(source) != BearerAuth(TestFlow.Tokens())
+        assert bearer_auth(source) != BearerAuth(Tokens())
 
     def test_header_name_is_read_in_any_case(self) -> None:
         headers = httpx.Headers({"www-authenticate": 'Bearer error="invalid_token"'})
