@@ -211,11 +211,13 @@ class CognitoM2M(M2MMethods):
         if scopes is None and client is None and metadata is None and not force_refresh:
             # What _parts does, for most calls: calling it is a fifth of what they cost.
             try:
-                parts: AppM2M | None = _current_app().extensions.get(EXTENSION)
-            except RuntimeError:
+                parts: AppM2M | None = _current_app().extensions[EXTENSION]
+            except (RuntimeError, KeyError):
                 parts = None
-            if parts is not None and parts.owner is self and parts.sources.default is not None:
-                return parts.sources.default.token()
+            if parts is not None and parts.owner is self:
+                get_token = parts.sources.default_token
+                if get_token is not None:
+                    return get_token()
         source = self._parts().sources.source(scopes, client, metadata)
         return source.refreshed_token() if force_refresh else source.token()
 

@@ -65,8 +65,8 @@ class TokenSources:
         self._most = most
         self._sources: dict[tuple[ClientName, frozenset[str], _MetadataKey], TokenSource] = {}
         self._as_asked: dict[tuple[ClientName, Scopes, _MetadataKey], TokenSource] = {}
-        #: The default client's source for its own scopes, once it was asked for.
-        self.default: TokenSource | None = None
+        #: Returns the default client's token for its own scopes, once it was asked for.
+        self.default_token: Callable[[], str] | None = None
         self._lock = ProcessLock()  # for writing
 
     def source(
@@ -120,12 +120,12 @@ class TokenSources:
                     oldest = next(iter(self._sources))
                     del self._sources[next((each for each in self._sources if each[2]), oldest)]
                     self._as_asked.clear()
-                    self.default = None
+                    self.default_token = None
                 source = self._sources[key] = self._make(client, scopes, dict(extra))
             if len(self._as_asked) < 4 * self._most:
                 self._as_asked[(client, asked, extra)] = source
             if client is None and asked is None and not extra:
-                self.default = source
+                self.default_token = source.token
         return source
 
 
