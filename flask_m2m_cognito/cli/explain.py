@@ -15,33 +15,14 @@ from flask import Flask
 from ..app.app_m2m import AppM2M
 from ..exceptions import KeysUnavailableError, TokenValidationError
 from ..formats.scopes import has_scopes
-from ..inbound.unverified_token import take_apart
+from ..inbound.claims_policy import UNKNOWN_KEY, failed_check
 from ..inbound.validated_access_token import ValidatedAccessToken
-from ..inbound.verified_token import has_times
 from ..web.routes import Route, routes_of
 from .application import echo_json, parts_of, pools_of, quiet
-from .explain_steps import Seen, Step, seen_in, steps_of
+from .explain_steps import Step, seen_in, steps_of
 from .network import Network, got
 from .routes import need_in_words
 from .words import columns, listed
-
-_REASONS = {
-    "wrong_algorithm": "algorithm",
-    "wrong_issuer": "issuer",
-    "unknown_key": "key",
-    "keys_unavailable": "key",
-    "bad_signature": "signature",
-    "wrong_token_use": "token use",
-    "expired": "times",
-    "not_yet_valid": "times",
-    "missing_client_id": "client id",
-    "user_token": "machine",
-    "client_not_allowed": "client",
-    "wrong_audience": "audience",
-    "insufficient_scope": "required scopes",
-    "rejected_by_check": "own check",
-}
-"""Which step a reason belongs to. ``malformed`` is more than one: see ``_failed_step``."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +47,7 @@ def explain(app: Flask, text: str, *, as_json: bool, endpoint: str | None) -> in
     with quiet(), app.app_context():
         verdict = _verdict(parts, jwt)
         offset = _clock_offset(parts)
-    steps = _judged(steps_of(seen_in(jwt), parts.validator, time.time(), offset), verdict, jwt)
+    steps = _judged(steps_of(seen_in(jwt), parts.validator, time.time(), offset), verdict.error)
     guards = [] if verdict.token is None else [_route_step(route, verdict.token) for route in routes]
     _print([*steps, *guards], verdict, offset, as_json=as_json)
     is_taken = not guards or any(step.status == "ok" for step in guards)
@@ -110,36 +91,15 @@ def _clock_offset(parts: AppM2M) -> float | None:
     return network.offset
 
 
-def _judged(steps: list[Step], verdict: Verdict, jwt: str) -> list[Step]:
+def _judged(steps: list[Step], error: TokenValidationError | KeysUnavailableError | None) -> list[Step]:
     """``steps`` with the status of each by the verdict."""
-    if verdict.error is None:
+    if error is None:
         return [replace(step, status="ok") for step in steps]
-    failed = _failed_step(verdict.error.reason, jwt, seen_in(jwt))
-    place = [step.check for step in steps].index(failed)
+    check = UNKNOWN_KEY if isinstance(error, KeysUnavailableError) else failed_check(error)
+    # A token that can't be read is one step, whichever check it failed first.
+    place = [step.check for step in steps].index(check.step.name) if len(steps) > 1 else 0
     before = [replace(step, status="ok") for step in steps[:place]]
     return [*before, replace(steps[place], status="failed"), *steps[place + 1 :]]
-
-
-def _failed_step(reason: str, jwt: str, seen: Seen | None) -> str:
-    if seen is None:
-        return "form"
-    if reason in _REASONS:
-        return _REASONS[reason]
-    if not _comes_apart(jwt):
-        if not seen.names_key:
-            return "key id"
-        return "issuer" if not isinstance(seen.claims.get("iss"), str) else "form"
-    if not has_times(seen.claims):
-        return "times"
-    return "scope" if isinstance(seen.claims.get("sub", ""), str) else "machine"
-
-
-def _comes_apart(jwt: str) -> bool:
-    try:
-        take_apart(jwt)
-    except TokenValidationError:
-        return False
-    return True
 
 
 def _route_step(route: Route, token: ValidatedAccessToken) -> Step:

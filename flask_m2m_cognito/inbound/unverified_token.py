@@ -7,10 +7,9 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from ..exceptions import Reason, TokenValidationError
 from ..formats.strict_json import decode_base64url, parse_object, values_in
+from .claims_policy import CRITICAL_EXTENSION, NO_ISSUER, NO_KID, NOT_A_JWT, PLAIN_PAYLOAD, WRONG_ALGORITHM
 
-_NO_JWT = "The access token is not a JSON Web Token."
 _LONGEST_KID = 256
 _MOST_IN_HEADER = 256
 """Values of a header. Cognito's have two; an ``x5c``, which nobody looks at, has one for each certificate.
@@ -74,7 +73,7 @@ class UnverifiedToken:
         self.claims = claims_in(self.payload)
         issuer = self.claims.get("iss")
         if not isinstance(issuer, str):
-            raise _refused("The access token has no issuer.", kid=self.kid)
+            raise NO_ISSUER.rejection(self.kid)
         self.issuers = (issuer,)
 
     def __repr__(self) -> str:
@@ -136,7 +135,7 @@ def take_apart(
         payload = b""
     if not payload:
         # Not raised above: what was caught holds the token, and would be the error's context.
-        raise _refused(_NO_JWT)
+        raise NOT_A_JWT.rejection()
     signing_input = text[: len(header_part) + 1 + len(payload_part)]
     if kid is None:
         kid = _kid_in(header)
@@ -159,7 +158,7 @@ def claims_in(payload: bytes) -> dict[str, Any]:
     except ValueError:
         pass
     # Not raised above: what was caught holds the payload.
-    raise _refused(_NO_JWT)
+    raise NOT_A_JWT.rejection()
 
 
 def _is_long(payload: bytes) -> bool:
@@ -188,17 +187,13 @@ def _kid_in(header: dict[str, Any]) -> str:
     kid = header.get("kid")
     shown = kid if isinstance(kid, str) and len(kid) <= _LONGEST_KID else None
     if header.get("alg") != "RS256":
-        raise _refused("The access token is not signed with RS256.", "wrong_algorithm", shown)
+        raise WRONG_ALGORITHM.rejection(shown)
     # Names of extensions that must be understood: we understand none (RFC 7515, section 4.1.11).
     if "crit" in header:
-        raise _refused("The access token's header has critical extensions.", kid=shown)
+        raise CRITICAL_EXTENSION.rejection(shown)
     # Who understands it reads the payload as it is sent; no JWT may have it (RFC 7797, sections 6 and 7).
     if header.get("b64", True) is not True:
-        raise _refused("The access token's payload is not in base64url.", kid=shown)
+        raise PLAIN_PAYLOAD.rejection(shown)
     if not shown:
-        raise _refused("The access token's header names no key.")
+        raise NO_KID.rejection()
     return shown
-
-
-def _refused(message: str, reason: Reason = "malformed", kid: str | None = None) -> TokenValidationError:
-    return TokenValidationError(message, reason=reason, kid=kid)

@@ -6,11 +6,18 @@ What verify finds is remembered, see ``token_memory``; check is what every reque
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
 
 from ..exceptions import ConfigurationError, KeysUnavailableError, TokenValidationError
-from ..formats.scopes import ScopeMatch, check_match, check_scope, has_scopes, insufficient_scope
+from ..formats.scopes import ScopeMatch
 from ..remote.clock import SYSTEM, Clock, wall_reader
+from .claims_policy import (
+    BAD_SIGNATURE,
+    SERVICE_CHECKS,
+    UNKNOWN_KEY,
+    WRONG_ISSUER,
+    AllowedClients,
+    ClaimsPolicy,
+)
 from .key_set import KeySet, VerificationKey
 from .key_source import TrustedPool, trusted_pool_from
 from .own_checks import OwnChecks
@@ -26,19 +33,7 @@ from .validated_access_token import (
     set_scopes,
     token_from,
 )
-from .verified_token import (
-    BAD_SIGNATURE,
-    CLIENT_NOT_ALLOWED,
-    REJECTED,
-    UNKNOWN_KEY,
-    WRONG_AUDIENCE,
-    WRONG_ISSUER,
-    Flaw,
-    VerifiedToken,
-    refused,
-)
-
-AllowedClients = Collection[str] | Callable[[str], bool] | None
+from .verified_token import VerifiedToken
 
 _UNKNOWN_KEY_PATIENCE = 1.0
 """The age of a running download, in seconds, until which a request with an unknown ``kid``, or a signature
@@ -47,7 +42,7 @@ that fails under a known one, waits for it.
 Anybody can send one, and each that waits holds a worker thread."""
 
 
-class CognitoAccessTokenValidator:
+class CognitoAccessTokenValidator(ClaimsPolicy):
     """Validates access tokens of a user pool, or of several.
 
     Safe to use from any number of threads. Keys are fetched at first use and kept fresh.
@@ -92,7 +87,16 @@ class CognitoAccessTokenValidator:
         hide: Callable[[str], str] = lambda text: text,
         clock: Clock = SYSTEM,
     ) -> None:
-        check_match(scope_match, "scope_match")
+        super().__init__(
+            allowed_client_ids=allowed_client_ids,
+            required_scopes=required_scopes,
+            scope_match=scope_match,
+            audience=audience,
+            leeway=leeway,
+            machine_tokens_only=machine_tokens_only,
+            token_check=token_check,
+            own_checks=OwnChecks(answers, clock, hide),
+        )
         self.pools: tuple[TrustedPool, ...] = tuple(pools) or (
             trusted_pool_from(user_pool_from(user_pool_id, region=region)),
         )
@@ -109,20 +113,6 @@ class CognitoAccessTokenValidator:
         )
         #: Where the (first) pool's keys are.
         self.jwks_url: str = first.jwks_urls[0]
-        self.allowed_client_ids: AllowedClients = (
-            allowed_client_ids
-            if allowed_client_ids is None or callable(allowed_client_ids)
-            else frozenset(_collection("allowed_client_ids", allowed_client_ids))
-        )
-        self.required_scopes: frozenset[str] = frozenset(_collection("required_scopes", required_scopes))
-        for scope in self.required_scopes:
-            check_scope(scope)
-        self.scope_match: ScopeMatch = scope_match
-        self.audience = audience
-        self.leeway = leeway
-        self.machine_tokens_only = machine_tokens_only
-        self.token_check = token_check
-        self._own_checks = OwnChecks(answers, clock, hide)
         self._memory: VerifiedTokens[VerifiedToken] = VerifiedTokens(verified_tokens)
         self._new_digest = self._memory.new_digest
         self._find = self._memory.get
@@ -206,7 +196,7 @@ class CognitoAccessTokenValidator:
             and now < keys.ready_wall
             and self._monotonic() < keys.ready_monotonic
             and verified.valid_from <= now < verified.valid_until
-            and verified.flaw is None
+            and verified.defect is None
             and (allowed is None or (allowed.__class__ is frozenset and verified.client_id in allowed))
         ):
             return digest
@@ -219,7 +209,7 @@ class CognitoAccessTokenValidator:
         set_claims(validated, claims)
         set_clock(validated, self._time)
         if self.required_scopes or self.audience is not None or self.token_check is not None:
-            self._check_more(validated, verified)
+            self._check_requirements(validated, verified)
         return validated
 
     def _digest(self, token: str) -> bytes:
@@ -242,30 +232,25 @@ class CognitoAccessTokenValidator:
             TokenValidationError: as :meth:`validate`.
         """
         now = self._time.time()
-        if verified.flaw is not None or not verified.valid_from <= now < verified.valid_until:
-            raise verified.refused(verified.flaw_at(now))
-        self._check_client(verified)
+        if verified.defect is not None or not verified.valid_from <= now < verified.valid_until:
+            raise verified.rejection_at(now)
         token = token_from(verified.client_id, verified.scopes, verified.claims(), self._time)
-        self._check_more(token, verified)
+        self._check_requirements(token, verified)
         return token
 
-    def _check_more(self, token: ValidatedAccessToken, verified: VerifiedToken) -> None:
-        """The checks that few services ask for."""
-        if self.audience is not None:
-            self._check_audience(token, verified)
-        if self.required_scopes and not has_scopes(token.scopes, self.required_scopes, self.scope_match):
-            lacking = insufficient_scope(token.scopes, self.required_scopes, self.scope_match)
-            raise verified.identify(lacking)
-        if self.token_check is not None:
-            self._run("TOKEN_CHECK", self.token_check, token, verified, REJECTED)
+    def _check_requirements(self, token: ValidatedAccessToken, verified: VerifiedToken) -> None:
+        for check in SERVICE_CHECKS:
+            rejection = check.rejection_of(token, self)
+            if rejection is not None:
+                raise verified.identify(rejection)
 
     def _verify_signature(self, unverified: UnverifiedToken) -> VerifiedToken:
         if len(unverified.issuers) == 1:
             trusted = self._by_issuer.get(unverified.issuers[0])
             if trusted is None:
-                raise refused(WRONG_ISSUER, unverified.kid)
+                raise WRONG_ISSUER.rejection(unverified.kid)
             return self._verified_by(trusted, unverified)
-        rejection: TokenValidationError | KeysUnavailableError = refused(WRONG_ISSUER, unverified.kid)
+        rejection: TokenValidationError | KeysUnavailableError = WRONG_ISSUER.rejection(unverified.kid)
         # A long token may name several trusted issuers: its own is read once a key of one has signed it.
         pools = {id(pool): pool for pool in map(self._by_issuer.__getitem__, unverified.issuers)}
         for trusted in pools.values():
@@ -284,11 +269,11 @@ class CognitoAccessTokenValidator:
         if not key.has_signed(unverified.signing_input, unverified.signature):
             key, key_set = self._key_instead_of(key, key_set, trusted, started)
             if not key.has_signed(unverified.signing_input, unverified.signature):
-                raise refused(BAD_SIGNATURE, unverified.kid, trusted)
+                raise BAD_SIGNATURE.rejection(unverified.kid, trusted.pool.pool_id)
         if not unverified.claims:
             unverified.read_claims()
             if self._by_issuer.get(unverified.issuers[0]) is not trusted:
-                raise refused(WRONG_ISSUER, unverified.kid)
+                raise WRONG_ISSUER.rejection(unverified.kid)
         self._headers.add(unverified)
         return VerifiedToken(trusted, key, key_set, unverified, self.machine_tokens_only, self.leeway)
 
@@ -326,40 +311,12 @@ class CognitoAccessTokenValidator:
             return key, keys
         failure = trusted.keys.state.failure
         if failure is None:
-            raise refused(UNKNOWN_KEY, kid, trusted)
+            raise UNKNOWN_KEY.rejection(kid, trusted.pool.pool_id)
         # The key may be new and the token good.
         raise KeysUnavailableError(
             "The key of this access token is not known, and newer keys can't be had at the moment.",
             retry_after=trusted.keys.renewable_in(),
         ) from failure.error
-
-    def _check_client(self, verified: VerifiedToken) -> None:
-        allowed = self.allowed_client_ids
-        if callable(allowed):
-            self._run("ALLOWED_CLIENT_IDS", allowed, verified.client_id, verified, CLIENT_NOT_ALLOWED)
-        elif allowed is not None and verified.client_id not in allowed:
-            raise verified.refused(CLIENT_NOT_ALLOWED)
-
-    def _check_audience(self, token: ValidatedAccessToken, verified: VerifiedToken) -> None:
-        wanted = {self.audience} if isinstance(self.audience, str) else set(self.audience or ())
-        aud = token.aud
-        said = [aud] if isinstance(aud, str) else aud if isinstance(aud, list) else []
-        if wanted.isdisjoint(each for each in said if isinstance(each, str)):
-            raise verified.refused(WRONG_AUDIENCE)
-
-    def _run(
-        self,
-        setting: str,
-        check: Callable[[Any], object],
-        subject: object,
-        verified: VerifiedToken,
-        flaw: Flaw,
-    ) -> None:
-        """Raise unless a check of the application's own accepts ``subject``."""
-        objection = self._own_checks.objection(setting, check, subject)
-        if objection is not None:
-            reason, message = flaw
-            raise verified.refused((reason, objection.text or message)) from objection.cause
 
 
 def _pools_by_issuer(pools: Sequence[TrustedPool]) -> dict[str, TrustedPool]:
@@ -374,12 +331,3 @@ def _pools_by_issuer(pools: Sequence[TrustedPool]) -> dict[str, TrustedPool]:
                     f"{issuer}. Each pool needs an issuer of its own."
                 )
     return by_issuer
-
-
-def _collection(name: str, given: Collection[str]) -> Collection[str]:
-    # One text is a collection too, of its letters.
-    if isinstance(given, (str, bytes)):
-        raise ConfigurationError(f"{name} must be a list, not one text: [{given!r}].")
-    if not all(isinstance(each, str) for each in given):
-        raise ConfigurationError(f"{name} must be a list of texts, not {given!r}.")
-    return given

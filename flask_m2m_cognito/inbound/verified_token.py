@@ -7,36 +7,15 @@ import json
 import math
 from typing import Any, TypeVar
 
-from ..exceptions import Reason, TokenValidationError
+from ..exceptions import TokenValidationError
 from ..formats.scopes import parse_scopes
 from ..remote.refreshable import Refreshable
+from .claims_policy import CHECKS, CLAIM_CHECKS, EXPIRED, NOT_YET_VALID, Check, has_times
 from .key_set import KeySet, VerificationKey
 from .key_source import TrustedPool
 from .unverified_token import UnverifiedToken, claims_in
 
-Rejected = TypeVar("Rejected", bound=TokenValidationError)
-
-Flaw = tuple[Reason, str]
-"""Why a token is refused, and the text that says so."""
-
-EXPIRED: Flaw = ("expired", "The access token has expired.")
-NOT_YET_VALID: Flaw = ("not_yet_valid", "The access token is not valid yet.")
-WRONG_ISSUER: Flaw = ("wrong_issuer", "The access token is from another issuer.")
-UNKNOWN_KEY: Flaw = ("unknown_key", "The access token is signed by a key that its issuer does not have.")
-BAD_SIGNATURE: Flaw = ("bad_signature", "The access token's signature is not good.")
-CLIENT_NOT_ALLOWED: Flaw = ("client_not_allowed", "The access token's client is not allowed.")
-WRONG_AUDIENCE: Flaw = ("wrong_audience", "The access token is for another audience.")
-REJECTED: Flaw = ("rejected_by_check", "This service's own check rejected the access token.")
-_WRONG_TOKEN_USE: Flaw = ("wrong_token_use", "The token is not an access token.")
-_BAD_TIMES: Flaw = ("malformed", "The access token's exp, iat or nbf is missing or not a number.")
-_NO_CLIENT: Flaw = ("missing_client_id", "The access token has no client_id.")
-_BAD_SUB: Flaw = ("malformed", "The access token's sub is not text.")
-_BAD_SCOPE: Flaw = ("malformed", "The access token's scope is not text.")
-_USER_TOKEN: Flaw = ("user_token", "The access token is a person's; only machines may call.")
-
-_FLAWS_BEFORE_TIMES = (_WRONG_TOKEN_USE, _BAD_TIMES)
-_LATEST = 2**53
-"""Beyond this a number is no moment, and an int that large can't be added to a float."""
+Rejection = TypeVar("Rejection", bound=TokenValidationError)
 
 
 class VerifiedToken:
@@ -49,15 +28,15 @@ class VerifiedToken:
         key_set: the key set in which ``key`` was last seen.
         flat_claims: its claims, not to be changed, if it came again and they have neither lists nor objects.
         valid_from, valid_until: when it may be used, the leeway taken in.
-        flaw: the first check that its claims fail at any time and for anyone, if they do.
+        defect: the first check that its claims fail at any time and for any service, or ``None``.
     """
 
     __slots__ = (
         "_payload",
         "_unshared",
         "client_id",
+        "defect",
         "flat_claims",
-        "flaw",
         "key",
         "key_set",
         "keys",
@@ -89,10 +68,12 @@ class VerifiedToken:
         self._unshared = claims
         self.client_id: str = claims.get("client_id", "")
         self.scopes: frozenset[str] = _scopes_of(scope) if type(scope) is str else frozenset()
-        self.flaw: Flaw | None = _flaw_in(claims, machines_only)
+        self.defect: Check | None = next(
+            (check for check in CLAIM_CHECKS if not check.is_passed(claims, machines_only)), None
+        )
         self.valid_from: float = -math.inf
         self.valid_until: float = -math.inf
-        if self.flaw is None or self.flaw not in _FLAWS_BEFORE_TIMES:
+        if self.defect is None or has_times(claims):
             self.valid_until = claims["exp"] + leeway
             if "nbf" in claims:
                 self.valid_from = claims["nbf"] - leeway
@@ -125,19 +106,16 @@ class VerifiedToken:
             return parsed.copy()
         return parsed
 
-    def flaw_at(self, now: float) -> Flaw:
-        """The first check that it fails at ``now``, given that it has a flaw or is out of its time."""
-        if self.flaw is not None and self.flaw in _FLAWS_BEFORE_TIMES:
-            return self.flaw
+    def rejection_at(self, now: float) -> TokenValidationError:
+        """Return the rejection by the first check that it fails at ``now``. There must be one."""
+        failed = [] if self.defect is None else [self.defect]
         if now >= self.valid_until:
-            return EXPIRED
-        return self.flaw if self.flaw is not None and now >= self.valid_from else NOT_YET_VALID
+            failed.append(EXPIRED)
+        if now < self.valid_from:
+            failed.append(NOT_YET_VALID)
+        return self.identify(min(failed, key=CHECKS.index).rejection())
 
-    def refused(self, flaw: Flaw) -> TokenValidationError:
-        """The error that refuses it."""
-        return self.identify(refused(flaw))
-
-    def identify(self, error: Rejected) -> Rejected:
+    def identify(self, error: Rejection) -> Rejection:
         """Return ``error`` with this token's client, scopes, key and pool.
 
         Only a verified token names anyone: the claims of any other token are the caller's to choose.
@@ -148,40 +126,5 @@ class VerifiedToken:
         return error
 
 
-def refused(flaw: Flaw, kid: str | None = None, trusted: TrustedPool | None = None) -> TokenValidationError:
-    """The error for a flaw, with what is known of the token for logs."""
-    reason, message = flaw
-    pool = None if trusted is None else trusted.pool.pool_id
-    return TokenValidationError(message, reason=reason, kid=kid, pool=pool)
-
-
 # Tokens of one client say the same again and again. Only what a pool has signed comes here.
 _scopes_of = functools.lru_cache(maxsize=1024)(parse_scopes)
-
-
-def _flaw_in(claims: dict[str, Any], machines_only: bool) -> Flaw | None:
-    """The first check that these claims fail whenever and whoever asks."""
-    if claims.get("token_use") != "access":
-        return _WRONG_TOKEN_USE
-    if not has_times(claims):
-        return _BAD_TIMES
-    client_id = claims.get("client_id")
-    if not client_id or not isinstance(client_id, str):
-        return _NO_CLIENT
-    if not isinstance(claims.get("sub", ""), str):
-        return _BAD_SUB
-    if machines_only and ("username" in claims or claims.get("sub") != client_id):
-        return _USER_TOKEN
-    if not isinstance(claims.get("scope") or "", str):
-        return _BAD_SCOPE
-    return None
-
-
-def has_times(claims: dict[str, Any]) -> bool:
-    """Return whether exp and iat are moments, and nbf too, if it is there."""
-    return _is_time(claims.get("exp")) and _is_time(claims.get("iat")) and _is_time(claims.get("nbf", 0))
-
-
-def _is_time(value: object) -> bool:
-    # Not isinstance: a bool is an int to it. NaN and infinity can't be parsed.
-    return (type(value) is int or type(value) is float) and -_LATEST < value < _LATEST

@@ -13,8 +13,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from flask import Flask as Application
 
-from flask_m2m_cognito import CognitoM2M
+from flask_m2m_cognito import CognitoAccessTokenValidator, CognitoM2M
 from flask_m2m_cognito.cli import m2m
+from flask_m2m_cognito.cli.explain_steps import Seen, steps_of
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.cli.flask_process import Flask
 
@@ -137,6 +138,35 @@ def test_each_check_says_what_it_saw(
     step = failed(content)
     assert step["check"] == check
     assert saw in step["saw"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "check", "wanted"),
+    [
+        ("audience", None, "audience", "anything: it is not checked"),
+        ("audience", "here", "audience", '"here" (COGNITO_M2M_AUDIENCE)'),
+        ("audience", ["b", "a"], "audience", '"a" or "b" (COGNITO_M2M_AUDIENCE)'),
+        ("audience", [], "audience", "none (COGNITO_M2M_AUDIENCE)"),
+        ("audience", "", "audience", '"" (COGNITO_M2M_AUDIENCE)'),
+        ("allowed_client_ids", None, "client", "any client of the pool"),
+        ("allowed_client_ids", [], "client", "none (COGNITO_M2M_ALLOWED_CLIENT_IDS)"),
+        ("allowed_client_ids", bool, "client", "that your callable COGNITO_M2M_ALLOWED_CLIENT_IDS says yes"),
+        ("required_scopes", ["a", "b"], "required scopes", "a and b (COGNITO_M2M_REQUIRED_SCOPES)"),
+        ("machine_tokens_only", False, "machine", "any token; sub, if present, is text"),
+        ("token_check", None, "own check", "none"),
+        ("token_check", bool, "own check", "that COGNITO_M2M_TOKEN_CHECK does not refuse it"),
+        (
+            "leeway",
+            90,
+            "times",
+            "not expired and already begun, give or take 1 min 30 s (COGNITO_M2M_LEEWAY)",
+        ),
+    ],
+)
+def test_each_check_says_what_it_wants(setting: str, value: Any, check: str, wanted: str) -> None:
+    validator = CognitoAccessTokenValidator(user_pool_id="us-west-2_AbCdEfGhI", **{setting: value})
+    steps = steps_of(Seen({}, {}), validator, 0, None)
+    assert {step.check: step.wanted for step in steps}[check] == wanted
 
 
 def test_own_check(flask: Flask, pool: LocalUserPool) -> None:

@@ -1,0 +1,267 @@
+"""Every check of an access token once, in order: its reason, its text, and what it requires.
+
+The validator makes these checks, in the order of :data:`CHECKS`, and ``flask m2m explain`` prints them. Only
+:meth:`CognitoAccessTokenValidator.recall` states the order again, for speed, and a test holds the two equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from ..exceptions import ConfigurationError, Reason, TokenValidationError
+from ..formats.scopes import ScopeMatch, check_match, check_scope, has_scopes, insufficient_scope
+from .own_checks import OwnChecks
+from .validated_access_token import ValidatedAccessToken
+
+AllowedClients = Collection[str] | Callable[[str], bool] | None
+
+_LATEST = 2**53
+"""Beyond this a number is no moment, and an int that large can't be added to a float."""
+
+
+class ClaimsPolicy:
+    """What a service requires of the claims of each token.
+
+    The arguments are those of :class:`CognitoAccessTokenValidator`, which is a policy with keys.
+    """
+
+    def __init__(
+        self,
+        *,
+        allowed_client_ids: AllowedClients,
+        required_scopes: Collection[str],
+        scope_match: ScopeMatch,
+        audience: str | Collection[str] | None,
+        leeway: float,
+        machine_tokens_only: bool,
+        token_check: Callable[[ValidatedAccessToken], object] | None,
+        own_checks: OwnChecks,
+    ) -> None:
+        check_match(scope_match, "scope_match")
+        self.allowed_client_ids: AllowedClients = (
+            allowed_client_ids
+            if allowed_client_ids is None or callable(allowed_client_ids)
+            else frozenset(_collection("allowed_client_ids", allowed_client_ids))
+        )
+        self.required_scopes: frozenset[str] = frozenset(_collection("required_scopes", required_scopes))
+        for scope in self.required_scopes:
+            check_scope(scope)
+        self.scope_match: ScopeMatch = scope_match
+        self.audience = audience
+        self.leeway = leeway
+        self.machine_tokens_only = machine_tokens_only
+        self.token_check = token_check
+        self._own_checks = own_checks
+
+    def run_own_check(
+        self, setting: str, check: Callable[[Any], object], subject: object, failed: Check
+    ) -> TokenValidationError | None:
+        """Return the rejection unless a check of the application's own accepts ``subject``."""
+        objection = self._own_checks.objection(setting, check, subject)
+        if objection is None:
+            return None
+        rejection = failed.rejection(text=objection.text)
+        rejection.__cause__ = objection.cause
+        return rejection
+
+
+def _collection(name: str, given: Collection[str]) -> Collection[str]:
+    # One text is a collection too, of its letters.
+    if isinstance(given, (str, bytes)):
+        raise ConfigurationError(f"{name} must be a list, not one text: [{given!r}].")
+    if not all(isinstance(each, str) for each in given):
+        raise ConfigurationError(f"{name} must be a list of texts, not {given!r}.")
+    return given
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What one check, or several, require of a token: a row of ``flask m2m explain``.
+
+    Attributes:
+        requires: in words; ``{}`` stands for the value of ``setting``.
+        setting: the attribute of the validator that it depends on.
+        unset: what it requires while that attribute is ``None`` or ``False``.
+    """
+
+    name: str
+    requires: str
+    setting: str = ""
+    unset: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """One check of a token, with the reason and the text of the error that it raises."""
+
+    step: Step
+    reason: Reason
+    text: str
+
+    def rejection(
+        self, kid: str | None = None, pool: str | None = None, text: str = ""
+    ) -> TokenValidationError:
+        """Return the error with which it rejects a token.
+
+        Args:
+            kid, pool: what is known of the token, for logs.
+            text: in place of its own text.
+        """
+        return TokenValidationError(text or self.text, reason=self.reason, kid=kid, pool=pool)
+
+
+@dataclass(frozen=True, eq=False)
+class ClaimCheck(Check):
+    """A check whose result never changes: it depends on the claims and on ``machine_tokens_only``."""
+
+    is_passed: Callable[[dict[str, Any], bool], bool]
+
+
+@dataclass(frozen=True, eq=False)
+class ServiceCheck(Check):
+    """A check of what this service requires: it returns the rejection, or ``None``."""
+
+    rejection_of: Callable[[ValidatedAccessToken, ClaimsPolicy], TokenValidationError | None]
+
+
+def has_times(claims: dict[str, Any]) -> bool:
+    """Return whether exp and iat are moments, and nbf too, if it is there."""
+    # Not isinstance: a bool is an int to it. NaN and infinity can't be parsed.
+    moments: tuple[Any, ...] = claims.get("exp"), claims.get("iat"), claims.get("nbf", 0)
+    return all(type(each) in (int, float) and -_LATEST < each < _LATEST for each in moments)
+
+
+def _has_client_id(claims: dict[str, Any], machines_only: bool) -> bool:
+    client_id = claims.get("client_id")
+    return isinstance(client_id, str) and client_id != ""
+
+
+def _is_of_a_machine(claims: dict[str, Any], machines_only: bool) -> bool:
+    return not machines_only or ("username" not in claims and claims.get("sub") == claims["client_id"])
+
+
+def _client_rejection(token: ValidatedAccessToken, policy: ClaimsPolicy) -> TokenValidationError | None:
+    allowed = policy.allowed_client_ids
+    if callable(allowed):
+        return policy.run_own_check("ALLOWED_CLIENT_IDS", allowed, token.client_id, CLIENT_NOT_ALLOWED)
+    return None if allowed is None or token.client_id in allowed else CLIENT_NOT_ALLOWED.rejection()
+
+
+def _audience_rejection(token: ValidatedAccessToken, policy: ClaimsPolicy) -> TokenValidationError | None:
+    if policy.audience is None:
+        return None
+    accepted = {policy.audience} if isinstance(policy.audience, str) else set(policy.audience)
+    aud: object = token.aud
+    named = aud if isinstance(aud, list) else [aud]
+    is_meant = not accepted.isdisjoint(each for each in named if isinstance(each, str))
+    return None if is_meant else WRONG_AUDIENCE.rejection()
+
+
+def _scope_rejection(token: ValidatedAccessToken, policy: ClaimsPolicy) -> TokenValidationError | None:
+    if has_scopes(token.scopes, policy.required_scopes, policy.scope_match):
+        return None
+    return insufficient_scope(token.scopes, policy.required_scopes, policy.scope_match)
+
+
+def _own_rejection(token: ValidatedAccessToken, policy: ClaimsPolicy) -> TokenValidationError | None:
+    if policy.token_check is None:
+        return None
+    return policy.run_own_check("TOKEN_CHECK", policy.token_check, token, REJECTED_BY_CHECK)
+
+
+_FORM = Step("form", "three parts with dots between, a JSON Web Token")
+_ALGORITHM = Step("algorithm", '"RS256"')
+_KEY_ID = Step("key id", "the name of a key, and no extension that must be understood (crit)")
+_ISSUER = Step("issuer", "{}", "issuers")
+_KEY = Step("key", "a key of a trusted issuer")
+_SIGNATURE = Step("signature", "the signature that this key makes for these contents")
+_TOKEN_USE = Step("token use", '"access": an ID token says who somebody is')
+_TIMES = Step("times", "not expired and already begun, give or take {} (COGNITO_M2M_LEEWAY)", "leeway")
+_CLIENT_ID = Step("client id", "the app client that it was issued to")
+_MACHINE = Step(
+    "machine",
+    "a machine's: without username, and sub is the client id (COGNITO_M2M_MACHINE_TOKENS_ONLY)",
+    "machine_tokens_only",
+    "any token; sub, if present, is text",
+)
+_SCOPE = Step("scope", "text, or nothing")
+_CLIENT = Step(
+    "client", "{} (COGNITO_M2M_ALLOWED_CLIENT_IDS)", "allowed_client_ids", "any client of the pool"
+)
+_AUDIENCE = Step("audience", "{} (COGNITO_M2M_AUDIENCE)", "audience", "anything: it is not checked")
+_REQUIRED_SCOPES = Step("required scopes", "{} (COGNITO_M2M_REQUIRED_SCOPES)", "required_scopes")
+_OWN_CHECK = Step("own check", "that COGNITO_M2M_TOKEN_CHECK does not refuse it", "token_check", "none")
+
+NOT_A_JWT = Check(_FORM, "malformed", "The access token is not a JSON Web Token.")
+WRONG_ALGORITHM = Check(_ALGORITHM, "wrong_algorithm", "The access token is not signed with RS256.")
+CRITICAL_EXTENSION = Check(_KEY_ID, "malformed", "The access token's header has critical extensions.")
+PLAIN_PAYLOAD = Check(_KEY_ID, "malformed", "The access token's payload is not in base64url.")
+NO_KID = Check(_KEY_ID, "malformed", "The access token's header names no key.")
+NO_ISSUER = Check(_ISSUER, "malformed", "The access token has no issuer.")
+WRONG_ISSUER = Check(_ISSUER, "wrong_issuer", "The access token is from another issuer.")
+UNKNOWN_KEY = Check(_KEY, "unknown_key", "The access token is signed by a key that its issuer does not have.")
+BAD_SIGNATURE = Check(_SIGNATURE, "bad_signature", "The access token's signature is not good.")
+WRONG_TOKEN_USE = ClaimCheck(
+    _TOKEN_USE,
+    "wrong_token_use",
+    "The token is not an access token.",
+    lambda claims, machines_only: claims.get("token_use") == "access",
+)
+BAD_TIMES = ClaimCheck(
+    _TIMES,
+    "malformed",
+    "The access token's exp, iat or nbf is missing or not a number.",
+    lambda claims, machines_only: has_times(claims),
+)
+EXPIRED = Check(_TIMES, "expired", "The access token has expired.")
+NOT_YET_VALID = Check(_TIMES, "not_yet_valid", "The access token is not valid yet.")
+NO_CLIENT_ID = ClaimCheck(
+    _CLIENT_ID, "missing_client_id", "The access token has no client_id.", _has_client_id
+)
+BAD_SUB = ClaimCheck(
+    _MACHINE,
+    "malformed",
+    "The access token's sub is not text.",
+    lambda claims, machines_only: isinstance(claims.get("sub", ""), str),
+)
+USER_TOKEN = ClaimCheck(
+    _MACHINE, "user_token", "The access token is a person's; only machines may call.", _is_of_a_machine
+)
+BAD_SCOPE = ClaimCheck(
+    _SCOPE,
+    "malformed",
+    "The access token's scope is not text.",
+    lambda claims, machines_only: isinstance(claims.get("scope") or "", str),
+)
+CLIENT_NOT_ALLOWED = ServiceCheck(
+    _CLIENT, "client_not_allowed", "The access token's client is not allowed.", _client_rejection
+)
+WRONG_AUDIENCE = ServiceCheck(
+    _AUDIENCE, "wrong_audience", "The access token is for another audience.", _audience_rejection
+)
+# Its text depends on scope_match, and a view's scopes have the same: see insufficient_scope.
+INSUFFICIENT_SCOPE = ServiceCheck(_REQUIRED_SCOPES, "insufficient_scope", "", _scope_rejection)
+REJECTED_BY_CHECK = ServiceCheck(
+    _OWN_CHECK,
+    "rejected_by_check",
+    "This service's own check rejected the access token.",
+    _own_rejection,
+)
+
+CHECKS: tuple[Check, ...] = (
+    NOT_A_JWT, WRONG_ALGORITHM, CRITICAL_EXTENSION, PLAIN_PAYLOAD, NO_KID, NO_ISSUER, WRONG_ISSUER,
+    UNKNOWN_KEY, BAD_SIGNATURE, WRONG_TOKEN_USE, BAD_TIMES, EXPIRED, NOT_YET_VALID, NO_CLIENT_ID, BAD_SUB,
+    USER_TOKEN, BAD_SCOPE, CLIENT_NOT_ALLOWED, WRONG_AUDIENCE, INSUFFICIENT_SCOPE, REJECTED_BY_CHECK,
+)  # fmt: skip
+"""The order in which a token is checked. The first check that fails rejects it."""
+
+CLAIM_CHECKS = tuple(check for check in CHECKS if isinstance(check, ClaimCheck))
+SERVICE_CHECKS = tuple(check for check in CHECKS if isinstance(check, ServiceCheck))
+
+
+def failed_check(rejection: TokenValidationError) -> Check:
+    """Return the check that raised ``rejection``. Where the text varies, the reason is of one check only."""
+    same_reason = [check for check in CHECKS if check.reason == rejection.reason]
+    return next((check for check in same_reason if check.text == str(rejection)), same_reason[0])
