@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..formats.strict_json import parse_object
-from ..inbound.key_set import NoUsableKeys, read_key_set
+from ..inbound.key_set import NoUsableKeys, parse_key_set
 from ..inbound.key_source import TrustedPool
 from ..inbound.user_pool import UserPool
 from ..remote.transport import Answer
@@ -88,7 +88,7 @@ def _keys_finding(url: str, pool: UserPool, network: Network, address_setting: s
     if status == 429 or status >= 500:
         return failed("keys", f"No keys of {pool.pool_id}: {url} says {status}.", _TROUBLE)
     try:
-        keys = read_key_set(answer.body) if status == 200 else None
+        keys = parse_key_set(answer.body) if status == 200 else None
     except (ValueError, NoUsableKeys):
         keys = None
     if keys is None:

@@ -19,11 +19,11 @@ _TO_BASE64 = bytes(
 )
 _LAST_CHARACTERS = {1: frozenset(b""), 2: frozenset(b"AQgw"), 3: frozenset(b"AEIMQUYcgkosw048")}
 _PADDING = {0: b"", 2: b"==", 3: b"="}
-_SPACE = re.compile(r"[ \t\n\r]*")
+_WHITESPACE = " \t\n\r"
+_SPACE = re.compile(rf"[{_WHITESPACE}]*")
 _DIGITS_AT_ONCE = 600
 _MANY_DIGITS = re.compile(r"[0-9]{640}")
 """So many digits are what ``int`` may refuse, by ``sys.set_int_max_str_digits``, and fewer are not."""
-
 
 NAME_TWICE: Final = object()
 """Stands for an object that has a name twice, where the rest of the text is of use without it."""
@@ -44,12 +44,27 @@ def parse_object(
             ``Infinity``, more than ``most_values`` commas and brackets, or a number that Python does not
             read.
     """
-    if most_values is not None and values_in(text) > most_values:
+    # Each takes a byte, so that a short text need not be counted.
+    if most_values is not None and len(text) > most_values and values_in(text) > most_values:
         raise ValueError("says too much")
-    if keeps_rest:
-        value = _decoded(text.decode("utf-8"), _DECODER_OF_THE_REST)
-    else:
-        value = _value_in(text.decode("utf-8"), most_values is None)
+    content = text.decode("utf-8").strip(_WHITESPACE)
+    decoder = _DECODER_OF_THE_REST if keeps_rest else _DECODER
+    value: Any = None
+    end = -1
+    try:
+        # Without the decoder's search for whitespace around, which is a fifth of its time.
+        value, end = decoder.raw_decode(content)
+    except RecursionError:
+        pass
+    except ValueError:
+        if most_values is not None or _MANY_DIGITS.search(content) is None:
+            raise
+        decoder = _DECODER_OF_LONG_NUMBERS
+    if end == -1:
+        # Not above: there the error would have another one as its context, which holds the text.
+        value = _decode_hard(content, decoder)
+    elif end != len(content):
+        raise ValueError("is not JSON")
     if not isinstance(value, dict):
         raise ValueError("is not an object")
     return value
@@ -60,30 +75,15 @@ def values_in(text: bytes) -> int:
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
-def _value_in(text: str, any_digits: bool) -> Any:
+def _decode_hard(text: str, decoder: json.JSONDecoder) -> Any:
     try:
-        return _decoded(text, _DECODER)
-    except ValueError:
-        if not any_digits or _MANY_DIGITS.search(text) is None:
-            raise
-    return _decoded(text, _DECODER_OF_LONG_NUMBERS)
-
-
-def _decoded(text: str, decoder: json.JSONDecoder) -> Any:
-    try:
-        # Without the decoder's search for white space around, which is a fifth of its time.
-        if text[:1] == "{" and text[-1:] == "}":
-            value, end = decoder.raw_decode(text)
-            if end == len(text):
-                return value
         return decoder.decode(text)
     except RecursionError:
         pass
-    # Not above: there the traceback would hold the text.
-    return _decoded_by_loop(text, decoder)
+    return _decode_by_loop(text, decoder)
 
 
-def _decoded_by_loop(text: str, decoder: json.JSONDecoder) -> Any:
+def _decode_by_loop(text: str, decoder: json.JSONDecoder) -> Any:
     """As ``decoder.decode``, which takes a call for each level: how deep a text may nest then depends on the
     caller's stack and on the version of Python."""
     as_object: Callable[[list[tuple[str, Any]]], Any] = decoder.object_pairs_hook
@@ -139,7 +139,7 @@ def _after_space(text: str, position: int) -> int:
 
 
 def decode_base64url(text: bytes) -> bytes:
-    """The bytes of unpadded base64url in its one canonical form (RFC 7515, section 2).
+    """Return the bytes of unpadded base64url in its one canonical form (RFC 7515, section 2).
 
     Raises:
         ValueError: padding, another alphabet, a length that can't be, or bits that say nothing.

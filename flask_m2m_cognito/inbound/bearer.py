@@ -57,14 +57,10 @@ def bearer_token(values: Sequence[str], header: str = "Authorization") -> str | 
         token = rest.lstrip(" ")
     if not token:
         raise _bad_header(f"The {header} header has no token after Bearer.")
-    if not _is_token68(token):
+    content = token.rstrip("=")
+    if not content or not content.isascii() or content.encode().translate(None, _TOKEN68):
         raise _bad_header(f"The {header} header has characters that no Bearer token has.")
     return token
-
-
-def _is_token68(token: str) -> bool:
-    content = token.rstrip("=")
-    return bool(content) and content.isascii() and not content.encode().translate(None, _TOKEN68)
 
 
 def _holds_bearer(value: str) -> bool:

@@ -133,15 +133,6 @@ def has_times(claims: dict[str, Any]) -> bool:
     return all(type(each) in (int, float) and -_LATEST < each < _LATEST for each in moments)
 
 
-def _has_client_id(claims: dict[str, Any], machines_only: bool) -> bool:
-    client_id = claims.get("client_id")
-    return isinstance(client_id, str) and client_id != ""
-
-
-def _is_of_a_machine(claims: dict[str, Any], machines_only: bool) -> bool:
-    return not machines_only or ("username" not in claims and claims.get("sub") == claims["client_id"])
-
-
 def _client_rejection(token: ValidatedAccessToken, policy: ClaimsPolicy) -> TokenValidationError | None:
     allowed = policy.allowed_client_ids
     if callable(allowed):
@@ -218,7 +209,10 @@ BAD_TIMES = ClaimCheck(
 EXPIRED = Check(_TIMES, "expired", "The access token has expired.")
 NOT_YET_VALID = Check(_TIMES, "not_yet_valid", "The access token is not valid yet.")
 NO_CLIENT_ID = ClaimCheck(
-    _CLIENT_ID, "missing_client_id", "The access token has no client_id.", _has_client_id
+    _CLIENT_ID,
+    "missing_client_id",
+    "The access token has no client_id.",
+    lambda claims, machines_only: isinstance(claims.get("client_id") or None, str),
 )
 BAD_SUB = ClaimCheck(
     _MACHINE,
@@ -227,7 +221,12 @@ BAD_SUB = ClaimCheck(
     lambda claims, machines_only: isinstance(claims.get("sub", ""), str),
 )
 USER_TOKEN = ClaimCheck(
-    _MACHINE, "user_token", "The access token is a person's; only machines may call.", _is_of_a_machine
+    _MACHINE,
+    "user_token",
+    "The access token is a person's; only machines may call.",
+    lambda claims, machines_only: (
+        not machines_only or ("username" not in claims and claims.get("sub") == claims["client_id"])
+    ),
 )
 BAD_SCOPE = ClaimCheck(
     _SCOPE,

@@ -1,15 +1,13 @@
-"""A pool's keys by ``kid``, parsed once, and fetching them."""
+"""A pool's keys by ``kid``, parsed once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeGuard
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from ..formats.strict_json import decode_base64url, parse_object
-from ..remote.clock import SYSTEM, Clock
-from ..remote.freshness import Ask, Fetch, Fetched
 from ..remote.threads import explain_subinterpreters
-from ..remote.transport import Answer, Transport
 
 MIN_BITS = 2048
 MAX_BITS = 8192
@@ -18,6 +16,7 @@ MAX_BITS = 8192
 _MOST_KEYS = 100
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class VerificationKey:
     """One public RSA key of a pool, for RS256 only.
 
@@ -28,16 +27,10 @@ class VerificationKey:
             SHA-256 (RFC 7518, section 3.3).
     """
 
-    __slots__ = ("e", "has_signed", "kid", "n")
-
-    def __init__(self, kid: str, n: str, e: str, has_signed: Callable[[bytes, bytes], bool]) -> None:
-        self.kid: str = kid
-        self.n: str = n
-        self.e: str = e
-        self.has_signed: Callable[[bytes, bytes], bool] = has_signed
-
-    def __repr__(self) -> str:
-        return f"VerificationKey(kid={self.kid!r})"
+    kid: str
+    n: str = field(repr=False)
+    e: str = field(repr=False)
+    has_signed: Callable[[bytes, bytes], bool] = field(repr=False)
 
 
 class KeySet:
@@ -92,22 +85,25 @@ class NoUsableKeys(Exception):
 
 
 def parse_key_set(document: object, known: KeySet | None = None) -> KeySet:
-    """The keys of a JWKS that can be used. One that can't does not spoil the set.
+    """Return the keys of a JWKS that can be used. One that can't does not spoil the set.
 
     Used are RSA keys of 2048 to 8192 bits with a ``kid``, unless ``use``, ``alg`` or ``key_ops`` say
     that they are not for verifying RS256. There, null counts as absent. Of two with the same ``kid``
-    the first counts.
+    the first counts. In bytes, a key that has a name twice is not used.
 
     Args:
-        document: the parsed JSON (RFC 7517, section 5).
+        document: the JSON (RFC 7517, section 5), parsed or as bytes.
         known: a set whose key objects are taken over where they are the same keys, so that what
             was verified with them stays so.
 
     Raises:
         NoUsableKeys: there is no such key.
+        ValueError: the bytes are not a JSON object.
     """
+    if isinstance(document, bytes):
+        document = parse_object(document, keeps_rest=True)
     rows = document.get("keys") if isinstance(document, Mapping) else None
-    if not _is_list(rows):
+    if not isinstance(rows, (list, tuple)):
         raise NoUsableKeys('a key set is an object with a list "keys"')
     keys: dict[str, VerificationKey] = {}
     for row in rows[:_MOST_KEYS]:
@@ -119,95 +115,28 @@ def parse_key_set(document: object, known: KeySet | None = None) -> KeySet:
     return KeySet(keys)
 
 
-def read_key_set(text: bytes, known: KeySet | None = None) -> KeySet:
-    """The keys of a JWKS as JSON text. A key with a name twice is not used.
-
-    Args:
-        known: as for :func:`parse_key_set`.
-
-    Raises:
-        NoUsableKeys: there is no usable key.
-        ValueError: it is not a JSON object.
-    """
-    return parse_key_set(parse_object(text, keeps_rest=True), known)
-
-
-def key_set_fetch(
-    transport: Transport,
-    urls: Sequence[str],
-    fetched_from: Callable[[KeySet, float], Fetched[KeySet]],
-    *,
-    clock: Clock = SYSTEM,
-) -> Fetch[KeySet]:
-    """A fetch of the first usable key set that ``urls`` give.
-
-    Args:
-        fetched_from: says how long a set serves that was asked for at a moment.
-    """
-
-    def fetch(ask: Ask[KeySet]) -> Fetched[KeySet]:
-        known = ask.held.value if ask.held else None
-        found: list[KeySet] = []
-        problems: dict[str, NoUsableKeys] = {}
-
-        def is_final(answer: Answer) -> bool:
-            try:
-                found.append(_key_set_in(answer, known))
-            except NoUsableKeys as error:
-                problems[answer.url] = error
-            return bool(found)
-
-        asked_at = clock.wall()
-        last = transport.get(urls, ask.deadline, is_final)
-        if not found:
-            problem = problems[last.url]
-            problem.retry_after = last.retry_after(clock.wall())
-            raise problem
-        return fetched_from(found[0], asked_at)
-
-    return fetch
-
-
-def _key_set_in(answer: Answer, known: KeySet | None) -> KeySet:
-    if answer.status != 200:
-        is_final = answer.status in (400, 404, 410)
-        raise NoUsableKeys(f"{answer.url} answered {answer.status}", is_final=is_final)
-    try:
-        return read_key_set(answer.body, known)
-    except ValueError:
-        raise NoUsableKeys(f"{answer.url} did not answer with a JSON object") from None
-    except NoUsableKeys as error:
-        raise NoUsableKeys(f"{answer.url}: {error}", is_final=error.is_final) from None
-
-
 def _usable_key(row: object, known: KeySet | None) -> VerificationKey | None:
-    if not isinstance(row, Mapping) or not _is_for_rs256(row):
+    if not isinstance(row, Mapping) or row.get("kty") != "RSA":
+        return None
+    operations = row.get("key_ops")
+    if (
+        row.get("use") not in (None, "sig")
+        or row.get("alg") not in (None, "RS256")
+        or not (operations is None or (isinstance(operations, (list, tuple)) and "verify" in operations))
+    ):
         return None
     kid, n, e = row.get("kid"), row.get("n"), row.get("e")
     if not (isinstance(kid, str) and kid and isinstance(n, str) and isinstance(e, str)):
         return None
     same = known.get(kid) if known is not None else None
-    if same is not None and (same.n, same.e) == (n, e):
-        return same
-    return _key_from(kid, n, e)
+    return same if same is not None and (same.n, same.e) == (n, e) else _build_key(kid, n, e)
 
 
-def _is_for_rs256(row: Mapping[str, Any]) -> bool:
-    operations = row.get("key_ops")
-    return (
-        row.get("kty") == "RSA"
-        and row.get("use") in (None, "sig")
-        and row.get("alg") in (None, "RS256")
-        and (operations is None or (_is_list(operations) and "verify" in operations))
-    )
-
-
-def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
-
-
-def _key_from(kid: str, n: str, e: str) -> VerificationKey | None:
+def _build_key(kid: str, n: str, e: str) -> VerificationKey | None:
     with explain_subinterpreters():  # pinned keys are parsed when the application starts
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+        from cryptography.hazmat.primitives.hashes import SHA256
         from jwt.algorithms import RSAAlgorithm
 
     try:
@@ -216,18 +145,10 @@ def _key_from(kid: str, n: str, e: str) -> VerificationKey | None:
         if not MIN_BITS <= modulus.bit_length() <= MAX_BITS or not 3 <= exponent < 2**64:
             return None
         # Only the public part is handed on: a set that holds private parts must not matter.
-        public_key = RSAAlgorithm.from_jwk({"kty": "RSA", "n": n, "e": e})
+        public_key: Any = RSAAlgorithm.from_jwk({"kty": "RSA", "n": n, "e": e})
     except ValueError:
         return None
-    return VerificationKey(kid, n, e, _rs256_check(public_key))
-
-
-def _rs256_check(public_key: Any) -> Callable[[bytes, bytes], bool]:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-    from cryptography.hazmat.primitives.hashes import SHA256
-
-    # PyJWT's own check makes these anew for each signature, at a twentieth of its time.
+    # PyJWT's own check builds these again for each signature, at a twentieth of its time.
     verify, padding, digest = public_key.verify, PKCS1v15(), SHA256()
 
     def has_signed(signing_input: bytes, signature: bytes) -> bool:
@@ -237,4 +158,4 @@ def _rs256_check(public_key: Any) -> Callable[[bytes, bytes], bool]:
             return False
         return True
 
-    return has_signed
+    return VerificationKey(kid, n, e, has_signed)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Event
 
 from ..exceptions import KeysUnavailableError
-from ..remote.refreshable import REFRESHING, Ask, Fetch, Fetched, Refreshable, Refreshing
+from ..remote.clock import SYSTEM, Clock
+from ..remote.freshness import Ask, Fetch, Fetched
+from ..remote.refreshable import REFRESHING, Refreshable, Refreshing
 from ..remote.sealed_store import Entry, SealedStore
 from ..remote.sharing import Codec, shared
 from ..remote.threads import explain_subinterpreters
-from ..remote.transport import Transport, import_http
-from .key_set import KeySet, NoUsableKeys, key_set_fetch, parse_key_set
+from ..remote.transport import Answer, Transport, import_http
+from .key_set import KeySet, NoUsableKeys, parse_key_set
 from .user_pool import UserPool
 
 KIND = "keys"
@@ -32,7 +34,7 @@ class KeyTimes:
     unknown_key_cooldown: float = 10.0
     refresh_deadline: float = 10.0
 
-    def fetched_from(self, keys: KeySet, fetched_at: float, chance: float = 0.5) -> Fetched[KeySet]:
+    def fetched_from(self, keys: KeySet, fetched_at: float, chance: float) -> Fetched[KeySet]:
         """``keys`` and how long they serve; a moment in seconds since the epoch.
 
         ``chance``, 0 to 1, moves the renewal by up to 7 % either way, so hosts that started together do not
@@ -82,14 +84,21 @@ def trusted_pool_from(
     """
     times = KeyTimes() if times is None else times
     has_no_keys = Event()
-
-    def fetched_from(keys: KeySet, fetched_at: float) -> Fetched[KeySet]:
-        return times.fetched_from(keys, fetched_at, spread())
-
-    download = key_set_fetch(transport or Transport(), pool.jwks_urls, fetched_from, clock=refreshing.clock)
-    fetch = _noting_absence(download, has_no_keys)
+    fetch = key_set_fetch(
+        transport or Transport(),
+        pool.jwks_urls,
+        times,
+        spread,
+        clock=refreshing.clock,
+        on_no_keys=has_no_keys.set,
+    )
     if store is not None:
-        fetch = shared(fetch, store, _store_name(pool), _codec(fetched_from), clock=refreshing.clock)
+
+        def decode(entry: Entry, held: KeySet | None) -> Fetched[KeySet]:
+            return times.fetched_from(parse_key_set(entry.payload, held), entry.fetched_at, spread())
+
+        codec = Codec(KIND, KeySet.to_document, decode)
+        fetch = shared(fetch, store, _store_name(pool), codec, clock=refreshing.clock)
     keys: Refreshable[KeySet] = Refreshable(
         fetch,
         unavailable=_unavailable,
@@ -102,27 +111,57 @@ def trusted_pool_from(
     return TrustedPool(pool, keys, has_no_keys)
 
 
-def _noting_absence(download: Fetch[KeySet], has_no_keys: Event) -> Fetch[KeySet]:
-    """``download``, which sets ``has_no_keys`` when the source answers that there are none."""
+def key_set_fetch(
+    transport: Transport,
+    urls: Sequence[str],
+    times: KeyTimes,
+    spread: Callable[[], float],
+    *,
+    clock: Clock = SYSTEM,
+    on_no_keys: Callable[[], None] = lambda: None,
+) -> Fetch[KeySet]:
+    """Return a fetch of the first usable key set that ``urls`` have.
+
+    Args:
+        times, spread: how long a set serves, counted from before the request.
+        on_no_keys: is called when the source answered that there are no keys.
+    """
 
     def fetch(ask: Ask[KeySet]) -> Fetched[KeySet]:
-        try:
-            return download(ask)
-        except NoUsableKeys as error:
-            if error.is_final:
-                has_no_keys.set()
-            raise
+        known = ask.held.value if ask.held else None
+        found: list[KeySet] = []
+        problems: dict[str, NoUsableKeys] = {}
+
+        def is_final(answer: Answer) -> bool:
+            try:
+                found.append(_parse_answer(answer, known))
+            except NoUsableKeys as error:
+                problems[answer.url] = error
+            return bool(found)
+
+        requested_at = clock.wall()
+        last = transport.get(urls, ask.deadline, is_final)
+        if not found:
+            problem = problems[last.url]
+            problem.retry_after = last.retry_after(clock.wall())
+            if problem.is_final:
+                on_no_keys()
+            raise problem
+        return times.fetched_from(found[0], requested_at, spread())
 
     return fetch
 
 
-def _codec(fetched_from: Callable[[KeySet, float], Fetched[KeySet]]) -> Codec[KeySet]:
-    """How a key set is kept in the store."""
-
-    def decode(entry: Entry, held: KeySet | None) -> Fetched[KeySet]:
-        return fetched_from(parse_key_set(entry.payload, held), entry.fetched_at)
-
-    return Codec(KIND, KeySet.to_document, decode)
+def _parse_answer(answer: Answer, known: KeySet | None) -> KeySet:
+    if answer.status != 200:
+        is_final = answer.status in (400, 404, 410)
+        raise NoUsableKeys(f"{answer.url} answered {answer.status}", is_final=is_final)
+    try:
+        return parse_key_set(answer.body, known)
+    except ValueError:
+        raise NoUsableKeys(f"{answer.url} did not answer with a JSON object") from None
+    except NoUsableKeys as error:
+        raise NoUsableKeys(f"{answer.url}: {error}", is_final=error.is_final) from None
 
 
 def _import_all(store: SealedStore | None) -> None:

@@ -1,10 +1,12 @@
-"""A token taken apart, before anything in it may be believed."""
+"""A token that is decoded without verifying: nothing in it may be believed."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..formats.strict_json import decode_base64url, parse_object, values_in
@@ -20,7 +22,6 @@ _LONGEST_PLAIN_HEADER = 2048
 """Bytes of a header, as it is sent, beyond which it must not have a long number: 4000 digits take 120 us."""
 _TOO_MANY_DIGITS = b"0" * 641
 _TO_ZEROS = bytes(b"0"[0] if chr(byte).isdigit() and byte < 128 else b" "[0] for byte in range(256))
-_MOST_HEADERS = 64
 _MOST_BEFORE_KEYS = 64
 _LONGEST_BEFORE_KEYS = 2048
 """Values and bytes of a payload that is read before its signature is verified.
@@ -30,91 +31,41 @@ worth that.
 """
 
 
+@dataclass(slots=True, eq=False)
 class UnverifiedToken:
     """The parts of a JWS in compact form (RFC 7515, section 7.1). Nothing here is verified.
 
     Attributes:
         kid: which key is said to have signed it.
-        issuers: who is said to have issued it. Until the claims are read: every trusted issuer that the
-            payload names somewhere.
-        claims: what it says; empty until they are read.
         payload: the JSON text of the claims.
         header_part: the header as it was sent.
         signing_input: the bytes that were signed.
         signature: the signature.
+        issuers: who is said to have issued it. Until the claims are parsed: every trusted issuer that the
+            payload names somewhere.
+        claims: what it says; empty until they are parsed.
     """
 
-    __slots__ = ("claims", "header_part", "issuers", "kid", "payload", "signature", "signing_input")
-
-    def __init__(
-        self,
-        kid: str,
-        payload: bytes,
-        header_part: bytes,
-        signing_input: bytes,
-        signature: bytes,
-    ) -> None:
-        self.kid: str = kid
-        self.issuers: tuple[str, ...] = ()
-        self.claims: dict[str, Any] = {}
-        self.payload: bytes = payload
-        self.header_part: bytes = header_part
-        self.signing_input: bytes = signing_input
-        self.signature: bytes = signature
-
-    def read_claims(self) -> None:
-        """Read claims and issuer, unless that is done.
-
-        Raises:
-            TokenValidationError: ``malformed``.
-        """
-        if self.claims:
-            return
-        self.claims = claims_in(self.payload)
-        issuer = self.claims.get("iss")
-        if not isinstance(issuer, str):
-            raise NO_ISSUER.rejection(self.kid)
-        self.issuers = (issuer,)
-
-    def __repr__(self) -> str:
-        return f"UnverifiedToken(kid={self.kid!r}, issuers={self.issuers!r})"
+    kid: str
+    payload: bytes = field(repr=False)
+    header_part: bytes = field(repr=False)
+    signing_input: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
+    issuers: tuple[str, ...] = ()
+    claims: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
-class VerifiedHeaders:
-    """The ``kid`` of headers that were part of what a pool has signed: all tokens of a key have the same.
-
-    They were taken apart strictly when they were new.
-    """
-
-    __slots__ = ("_kids",)
-
-    def __init__(self) -> None:
-        self._kids: dict[bytes, str] = {}
-
-    def kid_of(self, header_part: bytes) -> str | None:
-        """The ``kid`` in a header that was seen before."""
-        return self._kids.get(header_part)
-
-    def add(self, verified: UnverifiedToken) -> None:
-        """Remember the header of a token whose signature has been verified."""
-        if verified.header_part not in self._kids:
-            if len(self._kids) >= _MOST_HEADERS:
-                self._kids = {}
-            self._kids[verified.header_part] = verified.kid
-
-
-def take_apart(
-    token: str, known: VerifiedHeaders | None = None, trusted: Iterable[str] | None = None
+def decode_unverified(
+    token: str, known_headers: Mapping[bytes, str] | None = None, trusted: Iterable[str] | None = None
 ) -> UnverifiedToken:
-    """The parts of ``token``, if it has the shape of a Cognito access token.
+    """Decode ``token``, if it has the shape of a Cognito access token.
 
     Args:
-        known: headers that need not be read again.
-        trusted: the issuers that count. With these, the claims of a long token are left unread: see
-            :meth:`UnverifiedToken.read_claims`.
+        known_headers: the ``kid`` of headers that need not be parsed again.
+        trusted: the issuers that count. With these, the claims of a long token are not parsed.
 
     Raises:
-        TokenValidationError: ``malformed`` or ``wrong_algorithm``: it can't become good, whatever
+        TokenValidationError: ``malformed`` or ``wrong_algorithm``: it can't become valid, whatever
             keys there are.
     """
     kid: str | None = None
@@ -123,7 +74,7 @@ def take_apart(
     try:
         text = token.encode("ascii")
         header_part, payload_part, signature_part = text.split(b".", 3)
-        kid = known.kid_of(header_part) if known is not None else None
+        kid = known_headers.get(header_part) if known_headers is not None else None
         if kid is None:
             content = decode_base64url(header_part)
             if len(header_part) > _LONGEST_PLAIN_HEADER and _TOO_MANY_DIGITS in content.translate(_TO_ZEROS):
@@ -136,33 +87,33 @@ def take_apart(
     if not payload:
         # Not raised above: what was caught holds the token, and would be the error's context.
         raise NOT_A_JWT.rejection()
-    signing_input = text[: len(header_part) + 1 + len(payload_part)]
     if kid is None:
         kid = _kid_in(header)
+    signing_input = text[: len(header_part) + 1 + len(payload_part)]
     unverified = UnverifiedToken(kid, payload, header_part, signing_input, signature)
-    if trusted is not None and _is_long(payload):
+    is_long = len(payload) > _LONGEST_BEFORE_KEYS or values_in(payload) > _MOST_BEFORE_KEYS
+    if is_long and trusted is not None:
         unverified.issuers = _trusted_issuers_in(payload, tuple(trusted))
     else:
-        unverified.read_claims()
+        unverified.claims = parse_claims(payload, kid)
+        unverified.issuers = (unverified.claims["iss"],)
     return unverified
 
 
-def claims_in(payload: bytes) -> dict[str, Any]:
-    """The claims in the payload of a token.
+def parse_claims(payload: bytes, kid: str) -> dict[str, Any]:
+    """Return the claims in the payload of a token, which name an issuer.
 
     Raises:
         TokenValidationError: ``malformed``.
     """
-    try:
-        return parse_object(payload, most_values=None)
-    except ValueError:
-        pass
-    # Not raised above: what was caught holds the payload.
-    raise NOT_A_JWT.rejection()
-
-
-def _is_long(payload: bytes) -> bool:
-    return len(payload) > _LONGEST_BEFORE_KEYS or values_in(payload) > _MOST_BEFORE_KEYS
+    claims: dict[str, Any] | None = None
+    with contextlib.suppress(ValueError):
+        claims = parse_object(payload, most_values=None)
+    if claims is None:
+        raise NOT_A_JWT.rejection()
+    if not isinstance(claims.get("iss"), str):
+        raise NO_ISSUER.rejection(kid)
+    return claims
 
 
 def _trusted_issuers_in(payload: bytes, issuers: tuple[str, ...]) -> tuple[str, ...]:

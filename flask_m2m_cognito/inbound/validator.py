@@ -1,6 +1,6 @@
 """The checks of an access token in a row: *verify* (key, signature), then *check* (claims).
 
-What verify finds is remembered, see ``token_memory``; check is what every request pays.
+What verify finds is remembered; check is what every request pays.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from .claims_policy import (
 from .key_set import KeySet, VerificationKey
 from .key_source import TrustedPool, trusted_pool_from
 from .own_checks import OwnChecks
-from .token_memory import VerifiedTokens
-from .unverified_token import UnverifiedToken, VerifiedHeaders, take_apart
+from .unverified_token import UnverifiedToken, decode_unverified, parse_claims
 from .user_pool import user_pool_from
 from .validated_access_token import (
     ValidatedAccessToken,
@@ -33,13 +32,15 @@ from .validated_access_token import (
     set_scopes,
     token_from,
 )
-from .verified_token import VerifiedToken
+from .verified_token import VerifiedToken, VerifiedTokens
 
 _UNKNOWN_KEY_PATIENCE = 1.0
 """The age of a running download, in seconds, until which a request with an unknown ``kid``, or a signature
 that fails under a known one, waits for it.
 
 Anybody can send one, and each that waits holds a worker thread."""
+
+_MOST_HEADERS = 64
 
 
 class CognitoAccessTokenValidator(ClaimsPolicy):
@@ -113,11 +114,12 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         )
         #: Where the (first) pool's keys are.
         self.jwks_url: str = first.jwks_urls[0]
-        self._memory: VerifiedTokens[VerifiedToken] = VerifiedTokens(verified_tokens)
+        self._memory = VerifiedTokens(verified_tokens)
         self._new_digest = self._memory.new_digest
         self._find = self._memory.get
         self._longest = 0
-        self._headers = VerifiedHeaders()
+        # The kid of headers that were part of what a pool has signed: all tokens of a key have the same.
+        self._kid_by_header: dict[bytes, str] = {}
         self._by_issuer = _pools_by_issuer(self.pools)
         self._time = wall_reader(clock.wall)
         self._monotonic = clock.monotonic
@@ -162,7 +164,7 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         known = self._find(digest)
         if known is not None and self._is_still_verified(known):
             return known
-        verified = self._verify_signature(take_apart(token, self._headers, self._by_issuer))
+        verified = self._verify_signature(decode_unverified(token, self._kid_by_header, self._by_issuer))
         self._memory.put(digest or self._memory.digest(token), verified)
         self._longest = max(self._longest, len(token))
         return verified
@@ -245,23 +247,18 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
                 raise verified.identify(rejection)
 
     def _verify_signature(self, unverified: UnverifiedToken) -> VerifiedToken:
-        if len(unverified.issuers) == 1:
-            trusted = self._by_issuer.get(unverified.issuers[0])
-            if trusted is None:
-                raise WRONG_ISSUER.rejection(unverified.kid)
-            return self._verified_by(trusted, unverified)
-        rejection: TokenValidationError | KeysUnavailableError = WRONG_ISSUER.rejection(unverified.kid)
+        rejection: TokenValidationError | KeysUnavailableError | None = None
         # A long token may name several trusted issuers: its own is read once a key of one has signed it.
-        pools = {id(pool): pool for pool in map(self._by_issuer.__getitem__, unverified.issuers)}
-        for trusted in pools.values():
+        named = (self._by_issuer[issuer] for issuer in unverified.issuers if issuer in self._by_issuer)
+        for trusted in {id(pool): pool for pool in named}.values():
             try:
                 return self._verified_by(trusted, unverified)
             except KeysUnavailableError as error:
                 rejection = error
             except TokenValidationError as error:
-                if isinstance(rejection, TokenValidationError):
+                if not isinstance(rejection, KeysUnavailableError):
                     rejection = error
-        raise rejection.with_traceback(None)
+        raise (rejection or WRONG_ISSUER.rejection(unverified.kid)).with_traceback(None)
 
     def _verified_by(self, trusted: TrustedPool, unverified: UnverifiedToken) -> VerifiedToken:
         started = self._monotonic()
@@ -271,10 +268,13 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
             if not key.has_signed(unverified.signing_input, unverified.signature):
                 raise BAD_SIGNATURE.rejection(unverified.kid, trusted.pool.pool_id)
         if not unverified.claims:
-            unverified.read_claims()
-            if self._by_issuer.get(unverified.issuers[0]) is not trusted:
+            unverified.claims = parse_claims(unverified.payload, unverified.kid)
+            if self._by_issuer.get(unverified.claims["iss"]) is not trusted:
                 raise WRONG_ISSUER.rejection(unverified.kid)
-        self._headers.add(unverified)
+        if unverified.header_part not in self._kid_by_header:
+            if len(self._kid_by_header) >= _MOST_HEADERS:
+                self._kid_by_header = {}
+            self._kid_by_header[unverified.header_part] = unverified.kid
         return VerifiedToken(trusted, key, key_set, unverified, self.machine_tokens_only, self.leeway)
 
     def _key_instead_of(

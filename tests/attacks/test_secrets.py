@@ -27,7 +27,7 @@ from flask_m2m_cognito import (
     TokenValidationError,
     signals,
 )
-from flask_m2m_cognito.inbound.unverified_token import take_apart
+from flask_m2m_cognito.inbound.unverified_token import decode_unverified
 from flask_m2m_cognito.remote.sealed_store import Seal
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.attacks import crooked_headers
@@ -294,7 +294,7 @@ def test_a_token_that_is_taken_apart_and_one_that_is_verified_say_nothing_of_the
 ) -> None:
     token = valid_token(scene)
     validator = steady.m2m.for_app(steady.app).validator
-    shown = repr([take_apart(token), validator.verify(token), validator, validator._memory])
+    shown = repr([decode_unverified(token), validator.verify(token), validator, validator._memory])
 
     assert_hidden(secrets_of(bearer(token)), shown)
 

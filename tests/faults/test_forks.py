@@ -18,7 +18,7 @@ import pytest
 from flask import Flask
 
 from flask_m2m_cognito import AppM2M
-from flask_m2m_cognito.inbound.token_memory import VerifiedTokens
+from flask_m2m_cognito.inbound.verified_token import VerifiedTokens
 from flask_m2m_cognito.outbound.client_secret import ClientSecret
 from flask_m2m_cognito.outbound.token_sources import TokenSources
 from flask_m2m_cognito.remote.clock import Clock, Deadline
@@ -191,7 +191,7 @@ class Remembered:
 
 
 def verified_tokens(gate: Gate) -> Callable[[], object]:
-    memory: VerifiedTokens[Any] = VerifiedTokens(1)
+    memory: VerifiedTokens = VerifiedTokens(1)
     memory.put(b"first", Remembered(gate))
     return lambda: memory.put(b"second", Remembered(gate))
 

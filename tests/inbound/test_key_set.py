@@ -14,11 +14,9 @@ from flask_m2m_cognito.inbound.key_set import (
     KeySet,
     NoUsableKeys,
     VerificationKey,
-    key_set_fetch,
     parse_key_set,
-    read_key_set,
 )
-from flask_m2m_cognito.inbound.key_source import KeyTimes
+from flask_m2m_cognito.inbound.key_source import KeyTimes, key_set_fetch
 from flask_m2m_cognito.remote.clock import Clock, Deadline
 from flask_m2m_cognito.remote.refreshable import Ask, Fetched
 from flask_m2m_cognito.remote.transport import Transport, TransportError
@@ -154,9 +152,9 @@ class TestUsedKeys:
         row = {name: value for name, value in jwk().items() if name != "kid"}
         rows = [json.dumps(jwk()), json.dumps(row)[:-1] + f",{bad}}}"]
         document = f'{{"keys":[{rows[place]},{rows[1 - place]}]}}'
-        assert read_key_set(document.encode()).kids == ("good",)
+        assert parse_key_set(document.encode()).kids == ("good",)
         with pytest.raises(NoUsableKeys):
-            read_key_set(f'{{"keys":[{rows[1]}]}}'.encode())
+            parse_key_set(f'{{"keys":[{rows[1]}]}}'.encode())
 
     def test_of_two_keys_with_one_kid_the_first_counts(self) -> None:
         keys = parse_key_set({"keys": [jwk("twin", bits=2048), jwk("twin", bits=3072)]})
@@ -240,7 +238,8 @@ def fetch() -> Ask_:
 
     def fetch_from(*urls: str, held: Fetched[KeySet] | None = None) -> Fetched[KeySet]:
         times = KeyTimes(fresh_for=60, usable_for=600)
-        fetch = key_set_fetch(Transport(), urls, times.fetched_from, clock=Clock(lambda: NOW, time.monotonic))
+        clock = Clock(lambda: NOW, time.monotonic)
+        fetch = key_set_fetch(Transport(), urls, times, lambda: 0.5, clock=clock)
         return fetch(Ask(Deadline(5.0), held))
 
     return fetch_from

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flask_m2m_cognito.inbound.token_memory import VerifiedTokens
+from flask_m2m_cognito.inbound.verified_token import VerifiedTokens
 
 
 class Entry:
@@ -14,11 +14,11 @@ class Entry:
         self.used = used
 
 
-def kept(memory: VerifiedTokens[Entry], names: str) -> str:
+def kept(memory: VerifiedTokens, names: str) -> str:
     return "".join(name for name in names if memory.get(memory.digest(name)) is not None)
 
 
-def put(memory: VerifiedTokens[Entry], names: str) -> dict[str, Entry]:
+def put(memory: VerifiedTokens, names: str) -> dict[str, Entry]:
     entries = {name: Entry() for name in names}
     for name, entry in entries.items():
         memory.put(memory.digest(name), entry)
@@ -26,20 +26,20 @@ def put(memory: VerifiedTokens[Entry], names: str) -> dict[str, Entry]:
 
 
 def test_what_was_put_is_found_by_its_token_alone() -> None:
-    memory: VerifiedTokens[Entry] = VerifiedTokens()
+    memory: VerifiedTokens = VerifiedTokens()
     entry = put(memory, "a")["a"]
     assert memory.get(memory.digest("a")) is entry
     assert memory.get(memory.digest("b")) is None
 
 
 def test_no_more_than_size_are_kept_and_the_oldest_goes_first() -> None:
-    memory: VerifiedTokens[Entry] = VerifiedTokens(3)
+    memory: VerifiedTokens = VerifiedTokens(3)
     put(memory, "abcde")
     assert (len(memory), kept(memory, "abcde")) == (3, "cde")
 
 
 def test_one_that_was_used_gets_a_second_chance_and_no_third() -> None:
-    memory: VerifiedTokens[Entry] = VerifiedTokens(3)
+    memory: VerifiedTokens = VerifiedTokens(3)
     put(memory, "abc")["a"].used = True
     put(memory, "d")
     assert kept(memory, "abcd") == "acd"
@@ -48,7 +48,7 @@ def test_one_that_was_used_gets_a_second_chance_and_no_third() -> None:
 
 
 def test_one_that_is_used_again_and_again_stays() -> None:
-    memory: VerifiedTokens[Entry] = VerifiedTokens(3)
+    memory: VerifiedTokens = VerifiedTokens(3)
     regular = put(memory, "a")["a"]
     for name in "bcdefghijklm":
         regular.used = True
@@ -57,7 +57,7 @@ def test_one_that_is_used_again_and_again_stays() -> None:
 
 
 def test_room_is_made_even_if_all_were_used() -> None:
-    memory: VerifiedTokens[Entry] = VerifiedTokens(3)
+    memory: VerifiedTokens = VerifiedTokens(3)
     for entry in put(memory, "abc").values():
         entry.used = True
     put(memory, "d")
@@ -65,7 +65,7 @@ def test_room_is_made_even_if_all_were_used() -> None:
 
 
 def test_room_is_made_at_a_cost_that_does_not_grow_with_size() -> None:
-    memory: VerifiedTokens[Entry] = VerifiedTokens(1000)
+    memory: VerifiedTokens = VerifiedTokens(1000)
     entries = [Entry(used=True) for _ in range(1000)]
     for number, entry in enumerate(entries):
         memory.put(memory.digest(str(number)), entry)
@@ -77,7 +77,7 @@ def test_room_is_made_at_a_cost_that_does_not_grow_with_size() -> None:
 
 
 def test_a_token_put_again_replaces_its_entry_and_drives_none_out() -> None:
-    memory: VerifiedTokens[Entry] = VerifiedTokens(2)
+    memory: VerifiedTokens = VerifiedTokens(2)
     put(memory, "ab")
     newer = put(memory, "b")["b"]
     assert memory.get(memory.digest("b")) is newer
@@ -86,17 +86,17 @@ def test_a_token_put_again_replaces_its_entry_and_drives_none_out() -> None:
 
 @pytest.mark.parametrize("size", [0, -1])
 def test_size_0_keeps_none(size: int) -> None:
-    memory: VerifiedTokens[Entry] = VerifiedTokens(size)
+    memory: VerifiedTokens = VerifiedTokens(size)
     put(memory, "a")
     assert len(memory) == 0
 
 
 def test_digests_of_two_memories_differ() -> None:
-    digests = {VerifiedTokens[Entry]().digest("a") for _ in range(3)}
+    digests = {VerifiedTokens().digest("a") for _ in range(3)}
     assert len(digests) == 3
     assert all(len(digest) >= 16 for digest in digests)
 
 
 def test_text_that_no_token_can_be_has_a_digest_too() -> None:
-    memory: VerifiedTokens[Entry] = VerifiedTokens()
+    memory: VerifiedTokens = VerifiedTokens()
     assert memory.digest("\ud800") != memory.digest("\ud801")

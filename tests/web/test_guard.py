@@ -33,7 +33,7 @@ from flask_m2m_cognito import (
     require_scopes,
     signals,
 )
-from flask_m2m_cognito.inbound import token_memory
+from flask_m2m_cognito.inbound import verified_token
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.support.headers import bearer
 from tests.web.conftest import MakeApp
@@ -349,7 +349,7 @@ def digests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             computed.append("digest")
             return blake2b(**self.options)
 
-    monkeypatch.setattr(token_memory, "blake2b", Hash)
+    monkeypatch.setattr(verified_token, "blake2b", Hash)
     return computed
 
 

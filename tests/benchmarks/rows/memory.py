@@ -15,10 +15,10 @@ from typing import Any
 
 from flask_m2m_cognito.inbound.key_set import KeySet, VerificationKey
 from flask_m2m_cognito.inbound.key_source import TrustedPool, trusted_pool_from
-from flask_m2m_cognito.inbound.token_memory import VerifiedTokens
 from flask_m2m_cognito.inbound.unverified_token import UnverifiedToken
 from flask_m2m_cognito.inbound.user_pool import user_pool_from
-from flask_m2m_cognito.inbound.validator import CognitoAccessTokenValidator, VerifiedToken
+from flask_m2m_cognito.inbound.validator import CognitoAccessTokenValidator
+from flask_m2m_cognito.inbound.verified_token import VerifiedToken, VerifiedTokens
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.benchmarks.results import LIMIT, OURS, Figure, RowResult, spread_of
 from tests.benchmarks.row import Effort, Row
@@ -110,7 +110,7 @@ def _slope(distinct: int) -> float:
     """Bytes of resident memory for each further token, once the memory is full."""
     trusted = trusted_pool_from(user_pool_from("us-east-1_Any"))
     key = VerificationKey("kid", "n", "e", lambda signed, signature: True)
-    memory: VerifiedTokens[VerifiedToken] = VerifiedTokens(KEPT)
+    memory: VerifiedTokens = VerifiedTokens(KEPT)
     counts: list[int] = []
     sizes: list[int] = []
     for number in range(distinct):
