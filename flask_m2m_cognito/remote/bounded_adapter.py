@@ -10,14 +10,14 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import requests
 import urllib3.connection
 from requests.adapters import HTTPAdapter
 from urllib3 import exceptions as urllib3_errors
 
-from .clock import Deadline, WatchedDeadline
+from .clock import Deadline
 from .redaction import proxy_urls
 from .threads import ForeignError
 
@@ -33,8 +33,16 @@ def bounded_session(deadline: Deadline) -> Iterator[requests.Session]:
     """
     adapter = _BoundedAdapter(deadline)
     has_answer = False
+    timer = None
+    if deadline.is_watched:
+        deadline.shut_down = adapter.shut_down  # called by the thread that waits
+    else:
+        timer = threading.Timer(deadline.left(), adapter.shut_down)
+        timer.daemon = True
+        with suppress(RuntimeError):  # no thread can be started, at shutdown or at a limit
+            timer.start()
     try:
-        with _shut_down_at(deadline, adapter.shut_down), requests.Session() as session:
+        with requests.Session() as session:
             # Otherwise an entry for the host in ~/.netrc adds Basic credentials of its own.
             session.auth = _unchanged
             session.mount("https://", adapter)
@@ -45,47 +53,26 @@ def bounded_session(deadline: Deadline) -> Iterator[requests.Session]:
         if not adapter.is_shut_down:
             raise
     finally:
+        deadline.shut_down = None
+        if timer is not None:
+            timer.cancel()
         adapter.rank_address(has_answer and not adapter.is_shut_down)
     if adapter.is_shut_down:
         # Also in place of an answer: to a body without a length the shutdown looks like its end.
         raise requests.Timeout("the deadline has passed")
 
 
-@contextmanager
-def _shut_down_at(deadline: Deadline, shut_down: Callable[[], None]) -> Iterator[None]:
-    """Call ``shut_down`` at the deadline, from the thread that waits for it, or else from a timer's."""
-    if isinstance(deadline, WatchedDeadline) and deadline.is_watched:
-        deadline.shut_down = shut_down
-        try:
-            yield
-        finally:
-            deadline.shut_down = None
-        return
-    timer = threading.Timer(deadline.left(), shut_down)
-    timer.daemon = True
-    with suppress(RuntimeError):  # no thread can be started, at shutdown or at a limit
-        timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+def failure_from(
+    error: Exception, seconds: float, redact: Callable[[str], str]
+) -> tuple[str, bool, bool, Exception | None]:
+    """Return what ``error`` means, without the request, response and traceback that it holds.
 
-
-class Failure(NamedTuple):
-    """Why there is no answer: see ``TransportError``."""
-
-    text: str
-    is_timeout: bool
-    may_retry: bool
-    cause: Exception | None
-
-
-def failure_from(error: Exception, seconds: float, redact: Callable[[str], str]) -> Failure:
-    """Return what ``error`` means, without the request, response and traceback that it holds."""
+    That is the text, whether it is a timeout, whether to retry, and the cause: see ``TransportError``.
+    """
     is_timeout = _is_timeout(error)
     text = f"no answer in time, at most {seconds:.3g} s" if is_timeout else _root_text(error, redact)
     may_retry = not is_timeout and isinstance(error, _CONNECTION_ERRORS)
-    return Failure(text, is_timeout, may_retry, _bare_copy(error, text))
+    return text, is_timeout, may_retry, _bare_copy(error, text)
 
 
 _LONGEST_TEXT = 300
@@ -130,9 +117,17 @@ class _BoundedAdapter(HTTPAdapter):
         self._address: tuple[str, int, str] | None = None
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        # A class like the one that was chosen, and not a function: vcrpy compares each connection with it.
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
         if isinstance(pool.ConnectionCls, type):
-            pool.ConnectionCls = _bounded(pool.ConnectionCls, self)
+            chosen: Any = pool.ConnectionCls
+            members: dict[str, Any] = {
+                "__module__": chosen.__module__,
+                "connect": lambda connection: self.connect(connection, chosen.connect),
+            }
+            if getattr(chosen, "response_class", None) is http.client.HTTPResponse:
+                members["response_class"] = _QuietResponse
+            pool.ConnectionCls = type(chosen.__name__, (chosen,), members)
         return pool
 
     def shut_down(self) -> None:
@@ -152,20 +147,22 @@ class _BoundedAdapter(HTTPAdapter):
                 _ranks.clear()
             _ranks[self._address] = -1 if has_answer else 1
 
-    def connect(self, connection: Any, connect: Callable[[], None]) -> None:
-        """Call ``connect``, which connects ``connection``, for an address that answers in time."""
+    def connect(self, connection: Any, connect: Callable[[Any], None]) -> None:
+        """Connect ``connection`` by ``connect`` to an address that answers in time."""
         self._connection = connection
         addresses = _addresses(connection)
         if len(addresses) > 1:
             self._connect_to_one_of(addresses, connection, connect)
         else:
-            connect()
+            connect(connection)
         self._sock = connection.sock
         if self._deadline.passed:
             # Nobody waits any more: a token that was bought now would be lost.
             raise TimeoutError("the deadline has passed")
 
-    def _connect_to_one_of(self, addresses: list[str], connection: Any, connect: Callable[[], None]) -> None:
+    def _connect_to_one_of(
+        self, addresses: list[str], connection: Any, connect: Callable[[Any], None]
+    ) -> None:
         """Connect by the deadline: urllib3 gives each address of a host the whole timeout again."""
         host, timeout = connection.host, connection.timeout
         is_tls = isinstance(connection, urllib3.connection.HTTPSConnection)
@@ -179,7 +176,7 @@ class _BoundedAdapter(HTTPAdapter):
             share = self._deadline.left() / (others + 2 if others else 1)
             connection.timeout = max(min(timeout, share), 0.001)
             try:
-                return connect()
+                return connect(connection)
             except (
                 urllib3_errors.NewConnectionError,
                 urllib3_errors.ConnectTimeoutError,
@@ -202,21 +199,6 @@ class _QuietResponse(http.client.HTTPResponse):
         super().begin()
         self.msg.defects = []
         self.msg.set_payload("")
-
-
-def _bounded(chosen: Any, adapter: _BoundedAdapter) -> type:
-    """Return the class of connections that was chosen, whose connections ``adapter`` can shut down.
-
-    A class like it, and not a function that builds one: vcrpy compares each connection with it.
-    """
-
-    def connect(connection: Any) -> None:
-        adapter.connect(connection, lambda: chosen.connect(connection))
-
-    members: dict[str, Any] = {"connect": connect, "__module__": chosen.__module__}
-    if getattr(chosen, "response_class", None) is http.client.HTTPResponse:
-        members["response_class"] = _QuietResponse
-    return type(chosen.__name__, (chosen,), members)
 
 
 def _addresses(connection: Any) -> list[str]:

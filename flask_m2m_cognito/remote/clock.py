@@ -71,12 +71,19 @@ def wall_reader(wall: Callable[[], float]) -> WallReader:
 
 
 class Deadline:
-    """A moment on the monotonic clock by which something must have ended."""
+    """A moment on the monotonic clock by which something must have ended.
 
-    __slots__ = ("_at", "_clock", "seconds")
+    Attributes:
+        is_watched: whether another thread waits for it, and calls :meth:`enforce` when it has passed.
+        shut_down: ends what is under way; set while something is.
+    """
+
+    __slots__ = ("_at", "_clock", "is_watched", "seconds", "shut_down")
 
     def __init__(self, seconds: float, clock: Clock = SYSTEM) -> None:
         self.seconds: float = seconds
+        self.is_watched: bool = False
+        self.shut_down: Callable[[], None] | None = None
         self._clock = clock
         self._at = clock.monotonic() + seconds
 
@@ -91,22 +98,6 @@ class Deadline:
     def part(self, parts: int) -> Deadline:
         """Return a deadline after an equal share of the time left; this one itself if it is the only part."""
         return self if parts == 1 else Deadline(self.left() / parts, self._clock)
-
-
-class WatchedDeadline(Deadline):
-    """A deadline that another thread waits for, which calls :meth:`enforce` when it has passed.
-
-    Attributes:
-        is_watched: false where what is under way runs on the thread that would wait.
-        shut_down: ends what is under way; set while something is.
-    """
-
-    __slots__ = ("is_watched", "shut_down")
-
-    def __init__(self, seconds: float, clock: Clock = SYSTEM) -> None:
-        super().__init__(seconds, clock)
-        self.is_watched: bool = True
-        self.shut_down: Callable[[], None] | None = None
 
     def enforce(self) -> None:
         """End what is under way."""

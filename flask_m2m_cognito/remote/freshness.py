@@ -14,12 +14,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar
 
 from .clock import Deadline, Moment
+from .threads import is_foreign
 
 T = TypeVar("T")
 
 NEVER = float("-inf")
 
-_MAX_REST = 60.0
+_MAX_BACKOFF = 60.0
+_LASTING_BACKOFF = 60.0
+_LONGEST_RETRY_AFTER = 3600.0
+_LONGEST_RETRY_AFTER_IF_GONE = 60.0
 _LONGEST_COOLDOWN = 3600.0
 
 
@@ -91,17 +95,22 @@ class Step(enum.Enum):
 
 @dataclass(frozen=True)
 class Failure:
-    """The last fetch failed."""
+    """The last fetch failed, ``count`` in a row. Moments on the monotonic clock, but for ``failed_at``.
+
+    Attributes:
+        only_background: since the last success only background attempts failed, by a timeout: a frozen
+            process fails so too.
+        is_foreign: code around ``requests`` raised, perhaps for what its thread lacks: the next fetch is a
+            caller's.
+    """
 
     error: Exception
     count: int
-    rest_until: float
-    rest_until_if_gone: float
-    failed_at: float = NEVER
-    only_background: bool = False
-    """Since the last success only background attempts failed, by a timeout: a frozen process fails so too."""
-    is_foreign: bool = False
-    """Code around ``requests`` raised, perhaps for what its thread lacks: the next fetch is a caller's."""
+    retry_at: float
+    retry_at_if_gone: float
+    failed_at: float
+    only_background: bool
+    is_foreign: bool
 
 
 @dataclass(frozen=True)
@@ -110,8 +119,8 @@ class State(Generic[T]):
 
     Attributes:
         ready_wall, ready_monotonic: until then ``value`` is handed out, and there is nothing else to do:
-            it is fresh, or it is usable and its source rests.
-        refused: ``value`` was refused, and the next caller waits for a newer one.
+            it is fresh, or it is usable and its source is backing off.
+        must_replace: ``value`` was refused, and the next caller waits for a newer one.
         was_refused: ``value`` was refused, whether or not it may be replaced yet.
         refused_before: how many values in a row before this one were refused.
     """
@@ -125,7 +134,7 @@ class State(Generic[T]):
     usable_monotonic: float = NEVER
     fetched_monotonic: float = NEVER
     fetched: Fetched[T] | None = None
-    refused: bool = False
+    must_replace: bool = False
     was_refused: bool = False
     refused_before: int = 0
     failure: Failure | None = None
@@ -171,7 +180,7 @@ class RefreshTimeout(Exception):
 
 
 def phase_of(state: State[Any], now: Moment) -> Phase:
-    """How good what is held is at ``now``, by the stricter of the two clocks.
+    """Return how good what is held is at ``now``, by the stricter of the two clocks.
 
     >>> held = State(value="v", fetched=Fetched("v", 10, 20, 0), fresh_wall=10, fresh_monotonic=10,
     ...              usable_wall=20, usable_monotonic=20)
@@ -180,40 +189,64 @@ def phase_of(state: State[Any], now: Moment) -> Phase:
     """
     if state.fetched is None or now.wall >= state.usable_wall or now.monotonic >= state.usable_monotonic:
         return Phase.GONE
-    if state.refused:
+    if state.must_replace:
         return Phase.REFUSED
     if now.wall >= state.fresh_wall or now.monotonic >= state.fresh_monotonic:
         return Phase.USABLE
     return Phase.FRESH
 
 
-def next_step(phase: Phase, resting: bool) -> Step:
-    """What a caller gets in ``phase``, while its source is ``resting`` or not.
+def next_step(phase: Phase, is_backing_off: bool) -> Step:
+    """Return what a caller gets in ``phase``.
 
-    >>> next_step(Phase.USABLE, resting=False).name, next_step(Phase.GONE, resting=True).name
+    >>> next_step(Phase.USABLE, is_backing_off=False).name, next_step(Phase.GONE, is_backing_off=True).name
     ('SERVE_AND_RENEW', 'FAIL')
     """
     if phase is Phase.FRESH:
         return Step.SERVE
-    if phase is Phase.USABLE:
-        return Step.SERVE if resting else Step.SERVE_AND_RENEW
-    if phase is Phase.REFUSED:
-        return Step.SERVE if resting else Step.WAIT
-    return Step.FAIL if resting else Step.WAIT
+    if is_backing_off:
+        return Step.FAIL if phase is Phase.GONE else Step.SERVE
+    return Step.SERVE_AND_RENEW if phase is Phase.USABLE else Step.WAIT
 
 
-def rest_after(failures: int, jitter: float) -> float:
-    """Seconds to leave a failing source alone after ``failures`` failures in a row.
+def step_at(state: State[Any], now: Moment, cooldown: float) -> Step:
+    """Return what a caller gets of ``state`` at ``now``."""
+    phase = phase_of(state, now)
+    cools_down = phase is Phase.REFUSED and now.monotonic < state.renewed_monotonic + cooldown
+    return next_step(phase, cools_down or backoff_left(state, now) > 0)
+
+
+def backoff_left(state: State[Any], now: Moment) -> float:
+    """Return the seconds until the source may be asked again; 0 unless the last fetch failed."""
+    failure = state.failure
+    if failure is None:
+        return 0.0
+    until = failure.retry_at_if_gone if phase_of(state, now) is Phase.GONE else failure.retry_at
+    return max(0.0, until - now.monotonic)
+
+
+def backoff_after(failures: int, jitter: float) -> float:
+    """Return the seconds to leave a failing source alone after ``failures`` failures in a row.
 
     Doubles from 1 to 60. ``jitter``, 0 to 1, takes off up to half, so that processes
     which failed together do not come back together.
 
-    >>> [rest_after(failures, jitter=0.0) for failures in (1, 2, 3, 2000)]
+    >>> [backoff_after(failures, jitter=0.0) for failures in (1, 2, 3, 2000)]
     [1.0, 2.0, 4.0, 60.0]
-    >>> rest_after(3, jitter=1.0)
+    >>> backoff_after(3, jitter=1.0)
     2.0
     """
-    return min(_MAX_REST, 2.0 ** min(failures - 1, 6)) * (1 - jitter / 2)
+    return min(_MAX_BACKOFF, 2.0 ** min(failures - 1, 6)) * (1 - jitter / 2)
+
+
+def may_replace(state: State[Any], now: Moment, cooldown: float, min_age: float) -> bool:
+    """Whether what is held may be replaced because it was refused, or lacks what was asked for."""
+    min_age = max(min_age, refusal_cooldown(state.refused_before, cooldown))
+    return (
+        now.monotonic >= state.renewed_monotonic + cooldown
+        and now.monotonic >= state.fetched_monotonic + min_age
+        and backoff_left(state, now) == 0
+    )
 
 
 def refusal_cooldown(refused_before: int, first: float) -> float:
@@ -230,7 +263,7 @@ def refusal_cooldown(refused_before: int, first: float) -> float:
 
 
 def with_value(state: State[T], fetched: Fetched[T], now: Moment) -> State[T]:
-    """``state`` with ``fetched`` in it; the wall clock's moments are put on the monotonic clock too."""
+    """Return ``state`` with ``fetched`` in it, its moments on the monotonic clock too."""
     # The wall clock was set back while it was fetched: then it counts as fetched now.
     shift = now.monotonic - max(now.wall, fetched.fetched_at)
     is_same = state.fetched is not None and state.value == fetched.value
@@ -239,7 +272,7 @@ def with_value(state: State[T], fetched: Fetched[T], now: Moment) -> State[T]:
         state,
         value=fetched.value,
         fetched=fetched,
-        refused=False,
+        must_replace=False,
         was_refused=is_same and state.was_refused,
         refused_before=state.refused_before if is_same else refused_before,
         ready_wall=fetched.fresh_until,
@@ -252,16 +285,70 @@ def with_value(state: State[T], fetched: Fetched[T], now: Moment) -> State[T]:
     )
 
 
-def with_failure(state: State[T], failure: Failure, now: Moment) -> State[T]:
-    """``state`` after a fetch that failed. What is usable is handed out while its source rests."""
+def with_failure(
+    state: State[T],
+    error: Exception,
+    now: Moment,
+    *,
+    is_lasting: bool,
+    jitter: float,
+    is_background: bool = False,
+    is_here: bool = False,
+) -> State[T]:
+    """Return ``state`` after a fetch that failed. What is usable is handed out while its source backs off.
+
+    Args:
+        is_lasting: the error lasts until somebody corrects it.
+        jitter: see :func:`backoff_after`.
+        is_background, is_here: see ``Attempt``.
+    """
+    before = state.failure
+    count = before.count + 1 if before else 1
+    backoff = _LASTING_BACKOFF if is_lasting else backoff_after(count, jitter)
+    retry_after = getattr(error, "retry_after", None) or 0.0
+    left = max(backoff, min(retry_after, _LONGEST_RETRY_AFTER))
+    left_if_gone = max(backoff, min(retry_after, _LONGEST_RETRY_AFTER_IF_GONE))
+    only_background = (
+        is_background and isinstance(error, RefreshTimeout) and (before is None or before.only_background)
+    )
+    if only_background:
+        # Nobody waited for it: the first caller without a value starts an attempt at once.
+        left_if_gone = 0.0
+    has_foreign_cause = is_foreign(error)
+    if has_foreign_cause and not is_here:
+        # The caller's thread may do better, at once.
+        left = left_if_gone = 0.0
+        state = replace(state, renewed_monotonic=NEVER)
+    retry_at, retry_at_if_gone = now.monotonic + left, now.monotonic + left_if_gone
+    error = error.with_traceback(None)
+    failure = Failure(error, count, retry_at, retry_at_if_gone, now.wall, only_background, has_foreign_cause)
     state = replace(state, failure=failure)
     if phase_of(state, now) is not Phase.USABLE:
         return state
     return replace(
         state,
         ready_wall=state.usable_wall,
-        ready_monotonic=min(failure.rest_until, state.usable_monotonic),
+        ready_monotonic=min(retry_at, state.usable_monotonic),
     )
+
+
+def failure_event(state: State[Any], now: Moment, seconds: float) -> RefreshFailed:
+    """Return what is reported of the failure in ``state``, of a fetch that took ``seconds``."""
+    failure, has_value = state.failure, phase_of(state, now) is not Phase.GONE
+    assert failure is not None
+    source = state.fetched.source if has_value and state.fetched else None
+    return RefreshFailed(failure.error, failure.count, backoff_left(state, now), has_value, seconds, source)
+
+
+def is_newer(fetched: Fetched[T], state: State[T], now: Moment, is_late: bool) -> bool:
+    """Whether ``fetched`` replaces what is held; ``is_late``: its attempt was given up before it ended."""
+    if state.fetched is None or phase_of(state, now) is Phase.GONE:
+        return True
+    # The wall clock may have been set back since, so that the monotonic one tells; or forward, so
+    # that another host's value looks too old: refused here, it would be asked for at each get.
+    if fetched_monotonic(fetched, now) >= state.fetched_monotonic:
+        return not (is_late and fetched.failure)
+    return not is_late and fetched.fetched_at > state.fetched.fetched_at
 
 
 def fetched_monotonic(fetched: Fetched[Any], now: Moment) -> float:
@@ -302,12 +389,8 @@ def snapshot_of(state: State[Any], now: Moment) -> Snapshot:
     """
     fetched, failure = state.fetched, state.failure
     until = min(state.usable_wall - now.wall, state.usable_monotonic - now.monotonic)
-    phase = phase_of(state, now)
-    rest = None
-    if failure is not None:
-        rest = failure.rest_until_if_gone if phase is Phase.GONE else failure.rest_until
     return {
-        "state": _WORDS[phase],
+        "state": phase_of(state, now).value,
         "source": fetched.source if fetched else None,
         "age": _finite(now.monotonic - state.fetched_monotonic),
         "seconds_left": _finite(max(0.0, until)) if fetched else None,
@@ -315,16 +398,8 @@ def snapshot_of(state: State[Any], now: Moment) -> Snapshot:
         "last_error": f"{type(failure.error).__name__}: {failure.error}" if failure else None,
         "last_error_at": failure.failed_at if failure else None,
         "failures": failure.count if failure else 0,
-        "next_try_in": None if rest is None else max(0.0, rest - now.monotonic),
+        "next_try_in": backoff_left(state, now) if failure else None,
     }
-
-
-_WORDS: dict[Phase, Literal["fresh", "usable", "refused", "gone"]] = {
-    Phase.FRESH: "fresh",
-    Phase.USABLE: "usable",
-    Phase.REFUSED: "refused",
-    Phase.GONE: "gone",
-}
 
 
 def _finite(seconds: float) -> float | None:

@@ -313,7 +313,9 @@ def _is_worth_a_retry(outcome: Answer | TransportError) -> bool:
 
 
 def _headers(body: Form | Json | None, credentials: BasicCredentials | None) -> dict[str, str]:
-    headers = {"Accept": "application/json", "User-Agent": _user_agent()}
+    # A firewall may block "python-requests" as a bot. The package itself imports this module.
+    version = sys.modules[__name__.partition(".")[0]].__version__
+    headers = {"Accept": "application/json", "User-Agent": f"flask-m2m-cognito/{version}"}
     if body is not None:
         headers = merge_headers(headers, body.headers())
     if credentials is not None:
@@ -325,12 +327,6 @@ def merge_headers(usual: Mapping[str, str], more: Mapping[str, str]) -> dict[str
     """Return ``usual`` and ``more``, which replaces headers of the same name in any case."""
     replaced = {name.lower() for name in more}
     return {**{name: text for name, text in usual.items() if name.lower() not in replaced}, **more}
-
-
-def _user_agent() -> str:
-    # A firewall may block "python-requests" as a bot. The package itself imports this module.
-    package = sys.modules[__name__.partition(".")[0]]
-    return f"flask-m2m-cognito/{package.__version__}"
 
 
 def _place(url: str) -> str:

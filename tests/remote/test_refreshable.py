@@ -311,19 +311,6 @@ class TestThreads:
         refreshable.get()
         assert sorted(reads) == ["monotonic", "wall"]
 
-    def test_a_value_that_was_replaced_before_the_lock_is_not_replaced_again(
-        self, build: Build, source: Source
-    ) -> None:
-        def is_enough_under_the_lock(value: str) -> bool:
-            looks.append(value)
-            return len(looks) > 1
-
-        looks: list[str] = []
-        refreshable = build()
-        refreshable.get()
-        assert refreshable.renew_for(is_enough_under_the_lock) == "v1"
-        assert source.asked == 1
-
     def test_a_fetch_that_is_aborted_lets_the_waiting_go_and_is_not_swallowed(
         self, build: Build, clocks: Clocks
     ) -> None:
