@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .app.app_m2m import AppM2M
 from .exceptions import (
     CognitoTokenRequestError,
     ConfigurationError,
@@ -19,7 +20,6 @@ from .extension import CognitoM2M
 from .web.decorators import current_principal, current_token, require_scopes
 
 if TYPE_CHECKING:
-    from .app.app_m2m import AppM2M
     from .inbound.validated_access_token import ValidatedAccessToken
     from .inbound.validator import CognitoAccessTokenValidator
     from .outbound.bearer_auth import BearerAuth
@@ -57,7 +57,6 @@ __all__ = [
 # The parts underneath are imported by whoever asks for them by name, or by init_app: they are most of
 # what there is to import.
 _WHERE = {
-    "AppM2M": ".app.app_m2m",
     "BearerAuth": ".outbound.bearer_auth",
     "CognitoAccessTokenValidator": ".inbound.validator",
     "CognitoM2MClient": ".outbound.token_endpoint",

@@ -70,11 +70,11 @@ class CognitoM2M(M2MMethods):
         """
         if EXTENSION in app.extensions:
             raise RuntimeError(f"The application {app.name!r} has a CognitoM2M already.")
-        from .app.wiring import app_parts_from
+        from .app.wiring import build_app_parts
         from .settings.app_settings import settings_from
 
         settings = settings_from(app.config, app_name=app.name)
-        app.extensions[EXTENSION] = app_parts_from(app, settings, self._cache, self)
+        app.extensions[EXTENSION] = build_app_parts(app, settings, self._cache, self)
         set_request_globals(app)
         self._apps.add(app)
         self._last_app_name = app.name

@@ -106,7 +106,7 @@ def instrument(
     if _EXTENSION in app.extensions:
         raise RuntimeError(f"The application {app.name!r} is instrumented already.")
     try:
-        instrumentation = _Instrumentation(app, meter_provider, client_ids)
+        instrumentation = _SignalReceivers(app, meter_provider, client_ids)
         app.extensions[EXTENSION] = _Spans(tracer_provider)
     except ImportError as error:
         raise RuntimeError(
@@ -120,7 +120,7 @@ def _version() -> str:
     return importlib.metadata.version("flask-m2m-cognito")
 
 
-class _Instrumentation:
+class _SignalReceivers:
     """The receivers of one application's signals. No provider, which outlives it, holds any of it."""
 
     def __init__(self, app: Any, meter_provider: MeterProvider | None, client_ids: bool) -> None:

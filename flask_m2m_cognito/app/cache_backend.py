@@ -1,4 +1,4 @@
-"""The cache that an application shares its keys and tokens over: found, or made, at first use."""
+"""Finds the cache in which an application shares its keys and tokens, or builds it, at first use."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _logger = logging.getLogger("flask_m2m_cognito.store")
 def backend_finder(
     app: Flask, cache: Cache | None, on_found: Callable[[Any], None] = lambda backend: None
 ) -> Callable[[], Any]:
-    """A callable that gives the cachelib backend, for use outside an application context.
+    """Return a callable that returns the cachelib backend, for use outside an application context.
 
     The backend and not the ``Cache``: outside an application context ``Cache.get`` answers for
     the application that was initialised last. In order: ``cache``, the one that the application has
@@ -48,12 +48,12 @@ def backend_finder(
     ours: list[Any] = []
 
     def find() -> Any:
-        backend = existing_backend(app, cache)
         if not is_configured(app, cache):
             return None
+        backend = existing_backend(app, cache)
         if cache is None and (backend is None or any(backend is each for each in ours)):
             # Asked again after a fork: a child that used its parent's connection would get others' answers.
-            backend = _made(app)
+            backend = _build_backend(app)
             ours.append(backend)
         if backend is None:
             report(lambda: _logger.warning(_NOT_INITIALISED, app.name, extra={"event": "configuration"}))
@@ -65,7 +65,7 @@ def backend_finder(
 
 
 def existing_backend(app: Flask, cache: Cache | None) -> Any:
-    """The backend of ``cache``, or of the application's first cache; ``None`` if there is none yet."""
+    """Return the backend of ``cache``, or of the application's first cache; ``None`` if there is none yet."""
     backends = app.extensions.get("cache")
     if not isinstance(backends, dict):
         return None
@@ -74,7 +74,9 @@ def existing_backend(app: Flask, cache: Cache | None) -> Any:
 
 def is_configured(app: Flask, cache: Cache | None) -> bool:
     """Return whether the application has a cache or settings for one. What has none shares nothing."""
-    return cache is not None or bool(app.config.get("CACHE_TYPE")) or existing_backend(app, None) is not None
+    initialised = app.extensions.get("cache")
+    has_own = isinstance(initialised, dict) and bool(initialised)
+    return cache is not None or bool(app.config.get("CACHE_TYPE")) or has_own
 
 
 def import_client(app: Flask, cache: Cache | None) -> None:
@@ -92,19 +94,19 @@ def import_client(app: Flask, cache: Cache | None) -> None:
 
 
 def shares_with_others(backend: Any) -> bool:
-    """Whether what is put into ``backend`` leaves this process."""
+    """Return whether what is put into ``backend`` leaves this process."""
     return type(backend).__name__ not in IN_PROCESS
 
 
 def unpickles(backend: Any) -> bool:
-    """Whether whoever can write to ``backend`` can have this process run code: its serializer is pickle."""
+    """Return whether anyone who can write to ``backend`` can run code here: its serializer is pickle."""
     # By name: cachelib has a JSONSerializer of its own since 0.15 only.
     serializer = type(getattr(backend, "serializer", None)).__name__
     return shares_with_others(backend) and serializer not in ("JSONSerializer", "TextSerializer")
 
 
 def is_in_process(app: Flask, cache: Cache | None) -> bool | None:
-    """Whether the application's cache stays in the process; ``None`` if that can't be told yet."""
+    """Return whether the application's cache stays in the process; ``None`` if that is not known yet."""
     backend = existing_backend(app, cache)
     if backend is not None:
         return not shares_with_others(backend)
@@ -143,7 +145,7 @@ class _OneAtATime:
         return locked
 
 
-def _made(app: Flask) -> Any:
+def _build_backend(app: Flask) -> Any:
     from flask_caching import Cache
 
     cache = Cache(with_jinja2_ext=False)
@@ -162,7 +164,7 @@ def text_serializer() -> Any:
     from cachelib.serializers import BaseSerializer
 
     class TextSerializer(BaseSerializer):
-        """JSON. What is none is given as text, which the seal refuses and which is logged then."""
+        """JSON. Anything else is returned as text, which the seal rejects and the store logs."""
 
         def dumps(self, value: Any, *_: Any, **__: Any) -> bytes:
             return json.dumps(value).encode()

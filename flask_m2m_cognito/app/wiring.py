@@ -1,4 +1,4 @@
-"""One application's parts, put together from its settings."""
+"""Builds one application's parts from its settings."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("flask_m2m_cognito")
 
 
-def app_parts_from(
+def build_app_parts(
     app: Flask,
     settings: Settings,
     cache: Cache | None,
     owner: HasPrincipalLoader,
 ) -> AppM2M:
-    """The parts of ``app``.
+    """Build the parts of ``app``.
 
     Raises:
         ConfigurationError: the pinned keys are of no use.
@@ -124,7 +124,7 @@ class _Assembly:
                 settings.resource_metadata,
                 requirement_of_every_token(settings),
             )
-        _logger.info(*_configured(self._app.name, settings), extra={"event": "configured"})
+        _logger.info(*_startup_record(self._app.name, settings), extra={"event": "configured"})
         return AppM2M(
             settings=settings,
             guard=guard,
@@ -309,7 +309,7 @@ def _log_if_it_unpickles(backend: Any) -> None:
         report(lambda: _logger.warning(_PICKLE, kind, advice, extra=extra))
 
 
-def _configured(app_name: str, settings: Settings) -> tuple[str, str, str, str]:
+def _startup_record(app_name: str, settings: Settings) -> tuple[str, str, str, str]:
     """The arguments of the log record that says what an application is configured for."""
     pools = "trusts no user pool"
     if settings.user_pool_ids:
@@ -321,7 +321,7 @@ def _configured(app_name: str, settings: Settings) -> tuple[str, str, str, str]:
 
 
 def _warn(message: str) -> None:
-    """For whoever starts the application by hand, and for whoever reads its log."""
+    """Warn the person who starts the application by hand, and the one who reads its log."""
     if _logger.hasHandlers():  # else logging itself would print it, beside the warning
         _logger.warning(message, extra={"event": "configuration"})
-    warnings.warn(message, stacklevel=5)  # whoever called init_app
+    warnings.warn(message, stacklevel=5)  # the caller of init_app

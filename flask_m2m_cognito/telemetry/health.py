@@ -84,12 +84,9 @@ def health_of(
     store: BoundedBackend,
     clock: ClockOffset,
 ) -> Health:
-    """The state of all of it; asks nobody.
+    """Return the state of keys, tokens and cache, from memory.
 
-    ``ready``: every pool has had keys since the start, or has answered that it has none while another pool
-    has keys. It stays true in an outage, which is ``"degraded"``: what is held goes on serving. ``status``
-    is ``"ok"``, ``"degraded"`` (something can't be refreshed), ``"starting"`` (nothing has been asked for
-    yet) or ``"unavailable"``.
+    ``ready`` stays true in an outage, which is ``"degraded"``: what is cached is still used.
     """
     pools = list(pools)
     pool_rows = {trusted.pool.pool_id: _pool_row(trusted) for trusted in pools}
