@@ -34,12 +34,11 @@ class Section(dict[str, Any]):
             for key, setting in BY_KEY.items()
         }
         super().__init__(self._unset)
-        self.set_keys: frozenset[str] = frozenset(
-            key for key, value in raw.items() if BY_KEY[key].is_check or not is_unset(value)
-        )
+        keys = [key for key, value in raw.items() if BY_KEY[key].is_check or not is_unset(value)]
+        self.set_keys: frozenset[str] = frozenset(keys)
         self.wrong: set[str] = set()
         # The hosts first: each URL is held against them.
-        for key in sorted(self.set_keys, key=lambda key: key != "ALLOW_HTTP_HOSTS"):
+        for key in sorted(keys, key=lambda key: key != "ALLOW_HTTP_HOSTS"):
             self._read(BY_KEY[key], raw[key])
 
     def any_set(self, *keys: str) -> bool:
