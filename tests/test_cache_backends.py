@@ -178,14 +178,6 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 
 class TestWhatIsShared:
-    def test_keys_are_in_it_after_the_first_request(self, pool: LocalUserPool, backend: Backend) -> None:
-        assert process(pool, **backend.config).status(pool.token()) == 200
-        assert sum(SEALED in value for value in backend.entries().values()) == 1
-
-    def test_token_is_in_it_after_the_first_call(self, pool: LocalUserPool, backend: Backend) -> None:
-        process(pool, **backend.config).token()
-        assert sum(SEALED in value for value in backend.entries().values()) == 1
-
     def test_raw_it_shows_neither_key_nor_token_nor_address(
         self, pool: LocalUserPool, backend: Backend
     ) -> None:
@@ -423,21 +415,19 @@ class TestWhichCache:
             False,
         ]
 
-    def test_one_that_we_make_reads_json(self, pool: LocalUserPool, redis: Redis) -> None:
+    def test_one_that_we_make_reads_json_and_logs_no_miss(
+        self, pool: LocalUserPool, redis: Redis, caplog: pytest.LogCaptureFixture
+    ) -> None:
         process(pool, **redis.config).token()
         (value,) = redis.entries().values()
         assert value.startswith(b'"' + SEALED)
+        assert warnings_of(caplog) == []
+        assert not any(map(is_of_pickle, caplog.records))
 
     def test_making_it_leaves_the_applications_templates_alone(self, pool: LocalUserPool) -> None:
         service = process(pool)
         service.token()
         assert not any("cache" in name.lower() for name in service.app.jinja_env.extensions)
-
-    def test_a_miss_is_not_said(
-        self, pool: LocalUserPool, redis: Redis, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        process(pool, **redis.config).token()
-        assert warnings_of(caplog) == []
 
 
 class TestPickle:
@@ -485,12 +475,6 @@ class TestPickle:
         if config:
             Cache(config=config).init_app(service.app)
         service.init().token()
-        assert self.times_said(caplog) == 0
-
-    def test_one_that_we_make_is_not_said(
-        self, pool: LocalUserPool, redis: Redis, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        process(pool, **redis.config).token()
         assert self.times_said(caplog) == 0
 
     def test_memcached_is_said_since_its_clients_know_nothing_else(
@@ -560,13 +544,19 @@ class TestNoStore:
         assert "RuntimeError (the module redis is not installed) in backends/redis" in record.getMessage()
         assert "hunter2" not in record.getMessage()
 
-    def test_down_later_costs_no_request(self, pool: LocalUserPool, own_redis: Service) -> None:
-        service = process(pool, **Redis(own_redis).config)
-        token = service.token()
-        own_redis.stop()
+    @pytest.mark.parametrize("kind", [Redis, Memcached])
+    def test_down_later_costs_no_request(
+        self, pool: LocalUserPool, kind: type[Redis | Memcached], request: pytest.FixtureRequest
+    ) -> None:
+        server: Service = request.getfixturevalue(f"own_{kind.__name__.lower()}")
+        service = process(pool, **kind(server).config)
         assert service.status(pool.token()) == 200
-        assert service.token() == token
+        token = service.token()
+        server.stop()
         assert service.m2m.token("orders/read")
+        with pool.offline():
+            assert service.status(pool.token()) == 200
+            assert service.token() == token
 
     def test_hung_costs_no_request_and_little_time(
         self, pool: LocalUserPool, own_redis: Service, caplog: pytest.LogCaptureFixture
@@ -577,13 +567,6 @@ class TestNoStore:
             assert service.status(pool.token()) == 200
             assert service.m2m.token("orders/read")
         assert [vars(record).get("event") for record in warnings_of(caplog)] == ["store-failed"]
-
-    def test_down_memcached_costs_no_request(self, pool: LocalUserPool, own_memcached: Service) -> None:
-        service = process(pool, **Memcached(own_memcached).config)
-        token = service.token()
-        own_memcached.stop()
-        assert service.status(pool.token()) == 200
-        assert service.token() == token
 
     def test_folder_that_cant_be_written_to_costs_no_request(
         self, pool: LocalUserPool, tmp_path: Path
@@ -601,17 +584,6 @@ class TestNoStore:
         assert service.status(pool.token()) == 200
         assert service.token()
         assert [vars(record).get("event") for record in warnings_of(caplog)] == ["store-failed"]
-
-    def test_pool_and_store_off_afterwards_both_directions_work(
-        self, pool: LocalUserPool, own_redis: Service
-    ) -> None:
-        service = process(pool, **Redis(own_redis).config)
-        assert service.status(pool.token()) == 200
-        token = service.token()
-        own_redis.stop()
-        with pool.offline():
-            assert service.status(pool.token()) == 200
-            assert service.token() == token
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:

@@ -122,10 +122,6 @@ def test_what_is_not_said_is_none() -> None:
     assert (error.reason, error.kid) == ("invalid", None)
 
 
-def test_a_validation_error_needs_no_text() -> None:
-    assert str(TokenValidationError()) == ""
-
-
 def test_several_problems_are_one_message_with_a_line_for_each() -> None:
     error = ConfigurationError("A is wrong.", "B is wrong.")
     assert error.problems == ("A is wrong.", "B is wrong.")

@@ -281,89 +281,44 @@ class TestFetchToken:
 
 class TestFailedTokenRequest:
     @pytest.mark.parametrize(
-        ("body", "status", "attributes"),
+        ("body", "status", "code", "description"),
         [
-            pytest.param(
-                '{"error": "invalid_client"}',
-                400,
-                {"status_code": 400, "error_code": "invalid_client", "error_description": None},
-                id="an OAuth error",
-            ),
+            pytest.param('{"error": "invalid_client"}', 400, "invalid_client", None, id="an OAuth error"),
             pytest.param(
                 '{"error": "invalid_scope", "error_description": "no such scope"}',
-                400,
-                {"status_code": 400, "error_code": "invalid_scope", "error_description": "no such scope"},
-                id="an OAuth error with a description",
+                400, "invalid_scope", "no such scope", id="an OAuth error with a description",
             ),
+            pytest.param('{"error": "invalid_client"}', 401, "invalid_client", None, id="with 401"),
+            pytest.param('{"error": "slow_down"}', 200, "slow_down", None, id="with 200"),
+            pytest.param('{"error": null, "access_token": "abc"}', 200, None, None, id="null, with 200"),
             pytest.param(
-                '{"error": "invalid_client"}',
-                401,
-                {"status_code": 401, "error_code": "invalid_client", "error_description": None},
-                id="an OAuth error with 401",
+                '{"error": 7, "error_description": ["x"]}', 400, "7", "['x']", id="members of other types"
             ),
-            pytest.param(
-                '{"error": "slow_down"}',
-                200,
-                {"status_code": 200, "error_code": "slow_down", "error_description": None},
-                id="an OAuth error with 200",
-            ),
-            pytest.param(
-                '{"error": null, "access_token": "abc"}',
-                200,
-                {"status_code": 200, "error_code": None, "error_description": None},
-                id="an error member that is null, with 200",
-            ),
-            pytest.param(
-                '{"error": 7, "error_description": ["x"]}',
-                400,
-                {"status_code": 400, "error_code": "7", "error_description": "['x']"},
-                id="members of other types",
-            ),
-            pytest.param(
-                '{"error": "", "error_description": ""}',
-                400,
-                {"status_code": 400, "error_code": None, "error_description": None},
-                id="empty members",
-            ),
-            pytest.param(
-                "{}",
-                500,
-                {"status_code": 500, "error_code": None, "error_description": None},
-                id="a bare 500",
-            ),
-            pytest.param(
-                "<html>gateway</html>",
-                504,
-                {"status_code": 504, "error_code": None, "error_description": None},
-                id="a page of HTML",
-            ),
-            pytest.param(
-                "not JSON", 200, {"status_code": 200, "error_code": None}, id="text that is no JSON, with 200"
-            ),
-            pytest.param("", 200, {"status_code": 200, "error_code": None}, id="an empty body"),
-            pytest.param('["abc"]', 200, {"status_code": 200, "error_code": None}, id="a list"),
-            pytest.param("null", 200, {"status_code": 200, "error_code": None}, id="null"),
-            pytest.param("{}", 200, {"status_code": 200, "error_code": None}, id="no access_token"),
-            pytest.param('{"access_token": ""}', 200, {"status_code": 200}, id="an empty access_token"),
-            pytest.param(
-                '{"access_token": 7}', 200, {"status_code": 200}, id="an access_token that is a number"
-            ),
-            pytest.param(
-                '{"access_token": null}', 200, {"status_code": 200}, id="an access_token that is null"
-            ),
+            pytest.param('{"error": "", "error_description": ""}', 400, None, None, id="empty members"),
+            pytest.param("{}", 500, None, None, id="a bare 500"),
+            pytest.param("<html>gateway</html>", 504, None, None, id="a page of HTML"),
+            pytest.param("not JSON", 200, None, None, id="text that is no JSON, with 200"),
+            pytest.param("", 200, None, None, id="an empty body"),
+            pytest.param('["abc"]', 200, None, None, id="a list"),
+            pytest.param("null", 200, None, None, id="null"),
+            pytest.param("{}", 200, None, None, id="no access_token"),
+            pytest.param('{"access_token": ""}', 200, None, None, id="an empty access_token"),
+            pytest.param('{"access_token": 7}', 200, None, None, id="an access_token that is a number"),
+            pytest.param('{"access_token": null}', 200, None, None, id="an access_token that is null"),
         ],
-    )
+    )  # fmt: skip
     def test_says_what_was_answered(
         self,
         client: CognitoM2MClient,
         pool: LocalUserPool,
         body: str,
         status: int,
-        attributes: dict[str, Any],
+        code: str | None,
+        description: str | None,
     ) -> None:
         pool.answer("token", body, status=status)
         error = failure_of(client)
-        assert {name: getattr(error, name) for name in attributes} == attributes
+        assert (error.status_code, error.error_code, error.error_description) == (status, code, description)
         # Tokens are struck out of it, see below.
         assert error.response_body == re.sub('(?<="access_token": )"[^"]*"', '"[hidden]"', body)
 
@@ -604,13 +559,6 @@ class TestValidatedAccessToken:
 
 
 class TestExceptions:
-    def test_hierarchy(self) -> None:
-        assert issubclass(M2MCognitoError, Exception)
-        assert issubclass(CognitoTokenRequestError, M2MCognitoError)
-        assert issubclass(TokenValidationError, M2MCognitoError)
-        assert issubclass(InsufficientScopeError, TokenValidationError)
-        assert not issubclass(CognitoTokenRequestError, TokenValidationError)
-
     def test_a_token_request_error_by_hand(self) -> None:
         bare = CognitoTokenRequestError("text")
         assert (str(bare), bare.status_code, bare.error_code) == ("text", None, None)
@@ -641,20 +589,6 @@ class TestExceptions:
     def test_a_plain_error_by_hand(self, error: type[Exception]) -> None:
         assert (str(error("text")), error("text").args) == ("text", ("text",))
         assert str(error()) == ""
-
-    @pytest.mark.parametrize(
-        "error",
-        [
-            M2MCognitoError("text"),
-            TokenValidationError("text"),
-            InsufficientScopeError("text", token_scopes=frozenset("a"), required_scopes=frozenset("b")),
-            CognitoTokenRequestError("text", status_code=400, error_code="invalid_scope", response_body="{}"),
-        ],
-        ids=lambda error: type(error).__name__,
-    )
-    def test_each_survives_pickling(self, error: Exception) -> None:
-        arrived = pickle.loads(pickle.dumps(error))
-        assert (type(arrived), str(arrived), vars(arrived)) == (type(error), "text", vars(error))
 
     def test_one_except_catches_all_of_them(self, pool: LocalUserPool, client: CognitoM2MClient) -> None:
         validator = validator_of(pool, required_scopes=["admin"])

@@ -287,8 +287,10 @@ class TestRefreshes:
         with pytest.raises(TokenUnavailableError):
             m2m.token()
         refresh = telemetry.refresh("token")
-        assert refresh.attributes["error.type"] == "invalid_client"
-        assert "cognito_m2m.source" not in refresh.attributes
+        (point,) = telemetry.points("cognito_m2m.refresh.duration")
+        for attributes in (refresh.attributes, point.attributes):
+            assert attributes["error.type"] == "invalid_client"
+            assert "cognito_m2m.source" not in attributes
         status = refresh.status
         assert (status.status_code, status.description, refresh.events) == (StatusCode.ERROR, None, ())
 
@@ -328,8 +330,9 @@ class TestRefreshes:
             m2m.init_app(app)
         telemetry.instrument(second)
         assert m2m.for_app(first).token() == m2m.for_app(second).token()
-        (refresh,) = telemetry.spans
-        assert refresh.attributes["cognito_m2m.source"] == "store"
+        (refresh,), (point,) = telemetry.spans, telemetry.points("cognito_m2m.refresh.duration")
+        for attributes in (refresh.attributes, point.attributes):
+            assert attributes["cognito_m2m.source"] == "store"
 
 
 class TestInstrumentation:
@@ -364,7 +367,11 @@ class TestInstrumentation:
         pool.set_secrets("billing", "another")
         with pytest.raises(CognitoTokenRequestError):
             m2m.token(client="billing")
-        told = "".join(span.to_json() for span in telemetry.spans)
+        metrics = telemetry.metrics()
+        assert "cognito_m2m.remaining" in {metric.name for metric in metrics}
+        told = "".join(span.to_json() for span in telemetry.spans) + repr(
+            [metric.data.data_points for metric in metrics]
+        )
         assert len(telemetry.calls) == 2
         sent = app.config["COGNITO_M2M_CLIENTS"]["billing"]["CLIENT_SECRET"]
         for hidden in (token, "eyJ", pool.client("orders").secret, sent):

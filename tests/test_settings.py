@@ -855,24 +855,6 @@ def test_the_realm_is_the_apps_name_as_far_as_a_header_carries_it() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("said", "expected"),
-    [
-        pytest.param({}, True, id="nothing said"),
-        pytest.param({"ALLOWED_CLIENT_IDS": "*"}, False, id="any said aloud"),
-        pytest.param({"ALLOWED_CLIENT_IDS": "a"}, False, id="clients"),
-        pytest.param({"ALLOWED_CLIENT_IDS": allow}, False, id="a callable"),
-        pytest.param({"REQUIRED_SCOPES": "a"}, False, id="scopes"),
-        pytest.param({"AUDIENCE": "a"}, False, id="an audience"),
-    ],
-)
-def test_a_pool_that_is_open_to_all_its_clients_is_told_unless_said(
-    said: dict[str, Any], expected: bool
-) -> None:
-    assert read({**POOL, **said}).any_client_unwarned is expected
-    assert not read({**CLIENT, **said}).any_client_unwarned
-
-
 def test_no_secret_shows_in_the_settings() -> None:
     clients = {"billing": {**CLIENT, "CLIENT_SECRET": ["hunter2"]}}
     said = {
