@@ -216,7 +216,7 @@ class TestWhatIsShared:
         assert warnings_of(caplog) == []
 
     @pytest.mark.parametrize("kind", ["redis", "memcached"])  # a folder has no add that lets in just one
-    def test_four_processes_that_start_at_once_make_one_request_of_each_kind(
+    def test_four_processes_that_start_at_once_make_one_request_each(
         self, pool: LocalUserPool, kind: str, request: pytest.FixtureRequest
     ) -> None:
         backend: Backend = request.getfixturevalue(kind)
@@ -339,7 +339,7 @@ class TestWhichCache:
         assert pool.count("jwks") == 2
         assert "cache" not in services[0].app.extensions  # nobody to share with
 
-    def test_entry_changed_by_hand_is_ignored_logged_once_and_replaced(
+    def test_changed_entry_in_simple_cache_is_logged_and_replaced(
         self, pool: LocalUserPool, caplog: pytest.LogCaptureFixture
     ) -> None:
         service = process(pool, CACHE_TYPE="SimpleCache")
@@ -389,7 +389,7 @@ class TestWhichCache:
         assert any(SEALED in value for value in files.entries().values())
         assert not any(SEALED in value for value in other_files.entries().values())
 
-    def test_given_one_that_was_never_initialised_is_said_and_costs_nothing(
+    def test_given_cache_that_was_never_initialised_is_logged(
         self, pool: LocalUserPool, files: Files, caplog: pytest.LogCaptureFixture
     ) -> None:
         service = process(pool, Cache(config=files.config))
@@ -434,7 +434,7 @@ class TestPickle:
     """Who can write to a cache that is read with pickle can run code in every process."""
 
     @pytest.mark.parametrize("kind", ["files", "redis"])
-    def test_applications_own_cache_that_reads_with_it_is_said_when_it_is_known(
+    def test_applications_own_pickling_cache_is_logged_once(
         self, pool: LocalUserPool, kind: str, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
     ) -> None:
         backend: Backend = request.getfixturevalue(kind)

@@ -307,7 +307,7 @@ def test_http_is_a_status_line_and_headers(block: Block) -> None:
 # -- what is named -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(DOCS)))
+@pytest.mark.parametrize("path", [*PAGES, ROOT / "README.md"], ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_setting_that_is_named_exists(path: Path) -> None:
     named = re.findall(rf"(?<![A-Z_]){PREFIX}([A-Z_]*[A-Z])(?![A-Z_…])", path.read_text("utf-8"))
     misspelt = {"USER_POOL"}  # on the page on errors, to be told so

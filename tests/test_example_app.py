@@ -120,7 +120,7 @@ def test_rotation_costs_one_download_when_the_new_key_is_seen(press: Press) -> N
     assert press("newest-key")["state"]["key_downloads"] == before + 1
 
 
-def test_new_key_is_503_while_the_pool_is_off_and_old_tokens_are_good(press: Press) -> None:
+def test_new_key_is_503_and_old_tokens_pass_while_pool_is_off(press: Press) -> None:
     press("read")
     told = press("no-keys")
     assert (told["hops"][0]["status"], told["hops"][0]["reason"]) == (503, "keys_unavailable")
@@ -156,7 +156,7 @@ def test_token_that_cannot_be_had_is_503_and_names_the_call(press: Press, stage:
 # -- the page itself -----------------------------------------------------------------------------
 
 
-def test_page_has_a_button_for_each_call_and_loads_nothing_from_elsewhere(page: FlaskClient) -> None:
+def test_page_has_a_button_for_each_call_and_only_own_files(page: FlaskClient) -> None:
     html = page.get("/").text
     assert re.findall(r'data-call="([^"]+)"', html) == [call.key for call in CALLS]
     files = re.findall(r'(?:src|href)="([^"#]+)"', html)
@@ -166,7 +166,7 @@ def test_page_has_a_button_for_each_call_and_loads_nothing_from_elsewhere(page: 
     assert "default-src 'self'" in page.get("/").headers["Content-Security-Policy"]
 
 
-def test_nothing_that_the_page_gets_holds_a_secret_or_a_whole_token(page: FlaskClient, stage: Stage) -> None:
+def test_page_gets_no_secret_and_no_whole_token(page: FlaskClient, stage: Stage) -> None:
     texts = [page.get("/").text]
     texts += [page.post(f"/calls/{call.key}", json={}).text for call in CALLS]
     texts += [page.post(f"/switches/{name}", json={}).text for name in ("rotate", "restart")]

@@ -132,9 +132,7 @@ class TestApplications:
         CognitoM2M(app)
         assert status_of(app, pool.token()) == 200
 
-    def test_views_may_be_guarded_before_the_application_is_initialised(
-        self, m2m: CognitoM2M, pool: LocalUserPool
-    ) -> None:
+    def test_views_may_be_guarded_before_init_app(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
         app = app_of(None, pool)
         app.get("/more")(m2m.require_scopes("inventory/write")(lambda: "more"))
         m2m.init_app(app)
@@ -252,7 +250,7 @@ class TestContexts:
         calls.session(metadata=metadata, timeout=5, retries=1).get(peer.url())
         assert peer.tokens == [third] * 2
 
-    def test_for_app_of_an_application_that_was_not_initialised_raises(self, m2m: CognitoM2M) -> None:
+    def test_for_app_of_an_uninitialised_application_raises(self, m2m: CognitoM2M) -> None:
         with pytest.raises(RuntimeError):
             m2m.for_app(Flask("stranger"))
 
@@ -266,7 +264,7 @@ class TestContexts:
         with pytest.raises(RuntimeError, match="but there are 0: none"):
             CognitoM2M().token()
 
-    def test_in_the_context_of_an_application_that_was_not_initialised_it_raises(
+    def test_it_raises_in_an_uninitialised_applications_context(
         self, m2m: CognitoM2M, pool: LocalUserPool
     ) -> None:
         app_of(m2m, pool)
@@ -433,7 +431,7 @@ class TestModuleLevel:
         assert peer.tokens == [m2m.for_app(app).token("orders/read") for app in apps]
         assert peer.tokens[0] != peer.tokens[1]
 
-    def test_without_a_context_and_with_several_applications_nothing_is_sent(
+    def test_without_a_context_several_applications_send_nothing(
         self, m2m: CognitoM2M, pool: LocalUserPool, peer: Peer
     ) -> None:
         auth = m2m.auth()
@@ -471,7 +469,7 @@ class TestInAView:
 
 
 class TestManyAtOnce:
-    def test_eight_threads_on_an_empty_start_make_one_download_and_one_token_request(
+    def test_eight_threads_at_a_cold_start_make_one_request_each_way(
         self, m2m: CognitoM2M, pool: LocalUserPool
     ) -> None:
         app, start, token = app_of(m2m, pool), threading.Barrier(17), pool.token()
@@ -495,9 +493,7 @@ class TestManyAtOnce:
             assert len(set(tokens)) == 1
         assert (pool.count("jwks"), pool.count("token")) == (1, 1)
 
-    def test_with_the_pool_switched_off_afterwards_both_directions_work(
-        self, m2m: CognitoM2M, pool: LocalUserPool
-    ) -> None:
+    def test_both_directions_work_while_the_pool_is_off(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
         app, seen, unseen = app_of(m2m, pool), pool.token(), pool.token()
         assert status_of(app, seen) == 200
         ours = m2m.token()
@@ -549,7 +545,7 @@ class TestUwsgiWithoutThreads:
             pytest.param({"RENEW": "inline"}, None, id="inline"),
         ],
     )
-    def test_missing_threads_are_warned_of_unless_inline_is_set(
+    def test_missing_threads_are_warned_about_unless_inline_is_set(
         self,
         monkeypatch: pytest.MonkeyPatch,
         pool: LocalUserPool,
@@ -711,17 +707,19 @@ class TestWarnings:
         ],
     )
     @pytest.mark.parametrize("kind", ["RedisCache", "MemcachedCache", "FileSystemCache"])
-    def test_a_cache_that_others_share_without_a_key_worth_its_name_is_warned_of(
+    def test_shared_cache_without_a_long_key_is_warned_about(
         self, pool: LocalUserPool, kind: str, settings: dict[str, Any], warning: str
     ) -> None:
         assert warned_by(app_of(None, pool, CACHE_TYPE=kind, **settings)) == [warning]
 
-    def test_so_is_one_that_the_application_has_already(self, pool: LocalUserPool, tmp_path: Path) -> None:
+    def test_cache_of_the_application_without_a_key_is_warned_about(
+        self, pool: LocalUserPool, tmp_path: Path
+    ) -> None:
         app = app_of(None, pool, SECRET_KEY=None)
         Cache(config={"CACHE_TYPE": "FileSystemCache", "CACHE_DIR": str(tmp_path)}).init_app(app)
         assert warned_by(app) == [NO_KEY]
 
-    def test_one_that_is_initialised_later_is_told_of_at_its_first_use_to_the_log_alone(
+    def test_later_cache_without_a_key_is_logged_at_its_first_use(
         self, pool: LocalUserPool, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         # A warning there would be an error of the cache in tests like these, which make errors of them.

@@ -92,7 +92,7 @@ class TestRequests:
             ("rejected", "bad_signature", None),
         }
 
-    def test_a_token_that_is_known_is_from_memory_also_when_the_keys_are_being_renewed(
+    def test_known_token_is_from_memory_while_keys_are_renewed(
         self, pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry
     ) -> None:
         with MovedClock() as clock:
@@ -234,7 +234,7 @@ class TestObserved:
         ((_, offset),) = telemetry.counts("cognito_m2m.clock_offset")
         assert offset < -20 * 365 * 86400
 
-    def test_several_applications_of_one_process_are_counted_together(
+    def test_applications_of_one_process_are_counted_together(
         self, pool: LocalUserPool, telemetry: Telemetry, caplog: pytest.LogCaptureFixture
     ) -> None:
         with MovedClock() as clock:

@@ -187,7 +187,7 @@ class TestCalls:
         assert call.attributes["url.full"] == f"{pool.token_url}?REDACTED"
         assert "hidden" not in call.to_json()
 
-    def test_it_is_current_while_it_lasts_and_no_other_is_to_be_made_of_it(
+    def test_span_is_current_and_suppresses_other_http_spans(
         self, app: Flask, m2m: CognitoM2M, telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         seen: list[Any] = []
@@ -269,7 +269,7 @@ class TestRefreshes:
         telemetry.wait_for(2)
         assert telemetry.refresh("token").links == ()
 
-    def test_one_that_a_caller_makes_itself_is_its_child_although_something_is_held(
+    def test_inline_renewal_is_a_child_of_the_callers_span(
         self, pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry, clock: MovedClock
     ) -> None:
         instrumented(pool, m2m, telemetry, RENEW="inline")
@@ -294,7 +294,7 @@ class TestRefreshes:
         status = refresh.status
         assert (status.status_code, status.description, refresh.events) == (StatusCode.ERROR, None, ())
 
-    def test_answer_that_is_no_key_set_fails_the_refresh_and_not_the_call(
+    def test_answer_without_keys_fails_the_refresh_and_not_the_call(
         self, app: Flask, pool: LocalUserPool, telemetry: Telemetry
     ) -> None:
         with pool.answer("jwks", {"keys": []}):

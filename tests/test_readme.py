@@ -20,7 +20,7 @@ from example_app.services import create_inventory_app
 from example_app.stage import LoopbackServer
 from flask_m2m_cognito import CognitoAccessTokenValidator, KeysUnavailableError, TokenValidationError
 from flask_m2m_cognito.exceptions import REASONS
-from flask_m2m_cognito.settings.app_settings import PREFIX, SETTINGS
+from flask_m2m_cognito.settings.app_settings import SETTINGS
 from flask_m2m_cognito.testing import LocalUserPool
 
 ROOT = Path(__file__).parents[1]
@@ -127,7 +127,7 @@ def test_program_from_m2m_cognito_answers_by_kind_of_error(outcome: Exception | 
 
 
 @pytest.mark.processes
-def test_lines_of_the_example_are_the_readmes_and_are_answered_as_they_say() -> None:
+def test_printed_curl_lines_are_the_readmes_and_get_their_status() -> None:
     command = block_after("example: start").strip().rpartition(" && ")[2]
     assert command == ".venv/bin/python -m example_app"
     with subprocess.Popen(
@@ -182,11 +182,6 @@ def test_settings_table_has_every_key_and_no_other() -> None:
     section = README.partition("\n## Settings\n")[2].partition("\n## ")[0]
     first_cells = re.findall(r"^\| (`[^|]*)\|", section, re.MULTILINE)
     assert sorted(re.findall(r"`([^`]+)`", "".join(first_cells))) == sorted(each.key for each in SETTINGS)
-
-
-def test_every_setting_that_is_named_exists() -> None:
-    keys = {each.key for each in SETTINGS}
-    assert {key.removeprefix(PREFIX) for key in re.findall(rf"{PREFIX}[A-Z_]*[A-Z]", README)} <= keys
 
 
 def test_reasons_that_are_named_exist() -> None:

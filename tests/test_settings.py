@@ -198,7 +198,7 @@ GOOD: dict[str, tuple[str, Any, str, Any]] = {
 
 
 @pytest.mark.parametrize(("key", "said", "name", "expected"), GOOD.values(), ids=GOOD)
-def test_what_is_said_is_what_is_read(key: str, said: Any, name: str, expected: Any) -> None:
+def test_valid_values_are_read(key: str, said: Any, name: str, expected: Any) -> None:
     assert attrgetter(name)(read({**POOL, key: said})) == expected
 
 
@@ -207,7 +207,7 @@ CHECKS = ("ALLOWED_CLIENT_IDS", "REQUIRED_SCOPES", "AUDIENCE")
 
 @pytest.mark.parametrize("empty", [None, " "])
 @pytest.mark.parametrize("key", [setting.key for setting in SETTINGS if setting.key not in CHECKS])
-def test_none_and_empty_text_count_as_not_said(key: str, empty: Any) -> None:
+def test_none_and_empty_text_count_as_unset(key: str, empty: Any) -> None:
     assert read(without(key) | {key: empty}) == read(without(key))
 
 
@@ -352,7 +352,7 @@ BAD: dict[str, tuple[str, Any]] = {
 
 
 @pytest.mark.parametrize(("key", "said"), BAD.values(), ids=BAD)
-def test_what_is_wrong_is_named_by_its_key(key: str, said: Any) -> None:
+def test_invalid_value_is_reported_by_its_key(key: str, said: Any) -> None:
     assert wrong_keys({**POOL, key: said}) == [key]
 
 
@@ -396,7 +396,7 @@ BAD_OF_CLIENT: dict[str, tuple[str, Any]] = {
 
 
 @pytest.mark.parametrize(("key", "said"), BAD_OF_CLIENT.values(), ids=BAD_OF_CLIENT)
-def test_what_is_wrong_in_a_client_is_named_once_where_it_stands(key: str, said: Any) -> None:
+def test_invalid_value_of_a_client_is_reported_once(key: str, said: Any) -> None:
     other = {"CLIENT_ID": "other", "CLIENT_SECRET": "x"}
     named = {**other, "CLIENT_SECRET": None} if key == "CLIENT_SECRET_FILE" else other
     top = {**CLIENT, "CLIENT_SECRET": None if key == "CLIENT_SECRET_FILE" else "x"}
@@ -617,7 +617,7 @@ HALVES: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.parametrize(("said", "keys"), HALVES.values(), ids=HALVES)
-def test_halves_that_do_not_fit_are_told(said: dict[str, Any], keys: list[str]) -> None:
+def test_settings_that_do_not_fit_together_are_reported(said: dict[str, Any], keys: list[str]) -> None:
     found = problems(said)
     if said.get("CLIENT_SECRET_FILE"):
         found = tuple(problem for problem in found if "keep one" in problem)
@@ -705,7 +705,7 @@ def test_named_clients_may_use_http_to_allowed_hosts() -> None:
     assert keys_of(problems({"CLIENTS": {"billing": billing}})) == ['CLIENTS["billing"].TOKEN_URL']
 
 
-def test_a_named_client_takes_from_the_top_what_it_does_not_say() -> None:
+def test_named_client_inherits_what_it_does_not_set() -> None:
     top = {
         **CLIENT,
         "SCOPES": "a/x",
@@ -739,7 +739,7 @@ def test_a_named_client_has_its_own_id_and_secret(missing: str) -> None:
     assert wrong_keys({**CLIENT, "CLIENTS": {"billing": billing}}) == [f'CLIENTS["billing"].{missing}']
 
 
-def test_a_named_client_with_a_domain_does_not_take_the_top_url_and_the_reverse() -> None:
+def test_named_clients_endpoint_replaces_the_top_levels() -> None:
     own = {"CLIENT_ID": "other", "CLIENT_SECRET": "x"}
     by_domain = read({**CLIENT, "CLIENTS": {"b": {**own, "DOMAIN": "a.b"}}}).clients["b"]
     assert by_domain.token_urls == ("https://a.b/oauth2/token",)
@@ -765,7 +765,7 @@ def test_an_endpoint_at_the_top_may_serve_named_clients_alone() -> None:
         pytest.param(None, "dict", id="nothing"),
     ],
 )
-def test_what_is_wrong_with_a_named_client_is_told_by_its_name(billing: Any, word: str) -> None:
+def test_invalid_named_client_is_reported_by_its_name(billing: Any, word: str) -> None:
     (problem,) = problems({"CLIENTS": {"billing": billing}})
     assert problem.startswith(f"{BILLING} ")
     assert word in problem
@@ -795,7 +795,7 @@ def test_all_that_is_wrong_comes_in_one_error() -> None:
     ]
 
 
-def test_an_unknown_key_is_told_with_the_nearest_known_one() -> None:
+def test_unknown_key_is_reported_with_the_nearest_known_one() -> None:
     (problem,) = problems({**POOL, "ALLOWED_CLIENTS_ID": "a"})
     assert "COGNITO_M2M_ALLOWED_CLIENT_IDS" in problem
 
@@ -806,7 +806,7 @@ def test_the_value_is_shown_and_short() -> None:
     assert len(problem) < 200
 
 
-def test_keys_of_others_are_none_of_ours() -> None:
+def test_other_keys_are_ignored() -> None:
     assert read(POOL, COGNITO_M2M="x", CACHE_TYPE="NullCache")
 
 
@@ -848,7 +848,7 @@ def test_uwsgi_without_threads_renews_inline_by_default(
     assert read({**POOL, "RENEW": "background"}).renew == "background"
 
 
-def test_the_realm_is_the_apps_name_as_far_as_a_header_carries_it() -> None:
+def test_realm_is_the_apps_name_in_ascii() -> None:
     assert (
         settings_from({"COGNITO_M2M_USER_POOL_ID": "us-west-2_a"}, app_name="café\n", environ={}).realm
         == "caf??"
@@ -922,7 +922,7 @@ def test_settings_come_from_the_environment_through_flask(monkeypatch: pytest.Mo
     assert billing.token_urls == ("https://a.b/t",)
 
 
-def test_a_number_that_json_spoilt_is_told_to_be_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_changed_by_json_must_be_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLASK_COGNITO_M2M_CLIENT_ID", "1e5")
     app = Flask("shop")
     app.config.from_prefixed_env()
@@ -931,7 +931,7 @@ def test_a_number_that_json_spoilt_is_told_to_be_quoted(monkeypatch: pytest.Monk
     assert "quotes" in caught.value.problems[0]
 
 
-def test_the_table_has_each_key_once_with_its_type_default_and_doc() -> None:
+def test_table_has_each_key_once_with_type_and_description() -> None:
     assert len({setting.key for setting in SETTINGS}) == len(SETTINGS)
     for setting in SETTINGS:
         assert setting.kind
@@ -958,7 +958,7 @@ def test_the_table_has_each_key_once_with_its_type_default_and_doc() -> None:
 @pytest.mark.parametrize(
     "setting", [s for s in SETTINGS if s.default not in (None, (), frozenset())], ids=lambda s: s.key
 )
-def test_each_default_would_be_accepted_if_it_were_said(setting: Any) -> None:
+def test_each_default_is_accepted_when_set(setting: Any) -> None:
     assert setting.read(setting.default) == setting.default
 
 

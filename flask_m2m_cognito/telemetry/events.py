@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .. import signals
@@ -104,71 +105,54 @@ _SIGNALS = {
 }
 
 
+@dataclass(frozen=True)
 class _Observer:
-    """Observes the refreshes of one value, for the instrumentation, the log and the signals.
+    """Observes the refreshes of one value, for the instrumentation, the log and the signals."""
 
-    Args:
-        app: the signals' sender.
-        value: ``"keys"`` or ``"token"``; also how the log record's ``event`` begins.
-        description: the value in the log's text.
-        of: whose it is, for the instrumentation.
-        log_fields, signal_arguments: whose it is, for the log and the signals.
-    """
-
-    def __init__(
-        self,
-        app: Any,
-        value: Literal["keys", "token"],
-        description: str,
-        *,
-        of: Of,
-        log_fields: dict[str, str],
-        signal_arguments: dict[str, str | None],
-    ) -> None:
-        self._app = app
-        self._value = value
-        self._description = description
-        self._of = of
-        self._log_fields = log_fields
-        self._signal_arguments = signal_arguments
-        self._logged: set[object] = set()  # the kinds of trouble since the last success
+    app: Any  # the signals' sender
+    value: Literal["keys", "token"]  # also how the log record's event begins
+    description: str
+    of: Of  # whose it is, for the instrumentation
+    log_fields: dict[str, str]
+    signal_arguments: dict[str, str | None]
+    logged: set[object] = field(default_factory=set)  # the kinds of trouble since the last success
 
     def around(self, is_background: bool) -> AbstractContextManager[Note]:
         """Return what the instrumentation has around a fetch."""
-        return around_refresh(self._app, self._value, self._of, is_background)
+        return around_refresh(self.app, self.value, self.of, is_background)
 
     def ended(self, event: Refreshed[Any] | RefreshFailed) -> None:
         """Log a change of state, and send a signal."""
-        refreshed, failed = _SIGNALS[self._value]
+        refreshed, failed = _SIGNALS[self.value]
         if isinstance(event, Refreshed):
             self._log_success(event)
         else:
             self._log_failure(event)
         signal = refreshed if isinstance(event, Refreshed) else failed
-        signals.send(signal, self._app, **self._signal_arguments, **_facts(event))
+        signals.send(signal, self.app, **self.signal_arguments, **_facts(event))
 
     def _log_success(self, event: Refreshed[Any]) -> None:
-        self._logged.clear()
+        self.logged.clear()
         if event.recovered:
-            extra = {"event": f"{self._value}-recovered", **self._log_fields}
-            _logger.info("Recovered: %s could be fetched again.", self._description, extra=extra)
+            extra = {"event": f"{self.value}-recovered", **self.log_fields}
+            _logger.info("Recovered: %s could be fetched again.", self.description, extra=extra)
 
     def _log_failure(self, event: RefreshFailed) -> None:
         # Once for each kind of trouble: a wrong secret may come to light after an outage, and an outage
         # may outlast what still serves.
         serves = event.has_value or event.source == "pinned"
         trouble = (getattr(event.error, "error_code", None), event.source == "pinned", serves)
-        if trouble in self._logged or len(self._logged) >= _MOST_TROUBLES:
+        if trouble in self.logged or len(self.logged) >= _MOST_TROUBLES:
             return
-        self._logged.add(trouble)
+        self.logged.add(trouble)
         _logger.log(
             logging.WARNING if serves else logging.ERROR,
             "Can't fetch %s (%s): %s. Next try in %.0f s.",
-            self._description,
+            self.description,
             f"{type(event.error).__name__}: {event.error}",
             _remark(event),
             event.retry_in,
-            extra={"event": f"{self._value}-failed", "retry_in": event.retry_in, **self._log_fields},
+            extra={"event": f"{self.value}-failed", "retry_in": event.retry_in, **self.log_fields},
         )
 
 
