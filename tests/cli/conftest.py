@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.cli.flask_process import Flask
+from tests.cli.flask_process import Flask, free_port
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,7 +37,5 @@ def early_pool() -> Iterator[LocalUserPool]:
 
 
 @pytest.fixture
-def late_pool() -> Iterator[LocalUserPool]:
-    """One whose clock is five minutes behind."""
-    with LocalUserPool(clock=lambda: time.time() - 300) as started:
-        yield started
+def port() -> int:
+    return free_port()

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
+from itertools import takewhile
 from pathlib import Path
 from pkgutil import walk_packages
 from typing import Any
@@ -194,3 +195,17 @@ def bare_environ() -> dict[str, str]:
     }
     root = str(HERE.parents[1])
     return {**kept, "PYTHONPATH": os.pathsep.join([str(HERE), root]), "PYTHONUTF8": "1"}
+
+
+def announced(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """What it prints once it listens."""
+    assert process.stdout is not None
+    lines = takewhile(lambda line: line != "}\n", process.stdout)
+    said: dict[str, Any] = json.loads("".join(lines) + "}")
+    return said
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        number: int = free.getsockname()[1]
+    return number

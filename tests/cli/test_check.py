@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -53,37 +54,97 @@ def test_json_has_the_same_findings(flask: Flask, tmp_path: Path) -> None:
     assert set(content["findings"][0]) == {"check", "status", "said", "advice"}
 
 
-def test_settings_are_all_named_without_a_traceback(flask: Flask) -> None:
-    ended = flask("check", LEEWAY="soon", CLIENT_SECRET=None)
-    assert ended.status == 1
-    assert ended.finding("failed", "settings", "COGNITO_M2M_LEEWAY")
-    assert ended.finding("failed", "settings", "COGNITO_M2M_CLIENT_SECRET", "set it")
+WITHOUT_CLIENT = dict.fromkeys(["CLIENT_ID", "CLIENT_SECRET", "TOKEN_URL", "SCOPES"])
+WITHOUT_POOL = dict.fromkeys(["USER_POOL_ID", "ISSUER", "JWKS_URL", "ALLOWED_CLIENT_IDS"])
+NO_REDIS = {"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": "redis://127.0.0.1:1/0", **SEALED}
+NOWHERE = "https://pool.nowhere.invalid/us-east-1_LocalPool"
+BILLS = {"CLIENT_ID": "billing", "CLIENT_SECRET": "not-the-secret-of-it"}
 
-
-def test_app_without_the_extension(flask: Flask) -> None:
-    ended = flask("check", app="service:create_bare_app")
-    assert ended.status == 1
-    assert ended.finding("failed", "settings", "init_app")
-
-
-class TestWrongRegion:
-    def test_one_that_contradicts_the_pool_id(self, flask: Flask, pool: LocalUserPool) -> None:
-        ended = flask("check", REGION="eu-west-1", ISSUER=None, JWKS_URL=None)
-        assert ended.status == 1
-        assert ended.finding("failed", "settings", "COGNITO_M2M_REGION", "'us-east-1'", "leave it out")
-
-    def test_one_that_does_not_exist(self, flask: Flask) -> None:
-        ended = flask("check", USER_POOL_ID="us-wset-2_AbCdEfGhI", ISSUER=None, JWKS_URL=None)
-        assert ended.status == 1
-        assert ended.finding(
-            "failed", "dns", "cognito-idp.us-wset-2.amazonaws.com", "Is 'us-wset-2' the region"
+FINDINGS: dict[str, tuple[Any, ...]] = {
+    # What is configured, and findings: status, check, words.
+    "all wrong settings": (
+        {"LEEWAY": "soon", "CLIENT_SECRET": None},
+        ("failed", "settings", "COGNITO_M2M_LEEWAY"),
+        ("failed", "settings", "COGNITO_M2M_CLIENT_SECRET", "set it"),
+    ),
+    "no extension": ({"app": "service:create_bare_app"}, ("failed", "settings", "init_app")),
+    "region that contradicts the pool id": (
+        {"REGION": "eu-west-1", "ISSUER": None, "JWKS_URL": None},
+        ("failed", "settings", "COGNITO_M2M_REGION", "'us-east-1'", "leave it out"),
+    ),
+    "region that does not exist": (
+        {"USER_POOL_ID": "us-wset-2_AbCdEfGhI", "ISSUER": None, "JWKS_URL": None},
+        ("failed", "dns", "cognito-idp.us-wset-2.amazonaws.com", "Is 'us-wset-2' the region"),
+    ),
+    "issuer where nobody listens": (
+        {"ISSUER": "http://127.0.0.1:1/us-east-1_LocalPool", "JWKS_URL": None},
+        ("failed", "connection", "COGNITO_M2M_ISSUER names this address: is it right?"),
+    ),
+    "issuer without an address": (
+        {"ISSUER": NOWHERE, "JWKS_URL": None},
+        ("failed", "dns", "COGNITO_M2M_ISSUER names this address: is it right?"),
+    ),
+    "token URL without an address": (
+        {"TOKEN_URL": "https://auth.nowhere.invalid/oauth2/token"},
+        ("failed", "dns", "auth.nowhere.invalid", "nslookup"),
+    ),
+    "wrong secret": (
+        {"CLIENT_SECRET": "not-the-secret-of-it"},
+        ("failed", "token", "invalid_client", "App clients", "COGNITO_M2M_CLIENT_SECRET"),
+    ),
+    "wrong secret of a named client": (
+        {"CLIENTS": {"bills": BILLS}},
+        ("failed", "token", "'bills' (billing)", 'COGNITO_M2M_CLIENTS["bills"].CLIENT_SECRET'),
+        ("ok", "token", "the default client"),
+    ),
+    "any client": ({"ALLOWED_CLIENT_IDS": None}, ("warning", "settings", "ALLOWED_CLIENT_IDS")),
+    "no user pool": (WITHOUT_POOL, ("ok", "settings", "trusts no user pool"), ("ok", "clock")),
+    "plain http beyond loopback": (
+        {"ALLOW_HTTP_HOSTS": "*.mesh.test"},
+        ("warning", "settings", "*.mesh.test", "signing keys", "https"),
+    ),
+    "resource without audience": (
+        {"RESOURCE": "https://stock.example/"},
+        ("warning", "settings", "COGNITO_M2M_RESOURCE", "Set COGNITO_M2M_AUDIENCE"),
+    ),
+    "cache that is down": (NO_REDIS, ("failed", "cache", "Connection refused", "CACHE_REDIS_URL")),
+    "cache with a URL that cannot be parsed": (
+        {**NO_REDIS, "CACHE_REDIS_URL": "redis://:hun/ter2@127.0.0.1:1/0"},
+        ("failed", "cache", "CACHE_REDIS_URL cannot be parsed", "percent-encoded"),
+    ),
+    "cache that is not shared": (
+        {},
+        ("warning", "cache", "not shared", "RedisCache"),
+        ("warning", "token_requests", "no cache is configured", "RQ job", "cron job"),
+    ),
+    **{
+        f"cache that cannot be built: {kind}": (
+            {"CACHE_TYPE": kind, "CACHE_DIR": f"{__file__}/none", **SEALED},
+            ("failed", "cache", "could not be made", "CACHE_TYPE", "pip install redis", "CACHE_DIR"),
         )
+        for kind in ("RediesCache", "no_such_package.Cache", "FileSystemCache")
+    },
+}
 
-    def test_one_where_the_pool_is_not(self, flask: Flask, pool: LocalUserPool) -> None:
-        elsewhere = f"{pool.url}/eu-west-1_LocalPool"
-        ended = flask("check", USER_POOL_ID="eu-west-1_LocalPool", ISSUER=elsewhere, JWKS_URL=None)
-        assert ended.status == 1
-        assert ended.finding("failed", "keys", "no keys of eu-west-1_LocalPool at", elsewhere)
+
+@pytest.mark.parametrize("row", FINDINGS.values(), ids=FINDINGS)
+def test_configuration_gives_findings(flask: Flask, row: tuple[Any, ...]) -> None:
+    config, *findings = row
+    ended = flask("check", **config)
+    assert ended.status == int(any(status == "failed" for status, *_ in findings))
+    assert all(ended.finding(*each) for each in findings)
+    assert "ter2" not in ended.out + ended.err  # of a password
+
+
+def test_app_without_a_client_requests_no_tokens(flask: Flask) -> None:
+    assert "token_requests" not in flask("check", **WITHOUT_CLIENT).out
+
+
+def test_region_where_the_pool_is_not_names_the_address(flask: Flask, pool: LocalUserPool) -> None:
+    elsewhere = f"{pool.url}/eu-west-1_LocalPool"
+    ended = flask("check", USER_POOL_ID="eu-west-1_LocalPool", ISSUER=elsewhere, JWKS_URL=None)
+    assert ended.status == 1
+    assert ended.finding("failed", "keys", "no keys of eu-west-1_LocalPool at", elsewhere)
 
 
 def test_wrong_pool_id_names_the_pool_and_its_region() -> None:
@@ -104,25 +165,15 @@ def test_wrong_pool_id_names_the_pool_and_its_region() -> None:
     assert "Copy the user pool id" in finding.advice
 
 
-class TestWrongAddressOfThePool:
+@pytest.mark.parametrize("key", ["ISSUER", "JWKS_URL"])
+def test_address_without_keys_names_its_setting(flask: Flask, pool: LocalUserPool, key: str) -> None:
     """``ISSUER`` or ``JWKS_URL`` is what is wrong, and not ``USER_POOL_ID``."""
-
-    @pytest.mark.parametrize("key", ["ISSUER", "JWKS_URL"])
-    def test_no_keys_there_names_the_setting(self, flask: Flask, pool: LocalUserPool, key: str) -> None:
-        address = {"ISSUER": f"{pool.url}/us-east-1_Other", "JWKS_URL": f"{pool.url}/nothing-here"}[key]
-        ended = flask("check", **{"JWKS_URL": None, key: address})
-        assert ended.status == 1
-        line = ended.finding("failed", "keys", address, f"COGNITO_M2M_{key} names", f"Set COGNITO_M2M_{key}")
-        assert "Copy the user pool id" not in line
-        assert ended.finding("ok", "token")
-
-    def test_nobody_listens_there_names_the_setting(self, flask: Flask) -> None:
-        ended = flask("check", ISSUER="http://127.0.0.1:1/us-east-1_LocalPool", JWKS_URL=None)
-        assert ended.finding("failed", "connection", "COGNITO_M2M_ISSUER names this address: is it right?")
-
-    def test_unknown_host_names_the_setting(self, flask: Flask) -> None:
-        ended = flask("check", ISSUER="https://pool.nowhere.invalid/us-east-1_LocalPool", JWKS_URL=None)
-        assert ended.finding("failed", "dns", "COGNITO_M2M_ISSUER names this address: is it right?")
+    address = {"ISSUER": f"{pool.url}/us-east-1_Other", "JWKS_URL": f"{pool.url}/nothing-here"}[key]
+    ended = flask("check", **{"JWKS_URL": None, key: address})
+    assert ended.status == 1
+    line = ended.finding("failed", "keys", address, f"COGNITO_M2M_{key} names", f"Set COGNITO_M2M_{key}")
+    assert "Copy the user pool id" not in line
+    assert ended.finding("ok", "token")
 
 
 def test_issuer_that_is_not_the_pools(flask: Flask, pool: LocalUserPool) -> None:
@@ -138,11 +189,6 @@ class TestUnreachableHost:
         assert ended.status == 1
         assert ended.finding("failed", "connection", "127.0.0.1", "firewall")
         assert ended.finding("failed", "token", "can't be reached")
-
-    def test_a_name_that_does_not_exist(self, flask: Flask) -> None:
-        ended = flask("check", TOKEN_URL="https://auth.nowhere.invalid/oauth2/token")
-        assert ended.status == 1
-        assert ended.finding("failed", "dns", "auth.nowhere.invalid", "nslookup")
 
     def test_one_of_two_token_urls_is_a_warning(self, flask: Flask, pool: LocalUserPool) -> None:
         ended = flask("check", TOKEN_URL=["https://auth.nowhere.invalid/oauth2/token", pool.token_url])
@@ -224,20 +270,6 @@ def test_openid_configuration_of_an_emulator_may_be_missing(flask: Flask, pool: 
     assert ended.finding("warning", "issuer", "flask m2m explain")
 
 
-def test_wrong_secret(flask: Flask) -> None:
-    ended = flask("check", CLIENT_SECRET="not-the-secret-of-it")
-    assert ended.status == 1
-    assert ended.finding("failed", "token", "invalid_client", "App clients", "COGNITO_M2M_CLIENT_SECRET")
-
-
-def test_wrong_secret_of_a_named_client_names_its_setting(flask: Flask, pool: LocalUserPool) -> None:
-    billing = {"CLIENT_ID": "billing", "CLIENT_SECRET": "not-the-secret-of-it"}
-    ended = flask("check", CLIENTS={"bills": billing})
-    assert ended.status == 1
-    assert ended.finding("failed", "token", "'bills' (billing)", 'COGNITO_M2M_CLIENTS["bills"].CLIENT_SECRET')
-    assert ended.finding("ok", "token", "the default client")
-
-
 def test_scope_that_is_not_allowed_is_named(flask: Flask) -> None:
     ended = flask("check", SCOPES="stock/read stock/delete")
     assert ended.status == 1
@@ -283,24 +315,15 @@ def test_token_requests_that_fail(
     assert ended.finding("failed", "token", *words)
 
 
-def test_clock_that_is_five_minutes_behind(early_pool: LocalUserPool, tmp_path: Path) -> None:
-    ended = Flask(early_pool, tmp_path)("check")
+@pytest.mark.parametrize(("offset", "words"), [(300, "behind Cognito's"), (-300, "ahead of Cognito's")])
+def test_clock_that_is_five_minutes_off_fails(tmp_path: Path, offset: int, words: str) -> None:
+    with LocalUserPool(clock=lambda: time.time() + offset) as pool:
+        ended = Flask(pool, tmp_path)("check")
     assert ended.status == 1
-    assert ended.finding("failed", "clock", "behind Cognito's", "NTP").count("5 min") == 1
-
-
-def test_clock_that_is_five_minutes_ahead(late_pool: LocalUserPool, tmp_path: Path) -> None:
-    ended = Flask(late_pool, tmp_path)("check")
-    assert ended.status == 1
-    assert ended.finding("failed", "clock", "ahead of Cognito's", "NTP")
+    assert ended.finding("failed", "clock", words, "NTP").count("5 min") == 1
 
 
 class TestCache:
-    def test_unshared(self, flask: Flask) -> None:
-        ended = flask("check")
-        assert ended.status == 0
-        assert ended.finding("warning", "cache", "not shared", "RedisCache")
-
     def test_strict_counts_warnings(self, flask: Flask) -> None:
         assert flask("check", "--strict").status == 1
 
@@ -312,30 +335,7 @@ class TestCache:
         assert ended.status == 0
         assert ended.finding("warning", "seal", problem, "COGNITO_M2M_CACHE_KEY", "secrets.token_urlsafe")
         assert ended.finding("ok", "cache", "shared")
-
-    def test_down(self, flask: Flask) -> None:
-        ended = flask("check", CACHE_TYPE="RedisCache", CACHE_REDIS_URL="redis://127.0.0.1:1/0", **SEALED)
-        assert ended.status == 1
-        assert ended.finding("failed", "cache", "Connection refused", "CACHE_REDIS_URL")
-
-    @pytest.mark.parametrize("kind", ["RediesCache", "no_such_package.Cache", "FileSystemCache"])
-    def test_one_that_can_not_be_made(self, flask: Flask, kind: str) -> None:
-        ended = flask("check", CACHE_TYPE=kind, CACHE_DIR=f"{__file__}/none", **SEALED)
-        assert ended.status == 1
-        assert ended.finding(
-            "failed", "cache", "could not be made", "CACHE_TYPE", "pip install redis", "CACHE_DIR"
-        )
-
-    @pytest.mark.parametrize("key", [None, "tiny-key"])
-    def test_token_for_each_process_is_a_warning(self, flask: Flask, tmp_path: Path, key: str | None) -> None:
-        unshared = flask("check")
-        assert unshared.finding("warning", "token_requests", "no cache is configured", "RQ job", "cron job")
-        random_key = flask("check", **shared(tmp_path), CACHE_KEY=key)
-        assert random_key.finding("warning", "token_requests", "CACHE_KEY", "'RQ, cron and Celery'")
-
-    def test_app_that_calls_nobody_buys_no_tokens(self, flask: Flask) -> None:
-        without_client = dict.fromkeys(["CLIENT_ID", "CLIENT_SECRET", "TOKEN_URL", "SCOPES"])
-        assert "token_requests" not in flask("check", **without_client).out
+        assert ended.finding("warning", "token_requests", "CACHE_KEY", "'RQ, cron and Celery'")
 
     def test_pickle(self, flask: Flask, tmp_path: Path) -> None:
         ended = flask("check", app="service:create_own_cache_app", **shared(tmp_path), **SEALED)
@@ -411,31 +411,3 @@ class TestFilesOfAnotherUser:
             "warning", "cache", "not tried", "belongs to nobody", "Run this command as nobody"
         )
         assert list(cache.iterdir()) == []
-
-
-def test_any_client_is_a_warning(flask: Flask) -> None:
-    assert flask("check", ALLOWED_CLIENT_IDS=None).finding("warning", "settings", "ALLOWED_CLIENT_IDS")
-
-
-def test_app_that_only_calls(flask: Flask) -> None:
-    ended = flask("check", USER_POOL_ID=None, ISSUER=None, JWKS_URL=None, ALLOWED_CLIENT_IDS=None)
-    assert ended.status == 0
-    assert ended.finding("ok", "settings", "trusts no user pool")
-    assert ended.finding("ok", "clock")
-
-
-def test_plain_http_beyond_loopback_is_a_warning(flask: Flask) -> None:
-    checked = flask("check", ALLOW_HTTP_HOSTS="*.mesh.test")
-    assert checked.status == 0
-    checked.finding("warning", "settings", "*.mesh.test", "signing keys", "https")
-
-
-def test_resource_without_audience_is_a_warning(flask: Flask) -> None:
-    checked = flask("check", RESOURCE="https://stock.example/")
-    checked.finding("warning", "settings", "COGNITO_M2M_RESOURCE", "Set COGNITO_M2M_AUDIENCE")
-
-
-def test_redis_url_that_cannot_be_parsed_is_explained(flask: Flask) -> None:
-    checked = flask("check", CACHE_TYPE="RedisCache", CACHE_REDIS_URL="redis://:hun/ter2@127.0.0.1:1/0")
-    checked.finding("failed", "cache", "CACHE_REDIS_URL cannot be parsed", "percent-encoded")
-    assert "ter2" not in checked.out + checked.err

@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 import pytest
 
-from flask_m2m_cognito.cli import local_pool, m2m
-from tests.cli.flask_process import Flask
+from flask_m2m_cognito.cli import m2m
+from tests.cli.flask_process import Flask, announced
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 
@@ -63,12 +63,14 @@ def test_every_command_is_there_with_its_options() -> None:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib is there from Python 3.11 on")
-def test_file_of_the_local_pool_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "pool.toml"
-    path.write_text(blocks("toml")[0])
-    pool = local_pool._from_file(str(path), local_pool.Address("127.0.0.1", 0, None))
-    assert (pool.pool_id, pool.client("reports").any_scope) == ("eu-west-1_Development", True)
-    assert pool.client("billing").scopes == ("inventory/read", "orders/read")
+def test_file_of_the_local_pool_is_read(flask: Flask, port: int, tmp_path: Path) -> None:
+    (tmp_path / "pool.toml").write_text(blocks("toml")[0])
+    options = ("local-pool", "--json", "--port", str(port), "--config", "pool.toml")
+    with flask.running(*options, app=None) as pool:
+        said = announced(pool)
+    assert said["settings"]["COGNITO_M2M_USER_POOL_ID"] == "eu-west-1_Development"
+    assert said["clients"] == ["billing", "reports"]
+    assert "scope=inventory/read orders/read'" in said["commands"]["billing"]["token"]
 
 
 def test_flask_lists_the_commands(shop: Flask) -> None:

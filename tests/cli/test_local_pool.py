@@ -31,7 +31,7 @@ from flask_m2m_cognito.cli.local_lines import commands_for, request_line
 from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.testing._answers import Answer
 from flask_m2m_cognito.testing._recorded import FORM_TYPE, recorded_request
-from tests.cli.flask_process import LONGEST, Flask, bare_environ
+from tests.cli.flask_process import LONGEST, Flask, announced, bare_environ, free_port
 
 TOML = """
 pool_id = "eu-west-1_Development"
@@ -64,13 +64,6 @@ socket.getaddrinfo = lambda host, *more, **named: resolve(
 """
 
 
-@pytest.fixture
-def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        number: int = free.getsockname()[1]
-    return number
-
-
 @pytest.fixture(params=["toml", "json"])
 def config(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "toml" and sys.version_info < (3, 11):
@@ -78,18 +71,6 @@ def config(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     path = tmp_path / f"pool.{request.param}"
     path.write_text(TOML if request.param == "toml" else json.dumps(SAME))
     return str(path)
-
-
-def announced(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """What it says once it listens."""
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if line == "}\n":
-            break
-    said: dict[str, Any] = json.loads("".join(lines))
-    return said
 
 
 def wait_for_port(port: int) -> None:
@@ -102,15 +83,16 @@ def wait_for_port(port: int) -> None:
 
 
 def asked(url: str, client_id: str, secret: str, scope: str = "") -> requests.Response:
-    form = {
-        "grant_type": "client_credentials",
-        "client_id": client_id,
-        "client_secret": secret,
-        "scope": scope,
-    }
-    with requests.Session() as session:
-        session.trust_env = False
-        return session.post(url, data=form, timeout=10)
+    form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": secret}
+    with direct() as session:
+        return session.post(url, data={**form, "scope": scope}, timeout=10)
+
+
+def direct() -> requests.Session:
+    """A session without a proxy."""
+    session = requests.Session()
+    session.trust_env = False
+    return session
 
 
 def test_file(flask: Flask, port: int, config: str) -> None:
@@ -124,11 +106,8 @@ def test_file(flask: Flask, port: int, config: str) -> None:
         assert asked(url, "reports", "local-secret").status_code == 200
         process.send_signal(signal.SIGINT)
         assert process.wait(LONGEST) == 0
-    assert (answer["expires_in"], refused.json(), second.status_code) == (
-        600,
-        {"error": "invalid_scope"},
-        200,
-    )
+    assert (answer["expires_in"], second.status_code) == (600, 200)
+    assert refused.json() == {"error": "invalid_scope"}
     said_of_itself = jwt.decode(answer["access_token"], options={"verify_signature": False})
     assert said_of_itself["scope"] == "orders/read orders/write"
     assert not any(secret in json.dumps(said) for secret in ("secret-of", "its-second-secret"))
@@ -200,8 +179,7 @@ def lines_of(process: subprocess.Popen[str], calls: int = 1) -> list[str]:
 def test_printed_commands_work_in_a_shell(flask: Flask, port: int, tmp_path: Path) -> None:
     """Settings, a token, and the call: what a new user does with two terminals."""
     callers = ["billing", "report's"]
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        app_port = str(free.getsockname()[1])
+    app_port = str(free_port())
     config = {"ALLOWED_CLIENT_IDS": callers, **UNSET}
     environ = {**flask.environ(config), "FLASK_RUN_PORT": app_port, "FLASK_APP": "service:create_app"}
     environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ["PATH"]])
@@ -301,8 +279,7 @@ def test_each_request_is_a_line_without_a_secret(flask: Flask, port: int, config
         asked(url, "reports", "its-second-secret", "any/scope")
         asked(url, "billing", "secret-of-billing", "other/scope")
         asked(url, "secret-of-billing", "billing")
-        with requests.Session() as session:
-            session.trust_env = False
+        with direct() as session:
             session.get(f"{said['url']}/eu-west-1_Development/.well-known/jwks.json", timeout=10)
         process.send_signal(signal.SIGINT)
         _, log = process.communicate(timeout=LONGEST)
@@ -338,21 +315,6 @@ def test_line_of_an_odd_token_request(headers: dict[str, str], body: bytes, said
     assert line == f"POST {request.path} 400 invalid_client {said}".rstrip()
 
 
-@pytest.mark.parametrize("config", ["json"], indirect=True)
-def test_service_runs_on_it(flask: Flask, port: int, config: str) -> None:
-    """The settings that it prints are the ones that an application needs."""
-    with flask.running("local-pool", "--json", "--port", str(port), "--config", config, app=None) as process:
-        content = announced(process)
-        said = {**content["settings"], "COGNITO_M2M_TOKEN_URL": content["url"] + "/oauth2/token"}
-        settings = {key.removeprefix("COGNITO_M2M_"): value for key, value in said.items()}
-        billing: dict[str, Any] = {
-            "CLIENT_ID": "billing",
-            "CLIENT_SECRET": "secret-of-billing",
-            "SCOPES": None,
-        }
-        assert flask("check", JWKS_URL=None, **settings, **billing).status == 0
-
-
 def test_public_url_is_what_applications_are_told(flask: Flask, port: int) -> None:
     options = ("--host", "127.0.0.2", "--port", str(port), "--public-url", f"http://pool.test:{port}/")
     with flask.running("local-pool", "--json", *options, app=None) as process:
@@ -375,8 +337,7 @@ def test_public_url_is_what_applications_are_told(flask: Flask, port: int) -> No
 def test_compose_file_of_the_docs_runs(port: int, tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs/guide/plain-http.md").read_text("utf-8")
     compose = page.partition("```yaml\n")[2].partition("```")[0]
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        shop_port = str(free.getsockname()[1])
+    shop_port = str(free_port())
     for written, here in (("0.0.0.0", "127.0.0.1"), ("9229", str(port)), ("5000", shop_port)):
         compose = compose.replace(written, here)
     commands = [json.loads(line) for line in re.findall(r"command: (\[.*?\])", compose, re.DOTALL)]
@@ -393,8 +354,7 @@ def test_compose_file_of_the_docs_runs(port: int, tmp_path: Path) -> None:
             wait_for_port(each)
         token = asked(f"http://127.0.0.1:{port}/oauth2/token", "local-client", "local-secret").json()
         headers = {"Authorization": f"Bearer {token['access_token']}"}
-        with requests.Session() as session:
-            session.trust_env = False
+        with direct() as session:
             url = f"http://127.0.0.1:{shop_port}/items"
             assert session.get(url, headers=headers, timeout=10).json() == {"caller": "local-client"}
 
@@ -409,6 +369,7 @@ def test_public_url_is_an_origin_alone(url: str) -> None:
 def test_address_beyond_loopback_is_warned_about(
     monkeypatch: pytest.MonkeyPatch, pool: LocalUserPool
 ) -> None:
+    """Without a pool that listens there."""
     monkeypatch.setattr(local_pool, "_LoggingPool", lambda *args, **kwargs: pool)
     stopped = SimpleNamespace(wait=lambda seconds: True)
     monkeypatch.setattr(local_pool, "threading", SimpleNamespace(Event=lambda: stopped))
