@@ -7,7 +7,7 @@ import json
 import runpy
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,6 @@ HOUR = 3600.0
 YEAR = 365 * 24 * HOUR
 
 
-@pytest.fixture
-def clock() -> Iterator[MovedClock]:
-    with MovedClock() as clock:
-        yield clock
-
-
 def service(pool: LocalUserPool) -> Flask:
     app, m2m = Flask("shop"), CognitoM2M()
     app.config.update(pool.config(ALLOWED_CLIENT_IDS="*"))
@@ -70,15 +64,16 @@ def status_of(app: Flask, token: str) -> int:
 
 
 class TestMocksOfRequests:
-    def test_responses_answers_token_requests(self) -> None:
-        with responses.RequestsMock() as mock:
+    @pytest.mark.parametrize("mocking", [responses.RequestsMock, requests_mock.Mocker])
+    def test_mock_answers_token_requests(self, mocking: Callable[[], Any]) -> None:
+        with mocking() as mock:
             mock.post(TOKEN_URL, json=ANSWER)
             assert cognito_client().token() == "t0ken"
 
-    def test_responses_lets_the_pool_through(self, m2m_pool: LocalUserPool, clock: MovedClock) -> None:
+    def test_responses_lets_the_pool_through(self, m2m_pool: LocalUserPool, m2m_clock: MovedClock) -> None:
         tokens = parts(service(m2m_pool))
         tokens.token()
-        clock.move(60)  # a younger token is not replaced
+        m2m_clock.move(60)  # a younger token is not replaced
         with responses.RequestsMock() as mock:
             mock.add_passthru(m2m_pool.url)
             mock.get(ITEMS, status=401, headers=REFUSED)
@@ -86,17 +81,12 @@ class TestMocksOfRequests:
             assert tokens.session().get(ITEMS, timeout=5).text == "ok"
         assert m2m_pool.count("token") == 2
 
-    def test_requests_mock_answers_token_requests(self) -> None:
-        with requests_mock.Mocker() as mock:
-            mock.post(TOKEN_URL, json=ANSWER)
-            assert cognito_client().token() == "t0ken"
-
     def test_requests_mock_retries_401_without_threads(
-        self, m2m_pool: LocalUserPool, clock: MovedClock, m2m_no_threads: None
+        self, m2m_pool: LocalUserPool, m2m_clock: MovedClock, m2m_no_threads: None
     ) -> None:
         tokens = parts(service(m2m_pool))
         tokens.token()
-        clock.move(60)
+        m2m_clock.move(60)
         with requests_mock.Mocker(real_http=True) as mock:
             mock.get(ITEMS, [{"status_code": 401, "headers": REFUSED}, {"text": "ok"}])
             assert tokens.session().get(ITEMS, timeout=5).text == "ok"
@@ -113,7 +103,7 @@ class TestMocksOfRequests:
 class TestCassettes:
     @pytest.mark.parametrize("is_used_before", [False, True], ids=["first", "used before"])
     def test_token_requests_are_recorded_and_replayed(
-        self, m2m_pool: LocalUserPool, clock: MovedClock, tmp_path: Path, is_used_before: bool
+        self, m2m_pool: LocalUserPool, m2m_clock: MovedClock, tmp_path: Path, is_used_before: bool
     ) -> None:
         recorder = vcr.VCR(filter_post_data_parameters=["client_secret"])
         path = tmp_path / "cassette.yaml"
@@ -121,7 +111,7 @@ class TestCassettes:
             parts(service(m2m_pool)).token()
         with recorder.use_cassette(str(path), record_mode="once"):
             recorded = parts(service(m2m_pool)).token()
-        clock.set_wall(YEAR)  # its life begins when it is received
+        m2m_clock.set_wall(YEAR)  # its life begins when it is received
         with m2m_pool.offline(), recorder.use_cassette(str(path), record_mode="none"):
             assert parts(service(m2m_pool)).token() == recorded
         assert m2m_pool.client().secret not in path.read_text("utf-8")
