@@ -1,4 +1,4 @@
-"""Seconds, clocks and unverified values as a person reads them."""
+"""Write seconds, clocks and unverified values for a person."""
 
 from __future__ import annotations
 
@@ -15,26 +15,21 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def duration(seconds: float) -> str:
-    """About how long, in one unit or two.
+    """Return about how long, in one unit or two.
 
     >>> [duration(seconds) for seconds in (0.4, 4, 90, 3 * 3600 + 5, 300, 200_000)]
     ['less than 1 s', '4 s', '1 min 30 s', '3 h', '5 min', '2 d 7 h']
     """
-    left = round(abs(seconds))
-    parts: list[str] = []
-    for position, (size, unit) in enumerate(_UNITS):
-        count, rest = divmod(left, size)
-        if count:
-            parts = [f"{count} {unit}"]
-            smaller = _UNITS[position + 1] if position + 1 < len(_UNITS) else None
-            if smaller and rest >= smaller[0]:
-                parts.append(f"{rest // smaller[0]} {smaller[1]}")
-            break
-    return " ".join(parts) or "less than 1 s"
+    left, parts = round(abs(seconds)), list[str]()
+    for size, unit in _UNITS:
+        count, left = divmod(left, size)
+        if count or parts:
+            parts.append(f"{count} {unit}" if count else "")
+    return " ".join(parts[:2]).strip() or "less than 1 s"
 
 
 def clock_words(offset: float | None) -> str:
-    """How this machine's clock is, by the seconds that Cognito's is ahead of it.
+    """Compare this machine's clock with Cognito's, which is ahead by ``offset`` seconds.
 
     >>> clock_words(4.2)
     "your clock is 4 s behind Cognito's"
@@ -50,7 +45,7 @@ def clock_words(offset: float | None) -> str:
 
 
 def quoted(value: object) -> str:
-    """A value that nobody has verified, on one line, without what a terminal would obey.
+    """Quote an unverified value on one line, without a terminal's control characters.
 
     >>> quoted("a" + chr(27) + "[2J")
     '"a\\\\u001b[2J"'
@@ -65,7 +60,7 @@ def quoted(value: object) -> str:
 
 
 def listed(values: Iterable[str], last: str = "and") -> str:
-    """Some names in a sentence.
+    """Join names for a sentence.
 
     >>> listed(["b", "a", "c"]), listed([]), listed(["a", "b"], "or")
     ('a, b and c', 'none', 'a or b')
@@ -77,7 +72,7 @@ def listed(values: Iterable[str], last: str = "and") -> str:
 
 
 def columns(rows: Iterable[Iterable[str]]) -> list[str]:
-    """Rows as lines, each column as wide as its widest cell.
+    """Return rows as lines, each column as wide as its widest cell.
 
     >>> columns([("a", "b"), ("ccc", "d")])
     ['a    b', 'ccc  d']
