@@ -88,19 +88,17 @@ def test_a_host_that_starts_in_an_outage_serves(
         assert [each.get("/items", read).status_code for each in (first, second)] == [200, 200]
 
 
-def test_only_probes_are_public(pool: LocalUserPool, redis_server: Service, collector: Collector) -> None:
-    with host(pool, redis_server, collector) as stock:
-        paths = ("/internal/ready", "/internal/health", "/items", "/nowhere")
-        assert [stock.get(path).status_code for path in paths] == [200, 200, 401, 401]
-
-
-def test_the_log_has_rejections_as_json(
+def test_only_probes_are_public_and_rejections_are_logged(
     pool: LocalUserPool, redis_server: Service, collector: Collector
 ) -> None:
     with host(pool, redis_server, collector) as stock:
+        paths = ("/internal/ready", "/internal/health", "/items", "/nowhere")
+        assert [stock.get(path).status_code for path in paths] == [200, 200, 401, 401]
         stock.post("/orders", pool.token("stock/read", "reports"))
-        (line,) = [line for line in json_lines(stock) if line.get("event") == "token-rejected"]
-    assert {name: line[name] for name in ("level", "logger", "reason", "status", "path", "client_id")} == {
+        (line,) = [line for line in json_lines(stock) if line.get("status") == 403]
+    names = ("event", "level", "logger", "reason", "status", "path", "client_id")
+    assert {name: line[name] for name in names} == {
+        "event": "token-rejected",
         "level": "INFO",
         "logger": "flask_m2m_cognito.auth",
         "reason": "insufficient_scope",
