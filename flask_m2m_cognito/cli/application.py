@@ -20,7 +20,7 @@ NOT_INITIALISED = "This application has no CognitoM2M: call m2m.init_app(app) wh
 NO_POOL = "This application trusts no user pool: set COGNITO_M2M_USER_POOL_ID."
 
 
-def loaded_app(context: click.Context) -> Flask:
+def load_app(context: click.Context) -> Flask:
     """Load the application, without its warnings about its settings: ``flask m2m check`` prints those.
 
     Raises:
@@ -31,14 +31,14 @@ def loaded_app(context: click.Context) -> Flask:
         return context.ensure_object(ScriptInfo).load_app()
 
 
-def app_or_none(context: click.Context) -> Flask | None:
+def load_app_or_none(context: click.Context) -> Flask | None:
     """Load the application, or return ``None`` if none is named and none is found.
 
     Raises:
         ConfigurationError: its settings are wrong.
     """
     try:
-        return loaded_app(context)
+        return load_app(context)
     except NoAppException:
         if context.ensure_object(ScriptInfo).app_import_path:
             raise

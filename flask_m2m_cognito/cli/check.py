@@ -19,7 +19,7 @@ from ..exceptions import ConfigurationError
 from ..inbound.key_source import TrustedPool
 from ..settings.app_settings import Settings
 from ..web.misplaced import guard_problems
-from .application import NOT_INITIALISED, echo, loaded_app, parts_or_none, quiet
+from .application import NOT_INITIALISED, echo, load_app, parts_or_none, quiet
 from .cache_check import cache_findings
 from .client_check import client_findings, client_name
 from .finding import Finding, failed, ok, warning
@@ -55,7 +55,7 @@ def check(context: click.Context, *, as_json: bool, strict: bool) -> int:
     with quiet():
         findings = _findings(context)
     statuses = {each.status for each in findings}
-    worst = next(status for status in ("failed", "warning", "ok") if status in statuses)
+    worst = next((status for status in ("failed", "warning") if status in statuses), "ok")
     rows = ((each.status, each.check, " ".join(f"{each.said} {each.advice}".split())) for each in findings)
     echo({"status": worst, "findings": list(map(asdict, findings))}, columns(rows), as_json=as_json)
     return int(worst == "failed" or (strict and worst == "warning"))
@@ -63,7 +63,7 @@ def check(context: click.Context, *, as_json: bool, strict: bool) -> int:
 
 def _findings(context: click.Context) -> list[Finding]:
     try:
-        app = loaded_app(context)
+        app = load_app(context)
     except ConfigurationError as error:
         return [failed("settings", problem, "") for problem in error.problems]
     parts = parts_or_none(app)
@@ -96,20 +96,12 @@ def _pool_findings(trusted: TrustedPool, network: Network, settings: Settings) -
 
 def _settings_findings(settings: Settings) -> list[Finding]:
     pools = f"trusts {listed(settings.user_pool_ids)}" if settings.user_pool_ids else "trusts no user pool"
-    clients = (
-        f"calls as {listed(map(client_name, settings.clients.values()))}"
-        if settings.clients
-        else "calls nobody"
-    )
+    names = map(client_name, settings.clients.values())
+    clients = f"calls as {listed(names)}" if settings.clients else "calls nobody"
     findings = [ok("settings", f"This application {pools}, and {clients}.")]
     if settings.any_client_unwarned:
-        findings.append(
-            warning(
-                "settings",
-                "Each app client of the pool may call a view that asks for no scope.",
-                _NAME_CLIENTS,
-            )
-        )
+        said = "Each app client of the pool may call a view that asks for no scope."
+        findings.append(warning("settings", said, _NAME_CLIENTS))
     if settings.is_resource_unchecked:
         findings.append(warning("settings", RESOURCE_UNCHECKED, SET_AUDIENCE))
     if settings.allow_http_hosts:

@@ -15,7 +15,7 @@ from ..formats.scopes import parse_scopes
 from ..outbound.token_answer import TokenResponse
 from ..remote.clock import Deadline
 from ..settings.app_settings import PREFIX, ClientSettings
-from .finding import Finding, demoted, failed, ok, warning
+from .finding import Finding, demote, failed, ok, warning
 from .network import Network, Place
 from .words import duration, listed
 
@@ -94,7 +94,7 @@ def _subject(client: ClientSettings) -> str:
 def _way_findings(client: ClientSettings, network: Network) -> list[Finding]:
     findings = [line for url in client.token_urls for line in network.look_at(url)]
     # One that answers is enough: they are asked in order.
-    return demoted(findings) if any(map(network.reached, client.token_urls)) else findings
+    return demote(findings) if any(map(network.reached, client.token_urls)) else findings
 
 
 def _token_findings(parts: AppM2M, client: ClientSettings, network: Network) -> list[Finding]:

@@ -37,7 +37,7 @@ def failed(check: str, said: str, advice: str) -> Finding:
     return Finding(check, "failed", said, advice)
 
 
-def demoted(findings: Iterable[Finding]) -> list[Finding]:
+def demote(findings: Iterable[Finding]) -> list[Finding]:
     """Return failures as warnings: something else serves."""
     return [replace(each, status="warning") if each.status == "failed" else each for each in findings]
 

@@ -60,7 +60,7 @@ def routes_command(context: click.Context, as_json: bool, fail_open: bool, excep
     """List every route with what it demands of a token, and which are open."""
     from . import application, routes
 
-    app = application.loaded_app(context)
+    app = application.load_app(context)
     context.exit(routes.show_routes(app, as_json=as_json, fail_open=fail_open, excepted=excepted))
 
 
@@ -80,7 +80,7 @@ def scopes_command(context: click.Context, as_json: bool, form: str, diff: str |
 
     if as_json and form == "terraform":
         raise click.UsageError(f"Give --json or --format {form}, not both.", context)
-    app = application.loaded_app(context)
+    app = application.load_app(context)
     context.exit(scopes.show_scopes(app, form="json" if as_json else form, diff=diff))
 
 
@@ -95,7 +95,7 @@ def explain_command(context: click.Context, as_json: bool, endpoint: str | None)
     """
     from . import application, explain
 
-    app = application.loaded_app(context)
+    app = application.load_app(context)
     if sys.stdin.isatty():
         text = click.prompt("Token", hide_input=True, err=True)
     else:
@@ -144,7 +144,7 @@ def token_command(
         raise click.UsageError("--as and --url are for --local.", context)
     from . import application, remote_values
 
-    app = application.loaded_app(context)
+    app = application.load_app(context)
     context.exit(remote_values.show_token(app, as_json=as_json, scopes=scopes, client=client))
 
 
@@ -158,7 +158,7 @@ def refresh_keys_command(context: click.Context, as_json: bool) -> None:
     """
     from . import application, remote_values
 
-    context.exit(remote_values.refresh_keys(application.loaded_app(context), as_json=as_json))
+    context.exit(remote_values.refresh_keys(application.load_app(context), as_json=as_json))
 
 
 @m2m.command("refresh-tokens")
@@ -176,7 +176,7 @@ def refresh_tokens_command(
     """
     from . import application, remote_values
 
-    app = application.loaded_app(context)
+    app = application.load_app(context)
     context.exit(remote_values.refresh_tokens(app, as_json=as_json, scopes=scopes, client=client))
 
 

@@ -16,7 +16,7 @@ from ..formats.urls import http_hosts_for
 from ..settings.app_settings import Settings
 from ..testing import LocalClient, LocalUserPool
 from ..testing._answers import Answer
-from ..testing._recorded import RecordedRequest, named_client
+from ..testing._recorded import RecordedRequest, parse_client
 from ..web.routes import Route, routes_by_method
 from .local_clients import LOCAL_SECRET
 from .words import quoted
@@ -95,7 +95,7 @@ def _target(client: LocalClient, app: Flask, settings: Settings) -> str | None:
     # The pool's tokens have no aud.
     if not settings.user_pool_ids or settings.audience or not is_allowed or not has_required:
         return None
-    routes = [each for each in routes_by_method(app) if "<" not in each.rule and _lets_in(each, client)]
+    routes = [each for each in routes_by_method(app) if "<" not in each.rule and _accepts(each, client)]
     routes.sort(key=lambda each: each.methods != ("GET",))
     if not routes:
         return None
@@ -104,7 +104,7 @@ def _target(client: LocalClient, app: Flask, settings: Settings) -> str | None:
     return shlex.quote(routes[0].rule) + method
 
 
-def _lets_in(route: Route, client: LocalClient) -> bool:
+def _accepts(route: Route, client: LocalClient) -> bool:
     for need in route.needs:
         is_named = need.clients is None or client.client_id in need.clients
         if need.scopes is None or not is_named or not has_scopes(client.scopes, need.scopes, need.match):
@@ -119,7 +119,7 @@ def request_line(request: RecordedRequest, answer: Answer, clients: Collection[L
     """
     parts = [request.method, request.path, str(answer.status)]
     if request.endpoint == "token":
-        client_id, scopes = named_client(request)
+        client_id, scopes = parse_client(request)
         if answer.status == 200 and not scopes:
             scopes = next((each.scopes for each in clients if each.client_id == client_id), ())
         parts += [_error_in(answer), client_id, *scopes]

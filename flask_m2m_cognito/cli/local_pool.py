@@ -22,7 +22,7 @@ from ..formats.urls import is_loopback_host
 from ..testing import LocalClient, LocalUserPool, RecordedRequest
 from ..testing._answers import Answer
 from ..testing._clients import DEFAULT_CLIENT_ID, DEFAULT_SCOPES
-from .application import app_or_none, echo, parts_or_none
+from .application import echo, load_app_or_none, parts_or_none
 from .local_clients import caller, clients_of, with_local_secret
 from .local_lines import (
     DEFAULT_URL,
@@ -70,13 +70,13 @@ def app_for_pool(context: click.Context) -> Flask | None:
         flask.cli.NoAppException: it can't be loaded for another reason.
     """
     try:
-        return app_or_none(context)
+        return load_app_or_none(context)
     except ConfigurationError as error:
         problem = str(error)
     for printed in _PRINTED:
         # An application may do anything when it is loaded twice.
         with _environment_with(printed), contextlib.suppress(Exception):
-            return app_or_none(context)
+            return load_app_or_none(context)
     click.echo(
         f"NOTE: the application's settings are not usable yet, so the pool has {DEFAULT_CLIENT_ID} only. "
         "Set them, with those that the pool prints, and restart it to have the application's clients. "

@@ -11,7 +11,7 @@ from ..formats.scopes import join_scopes, requested_scopes
 from ..formats.urls import http_hosts_for, is_origin
 from ..outbound.token_endpoint import CognitoM2MClient
 from ..remote.clock import Deadline
-from .application import app_or_none, echo, parts_or_none
+from .application import echo, load_app_or_none, parts_or_none
 from .local_clients import LOCAL_SECRET
 from .local_lines import DEFAULT_URL
 from .words import listed
@@ -55,7 +55,7 @@ def show_local_token(
 def _url_of_app(context: click.Context) -> str | None:
     """Return scheme, host and port of the issuer that the application trusts, if that is on plain http."""
     try:
-        parts = parts_or_none(app_or_none(context))
+        parts = parts_or_none(load_app_or_none(context))
     except ConfigurationError:
         return None
     issuer = urlsplit((parts.issuer if parts is not None else None) or "")

@@ -9,7 +9,7 @@ from ..inbound.key_set import NoUsableKeys, parse_key_set
 from ..inbound.key_source import TrustedPool
 from ..inbound.user_pool import UserPool
 from ..remote.transport import Answer
-from .finding import Finding, demoted, failed, has_failed, ok, warning
+from .finding import Finding, demote, failed, has_failed, ok, warning
 from .network import Network, got
 from .words import listed, quoted
 
@@ -50,9 +50,9 @@ def pool_findings(
     for url in trusted.pool.jwks_urls:
         findings = _at(url, trusted.pool, network, address_setting)
         if not has_failed(findings):
-            return [*(line for each in tried for line in demoted(each)), *findings]
+            return [*(line for each in tried for line in demote(each)), *findings]
         tried.append(findings)
-    return demoted(tried[0]) if is_pinned else tried[0]
+    return demote(tried[0]) if is_pinned else tried[0]
 
 
 def _at(url: str, pool: UserPool, network: Network, address_setting: str | None) -> list[Finding]:

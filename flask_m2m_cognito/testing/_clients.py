@@ -51,7 +51,7 @@ class LocalClient:
         return is_scope(scope) if self.any_scope else scope in self.scopes
 
 
-def local_client(
+def build_client(
     client_id: str, secrets: str | Iterable[str] | None, scopes: str | Iterable[str] | None
 ) -> LocalClient:
     """A client as a test describes it: no secrets means a random one, no scopes means any."""
@@ -68,7 +68,7 @@ def clients_from(clients: Clients | None) -> dict[str, LocalClient]:
     if clients is None:
         clients = {DEFAULT_CLIENT_ID: None}
     if isinstance(clients, Mapping):
-        clients = [local_client(client_id, None, scopes) for client_id, scopes in clients.items()]
+        clients = [build_client(client_id, None, scopes) for client_id, scopes in clients.items()]
     return {client.client_id: client for client in clients}
 
 

@@ -14,10 +14,10 @@ from ..formats.regions import region_of
 from ..formats.urls import http_hosts_for, is_origin
 from ..remote.clock import SYSTEM
 from ._answers import KEEP_A_DAY, Answer, json_answer, service_error
-from ._clients import Clients, LocalClient, clients_from, local_client, secrets_from
+from ._clients import Clients, LocalClient, build_client, clients_from, secrets_from
 from ._faults import Delivery, Misbehaving, Target
 from ._listener import Listener
-from ._recorded import RecordedRequest, recorded_request
+from ._recorded import RecordedRequest, record_request
 from ._server import HOST, reachable_host
 from ._token_endpoint import token_answer
 from ._tokens import Minting
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class LocalUserPool(Minting, Misbehaving):
-    """A Cognito user pool for tests: real HTTP, real RSA keys, and it fails when told to.
+    """A Cognito user pool for tests: real HTTP, real RSA keys, and it fails when a test asks for it.
 
     >>> from flask_m2m_cognito.testing import LocalUserPool
     >>> with LocalUserPool() as pool:
@@ -93,7 +93,7 @@ class LocalUserPool(Minting, Misbehaving):
         return f"<LocalUserPool {self._pool_id} {where}>"
 
     def start(self) -> LocalUserPool:
-        """Listen, if it does not already, and give the pool itself."""
+        """Listen, if it does not already, and return the pool itself."""
         self._listener.listen()
         return self
 
@@ -102,7 +102,7 @@ class LocalUserPool(Minting, Misbehaving):
         self._listener.close()
 
     def offline(self) -> AbstractContextManager[object, None]:
-        """Be switched off: connections end, new ones are refused, the port stays this pool's.
+        """Go offline: connections end, new ones are refused, the port stays this pool's.
 
         Until :meth:`online`, or to the end of a ``with`` block.
         """
@@ -158,7 +158,7 @@ class LocalUserPool(Minting, Misbehaving):
         return f"{self.url}/"
 
     def config(self, client_id: str | None = None, **extra: Any) -> dict[str, Any]:
-        """The ``COGNITO_M2M_…`` settings for an app that trusts this pool and is a client of it.
+        """Return the ``COGNITO_M2M_…`` settings for an app that trusts this pool and is a client of it.
 
         Policy is left to the app: nothing here says which clients it lets in.
 
@@ -201,7 +201,7 @@ class LocalUserPool(Minting, Misbehaving):
             return tuple(self._clients.values())
 
     def client(self, client_id: str | None = None) -> LocalClient:
-        """The client of this id, or the default one.
+        """Return the client of this id, or the default one.
 
         Raises:
             ConfigurationError: there is none.
@@ -222,16 +222,16 @@ class LocalUserPool(Minting, Misbehaving):
 
         Args:
             client_id: any text without a colon.
-            secrets: one or several; by default a random one, to be had as ``.secret``.
+            secrets: one or several; by default a random one, in ``.secret``.
             scopes: all that it may have; by default any.
         """
-        client = local_client(client_id, secrets, scopes)
+        client = build_client(client_id, secrets, scopes)
         with self._lock:
             self._clients = {**self._clients, client_id: client}
         return client
 
     def remove_client(self, client_id: str) -> None:
-        """From now on this client is ``invalid_client``; tokens that it has stay good."""
+        """Remove a client: it gets ``invalid_client`` from now on; tokens that it has stay valid."""
         with self._lock:
             removed = self.client(client_id).client_id
             self._clients = {known: kept for known, kept in self._clients.items() if known != removed}
@@ -250,7 +250,7 @@ class LocalUserPool(Minting, Misbehaving):
             return tuple(self._requests)
 
     def count(self, endpoint: Target = "all") -> int:
-        """How many of those went to ``endpoint``."""
+        """Return how many of those went to ``endpoint``."""
         return sum(endpoint in ("all", request.endpoint) for request in self.requests)
 
     def clear_requests(self) -> None:
@@ -259,7 +259,7 @@ class LocalUserPool(Minting, Misbehaving):
             self._requests.clear()
 
     def wait_for(self, endpoint: Target, count: int = 1, timeout: float = 5.0) -> None:
-        """Wait until ``endpoint`` has got ``count`` requests, answered or not.
+        """Wait until ``endpoint`` has received ``count`` requests, answered or not.
 
         Raises:
             TimeoutError: they did not come in ``timeout`` seconds.
@@ -270,8 +270,8 @@ class LocalUserPool(Minting, Misbehaving):
                 raise TimeoutError(f"{seen} of {count} requests for {endpoint!r} came in {timeout} s.")
 
     def _receive(self, method: str, target: str, headers: Message, body: bytes) -> Delivery:
-        """Record a request, and give what to send. Runs in the server's threads."""
-        request = recorded_request(
+        """Record a request, and return what to send. Runs in the server's threads."""
+        request = record_request(
             pool_id=self._pool_id, method=method, target=target, headers=headers, body=body, at=self._clock()
         )
         with self._lock:

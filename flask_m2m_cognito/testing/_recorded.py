@@ -48,7 +48,7 @@ class RecordedRequest:
         return _form_pairs(self.headers, self.body)
 
 
-def recorded_request(
+def record_request(
     *, pool_id: str, method: str, target: str, headers: Message, body: bytes, at: float
 ) -> RecordedRequest:
     """The record of a request for ``target``, the path and query of its first line."""
@@ -75,7 +75,7 @@ def _endpoint_of(path: str, pool_id: str) -> Endpoint:
     return endpoints.get(path, "other")
 
 
-def named_client(request: RecordedRequest) -> tuple[str, tuple[str, ...]]:
+def parse_client(request: RecordedRequest) -> tuple[str, tuple[str, ...]]:
     """Return the client id and the scopes that a token request names; empty what it does not."""
     scheme, _, credentials = (request.headers["Authorization"] or "").partition(" ")
     client_id, scope = request.form.get("client_id"), request.form.get("scope", "")

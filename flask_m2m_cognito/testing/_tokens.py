@@ -41,7 +41,7 @@ class Minting:
     - ``**claims``: any claim, on top of the usual ones; so ``exp=…`` wins over ``expires_in``.
 
     A claim or a header that is given as ``None`` is left out. (``without`` is for ``client_id``,
-    whose ``None`` means the default client.) For anything odder there is :meth:`sign`.
+    whose ``None`` means the default client.) For anything else there is :meth:`sign`.
     """
 
     def __init__(self, lock: threading.Condition, clock: Callable[[], float], token_lifetime: int) -> None:
@@ -74,16 +74,16 @@ class Minting:
         without: Iterable[str] = (),
         **claims: Any,
     ) -> str:
-        """A machine's access token, as the token endpoint gives it, for any client and scopes.
+        """Return a machine's access token, as the token endpoint gives it, for any client and scopes.
 
         Args:
-            scopes: what it is good for, whether the client may have it or not. By default the
+            scopes: its scopes, whether the client may have them or not. By default the
                 client's scopes, or the default client's if the pool does not know the client.
             client_id: by default the pool's first client. It need not exist.
             headers, key, expires_in, without, claims: see :class:`Minting`.
         """
         usual = self._machine_claims(scopes, client_id, expires_in)
-        return self._minted({**usual, **claims}, headers, key, without)
+        return self._mint({**usual, **claims}, headers, key, without)
 
     def user_token(
         self,
@@ -98,7 +98,7 @@ class Minting:
         without: Iterable[str] = (),
         **claims: Any,
     ) -> str:
-        """A person's access token: same key, same ``token_use``, and not for machines.
+        """Return a user access token: same key, same ``token_use``, and not for machines.
 
         Its ``sub`` is a UUID that stays the same for the same ``username``.
         """
@@ -111,7 +111,7 @@ class Minting:
             **self._times(expires_in),
             "username": username,
         }
-        return self._minted({**usual, **claims}, headers, key, without)
+        return self._mint({**usual, **claims}, headers, key, without)
 
     def id_token(
         self,
@@ -125,7 +125,7 @@ class Minting:
         without: Iterable[str] = (),
         **claims: Any,
     ) -> str:
-        """A person's ID token: ``token_use`` is ``"id"``, and the client is its audience."""
+        """Return a user's ID token: ``token_use`` is ``"id"``, and the client is its audience."""
         usual = {
             **self._user_claims(username, groups),
             "cognito:username": username,
@@ -135,12 +135,12 @@ class Minting:
             "email": f"{username}@example.com",
             "email_verified": True,
         }
-        return self._minted({**usual, **claims}, headers, key, without)
+        return self._mint({**usual, **claims}, headers, key, without)
 
     def sign(
         self, payload: object, *, headers: Mapping[str, Any] | bytes | None = None, key: Key | None = None
     ) -> str:
-        """Exactly this payload, signed: what no pool would issue, for tests of a validator.
+        """Sign exactly this payload: what no pool would issue, for tests of a validator.
 
         Args:
             payload: anything that JSON can hold; bytes are taken as they are.
@@ -152,7 +152,7 @@ class Minting:
         if isinstance(headers, bytes):
             return sign_jws(headers, payload, signer.private_key)
         usual = {"kid": signer.kid, "alg": "RS256"}
-        return sign_jws(_present({**usual, **(headers or {})}), payload, signer.private_key)
+        return sign_jws(_without_none({**usual, **(headers or {})}), payload, signer.private_key)
 
     @property
     def kid(self) -> str:
@@ -196,7 +196,7 @@ class Minting:
     def _client_or_default(self, client_id: str) -> LocalClient:
         raise NotImplementedError
 
-    def _minted(
+    def _mint(
         self,
         claims: Claims,
         headers: Mapping[str, Any] | None,
@@ -204,7 +204,7 @@ class Minting:
         without: Iterable[str],
     ) -> str:
         left_out = {without} if isinstance(without, str) else set(without)
-        kept = {name: value for name, value in _present(claims).items() if name not in left_out}
+        kept = {name: value for name, value in _without_none(claims).items() if name not in left_out}
         return self.sign(kept, headers=headers, key=key)
 
     def _signer(self, key: Key | None) -> SigningKey:
@@ -250,5 +250,5 @@ class Minting:
         return {"auth_time": now, "exp": int(now + lifetime), "iat": now, "jti": str(uuid.uuid4())}
 
 
-def _present(members: Mapping[str, Any]) -> dict[str, Any]:
+def _without_none(members: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not None}

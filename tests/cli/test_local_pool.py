@@ -30,7 +30,7 @@ from flask_m2m_cognito.cli.group import m2m
 from flask_m2m_cognito.cli.local_lines import commands_for, request_line
 from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.testing._answers import Answer
-from flask_m2m_cognito.testing._recorded import FORM_TYPE, recorded_request
+from flask_m2m_cognito.testing._recorded import FORM_TYPE, record_request
 from tests.cli.flask_process import LONGEST, Flask, announced, bare_environ, free_port
 
 TOML = """
@@ -307,7 +307,7 @@ def test_line_of_an_odd_token_request(headers: dict[str, str], body: bytes, said
     message = Message()
     for name, value in {"Content-Type": FORM_TYPE, **headers}.items():
         message[name] = value
-    request = recorded_request(
+    request = record_request(
         pool_id="p", method="POST", target="/" if "X-Amz-Target" in headers else "/oauth2/token",
         headers=message, body=body, at=0.0,
     )  # fmt: skip
