@@ -1,4 +1,4 @@
-"""Where a region's Cognito lives: the partition's DNS suffixes and domain names.
+"""The addresses of Cognito in a region: the partition's DNS suffixes and domain names.
 
 Source: AWS General Reference, "Amazon Cognito Identity endpoints and quotas", and the
 ``partitions.json`` of the AWS SDKs. For the EU Sovereign Cloud they disagree about the
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 
-_REGION = re.compile(r"[a-z]{2,5}(-[a-z]+)+-\d{1,2}")
-_POOL_ID = re.compile(r"(?P<region>[a-z]{2,5}(-[a-z]+)+-\d{1,2})_[A-Za-z0-9]{1,55}")
+_REGION = r"[a-z]{2,5}(-[a-z]+)+-\d{1,2}"
+_POOL_ID = rf"(?P<region>{_REGION})_[A-Za-z0-9]{{1,55}}"
 
 
 def is_region(text: str) -> bool:
@@ -19,23 +19,23 @@ def is_region(text: str) -> bool:
     >>> is_region("us-west-2"), is_region("us-gov-west-1"), is_region("https://us-west-2")
     (True, True, False)
     """
-    return _REGION.fullmatch(text) is not None
+    return re.fullmatch(_REGION, text) is not None
 
 
 def region_of(user_pool_id: str) -> str | None:
-    """The region in a user pool id, or ``None`` if it does not have the form of one.
+    """Return the region in a user pool id, or ``None`` if it does not have the form of one.
 
     >>> region_of("eu-central-1_AbCdEfGhI")
     'eu-central-1'
     >>> region_of("AbCdEfGhI") is None
     True
     """
-    matched = _POOL_ID.fullmatch(user_pool_id)
+    matched = re.fullmatch(_POOL_ID, user_pool_id)
     return matched["region"] if matched else None
 
 
 def dns_suffixes_of(region: str) -> tuple[str, ...]:
-    """The DNS suffixes under which the region's Cognito hosts are, the likeliest first.
+    """Return the DNS suffixes of the region's Cognito hosts, the likeliest first.
 
     >>> dns_suffixes_of("cn-north-1")
     ('amazonaws.com.cn',)
@@ -48,7 +48,7 @@ def dns_suffixes_of(region: str) -> tuple[str, ...]:
 
 
 def user_pools_api_urls(region: str) -> tuple[str, ...]:
-    """Where the region's user pools API is, the likeliest first.
+    """Return the URLs of the region's user pools API, the likeliest first.
 
     >>> user_pools_api_urls("us-west-2")
     ('https://cognito-idp.us-west-2.amazonaws.com/',)
@@ -57,7 +57,7 @@ def user_pools_api_urls(region: str) -> tuple[str, ...]:
 
 
 def prefix_domain_host(prefix: str, region: str) -> str:
-    """The host of a pool's prefix domain.
+    """Return the host of a pool's prefix domain.
 
     >>> prefix_domain_host("acme", "eu-west-1")
     'acme.auth.eu-west-1.amazoncognito.com'

@@ -1,6 +1,6 @@
 """Which URLs a token, a secret or a key may travel over: https, or http to loopback and to allowed hosts.
 
-Read strictly and not as a browser would: what two parsers might read differently is not safe.
+URLs are read strictly and not as a browser would: a text that two parsers may read differently is not safe.
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ _HOST_NAME = re.compile(
 _ENDS_IN_NUMBER = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)", re.IGNORECASE | re.ASCII)
 
 
+_HTTP_NOT_ALLOWED = (
+    "plain http is only for loopback (localhost, 127.0.0.0/8, [::1]) and hosts in ALLOW_HTTP_HOSTS; use https"
+)
+
+
 def is_safe_url(url: str, http_hosts: Collection[str] = ()) -> bool:
     """Whether ``url`` is https, or http to loopback or to one of ``http_hosts``, without user and password.
 
@@ -41,10 +46,10 @@ def is_safe_url(url: str, http_hosts: Collection[str] = ()) -> bool:
     >>> [is_safe_url(f"http://{host}/", hosts) for host in ("stock", "a.b.svc.local", "stock.evil.com")]
     [True, True, False]
     """
-    parts = _parts(url)
+    parts = _parse(url)
     if parts is None:
         return False
-    host = _host(parts)
+    host = _host_of(parts)
     return parts["scheme"].lower() == "https" or is_loopback_host(host) or _is_one_of(host, http_hosts)
 
 
@@ -61,11 +66,11 @@ def http_hosts_from(hosts: str | Iterable[str]) -> tuple[str, ...]:
         problem = http_host_problem(host)
         if problem:
             raise ConfigurationError(f"{host!r} cannot be a host for plain http: {problem}.")
-    return tuple(dict.fromkeys(map(_spelled, given)))
+    return tuple(dict.fromkeys(map(_normalize_host, given)))
 
 
 def http_host_problem(host: str) -> str | None:
-    """What is wrong with a host that plain http is to go to, or ``None``.
+    """Return what is wrong with a host for plain http, or ``None``.
 
     >>> http_host_problem("*")
     "a bare '*' would allow every host; name them, as in 'stock' or '*.svc.cluster.local'"
@@ -87,7 +92,7 @@ def http_host_problem(host: str) -> str | None:
 
 
 def is_redis_url(url: str) -> bool:
-    """Whether ``url`` can be split into the parts of a Redis URL: no character of its password ends the host.
+    """Whether ``url`` can be split as a Redis URL: no character of its password ends the host.
 
     >>> [is_redis_url(f"redis://:{password}@cache:6379/0") for password in ("a%2Fb", "a@b", "a/b", "1#2")]
     [True, True, False, False]
@@ -107,7 +112,7 @@ def is_origin(url: str) -> bool:
     >>> [is_origin(url) for url in ("http://pool:9229", "https://[::1]", "http://pool/a", "pool:9229")]
     [True, True, False, False]
     """
-    return _parts(url) is not None and not set(url.partition("://")[2]) & set("/?#")
+    return _parse(url) is not None and not set(url.partition("://")[2]) & set("/?#")
 
 
 def http_hosts_for(url: str) -> list[str]:
@@ -116,8 +121,8 @@ def http_hosts_for(url: str) -> list[str]:
     >>> [http_hosts_for(url) for url in ("http://pool:9229/a", "http://localhost:9229", "https://pool")]
     [['pool'], [], []]
     """
-    parts = _parts(url)
-    return [] if parts is None or is_safe_url(url) else [_spelled(_host(parts))]
+    parts = _parse(url)
+    return [] if parts is None or is_safe_url(url) else [_normalize_host(_host_of(parts))]
 
 
 def is_loopback_url(url: str) -> bool:
@@ -126,8 +131,8 @@ def is_loopback_url(url: str) -> bool:
     >>> is_loopback_url("http://LOCALHOST:5000/"), is_loopback_url("http://127.0.0.1.evil.com/")
     (True, False)
     """
-    parts = _parts(url)
-    return parts is not None and is_loopback_host(_host(parts))
+    parts = _parse(url)
+    return parts is not None and is_loopback_host(_host_of(parts))
 
 
 def is_loopback_host(host: str) -> bool:
@@ -148,7 +153,7 @@ def is_loopback_host(host: str) -> bool:
 
 
 def url_problem(url: str, http_hosts: Collection[str] = ()) -> str | None:
-    """What is wrong with a URL that is written in a configuration, or ``None``. Quotes nothing of it.
+    """Return what is wrong with a URL of a configuration, or ``None``. Quotes nothing of it.
 
     >>> url_problem("http://auth.example.com/oauth2/token")
     'plain http is only for loopback (localhost, 127.0.0.0/8, [::1]) and hosts in ALLOW_HTTP_HOSTS; use https'
@@ -163,20 +168,15 @@ def url_problem(url: str, http_hosts: Collection[str] = ()) -> str | None:
         return "a URL here has no user or password in it"
     if "#" in url:
         return "a URL here has no fragment (#)"
-    if _parts(url) is None:
+    if _parse(url) is None:
         return "give a URL with a plain host, and a port at most, all in ASCII without space or backslash"
     if not is_safe_url(url, http_hosts):
         return _HTTP_NOT_ALLOWED
     return None
 
 
-_HTTP_NOT_ALLOWED = (
-    "plain http is only for loopback (localhost, 127.0.0.0/8, [::1]) and hosts in ALLOW_HTTP_HOSTS; use https"
-)
-
-
 def _is_one_of(host: str, http_hosts: Collection[str]) -> bool:
-    host = _spelled(host)
+    host = _normalize_host(host)
     return any(
         host.endswith(allowed[1:]) and len(host) >= len(allowed)
         if allowed.startswith("*.")
@@ -185,19 +185,19 @@ def _is_one_of(host: str, http_hosts: Collection[str]) -> bool:
     )
 
 
-def _spelled(host: str) -> str:
+def _normalize_host(host: str) -> str:
     address = _ip_address(host.strip("[]"))
     return host.lower() if address is None else str(address)
 
 
-def _parts(url: str) -> re.Match[str] | None:
+def _parse(url: str) -> re.Match[str] | None:
     parts = _URL.fullmatch(url)
     if parts is None or not 0 < int(parts["port"] or 443) < 65536:
         return None
     return parts if parts["ipv6"] is None or _ip_address(parts["ipv6"]) is not None else None
 
 
-def _host(parts: re.Match[str]) -> str:
+def _host_of(parts: re.Match[str]) -> str:
     return f"[{parts['ipv6']}]" if parts["ipv6"] is not None else parts["name"]
 
 
