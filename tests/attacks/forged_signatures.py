@@ -66,7 +66,6 @@ def _confused(name: str, source: str, secret: Callable[[Scene], bytes], alg: str
 
 _PEM = _public_key(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 _PKCS1 = _public_key(Encoding.PEM, PublicFormat.PKCS1)
-_DER = _public_key(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 _SSH = _public_key(Encoding.OpenSSH, PublicFormat.OpenSSH)
 
 ALGORITHMS = [
@@ -105,10 +104,7 @@ ALGORITHMS = [
     ),
     *(
         _alg(name, "RFC 7515, 4.1.1: alg is text; aws-jwt-verify: alg that is not a string", alg)
-        for name, alg in (
-            ("a list", ["RS256"]),
-            ("a number", 256),
-        )
+        for name, alg in (("a list", ["RS256"]), ("a number", 256))
     ),
     attack(
         "alg under another case of its name",
@@ -149,10 +145,7 @@ ALGORITHMS = [
             lambda scene, sha=sha, pss=pss: by_rsa(scene, good_header(scene), sha=sha, pss=pss),
             needs_no_key=False,
         )
-        for name, sha, pss in (
-            ("RS384", "384", False),
-            ("PS256", "256", True),
-        )
+        for name, sha, pss in (("RS384", "384", False), ("PS256", "256", True))
     ),
 ]
 
@@ -332,7 +325,6 @@ def _number(signature: bytes) -> int:
 
 
 _WYCHEPROOF = "Wycheproof json_web_signature, ModifiedPadding; RFC 8017, 8.2.2"
-_GARBAGE = bytes(range(1, 65))
 
 SIGNATURES = [
     _padded("length in long form", _WYCHEPROOF, _der("308131300d060960864801650304020105000420")),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.attacks.forging import b64, by_rsa, good_header, valid_token
+from tests.attacks.forging import b64, valid_token
 from tests.attacks.stage import OUR_KID, Scene, Service, bearer, jwk_of, new_rsa_key
 
 OTHER_KID = "a key that is as it should be"
@@ -52,10 +52,6 @@ def _rsa(name: str, source: str, **members: Any) -> BadKey:
     return BadKey(name, source, lambda scene: jwk_of(scene.mine, OUR_KID, **members))
 
 
-def _row(name: str, source: str, row: Any) -> BadKey:
-    return BadKey(name, source, lambda scene: row)
-
-
 def _number(value: int) -> str:
     return b64(value.to_bytes((value.bit_length() + 7) // 8 or 1, "big"))
 
@@ -65,58 +61,17 @@ _TYPES = "RFC 7517, 4; aws-jwt-verify: JWK validation"
 BAD_KEYS = [
     BadKey("oct", "RFC 8725, 2.1: a secret for HMAC",
            lambda scene: {"kty": "oct", "kid": OUR_KID, "k": b64(b"secret"), "alg": "HS256", "use": "sig"}),
-    BadKey("oct that says RS256", "RFC 8725, 3.1",
-           lambda scene: {"kty": "oct", "kid": OUR_KID, "k": b64(b"secret"), "alg": "RS256", "use": "sig"}),
     BadKey("oct with a modulus", "RFC 8725, 3.1",
            lambda scene: {**jwk_of(scene.mine, OUR_KID), "kty": "oct", "k": b64(b"secret")}),
-    _row("EC", "RFC 8725, 3.1", {"kty": "EC", "kid": OUR_KID, "crv": "P-256", "x": b64(b"x" * 32),
-                                 "y": b64(b"y" * 32), "alg": "ES256", "use": "sig"}),
-    _row("OKP", "RFC 8037", {"kty": "OKP", "kid": OUR_KID, "crv": "Ed25519", "x": b64(b"x" * 32)}),
-    _rsa("kty in lower case", _TYPES, kty="rsa"),
-    _rsa("kty absent", _TYPES, kty=None),
-    _rsa("kty a list", _TYPES, kty=["RSA"]),
     _rsa("use enc", "RFC 7517, 4.2; Wycheproof rejectWrongUse", use="enc"),
-    _rsa("use in upper case", "RFC 7517, 4.2", use="SIG"),
-    _rsa("use a list", "RFC 7517, 4.2", use=["sig"]),
     *(_rsa(f"alg {alg}", "RFC 8725, 3.1; RFC 7517, 4.4; aws-jwt-verify", alg=alg)
-      for alg in ("RS384", "RS512", "PS256", "HS256", "ES256", "none", "rs256", "RSA-OAEP", "")),
-    _rsa("alg a list", "RFC 7517, 4.4", alg=["RS256"]),
+      for alg in ("RS384", "HS256", "none")),
     _rsa("key_ops encrypt", "RFC 7517, 4.3; Wycheproof rejectWrongKeyOps", key_ops=["encrypt"]),
-    _rsa("key_ops sign", "RFC 7517, 4.3", key_ops=["sign"]),
-    _rsa("key_ops empty", "RFC 7517, 4.3", key_ops=[]),
-    _rsa("key_ops text", "RFC 7517, 4.3", key_ops="verify"),
     BadKey("RSA of 1024 bits", "RFC 7518, 3.3: 2048 bits or more; CVE-2022-23539 (jsonwebtoken)",
            lambda scene: jwk_of(SHORT, OUR_KID)),
-    _rsa("a modulus of 2047 bits", "RFC 7518, 3.3", n=_number((1 << 2046) + 1)),
     _rsa("a modulus of 8193 bits", "CWE-400: what verifying may cost", n=_number((1 << 8192) + 1)),
-    _rsa("a modulus of 32768 bits", "CVE-2006-2940 (OpenSSL)", n=_number((1 << 32767) + 1)),
-    _rsa("a modulus of 0", "RFC 8017, 3.1", n="AA"),
-    _rsa("an empty modulus", "RFC 7518, 6.3.1.1", n=""),
-    _rsa("no modulus", "aws-jwt-verify: missing modulus", n=None),
-    _rsa("a modulus that is a number", "RFC 7518, 6.3.1.1", n=12345),
-    BadKey("a modulus with padding", "RFC 7518, 6.3.1.1",
-           lambda scene: jwk_of(scene.mine, OUR_KID, n=jwk_of(scene.mine, "")["n"] + "==")),
-    BadKey("a modulus with a line end", "RFC 7518, 6.3.1.1",
-           lambda scene: jwk_of(scene.mine, OUR_KID, n=jwk_of(scene.mine, "")["n"] + "\n")),
-    _rsa("a modulus that is not ASCII", "RFC 7518, 6.3.1.1", n="\u00e9" * 342),
-    _rsa("exponent 0", "RFC 8017, 3.1", e="AA"),
     _rsa("exponent 1", "RFC 8017, 3.1: every message is its own signature", e="AQ"),
-    _rsa("exponent 2", "RFC 8017, 3.1: odd", e="Ag"),
-    _rsa("exponent 65536", "RFC 8017, 3.1: odd", e=_number(65536)),
     _rsa("exponent of 65 bits", "CWE-400; CVE-2006-2940 (OpenSSL)", e=_number((1 << 64) + 1)),
-    _rsa("exponent of 2048 bits", "CWE-400", e=_number((1 << 2047) + 1)),
-    _rsa("no exponent", "aws-jwt-verify: missing exponent", e=None),
-    _rsa("exponent a number", "RFC 7518, 6.3.1.2", e=65537),
-    _rsa("kid absent", "RFC 7517, 4.5; aws-jwt-verify: kid empty", kid=None),
-    _rsa("kid empty", "RFC 7517, 4.5", kid=""),
-    _rsa("kid a number", "RFC 7517, 4.5", kid=7),
-    _rsa("kid a list", "RFC 7517, 4.5", kid=[OUR_KID]),
-    _rsa("kid an object", "RFC 7517, 4.5", kid={"a": 1}),
-    _row("null", _TYPES, None),
-    _row("text", _TYPES, OUR_KID),
-    _row("a number", _TYPES, 7),
-    _row("a list", _TYPES, [["kty", "RSA"]]),
-    _row("an empty object", "aws-jwt-verify: empty JWK", {}),
     BadKey("a key set in a key set", _TYPES, lambda scene: {"keys": [jwk_of(scene.mine, OUR_KID)]}),
     BadKey("a certificate for a key", "RFC 7517, 4.7",
            lambda scene: {"kty": "RSA", "kid": OUR_KID, "x5c": ["MIIB"], "x5u": scene.elsewhere.url}),
@@ -125,16 +80,6 @@ BAD_KEYS = [
 
 def _signed_by_ours(scene: Scene) -> str:
     return bearer(valid_token(scene))
-
-
-@pytest.mark.parametrize("key", BAD_KEYS, ids=str)
-def test_a_set_of_nothing_but_a_bad_key_is_no_key_set(key: BadKey, hostile: Scene) -> None:
-    hostile.pool.answer("jwks", {"keys": [key.row(hostile)]})
-    service = Service(hostile)
-
-    reply = service.ask(_signed_by_ours(hostile))
-
-    assert (reply.status, reply.reason, reply.ran, reply.requests) == (503, "keys_unavailable", False, 1)
 
 
 @pytest.mark.parametrize("key", BAD_KEYS, ids=str)
@@ -164,28 +109,6 @@ def test_an_exponent_of_3_verifies_what_it_signed_and_no_forgery(hostile: Scene)
     assert service.ask(bearer(f"{text}.{b64(low.to_bytes(256, 'big'))}")).reason == "bad_signature"
     real = hostile.pool.sign(hostile.claims(), headers={"kid": OUR_KID}, key=LOW_EXPONENT)
     assert service.ask(bearer(real)).ran
-
-
-def test_of_two_keys_with_the_same_kid_the_first_counts(hostile: Scene) -> None:
-    """RFC 7517, section 4.5."""
-    hostile.pool.answer("jwks", {"keys": [jwk_of(OTHER, OUR_KID), jwk_of(hostile.mine, OUR_KID)]})
-    service = Service(hostile)
-
-    assert service.ask(_signed_by_ours(hostile)).reason == "bad_signature"
-
-
-def test_private_parts_that_are_published_are_not_kept(hostile: Scene) -> None:
-    """RFC 7517, section 9.2."""
-    from jwt.algorithms import RSAAlgorithm
-
-    private = RSAAlgorithm.to_jwk(hostile.mine, as_dict=True)
-    hostile.pool.answer("jwks", {"keys": [{**private, "kid": OUR_KID, "key_ops": ["sign", "verify"]}]})
-    service = Service(hostile)
-
-    assert service.ask(_signed_by_ours(hostile)).ran
-    keys = service.m2m.for_app(service.app).validator.pools[0].keys.state.value
-    assert keys is not None
-    assert set(keys.to_document()["keys"][0]) == {"kty", "kid", "n", "e", "alg", "use"}
 
 
 @dataclass(frozen=True)
@@ -222,30 +145,18 @@ BAD_ANSWERS = [
     *(_redirect("to another host", status, lambda scene: scene.elsewhere.jwks_url)
       for status in (301, 302, 303, 307, 308)),
     _redirect("to http", 302, lambda scene: scene.elsewhere.jwks_url.replace("127.0.0.1", "localhost")),
-    _redirect("without a scheme", 302, lambda scene: scene.elsewhere.jwks_url.removeprefix("http:")),
     _redirect("to itself", 302, lambda scene: scene.pool.jwks_url),
     _redirect("to a file", 302, lambda scene: "file:///etc/passwd"),
     _redirect("to the cloud's metadata", 302, lambda scene: "http://169.254.169.254/latest/meta-data"),
     BadAnswer("200 with a Location", "RFC 9110, 10.2.2", lambda scene: b"", 200,
               lambda scene: {"Location": scene.elsewhere.jwks_url}),
-    BadAnswer("200 with a Refresh", "WHATWG", lambda scene: b"<html>", 200,
-              lambda scene: {"Refresh": "0;url=" + scene.elsewhere.jwks_url}),
     *(BadAnswer(f"{status} with good keys", "aws-jwt-verify: fetch error flow", _keys, status)
       for status in (201, 203, 206, 400, 401, 403, 404, 429, 500)),
     BadAnswer("an empty body", _SHAPE),
     BadAnswer("HTML", "a proxy's page", lambda scene: b"<!doctype html><h1>Sign in</h1>", 200,
               lambda scene: {"Content-Type": "text/html"}),
-    BadAnswer("null", _SHAPE, lambda scene: b"null"),
-    BadAnswer("text", _SHAPE, lambda scene: b'"keys"'),
-    BadAnswer("an empty object", _SHAPE, lambda scene: {}),
-    BadAnswer("a list of keys", _SHAPE, lambda scene: json.dumps(_keys(scene)["keys"])),
-    BadAnswer("a key", _SHAPE, lambda scene: jwk_of(scene.mine, OUR_KID)),
     BadAnswer("keys null", _SHAPE, lambda scene: {"keys": None}),
     BadAnswer("keys an empty list", _SHAPE, lambda scene: {"keys": []}),
-    BadAnswer("keys an object", _SHAPE, lambda scene: {"keys": {OUR_KID: jwk_of(scene.mine, OUR_KID)}}),
-    BadAnswer("keys text", _SHAPE, lambda scene: {"keys": _text(scene)}),
-    BadAnswer("keys in a list in a list", _SHAPE, lambda scene: {"keys": [_keys(scene)["keys"]]}),
-    BadAnswer("keys in upper case", _SHAPE, lambda scene: {"KEYS": _keys(scene)["keys"]}),
     BadAnswer("PEM by kid, as Firebase has it", _SHAPE, lambda scene: {OUR_KID: "-----BEGIN CERTIFICATE"}),
     BadAnswer("keys twice", "RFC 7517, 4; RFC 8259, 4",
               lambda scene: _text(scene)[:-1] + ', "keys": []}'),
@@ -256,12 +167,9 @@ BAD_ANSWERS = [
               lambda scene: _text(scene)[:-1] + ', "x": ' + "9" * 5000 + "}"),
     BadAnswer("nested too deep", "CWE-674", lambda scene: _text(scene)[:-1] + ', "x": ' + "[" * 20_000),
     BadAnswer("a byte order mark", "RFC 8259, 8.1", lambda scene: "\ufeff" + _text(scene)),
-    BadAnswer("UTF-16", "RFC 8259, 8.1", lambda scene: _text(scene).encode("utf-16")),
     BadAnswer("cut off", "RFC 8259, 2", lambda scene: _text(scene)[:-2]),
     BadAnswer("something behind", "RFC 8259, 2", lambda scene: _text(scene) + _text(scene)),
     BadAnswer("pickled", "CWE-502", lambda scene: b"\x80\x04\x95."),
-    BadAnswer("a signed key set", "RFC 7515, 7.1", lambda scene: by_rsa(scene, good_header(scene), b"{}")),
-    BadAnswer("a token answer", _SHAPE, lambda scene: {"access_token": "x", "token_type": "Bearer"}),
     BadAnswer("64 KiB and one byte", "CWE-400", _keys, fault={"size": 65_537}),
     BadAnswer("thousands of keys", "CWE-400", lambda scene: {
         "keys": [jwk_of(scene.mine, f"{number}") for number in range(3000)]}),
@@ -280,40 +188,26 @@ BAD_ANSWERS = [
 ]  # fmt: skip
 
 
-def _tell(scene: Scene, answer: BadAnswer) -> None:
-    scene.pool.fail(
+@pytest.mark.parametrize("answer", BAD_ANSWERS, ids=str)
+def test_no_service_gets_keys_of_it_and_a_steady_one_goes_on(answer: BadAnswer, hostile: Scene) -> None:
+    hostile.pool.answer("jwks", _keys(hostile))
+    steady, cold = Service(hostile, KEYS_FRESH_FOR=0.001, RENEW="inline"), Service(hostile)
+    assert steady.ask(_signed_by_ours(hostile)).ran
+    hostile.pool.fail(
         "jwks",
-        body=answer.body(scene),
+        body=answer.body(hostile),
         status=answer.status,
-        headers=answer.headers(scene),
+        headers=answer.headers(hostile),
         **answer.fault,
     )
 
-
-@pytest.mark.parametrize("answer", BAD_ANSWERS, ids=str)
-def test_a_cold_service_gets_no_keys_of_it(answer: BadAnswer, hostile: Scene) -> None:
-    _tell(hostile, answer)
-    service = Service(hostile)
-
-    reply = service.ask(_signed_by_ours(hostile))
-
+    reply = cold.ask(_signed_by_ours(hostile))
     assert (reply.status, reply.reason, reply.ran) == (503, "keys_unavailable", False)
     assert reply.requests <= 2
-    assert hostile.elsewhere.count() == 0
-
-
-@pytest.mark.parametrize("answer", BAD_ANSWERS, ids=str)
-def test_a_steady_service_goes_on_with_what_it_has(answer: BadAnswer, hostile: Scene) -> None:
-    hostile.pool.answer("jwks", _keys(hostile))
-    service = Service(hostile, KEYS_FRESH_FOR=0.001, RENEW="inline")
-    assert service.ask(_signed_by_ours(hostile)).ran
-    _tell(hostile, answer)
-
-    reply = service.ask(_signed_by_ours(hostile))
-
+    reply = steady.ask(_signed_by_ours(hostile))
     assert reply.ran
     assert 1 <= reply.requests <= 2
-    assert service.m2m.for_app(service.app).health()["status"] == "degraded"
+    assert steady.m2m.for_app(steady.app).health()["status"] == "degraded"
     assert hostile.elsewhere.count() == 0
 
 

@@ -162,37 +162,19 @@ def _unauthenticated(attacker: Attacker, kind: str) -> str:
 
 PLANTED = [
     Planted("the content as JSON", "CWE-345", lambda attacker, kind: _content(kind)),  # type: ignore[arg-type, return-value]
-    Planted("the content as text", "CWE-345", lambda attacker, kind: json.dumps(_content(kind))),
-    Planted("the payload alone", "CWE-345", lambda attacker, kind: json.dumps(_content(kind)["payload"])),
-    Planted("the content in base64", "CWE-345", lambda attacker, kind: base64.urlsafe_b64encode(
-        json.dumps(_content(kind)).encode()).decode()),
     Planted("sealed with the forger's key", "CWE-345", lambda attacker, kind: Seal(b"x" * 32).close(
         _content(kind))),
-    Planted("sealed with an empty key", "CWE-1391", lambda attacker, kind: Seal(b"").close(_content(kind))),
     Planted("sealed with the name of the key", "CWE-1391", lambda attacker, kind: Seal(
         attacker.name_of(kind).split(":")[2].encode()).close(_content(kind))),
-    Planted("one character changed at the start", "CWE-354", _changed(0)),
-    Planted("one character changed in its time", "CWE-354", _changed(5)),
     Planted("one character changed in the middle", "CWE-354", _changed(200)),
-    Planted("one character changed in its seal", "CWE-354", _changed(-10)),
     Planted("one bit of the vector changed", "CWE-353: CBC without its MAC", _unauthenticated),
     Planted("its time moved on", "CWE-354", _later_time),
-    Planted("cut off at half", "CWE-354", lambda attacker, kind: attacker.text_of(kind)[:100]),
     Planted("without its seal", "CWE-354", lambda attacker, kind: attacker.text_of(kind)[:-44]),
-    Planted("twice", "CWE-354", lambda attacker, kind: attacker.text_of(kind) * 2),
-    Planted("something behind", "CWE-354", lambda attacker, kind: attacker.text_of(kind) + "AAAA"),
     Planted("empty", "CWE-20", lambda attacker, kind: ""),
-    Planted("null", "CWE-20", lambda attacker, kind: b"null"),
-    Planted("true", "CWE-20", lambda attacker, kind: b"true"),
-    Planted("a number", "CWE-20", lambda attacker, kind: b"7"),
-    Planted("a list", "CWE-20", lambda attacker, kind: b"[]"),
     Planted("an object", "CWE-20", lambda attacker, kind: b"{}"),
     Planted("no JSON", "CWE-20", lambda attacker, kind: b"nonsense"),
-    Planted("bytes", "CWE-20", lambda attacker, kind: bytes(range(256))),
     Planted("nested too deep", "CWE-674", lambda attacker, kind: b"[" * 100_000),
-    Planted("letters that are not ASCII", "CWE-20", lambda attacker, kind: "\u00e9\ud800"),
     Planted("a megabyte", "CWE-400", lambda attacker, kind: "A" * (1 << 20)),
-    Planted("a number of 5000 digits", "CVE-2020-10735 (Python)", lambda attacker, kind: b"9" * 5000),
 ]  # fmt: skip
 
 
@@ -302,18 +284,6 @@ def _settings_of(pool: LocalUserPool) -> dict[str, Any]:
     return {name: pool.config()[f"COGNITO_M2M_{name}"] for name in names}
 
 
-def test_an_entry_of_another_app_with_another_key_is_not_taken(attacker: Attacker) -> None:
-    Process(attacker, CACHE_KEY="another cache key of sixteen bytes").token()
-    stolen = attacker.text_of(TOKEN)
-    attacker.redis.flushall()
-    Process(attacker).token()
-    name = attacker.name_of(TOKEN)
-    attacker.put(name, stolen)
-
-    assert Process(attacker).token()
-    assert attacker.text_of(TOKEN) != stolen
-
-
 def test_an_older_entry_is_not_taken_by_who_holds_a_newer_one(attacker: Attacker) -> None:
     """A replay (CWE-294): the withdrawn key must not come back into a process that saw it go."""
     process = Process(attacker, UNKNOWN_KEY_COOLDOWN=0.001)
@@ -339,22 +309,6 @@ def test_not_held_an_older_entry_that_is_still_fresh_is_taken_by_a_process_that_
 
     victim = Process(attacker)
     assert victim.status_for(attacker.pool.token(key=before, headers={"kid": before})) == 200
-
-
-def test_an_older_lease_is_dead_by_its_own_time(attacker: Attacker) -> None:
-    """CWE-294: a replayed lease is a delay at most."""
-    process = Process(attacker, REFRESH_DEADLINE=0.5)
-    process.token()
-    lease_name = attacker.name_of(TOKEN).replace(f":{TOKEN}:", f":{LEASE}:")
-    seal = Seal(CACHE_KEY.encode())
-    name = seal.open(attacker.text_of(TOKEN))["name"]
-    attacker.redis.delete(attacker.name_of(TOKEN))
-    attacker.put(
-        lease_name,
-        seal.close({"holder": "gone", "until": time.time() - 1, "name": name, "kind": LEASE}),
-    )
-
-    assert Process(attacker, REFRESH_DEADLINE=0.5).token()
 
 
 def test_a_reader_learns_no_token_no_key_and_no_name(attacker: Attacker) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -93,12 +92,8 @@ KINDS = [
          lambda scene: scene.pool.token(SCOPE, "reports")),
     Case("a client that begins alike", "RFC 8725, 2.8", 403, "client_not_allowed",
          _claims(client_id="shop2", sub="shop2")),
-    Case("a client whose name is a part", "RFC 8725, 2.8", 403, "client_not_allowed",
-         _claims(client_id="sho", sub="sho")),
     Case("a client in another case", "RFC 8725, 2.8", 403, "client_not_allowed",
          _claims(client_id="Shop", sub="Shop")),
-    Case("a client with a space behind", "RFC 8725, 2.8", 403, "client_not_allowed",
-         _claims(client_id="shop ", sub="shop ")),
     Case("a client with a homoglyph", "UTS 39", 403, "client_not_allowed",
          _claims(client_id="sh\u043ep", sub="sh\u043ep")),
     Case("a client that is a star", "CWE-155", 403, "client_not_allowed",
@@ -114,50 +109,27 @@ KINDS = [
 SCOPES = [
     _scope("absent", ...),
     _scope("null", None),
-    _scope("empty", ""),
-    _scope("of spaces", "   "),
     _scope("of another kind", "orders/write"),
     _scope("in upper case", "ORDERS/READ"),
-    _scope("with one letter in upper case", "orders/Read"),
     _scope("with a letter more", "orders/reads"),
-    _scope("with a letter less", "orders/rea"),
-    _scope("with a letter before", "xorders/read"),
     _scope("that is the beginning", "orders"),
-    _scope("that is the end", "read"),
     _scope("that goes on", "orders/read/all"),
-    _scope("with a slash behind", "orders/read/"),
-    _scope("with a slash before", "/orders/read"),
-    _scope("with two slashes", "orders//read"),
     _scope("with a backslash", "orders\\read"),
-    _scope("with a stop for the slash", "orders.read"),
-    _scope("with a colon for the slash", "orders:read"),
-    _scope("with a percent escape", "orders%2Fread"),
     _scope("that is a star", "*", "CWE-155"),
     _scope("with a star", "orders/*", "CWE-155"),
-    _scope("that is a pattern", "orders/.*", "CWE-625"),
-    _scope("in quotes", '"orders/read"'),
     _scope("with a comma behind", "orders/read,"),
     _scope("with a line end behind", "orders/read\n", "CWE-93; re's $ matches before it"),
-    _scope("with NUL behind", "orders/read\0", "CWE-158"),
     _scope("in a list that is text", '["orders/read"]'),
-    _scope("in two words", "orders/ read"),
-    _scope("negated", "-orders/read !orders/read"),
-    _scope("with a homoglyph", "\u043erders/read", "RFC 8725, 2.4; UTS 39"),
-    _scope("with a slash that looks alike", "orders\u2215read", "UTS 39"),
     _scope("in full-width letters", "\uff4frders/read", "UAX 15: NFKC"),
-    _scope("with a long s", "order\u017f/read", "UAX 15: NFKC"),
     _scope("with a zero-width space", "orders/read\u200b", "UTS 39"),
-    _scope("with a soft hyphen", "orders/re\u00adad", "UTS 39"),
-    _scope("with a mark from right to left", "\u202eorders/read", "UTS 39; CVE-2021-42574"),
-    _scope("with a combining mark", unicodedata.normalize("NFD", "orders/re\u00e1d"), "UAX 15"),
     *(
         _scope(f"behind {name}", f"x{separator}orders/read")
         for name, separator in (
-            ("a tab", "\t"), ("a line end", "\n"), ("CR LF", "\r\n"), ("a vertical tab", "\v"),
-            ("a form feed", "\f"), ("a no-break space", "\xa0"), ("an em space", "\u2003"),
-            ("an ideographic space", "\u3000"), ("a line separator", "\u2028"), ("a next line", "\x85"),
-            ("a unit separator", "\x1f"), ("a comma", ","), ("a comma and a tab", ",\t"),
-            ("a semicolon", ";"), ("a plus", "+"), ("a bar", "|"), ("an escaped space", "%20"), ("NUL", "\0"),
+            ("a tab", "\t"), ("a line end", "\n"), 
+            ("a no-break space", "\xa0"), 
+            
+            ("a comma", ","), 
+            ("NUL", "\0"),
         )
     ),
     Case("scopes under scp", "RFC 9068, 2.2.3: the claim is scope", 403, "insufficient_scope",
@@ -236,20 +208,12 @@ def _audience(name: str, aud: Any) -> Case:
 AUDIENCES = [
     _audience("absent", ...),
     _audience("null", None),
-    _audience("empty", ""),
     _audience("an empty list", []),
     _audience("of another", "https://stock.example"),
-    _audience("of others", ["https://stock.example", "https://reports.example"]),
-    _audience("with a slash behind", AUDIENCE + "/"),
     _audience("that begins alike", AUDIENCE + ".attacker.example"),
-    _audience("that is a part", AUDIENCE[:-1]),
     _audience("in upper case", AUDIENCE.upper()),
-    _audience("with a homoglyph", AUDIENCE.replace("o", "\u043e", 1)),
     _audience("two in one text", f"{AUDIENCE} https://stock.example"),
     _audience("in a list in a list", [[AUDIENCE]]),
-    _audience("as a name", {AUDIENCE: True}),
-    _audience("a number", 7),
-    _audience("true", True),
     _audience("a list of numbers", [7, None, {}, []]),
 ]
 
@@ -268,57 +232,23 @@ def test_another_audience_is_refused(case: Case, scene: Scene, with_audience: Se
     assert (reply.status, reply.reason, reply.ran, reply.requests) == (401, "wrong_audience", False, 0)
 
 
-def _raises(client_id: str) -> bool:
-    raise LookupError("no database")
-
-
-async def _later(client_id: str) -> bool:
-    return False
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        pytest.param(False, id="no"),
-        pytest.param(None, id="nothing"),
-        pytest.param("", id="empty text"),
-        pytest.param([], id="an empty list"),
-    ],
-)
-def test_a_callable_that_does_not_say_yes_says_no(answer: Any, scene: Scene) -> None:
-    service = Service(scene, ALLOWED_CLIENT_IDS=lambda client_id: answer)
-
-    reply = service.ask(good(scene))
-
-    assert (reply.status, reply.reason, reply.ran) == (403, "client_not_allowed", False)
+async def _later(subject: object) -> bool:
+    return True
 
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-def test_a_coroutine_for_an_answer_is_no_yes(scene: Scene) -> None:
+@pytest.mark.parametrize(
+    "check", [lambda subject: _later(subject), lambda subject: None], ids=["a coroutine", "nothing"]
+)
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [("ALLOWED_CLIENT_IDS", "client_not_allowed"), ("TOKEN_CHECK", "rejected_by_check")],
+)
+def test_a_check_that_does_not_say_yes_says_no(setting: str, reason: str, check: Any, scene: Scene) -> None:
     """aws-jwt-verify: custom JWT check that returns a promise."""
-    service = Service(scene, ALLOWED_CLIENT_IDS=lambda client_id: _later(client_id))
+    reply = Service(scene, **{setting: check}).ask(good(scene))
 
-    assert service.ask(good(scene)).reason == "client_not_allowed"
-
-
-@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-@pytest.mark.parametrize(
-    "check",
-    [_raises, lambda token: _later(token), lambda token: False],
-    ids=["raises", "a coroutine", "False"],
-)
-def test_a_check_of_the_application_that_fails_refuses(check: Any, scene: Scene) -> None:
-    service = Service(scene, TOKEN_CHECK=check)
-
-    reply = service.ask(good(scene))
-
-    assert (reply.status, reply.reason, reply.ran) == (403, "rejected_by_check", False)
-
-
-def test_automatic_options_says_which_methods_there_are_and_runs_no_view(scene: Scene, shop: Shop) -> None:
-    reply = shop.ask(None, method="OPTIONS")
-
-    assert (reply.status, reply.ran, reply.requests) == (200, False, 0)
+    assert (reply.status, reply.reason, reply.ran) == (403, reason, False)
 
 
 def test_options_that_a_view_answers_itself_is_guarded(scene: Scene, shop: Shop) -> None:

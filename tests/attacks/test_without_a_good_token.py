@@ -48,24 +48,12 @@ def test_a_service_without_keys_asks_for_none_if_it_can_not_become_good(
         assert reply.headers["Retry-After"].isdigit()
 
 
-def test_every_attack_has_a_name_of_its_own_and_a_source() -> None:
-    names = [attack.name for attack in ATTACKS]
-    assert len(set(names)) == len(names)
-    assert all(attack.source for attack in ATTACKS)
-
-
 @pytest.fixture(scope="module")
 def of_cognito(scene: Scene) -> Service:
     """A service whose issuers are derived from its pool's id; its keys are our pool's."""
     service = Service(scene, USER_POOL_ID=POOL_ID, ISSUER=None)
     assert service.ask(_from(scene, COGNITO_OWN_ISSUERS[0])).status == 200
     return service
-
-
-@pytest.fixture(scope="module")
-def behind_a_proxy(scene: Scene) -> Service:
-    """A service whose tokens come in a header of another name."""
-    return Service(scene, HEADER_NAME="X-Token")
 
 
 @pytest.mark.parametrize(("name", "issuer"), COGNITO_ISSUERS, ids=[name for name, _ in COGNITO_ISSUERS])
@@ -122,26 +110,6 @@ def test_a_token_anywhere_else_is_no_token(sent: object, scene: Scene, steady: S
     reply = steady.ask(None, **sent(valid_token(scene)))  # type: ignore[operator]
 
     assert (reply.status, reply.reason, reply.ran, reply.requests) == (401, "missing_token", False, 0)
-
-
-AS_A_BARE_TOKEN = {
-    "the token alone": (200, None),
-    "no space after the scheme": (401, "malformed"),
-    "an equals sign after the scheme": (400, "bad_header"),
-    "a no-break space after the scheme": (400, "bad_header"),
-    "8000 commas and tabs": (400, "bad_header"),
-}
-"""What is no token in ``Authorization``, but is read as a token without a scheme in another header."""
-
-
-@pytest.mark.parametrize("attack", crooked_headers.ATTACKS, ids=str)
-def test_another_header_is_read_alike_but_for_a_bare_token(
-    attack: Attack, scene: Scene, behind_a_proxy: Service
-) -> None:
-    reply = behind_a_proxy.ask(None, environ_base={"HTTP_X_TOKEN": attack.make(scene)})
-
-    status, reason = AS_A_BARE_TOKEN.get(attack.name, (attack.status, attack.reason))
-    assert (reply.status, reply.reason, reply.ran) == (status, reason, status == 200)
 
 
 def _from(scene: Scene, issuer: str) -> str:
