@@ -2,51 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 
-from tests.benchmarks.served_app import Plan
+from tests.benchmarks.served_app import VARIABLE, Plan
+from tests.processes import fleet
 from tests.processes.fleet import Fleet
 
-ROOT = Path(__file__).parents[2]
 WORKERS = 4
 STARTS_WITHIN = 30.0
 
 
-@contextmanager
-def gunicorn(plan: Plan) -> Iterator[Fleet]:
+def gunicorn(plan: Plan) -> AbstractContextManager[Fleet]:
     """Four sync workers, cold. Requests may be sent at once."""
-    with (
-        tempfile.TemporaryDirectory(prefix="benchmark-") as folder,
-        socket.create_server(("127.0.0.1", 0), backlog=1024) as listener,
-    ):
-        log = Path(folder, "log")
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                _command(listener.fileno(), folder),
-                cwd=ROOT,
-                env={**os.environ, **plan.to_environment(), "PYTHONUNBUFFERED": "1"},
-                pass_fds=[listener.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        try:
-            yield Fleet(listener.getsockname()[1], process.pid, log)
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    config = {VARIABLE.removeprefix("FLASK_"): asdict(plan)}
+    options = ["-k", "sync", "-w", str(WORKERS)]
+    return fleet.gunicorn(config, options, "tests.benchmarks.served_app:create_app()")
 
 
 def workers_of(fleet: Fleet) -> list[int]:
@@ -69,14 +42,3 @@ def cpu_seconds(pids: list[int]) -> float:
     """What these processes have spent so far."""
     # Linux makes the id of another process's CPU clock so: clock_getcpuclockid(3). /proc counts in 10 ms.
     return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)
-
-
-def _command(descriptor: int, folder: str) -> list[str]:
-    import gunicorn as package
-
-    quiet = ["--no-control-socket"] if int(package.__version__.split(".")[0]) >= 25 else []
-    return [
-        *(sys.executable, "-m", "gunicorn", "--bind", f"fd://{descriptor}", "-k", "sync"),
-        *("-w", str(WORKERS), "--worker-tmp-dir", folder, *quiet),
-        "tests.benchmarks.served_app:create_app()",
-    ]

@@ -1,12 +1,9 @@
-"""Load on a server, from another process: wrk where it is installed, else threads with bare sockets."""
+"""Load on a server, from another process: threads with bare sockets."""
 
 from __future__ import annotations
 
 import multiprocessing
-import re
-import shutil
 import socket
-import subprocess
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -30,7 +27,7 @@ class Load:
 class LoadProcess:
     """Sends requests to a port of this machine. A context manager: the process ends with the block."""
 
-    name = "wrk" if shutil.which("wrk") else f"{CONNECTIONS} threads with sockets in a process of their own"
+    name = f"{CONNECTIONS} threads with sockets in a process of their own"
 
     def __enter__(self) -> LoadProcess:
         self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
@@ -45,26 +42,7 @@ class LoadProcess:
         Raises:
             RuntimeError: an answer was not 200.
         """
-        if shutil.which("wrk"):
-            return _wrk(port, path, token, seconds)
         return self._pool.submit(_threads, port, path, token, seconds).result()
-
-
-def _wrk(port: int, path: str, token: str, seconds: float) -> Load:
-    command = ["wrk", "-t2", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s"]
-    command += ["-H", f"Authorization: Bearer {token}", f"http://127.0.0.1:{port}{path}"]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    if "Non-2xx" in said:
-        raise RuntimeError(said)
-    served = int(_found(r"(\d+) requests in", said))
-    return Load(served, served / float(_found(r"Requests/sec:\s*([\d.]+)", said)))
-
-
-def _found(pattern: str, text: str) -> str:
-    found = re.search(pattern, text)
-    if found is None:
-        raise RuntimeError(f"wrk said:\n{text}")
-    return found[1]
 
 
 def _threads(port: int, path: str, token: str, seconds: float) -> Load:

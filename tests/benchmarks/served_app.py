@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from flask import Flask
@@ -17,6 +17,7 @@ from tests.benchmarks.results import BARE, LIMIT
 from tests.benchmarks.subjects import US, Subject, installed_peers
 
 VARIABLE = "FLASK_M2M_COGNITO_BENCHMARK"
+"""Where :func:`create_app` finds the plan."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,6 @@ class Plan:
     token: str = field(repr=False)
     settings: dict[str, Any] = field(default_factory=dict)
     only: str | None = None
-
-    def to_environment(self) -> dict[str, str]:
-        """The variable that :func:`create_app` reads."""
-        return {VARIABLE: json.dumps(asdict(self))}
 
 
 def create_app() -> Flask:

@@ -50,6 +50,16 @@ def _initialised(app: Flask, address: Address, **settings: Any) -> CognitoM2M:
 _MINE = "benchmarks"
 
 
+def in_context(app: Flask, ask: Ask) -> Ask:
+    """``ask``, in the context of ``app``."""
+
+    def asked() -> str:
+        with app.app_context():
+            return ask()
+
+    return asked
+
+
 def _guard(app: Flask, address: Address) -> Decorator:
     return _initialised(app, address).require_scopes(NEEDED)
 

@@ -76,7 +76,7 @@ class Fleet:
 
 
 @contextmanager
-def gunicorn(config: Mapping[str, object], options: Sequence[str]) -> Iterator[Fleet]:
+def gunicorn(config: Mapping[str, object], options: Sequence[str], service: str = SERVICE) -> Iterator[Fleet]:
     """A gunicorn over ``service_app`` with these ``COGNITO_M2M_…`` and ``CACHE_…`` settings.
 
     Requests may be sent at once: the socket listens before the first worker is there.
@@ -88,7 +88,7 @@ def gunicorn(config: Mapping[str, object], options: Sequence[str]) -> Iterator[F
             # A worker that is asked to end while it boots does not hear it.
             *("--graceful-timeout", "3"),
             *(["--no-control-socket"] if _has_control_socket() else []),
-            SERVICE,
+            service,
         ]
         with _serving(config, command, listener, Path(folder, "log")) as fleet:
             yield fleet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.benchmarks.gunicorn_process import gunicorn
 from tests.benchmarks.pool_process import PoolProcess, pool_process
-from tests.benchmarks.results import OURS, RowResult, count_figure, spread_of
+from tests.benchmarks.results import OURS, RowResult, count_figure, spreads
 from tests.benchmarks.row import Effort, Row
 from tests.benchmarks.served_app import Plan
 from tests.support.services import Service, ServiceMissing, running_redis
@@ -22,8 +22,8 @@ def _measure(effort: Effort) -> RowResult:
                     counts[name].append(_cold_start(pool, redis, name))
     except ServiceMissing as missing:
         return RowResult("cold-fleet", _TITLE, (), (f"left out: {missing}",))
-    downloads = {name: spread_of(float(keys) for keys, _ in each) for name, each in counts.items()}
-    requests = {name: spread_of(float(tokens) for _, tokens in each) for name, each in counts.items()}
+    downloads = spreads({name: [keys for keys, _ in each] for name, each in counts.items()})
+    requests = spreads({name: [tokens for _, tokens in each] for name, each in counts.items()})
     return RowResult(
         "cold-fleet",
         _TITLE,

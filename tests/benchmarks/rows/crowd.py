@@ -10,9 +10,9 @@ from flask import Flask
 
 from tests.benchmarks.limits import fetch_token, limit_crowd
 from tests.benchmarks.pool_process import PoolProcess, pool_process
-from tests.benchmarks.results import LIMIT, RowResult, count_figure, ratio_figure, spread_of
+from tests.benchmarks.results import LIMIT, RowResult, count_figure, ratio_figure, spreads
 from tests.benchmarks.row import Effort, Row
-from tests.benchmarks.subjects import Ask
+from tests.benchmarks.subjects import Ask, in_context
 from tests.benchmarks.threads import at_once, first_error
 
 THREADS = 200
@@ -38,12 +38,10 @@ def _measure(effort: Effort) -> RowResult:
         "crowd",
         f"{THREADS} threads on an empty start",
         (
-            count_figure(
-                "token requests", {name: spread_of(each) for name, each in requests.items()}, target=1
-            ),
+            count_figure("token requests", spreads(requests), target=1),
             ratio_figure(
                 "all served, against one round trip",
-                {name: spread_of(each) for name, each in against.items()},
+                spreads(against),
                 target=1.25,
             ),
         ),
@@ -57,19 +55,11 @@ def _measure(effort: Effort) -> RowResult:
 def _crowd(pool: PoolProcess, app: Flask, ask: Ask) -> tuple[int, float]:
     """How many token requests were made, and after how many seconds all were served."""
     _begin(pool)
-    seconds, waits = at_once(THREADS, _in_context(app, ask))
+    seconds, waits = at_once(THREADS, in_context(app, ask))
     error = first_error(waits)
     if error is not None:
         raise error
     return pool.count("token"), seconds
-
-
-def _in_context(app: Flask, ask: Ask) -> Ask:
-    def asked() -> str:
-        with app.app_context():
-            return ask()
-
-    return asked
 
 
 def _round_trip(pool: PoolProcess) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from flask import Flask
 
@@ -10,7 +10,7 @@ from flask_m2m_cognito.inbound.key_source import TrustedPool, trusted_pool_from
 from flask_m2m_cognito.inbound.user_pool import user_pool_from
 from flask_m2m_cognito.inbound.validator import CognitoAccessTokenValidator
 from tests.benchmarks.measuring import Contender, Times, ratios, timed
-from tests.benchmarks.pool_process import GRANTED, NEEDED, PoolProcess, pool_process
+from tests.benchmarks.pool_process import CLIENT_ID, GRANTED, NEEDED, PoolProcess, pool_process
 from tests.benchmarks.results import OURS, Figure, RowResult, Spread, ratio_figure
 from tests.benchmarks.row import Effort, Row
 from tests.benchmarks.subjects import US
@@ -43,7 +43,7 @@ def _measure(effort: Effort) -> RowResult:
 
 def _pools(pool: PoolProcess, effort: Effort) -> list[Figure]:
     tokens = pool.tokens(_NEW)
-    work: Work = {size: (_validator(pool, pools=size), tokens) for size in (1, 10, 100)}
+    work: Work = {size: (_validator(_pools_of(pool, size)), tokens) for size in (1, 10, 100)}
     return [*_figures("pools", _seen(work, effort)), *_figures("pools", _new(work, effort), new=True)]
 
 
@@ -56,14 +56,14 @@ def _keys(pool: PoolProcess, effort: Effort) -> list[Figure]:
             pool.rotate_key()
         has = size
         tokens = pool.tokens(_NEW)
-        validator = _validator(pool)
+        validator = _validator(_pools_of(pool))
         validator.validate(tokens[0])  # loads so many keys
         work[size] = (validator, tokens)
     return [*_figures("keys", _seen(work, effort)), *_figures("keys", _new(work, effort), new=True)]
 
 
 def _scopes(pool: PoolProcess, effort: Effort) -> list[Figure]:
-    validator = _validator(pool)
+    validator = _validator(_pools_of(pool))
     granted = {size: " ".join([NEEDED, *(f"s/{n}" for n in range(size - 1))]) for size in (1, 50, 500)}
     tokens = {size: pool.tokens(_NEW, scopes) for size, scopes in granted.items()}
     new = _new({size: (validator, each) for size, each in tokens.items()}, effort)
@@ -98,19 +98,22 @@ def _routes(pool: PoolProcess, effort: Effort) -> list[Figure]:
     return _figures("guarded routes", beyond)
 
 
-def _validator(pool: PoolProcess, pools: int = 1) -> CognitoAccessTokenValidator:
-    """One that trusts so many pools, the pool's own last."""
+def _pools_of(pool: PoolProcess, count: int = 1) -> list[TrustedPool]:
+    """So many pools, the pool's own last."""
     address = pool.address
     own = user_pool_from(address.pool_id, issuer=address.issuer, jwks_url=address.jwks_url)
-    others: list[TrustedPool] = [
-        trusted_pool_from(user_pool_from(f"us-east-1_Other{number}")) for number in range(pools - 1)
-    ]
+    others = [user_pool_from(f"us-east-1_Other{number}") for number in range(count - 1)]
+    return [trusted_pool_from(each) for each in (*others, own)]
+
+
+def _validator(pools: Iterable[TrustedPool], verified_tokens: int = 4096) -> CognitoAccessTokenValidator:
     return CognitoAccessTokenValidator(
-        allowed_client_ids=[address.client_id],
+        allowed_client_ids=[CLIENT_ID],
         required_scopes=[NEEDED],
         leeway=10,
         machine_tokens_only=True,
-        pools=[*others, trusted_pool_from(own)],
+        verified_tokens=verified_tokens,
+        pools=pools,
     )
 
 
@@ -120,18 +123,8 @@ def _seen(work: Work, effort: Effort) -> Times:
 
 def _new(work: Work, effort: Effort) -> Times:
     """The same with a memory of nothing, so that each token is new each time."""
-    return _timed({size: (_forgetful(each), tokens) for size, (each, tokens) in work.items()}, _NEW, effort)
-
-
-def _forgetful(validator: CognitoAccessTokenValidator) -> CognitoAccessTokenValidator:
-    return CognitoAccessTokenValidator(
-        allowed_client_ids=validator.allowed_client_ids,
-        required_scopes=validator.required_scopes,
-        leeway=validator.leeway,
-        machine_tokens_only=validator.machine_tokens_only,
-        verified_tokens=0,
-        pools=validator.pools,
-    )
+    forgetful: Work = {size: (_validator(each.pools, 0), tokens) for size, (each, tokens) in work.items()}
+    return _timed(forgetful, _NEW, effort)
 
 
 def _timed(work: Work, times: int, effort: Effort) -> Times:

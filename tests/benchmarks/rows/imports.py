@@ -9,7 +9,16 @@ import sys
 from collections import defaultdict
 
 from tests.benchmarks.measuring import Times, ratios
-from tests.benchmarks.results import LIMIT, OURS, Figure, RowResult, count_figure, ratio_figure, spread_of
+from tests.benchmarks.results import (
+    LIMIT,
+    OURS,
+    Figure,
+    RowResult,
+    count_figure,
+    ratio_figure,
+    spread_of,
+    spreads,
+)
 from tests.benchmarks.row import Effort, Row
 
 _IMPORTED = {OURS: "flask_m2m_cognito", LIMIT: "flask"}
@@ -47,7 +56,7 @@ def _measure(effort: Effort) -> RowResult:
             loaded[name] = runs[0][1]
     _, after_init = _run(_RECEIVING)
     against = {name: ratios(times, name, LIMIT) for name in _IMPORTED}
-    in_ms = {name: spread_of(each * 1000 for each in times[name]) for name in _IMPORTED}
+    in_ms = spreads(times, 1000)
     return RowResult(
         "import",
         "import, against flask",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from tests.benchmarks.limits import limit_validate
 from tests.benchmarks.measuring import Contender, ratios, timed
 from tests.benchmarks.pool_process import pool_process
-from tests.benchmarks.results import LIMIT, Figure, RowResult, ratio_figure, spread_of
+from tests.benchmarks.results import LIMIT, Figure, RowResult, ratio_figure, spreads
 from tests.benchmarks.row import Effort, Row
 from tests.benchmarks.subjects import Validate
 
@@ -31,7 +31,7 @@ def _measure(effort: Effort) -> RowResult:
         contenders = [_contender(name, validate, tokens[1:]) for name, validate in validators.items()]
         times = timed(contenders, rounds=rounds, passes=_PASSES)
     against = {name: ratios(times, name, LIMIT) for name in validators}
-    in_us = {name: spread_of(seconds * 1e6 for seconds in times[name]) for name in validators}
+    in_us = spreads(times, 1e6)
     return RowResult(
         "new-token",
         "a token never seen, validate()",

@@ -10,7 +10,7 @@ from flask import Flask
 from tests.benchmarks.limits import limit_ask
 from tests.benchmarks.measuring import Contender, ratios, timed
 from tests.benchmarks.pool_process import pool_process
-from tests.benchmarks.results import LIMIT, Figure, RowResult, ratio_figure, spread_of
+from tests.benchmarks.results import LIMIT, Figure, RowResult, ratio_figure, spreads
 from tests.benchmarks.row import Effort, Row
 from tests.benchmarks.subjects import Ask
 
@@ -42,7 +42,7 @@ def _measure(effort: Effort) -> RowResult:
         times = timed(contenders, rounds=effort.pick(10, 100))
     names = [contender.name for contender in contenders]
     against = {name: ratios(times, name, LIMIT) for name in names}
-    in_us = {name: spread_of(each * 1e6 for each in times[name]) for name in names}
+    in_us = spreads(times, 1e6)
     return RowResult(
         "outbound",
         "the outbound token when one is at hand",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.benchmarks.limits import limit_guard
 from tests.benchmarks.measuring import overhead_ratios, ratios, timed
 from tests.benchmarks.pool_process import pool_process
-from tests.benchmarks.results import BARE, LIMIT, Figure, RowResult, Spread, ratio_figure, spread_of
+from tests.benchmarks.results import BARE, LIMIT, Figure, RowResult, Spread, ratio_figure, spreads
 from tests.benchmarks.row import Effort, Row
 from tests.benchmarks.wsgi import app_with, caller, guard_of
 
@@ -35,7 +35,7 @@ def _measure(effort: Effort) -> RowResult:
         (
             ratio_figure("the guard's overhead against the limit's", overhead, target=1.0),
             ratio_figure("the request against the bare one", _against_bare(times, measured), target=1.08),
-            Figure("a request", "us", {name: spread_of(_micro(times[name])) for name in apps}),
+            Figure("a request", "us", spreads(times, 1e6)),
         ),
         (f"the token has {len(tokens[0])} bytes",),
     )
@@ -43,10 +43,6 @@ def _measure(effort: Effort) -> RowResult:
 
 def _against_bare(times: dict[str, list[float]], names: list[str]) -> dict[str, Spread]:
     return {name: ratios(times, name, BARE) for name in names}
-
-
-def _micro(seconds: list[float]) -> list[float]:
-    return [each * 1e6 for each in seconds]
 
 
 ROW = Row("seen-token", _measure)

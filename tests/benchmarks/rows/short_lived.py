@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 from flask import Flask
 
@@ -12,7 +11,7 @@ from tests.benchmarks.measuring import garbage_left_alone
 from tests.benchmarks.pool_process import PoolProcess, pool_process
 from tests.benchmarks.results import LIMIT, Figure, RowResult, count_figure, spread_of
 from tests.benchmarks.row import Effort, Row
-from tests.benchmarks.subjects import Subject
+from tests.benchmarks.subjects import Subject, in_context
 from tests.benchmarks.threads import Wait, again_and_again, first_error
 
 THREADS = 8
@@ -67,19 +66,11 @@ def _asked(pool: PoolProcess, subject: Subject, seconds: float) -> tuple[list[Wa
     # What these threads keep of each wait is work for the collector, which stops them all for 30 ms.
     with garbage_left_alone() as collect:
         collect()
-        waits = again_and_again(THREADS, _in_context(app, ask), seconds, PAUSE)
+        waits = again_and_again(THREADS, in_context(app, ask), seconds, PAUSE)
     error = first_error(waits)
     if error is not None:
         raise error
     return waits, pool.count("token")
-
-
-def _in_context(app: Flask, ask: Callable[[], str]) -> Callable[[], str]:
-    def asked() -> str:
-        with app.app_context():
-            return ask()
-
-    return asked
 
 
 ROW = Row("short-lived", _measure)

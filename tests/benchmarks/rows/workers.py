@@ -9,7 +9,7 @@ from tests.benchmarks.gunicorn_process import cpu_seconds, gunicorn, workers_of
 from tests.benchmarks.load import LoadProcess
 from tests.benchmarks.measuring import Times, ratios
 from tests.benchmarks.pool_process import pool_process
-from tests.benchmarks.results import BARE, LIMIT, Figure, RowResult, ratio_figure, spread_of
+from tests.benchmarks.results import BARE, LIMIT, Figure, RowResult, ratio_figure, spreads
 from tests.benchmarks.row import Effort, Row
 from tests.benchmarks.served_app import Plan
 from tests.processes.fleet import Fleet
@@ -42,7 +42,7 @@ def _measure(effort: Effort) -> RowResult:
             Figure(
                 "worker CPU for a request",
                 "us",
-                {name: spread_of(each * 1e6 for each in cpu[name]) for name in names},
+                spreads(cpu, 1e6),
             ),
         ),
         (f"load by {load.name}, on the same cores as the workers",),
