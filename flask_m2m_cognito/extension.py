@@ -208,6 +208,22 @@ class CognitoM2M(M2MMethods):
         metadata: Metadata = None,
         force_refresh: bool = False,
     ) -> str:
+        """The fresh access token, from memory except when one must be asked for.
+
+        Args:
+            scopes: a text or a sequence; ``COGNITO_M2M_SCOPES`` if not given.
+            client: a name of ``COGNITO_M2M_CLIENTS``; the default client if not given.
+            metadata: text by name, sent as ``aws_client_metadata`` to the pool's Lambda triggers; merged
+                over ``COGNITO_M2M_CLIENT_METADATA``. Tokens of different metadata are kept apart.
+            force_refresh: return a token whose request began after this call, and raise if that fails.
+                Other callers get the old token meanwhile. Each such request is billed.
+
+        Raises:
+            TokenUnavailableError: there is none, and none can be had now. In a view it is answered
+                with 503, unless the application handles it.
+            ConfigurationError: there is no such client, or that is not a scope or not metadata.
+            RuntimeError: outside an application context, with several applications or none.
+        """
         if scopes is None and client is None and metadata is None and not force_refresh:
             # What _parts does, for most calls: calling it is a fifth of what they cost.
             try:

@@ -49,33 +49,6 @@ class M2MMethods:
             raise RuntimeError("No user pool is trusted: set COGNITO_M2M_USER_POOL_ID.")
         return validator
 
-    def token(
-        self,
-        scopes: Scopes = None,
-        *,
-        client: ClientName = None,
-        metadata: Metadata = None,
-        force_refresh: bool = False,
-    ) -> str:
-        """The fresh access token, from memory except when one must be asked for.
-
-        Args:
-            scopes: a text or a sequence; ``COGNITO_M2M_SCOPES`` if not given.
-            client: a name of ``COGNITO_M2M_CLIENTS``; the default client if not given.
-            metadata: text by name, sent as ``aws_client_metadata`` to the pool's Lambda triggers; merged
-                over ``COGNITO_M2M_CLIENT_METADATA``. Tokens of different metadata are kept apart.
-            force_refresh: return a token whose request began after this call, and raise if that fails.
-                Other callers get the old token meanwhile. Each such request is billed.
-
-        Raises:
-            TokenUnavailableError: there is none, and none can be had now. In a view it is answered
-                with 503, unless the application handles it.
-            ConfigurationError: there is no such client, or that is not a scope or not metadata.
-            RuntimeError: outside an application context, with several applications or none.
-        """
-        source = self._parts().sources.source(scopes, client, metadata)
-        return source.refreshed_token() if force_refresh else source.token()
-
     async def token_async(
         self,
         scopes: Scopes = None,
@@ -251,6 +224,18 @@ class AppM2M(M2MMethods):
         from ..web.routes import routes_of
 
         return routes_of(self._app)
+
+    def token(
+        self,
+        scopes: Scopes = None,
+        *,
+        client: ClientName = None,
+        metadata: Metadata = None,
+        force_refresh: bool = False,
+    ) -> str:
+        """The fresh access token, as :meth:`CognitoM2M.token` describes it."""
+        source = self.sources.source(scopes, client, metadata)
+        return source.refreshed_token() if force_refresh else source.token()
 
     def _parts(self) -> AppM2M:
         return self

@@ -93,7 +93,10 @@ def read_text(value: object) -> str:
     raise Invalid(value, "give text; from the environment, which is read as JSON, in quotes: '\"1e5\"'")
 
 
-def text_that(is_valid: Callable[[str], object], advice: str) -> Callable[[object], str]:
+Reader = Callable[[object], str]
+
+
+def text_that(is_valid: Callable[[str], object], advice: str) -> Reader:
     """A reader of text for which ``is_valid`` returns something true."""
 
     def read(value: object) -> str:
@@ -105,7 +108,7 @@ def text_that(is_valid: Callable[[str], object], advice: str) -> Callable[[objec
     return read
 
 
-def one_of(*choices: str) -> Callable[[object], str]:
+def one_of(*choices: str) -> Reader:
     """A reader of one of a few words."""
 
     def read(value: object) -> str:
@@ -116,16 +119,20 @@ def one_of(*choices: str) -> Callable[[object], str]:
     return read
 
 
-read_client_id = text_that(_NO_SPACE.fullmatch, "give the app client's id, printable ASCII without space")
-read_pool_id = text_that(
+read_client_id: Reader = text_that(
+    _NO_SPACE.fullmatch, "give the app client's id, printable ASCII without space"
+)
+read_pool_id: Reader = text_that(
     _POOL_ID.fullmatch, "give a user pool's id ('us-west-2_AbCdEfGhI'), not its ARN, name or URL"
 )
-read_header_name = text_that(
+read_header_name: Reader = text_that(
     _HTTP_TOKEN.fullmatch, "give a header's name (RFC 9110, 5.6.2), such as 'Authorization'"
 )
-read_realm = text_that(PRINTABLE.fullmatch, "give printable ASCII")
-read_type_base = text_that(_URI_REFERENCE.fullmatch, "give a URI, such as 'https://errors.example.com/'")
-read_region = text_that(is_region, "give a region's name, such as 'us-west-2'")
+read_realm: Reader = text_that(PRINTABLE.fullmatch, "give printable ASCII")
+read_type_base: Reader = text_that(
+    _URI_REFERENCE.fullmatch, "give a URI, such as 'https://errors.example.com/'"
+)
+read_region: Reader = text_that(is_region, "give a region's name, such as 'us-west-2'")
 
 
 def read_domain(value: object) -> str:
@@ -222,7 +229,7 @@ def read_names(value: object) -> tuple[str, ...]:
     return names
 
 
-def list_of(read_item: Callable[[object], str]) -> Callable[[object], tuple[str, ...]]:
+def list_of(read_item: Reader) -> Callable[[object], tuple[str, ...]]:
     """A reader of a list whose every item ``read_item`` accepts."""
 
     def read(value: object) -> tuple[str, ...]:
