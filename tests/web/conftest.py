@@ -1,4 +1,4 @@
-"""A pool that all tests of views share, and applications that trust it."""
+"""Applications that trust the test's pool, and the object that they were initialised with."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from flask_m2m_cognito import CognitoM2M
 from flask_m2m_cognito.testing import LocalUserPool
 
 MakeApp = Callable[..., Flask]
+Bearer = Callable[..., dict[str, str]]
 
 
 @pytest.fixture
-def local_pool(pool: LocalUserPool) -> LocalUserPool:
-    """A pool that is well and has got no request."""
-    return pool
+def m2m() -> CognitoM2M:
+    return CognitoM2M()
 
 
 @pytest.fixture
-def make_app(local_pool: LocalUserPool) -> MakeApp:
+def make_app(pool: LocalUserPool, m2m: CognitoM2M) -> MakeApp:
     """Makes an application that trusts the pool, with these settings on top."""
 
-    def make(name: str = "shop", **settings: Any) -> Flask:
-        app = Flask(name)
-        app.config.update(local_pool.config(**{"ALLOWED_CLIENT_IDS": "*", **settings}))
-        CognitoM2M(app)
+    def make(name: str | Flask = "shop", **settings: Any) -> Flask:
+        app = Flask(name) if isinstance(name, str) else name
+        app.config.update(pool.config(**{"ALLOWED_CLIENT_IDS": "*", **settings}))
+        m2m.init_app(app)
         return app
 
     return make
@@ -36,3 +36,13 @@ def make_app(local_pool: LocalUserPool) -> MakeApp:
 @pytest.fixture
 def app(make_app: MakeApp) -> Flask:
     return make_app()
+
+
+@pytest.fixture
+def bearer(pool: LocalUserPool) -> Bearer:
+    """The header with a new token that has these scopes."""
+
+    def header(*scopes: str, **named: Any) -> dict[str, str]:
+        return {"Authorization": f"Bearer {pool.token(scopes, **named)}"}
+
+    return header

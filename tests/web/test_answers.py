@@ -9,13 +9,19 @@ import json
 import pickle
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from flask import Flask, Response, abort
 from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import Forbidden, HTTPException, ServiceUnavailable, Unauthorized
+from werkzeug.exceptions import (
+    Forbidden,
+    HTTPException,
+    ServiceUnavailable,
+    Unauthorized,
+    default_exceptions,
+)
 from werkzeug.test import TestResponse
 
 from flask_m2m_cognito import (
@@ -46,14 +52,19 @@ REALM = 'the "shop" \\ of all'
 
 @dataclass(frozen=True)
 class Case:
-    """A request that is refused, and the answer by the design's table."""
+    """A rejected request, and the answer by the design's table.
+
+    Attributes:
+        names_client: the token is verified, so its rejection names its client.
+    """
 
     status: int
     error: str | None = None
     token: Callable[[LocalUserPool], str] = LocalUserPool.token
+    names_client: bool = False
     scheme: str = "Bearer "
     settings: dict[str, Any] = field(default_factory=dict)
-    demand: dict[str, Any] = field(default_factory=dict)
+    requirement: dict[str, Any] = field(default_factory=dict)
     fault: dict[str, Any] | None = None
 
 
@@ -61,8 +72,8 @@ def token_with(**named: Any) -> Callable[[LocalUserPool], str]:
     return lambda pool: pool.token(**named)
 
 
-def refused_token(make: Callable[[LocalUserPool], str], **settings: Any) -> Case:
-    return Case(401, "invalid_token", make, settings=settings)
+def invalid_token(make: Callable[[LocalUserPool], str], names_client: bool = False, **settings: Any) -> Case:
+    return Case(401, "invalid_token", make, names_client, settings=settings)
 
 
 def forged(pool: LocalUserPool) -> str:
@@ -73,37 +84,41 @@ def forged(pool: LocalUserPool) -> str:
 CASES = {
     "missing_token": Case(401, scheme="Basic "),
     "bad_header": Case(400, "invalid_request", scheme="Bearer Bearer "),
-    "malformed": refused_token(lambda pool: "nonsense"),
-    "wrong_algorithm": refused_token(token_with(headers={"alg": "none"})),
-    "wrong_issuer": refused_token(token_with(iss="https://issuer.example.com")),
-    "unknown_key": refused_token(token_with(headers={"kid": "unknown"})),
-    "bad_signature": refused_token(forged),
-    "wrong_token_use": refused_token(LocalUserPool.id_token),
-    "expired": refused_token(token_with(expires_in=-60)),
-    "not_yet_valid": refused_token(token_with(nbf=2**40)),
-    "missing_client_id": refused_token(token_with(without="client_id")),
-    "user_token": refused_token(LocalUserPool.user_token),
-    "wrong_audience": refused_token(token_with(aud="elsewhere"), AUDIENCE="orders"),
-    "rejected_by_check": Case(403, settings={"TOKEN_CHECK": lambda token: False}),
-    "client_not_allowed": Case(403, settings={"ALLOWED_CLIENT_IDS": ["stranger"]}),
-    "method_not_allowed": Case(403, demand={"by_method": {"POST": "a/write"}}),
-    "insufficient_scope": Case(403, "insufficient_scope", token_with(scopes="other/read")),
+    "malformed": invalid_token(lambda pool: "nonsense"),
+    "wrong_algorithm": invalid_token(token_with(headers={"alg": "none"})),
+    "wrong_issuer": invalid_token(token_with(iss="https://issuer.example.com")),
+    "unknown_key": invalid_token(token_with(headers={"kid": "unknown"})),
+    "bad_signature": invalid_token(forged),
+    "wrong_token_use": invalid_token(LocalUserPool.id_token),
+    "expired": invalid_token(token_with(expires_in=-60), True),
+    "not_yet_valid": invalid_token(token_with(nbf=2**40), True),
+    "missing_client_id": invalid_token(token_with(without="client_id")),
+    "user_token": invalid_token(LocalUserPool.user_token, True),
+    "wrong_audience": invalid_token(token_with(aud="elsewhere"), True, AUDIENCE="orders"),
+    "rejected_by_check": Case(403, names_client=True, settings={"TOKEN_CHECK": lambda token: False}),
+    "client_not_allowed": Case(403, names_client=True, settings={"ALLOWED_CLIENT_IDS": ["stranger"]}),
+    "method_not_allowed": Case(403, names_client=True, requirement={"by_method": {"POST": "a/write"}}),
+    "insufficient_scope": Case(403, "insufficient_scope", token_with(scopes="other/read"), True),
     "keys_unavailable": Case(503, fault={"status": 503, "headers": {"Retry-After": "7"}}),
 }
 """By reason, but for two: ``token_unavailable`` is not of a guard, and ``invalid`` of nobody's own."""
 
 
-def refusal_of(make_app: MakeApp, pool: LocalUserPool, case: Case, **settings: Any) -> TestResponse:
-    """The answer to a case's request, whose view must not run."""
+def rejected_app(make_app: MakeApp, case: Case, **settings: Any) -> Flask:
+    """An application with a view that rejects the request of ``case``."""
     app = make_app(**{**case.settings, **settings})
-    demand = case.demand or {"match": "any"}
+    requirement = case.requirement or {"match": "any"}
 
     @app.get("/a")
-    @require_scopes(*([] if case.demand else ["b/write", "a/read"]), **demand)
+    @require_scopes(*([] if case.requirement else ["b/write", "a/read"]), **requirement)
     def view() -> str:
         raise AssertionError("the view ran")
 
-    token = case.token(pool)
+    return app
+
+
+def rejection_by(app: Flask, pool: LocalUserPool, case: Case, token: str | None = None) -> TestResponse:
+    token = case.token(pool) if token is None else token
     if case.fault is not None:
         pool.fail("jwks", **case.fault)
     answer = app.test_client().get("/a", headers={"Authorization": case.scheme + token})
@@ -120,23 +135,21 @@ by_case = pytest.mark.parametrize(("reason", "case"), CASES.items(), ids=CASES)
 
 
 @by_case
-def test_status_and_body(make_app: MakeApp, local_pool: LocalUserPool, reason: str, case: Case) -> None:
-    answer = refusal_of(make_app, local_pool, case)
-    assert answer.status_code == case.status
-    assert answer.content_type == "application/problem+json"
+def test_rejection_has_its_status_headers_and_body(
+    make_app: MakeApp, pool: LocalUserPool, reason: str, case: Case
+) -> None:
+    base = "https://errors.example.com/#"
+    answer = rejection_by(rejected_app(make_app, case, REALM=REALM, PROBLEM_TYPE_BASE=base), pool, case)
+    assert (answer.status_code, answer.content_type) == (case.status, "application/problem+json")
     assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers.get("Retry-After") == ("7" if case.status == 503 else None)
     body = json.loads(answer.data)
-    assert set(body) == {"type", "title", "status", "detail", "reason"}
-    assert (body["type"], body["status"], body["reason"]) == ("about:blank", case.status, reason)
-    assert body["title"] == ANSWERS[reason].title
-    assert body["detail"]
-    for secret in (local_pool.pool_id, local_pool.url, local_pool.kid, "b/write", "elsewhere", "stranger"):
-        assert secret not in body["detail"]
-
-
-@by_case
-def test_challenge(make_app: MakeApp, local_pool: LocalUserPool, reason: str, case: Case) -> None:
-    answer = refusal_of(make_app, local_pool, case, REALM=REALM)
+    detail = body.pop("detail")
+    title = ANSWERS[reason].title
+    assert body == {"type": f"{base}{reason}", "title": title, "status": case.status, "reason": reason}
+    assert detail
+    for secret in (pool.pool_id, pool.url, pool.kid, "b/write", "elsewhere", "stranger"):
+        assert secret not in detail
     if case.status == 503:
         assert "WWW-Authenticate" not in answer.headers
         return
@@ -147,207 +160,153 @@ def test_challenge(make_app: MakeApp, local_pool: LocalUserPool, reason: str, ca
     assert challenge is not None
     expected = {"realm": REALM}
     if case.error is not None:
-        expected |= {"error": case.error, "error_description": json.loads(answer.data)["detail"]}
+        expected |= {"error": case.error, "error_description": detail}
     if reason == "insufficient_scope" or case.status == 401:
         expected["scope"] = "a/read b/write"
     assert dict(challenge.parameters) == expected
 
 
-def test_401_names_every_scope_the_route_needs(make_app: MakeApp, local_pool: LocalUserPool) -> None:
-    m2m, app = CognitoM2M(), Flask("shop")
-    app.config.update(local_pool.config(ALLOWED_CLIENT_IDS="*", REQUIRED_SCOPES=["fleet/use"]))
-    m2m.init_app(app)
+@by_case
+def test_rejection_names_the_client_of_a_verified_token(
+    make_app: MakeApp, pool: LocalUserPool, caplog: pytest.LogCaptureFixture, reason: str, case: Case
+) -> None:
+    caplog.set_level("INFO", "flask_m2m_cognito.auth")
+    sent: list[dict[str, Any]] = []
+    raised: list[Any] = []
+    app = rejected_app(make_app, case)
+    app.register_error_handler(case.status, lambda error: raised.append(error) or error)
+    token = case.token(pool)
+    with signals.token_rejected.connected_to(lambda sender, **named: sent.append(named), app):
+        rejection_by(app, pool, case, token)
+    (signal,), (error,) = sent, raised
+    (fields,) = (vars(each) for each in caplog.records if each.name == "flask_m2m_cognito.auth")
+    assert (fields["reason"], fields["status"], fields["path"]) == (reason, case.status, "/a")
+    if not case.names_client:
+        assert (signal["client_id"], fields["client_id"], getattr(error, "client_id", None)) == (None,) * 3
+        if reason not in ("wrong_token_use", "missing_client_id"):
+            assert (signal["token_scopes"], fields["token_scopes"]) == (None, None)
+            assert (signal["required_scopes"], fields["required_scopes"]) == (None, None)
+        return
+    claims = claims_in(token)
+    needed = {"a/write"} if case.requirement else {"a/read", "b/write"}
+    had = set(claims.get("scope", "").split())
+    assert signal["client_id"] == fields["client_id"] == error.client_id == claims["client_id"]
+    assert signal["token_scopes"] == set(fields["token_scopes"]) == error.token_scopes == had
+    if reason != "method_not_allowed":
+        assert signal["required_scopes"] == set(fields["required_scopes"]) == error.required_scopes == needed
+    assert (error.kid, error.pool) == (pool.kid, pool.pool_id)
+    assert (fields["kid"], fields["pool"]) == (pool.kid, pool.pool_id)
+
+
+def claims_in(token: str) -> dict[str, Any]:
+    payload = token.split(".")[1]
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    return claims
+
+
+@by_case
+def test_handlers_of_the_application_replace_the_answer(
+    make_app: MakeApp, pool: LocalUserPool, reason: str, case: Case
+) -> None:
+    kind: type[Exception] = KeysUnavailableError if case.status == 503 else TokenValidationError
+    kinds = [case.status, default_exceptions[case.status], kind, M2MCognitoError]
+    if reason == "insufficient_scope":
+        kinds.append(InsufficientScopeError)
+    for handled in kinds:
+        seen: list[Any] = []
+        app = rejected_app(make_app, case)
+        app.register_error_handler(Exception, lambda error: ("any", 500))
+        app.register_error_handler(
+            handled, lambda error, seen=seen: seen.append(error) or ({"own": error.reason}, error.code)
+        )
+        answer = rejection_by(app, pool, case)
+        assert (answer.status_code, answer.json) == (case.status, {"own": reason})
+        (error,) = seen
+        assert isinstance(error, HTTPException)
+        assert isinstance(error.error, kind)
+        assert (error.reason, str(error), error.error.reason) == (reason, error.description, reason)
+        arrived = pickle.loads(pickle.dumps(error))
+        assert isinstance(arrived, InsufficientScopeError if reason == "insufficient_scope" else kind)
+        assert (arrived.reason, str(arrived), arrived.code) == (reason, str(error), case.status)
+
+
+def test_401_names_every_scope_the_route_needs(make_app: MakeApp, m2m: CognitoM2M) -> None:
+    app = make_app(REQUIRED_SCOPES=["fleet/use"])
     m2m.protect(app, "shop/enter")
     scopes = {"GET": "shelf/read", "POST": ["shelf/write", "shelf/admin"]}
     app.route("/shelf", methods=["GET", "POST"])(m2m.require_scopes(by_method=scopes)(lambda: {}))
     app.get("/open", endpoint="open")(lambda: {})
     client = app.test_client()
 
-    def named(method: str, path: str, token: str | None = None) -> str | None:
-        headers = {} if token is None else bearer(token)
+    def named(method: str, path: str, headers: dict[str, str] | None = None) -> str | None:
         answer = client.open(path, method=method, headers=headers)
         assert answer.status_code == 401
         return answer.www_authenticate.parameters.get("scope")
 
     assert named("GET", "/shelf") == named("HEAD", "/shelf") == "fleet/use shelf/read shop/enter"
-    assert named("POST", "/shelf", "bad") == "fleet/use shelf/admin shelf/write shop/enter"
+    assert named("POST", "/shelf", bearer("bad")) == "fleet/use shelf/admin shelf/write shop/enter"
     assert named("GET", "/open") == named("GET", "/unknown") == "fleet/use shop/enter"
-
-
-def test_401_names_no_scope_where_none_is_needed(app: Flask) -> None:
-    app.get("/a")(require_scopes()(lambda: {}))
-    assert app.test_client().get("/a").headers["WWW-Authenticate"] == 'Bearer realm="shop"'
-
-
-@by_case
-def test_retry_after_is_of_503_alone(
-    make_app: MakeApp, local_pool: LocalUserPool, reason: str, case: Case
-) -> None:
-    answer = refusal_of(make_app, local_pool, case)
-    assert answer.headers.get("Retry-After") == ("7" if case.status == 503 else None)
-
-
-@by_case
-def test_problem_type_base_names_the_reason(
-    make_app: MakeApp, local_pool: LocalUserPool, reason: str, case: Case
-) -> None:
-    answer = refusal_of(make_app, local_pool, case, PROBLEM_TYPE_BASE="https://errors.example.com/#")
-    assert json.loads(answer.data)["type"] == f"https://errors.example.com/#{reason}"
-
-
-@by_case
-@pytest.mark.parametrize(
-    "handled",
-    [pytest.param("code", id="for the code"), pytest.param("class", id="for werkzeug's class")],
-)
-def test_an_applications_handler_replaces_the_answer(
-    make_app: MakeApp, local_pool: LocalUserPool, reason: str, case: Case, handled: str
-) -> None:
-    seen: list[Any] = []
-
-    def make_handled(**settings: Any) -> Flask:
-        app = make_app(**settings)
-        code = case.status
-
-        @app.errorhandler(code if handled == "code" else werkzeug_class(code))
-        def handle(error: Any) -> tuple[dict[str, str], int]:
-            seen.append(error)
-            return {"own": error.reason}, error.code
-
-        return app
-
-    answer = refusal_of(make_handled, local_pool, case)
-    assert (answer.status_code, json.loads(answer.data)) == (case.status, {"own": reason})
-    assert isinstance(seen[0].error, KeysUnavailableError if case.status == 503 else TokenValidationError)
-    assert seen[0].error.reason == reason
-
-
-def werkzeug_class(code: int) -> type[HTTPException]:
-    from werkzeug.exceptions import default_exceptions
-
-    return default_exceptions[code]
-
-
-NAMED = {
-    "expired",
-    "not_yet_valid",
-    "user_token",
-    "wrong_audience",
-    "rejected_by_check",
-    "client_not_allowed",
-    "method_not_allowed",
-    "insufficient_scope",
-}
-"""Reasons for which a verified token that names its client is rejected."""
-
-
-@by_case
-def test_rejection_names_the_client_of_a_verified_token(
-    make_app: MakeApp,
-    local_pool: LocalUserPool,
-    caplog: pytest.LogCaptureFixture,
-    reason: str,
-    case: Case,
-) -> None:
-    caplog.set_level("INFO", "flask_m2m_cognito.auth")
-    told: list[dict[str, Any]] = []
-    raised: list[Any] = []
-
-    def receiver(sender: Flask, **arguments: Any) -> None:
-        told.append(arguments)
-
-    def make(**settings: Any) -> Flask:
-        app = make_app(**settings)
-        signals.token_rejected.connect(receiver, sender=app)
-        app.register_error_handler(case.status, lambda error: raised.append(error) or error)
-        return app
-
-    tokens: list[str] = []
-
-    def token(pool: LocalUserPool) -> str:
-        tokens.append(case.token(pool))
-        return tokens[0]
-
-    refusal_of(make, local_pool, replace(case, token=token))
-    (signal,), (error,) = told, raised
-    (fields,) = (vars(each) for each in caplog.records if each.name == "flask_m2m_cognito.auth")
-    if reason not in NAMED:
-        assert (signal["client_id"], fields["client_id"], getattr(error, "client_id", None)) == (None,) * 3
-        if reason not in ("wrong_token_use", "missing_client_id"):
-            assert (signal["token_scopes"], fields["token_scopes"]) == (None, None)
-            assert (signal["required_scopes"], fields["required_scopes"]) == (None, None)
-        return
-    claims = read_claims(tokens[0])
-    needed = {"a/write"} if case.demand else {"a/read", "b/write"}
-    had = set(claims.get("scope", "").split())
-    assert signal["client_id"] == fields["client_id"] == error.client_id == claims["client_id"]
-    assert signal["token_scopes"] == set(fields["token_scopes"]) == error.token_scopes == had
-    if reason != "method_not_allowed":
-        assert signal["required_scopes"] == set(fields["required_scopes"]) == error.required_scopes == needed
-    assert (error.kid, error.pool) == (local_pool.kid, local_pool.pool_id)
-    assert (fields["kid"], fields["pool"]) == (local_pool.kid, local_pool.pool_id)
-
-
-def read_claims(token: str) -> dict[str, Any]:
-    payload = token.split(".")[1]
-    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    return claims
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["a new token", "a remembered token"])
 def test_settings_scopes_name_the_client_too(
-    make_app: MakeApp, local_pool: LocalUserPool, caplog: pytest.LogCaptureFixture, known: bool
+    make_app: MakeApp, pool: LocalUserPool, caplog: pytest.LogCaptureFixture, known: bool
 ) -> None:
     caplog.set_level("INFO", "flask_m2m_cognito.auth")
     app = make_app(REQUIRED_SCOPES=["fleet/use"])
     app.get("/a")(require_scopes()(lambda: "in"))
-    headers = bearer(local_pool.token("x/y", "reports"))
+    headers = bearer(pool.token("x/y", "reports"))
     for _ in range(1 + known):
         caplog.clear()
         app.test_client().get("/a", headers=headers)
     (record,) = map(vars, caplog.records)
     assert (record["client_id"], record["token_scopes"]) == ("reports", ["x/y"])
-    assert (record["required_scopes"], record["kid"]) == (["fleet/use"], local_pool.kid)
+    assert (record["required_scopes"], record["kid"]) == (["fleet/use"], pool.kid)
 
 
-def test_a_handler_for_every_http_exception_gets_them_too(make_app: MakeApp) -> None:
-    app = make_app()
+@pytest.fixture
+def guarded_app(app: Flask) -> Flask:
     app.get("/a")(require_scopes()(lambda: {}))
-    app.register_error_handler(HTTPException, lambda error: ({"name": error.name}, error.code))
-    answer = app.test_client().get("/a")
+    return app
+
+
+def test_401_names_no_scope_where_none_is_needed(guarded_app: Flask) -> None:
+    assert guarded_app.test_client().get("/a").headers["WWW-Authenticate"] == 'Bearer realm="shop"'
+
+
+def test_handler_for_every_http_exception_gets_rejections(guarded_app: Flask) -> None:
+    guarded_app.register_error_handler(HTTPException, lambda error: ({"name": error.name}, error.code))
+    answer = guarded_app.test_client().get("/a")
     assert (answer.status_code, answer.json) == (401, {"name": "Unauthorized"})
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="shop"'
 
 
-def test_a_handler_for_another_code_leaves_the_answer(make_app: MakeApp) -> None:
-    app = make_app()
-    app.get("/a")(require_scopes()(lambda: {}))
-    app.register_error_handler(Forbidden, lambda error: ("own", 403))
-    assert app.test_client().get("/a").json["reason"] == "missing_token"
+def test_handler_for_another_code_leaves_the_answer(guarded_app: Flask) -> None:
+    guarded_app.register_error_handler(Forbidden, lambda error: ("own", 403))
+    body = guarded_app.test_client().get("/a").json
+    assert (body["reason"], body["type"]) == ("missing_token", "about:blank")
 
 
-def test_a_handlers_own_status_and_headers_stay(make_app: MakeApp) -> None:
-    app = make_app()
-    app.get("/a")(require_scopes()(lambda: {}))
-    app.register_error_handler(Unauthorized, lambda error: ("hidden", 404))
-    answer = app.test_client().get("/a")
+def test_handlers_own_status_and_headers_stay(guarded_app: Flask) -> None:
+    guarded_app.register_error_handler(Unauthorized, lambda error: ("hidden", 404))
+    answer = guarded_app.test_client().get("/a")
     assert (answer.status_code, answer.headers.get("WWW-Authenticate")) == (404, None)
 
 
-def test_abort_in_a_check_answers_where_a_view_validates(
-    make_app: MakeApp, local_pool: LocalUserPool
-) -> None:
+def test_head_request_gets_the_headers_alone(guarded_app: Flask) -> None:
+    answer = guarded_app.test_client().head("/a")
+    assert (answer.status_code, answer.data) == (401, b"")
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="shop"'
+
+
+def test_abort_in_a_check_answers_where_a_view_validates(make_app: MakeApp, pool: LocalUserPool) -> None:
     app = make_app(TOKEN_CHECK=lambda token: abort(409))
-    app.get("/a")(lambda: app.extensions["cognito_m2m"].validator.validate(local_pool.token()).client_id)
+    app.get("/a")(lambda: app.extensions["cognito_m2m"].validator.validate(pool.token()).client_id)
     assert app.test_client().get("/a").status_code == 409
 
 
 @pytest.mark.parametrize("own", [401, 403, 503])
-def test_caught_rejection_says_nothing_of_a_later_answer(
-    make_app: MakeApp, local_pool: LocalUserPool, own: int
-) -> None:
-    app = make_app()
-
+def test_caught_rejection_says_nothing_of_a_later_answer(app: Flask, pool: LocalUserPool, own: int) -> None:
     @app.get("/a")
     def a() -> None:
         with contextlib.suppress(TokenValidationError):
@@ -356,7 +315,7 @@ def test_caught_rejection_says_nothing_of_a_later_answer(
             raise problem_from(TokenUnavailableError("", retry_after=7), Wording("shop"))
         abort(own)
 
-    headers = {"Authorization": f"Bearer {local_pool.token('a/read')}"} if own == 403 else {}
+    headers = bearer(pool.token("a/read")) if own == 403 else {}
     answer = app.test_client().get("/a", headers=headers)
     assert (answer.status_code, answer.mimetype) == (own, "text/html")
     for name in ("WWW-Authenticate", "Retry-After", "Cache-Control"):
@@ -364,8 +323,7 @@ def test_caught_rejection_says_nothing_of_a_later_answer(
 
 
 @pytest.mark.parametrize("replaces", [False, True], ids=["own body", "a handler's body"])
-def test_challenge_is_of_the_rejection_that_left_the_view(make_app: MakeApp, replaces: bool) -> None:
-    app = make_app()
+def test_challenge_is_of_the_rejection_that_left_the_view(app: Flask, replaces: bool) -> None:
     if replaces:
         app.register_error_handler(HTTPException, lambda error: ("", error.code))
 
@@ -380,21 +338,10 @@ def test_challenge_is_of_the_rejection_that_left_the_view(make_app: MakeApp, rep
     assert challenge.endswith(', scope="a/read"')
 
 
-def test_a_head_request_gets_the_headers_alone(make_app: MakeApp) -> None:
-    app = make_app()
-    app.get("/a")(require_scopes()(lambda: {}))
-    answer = app.test_client().head("/a")
-    assert (answer.status_code, answer.data) == (401, b"")
-    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="shop"'
-
-
 @pytest.mark.parametrize("match", ["all", "any"])
-def test_insufficient_scope_names_what_is_needed_sorted(
-    make_app: MakeApp, local_pool: LocalUserPool, match: str
-) -> None:
-    app = make_app()
+def test_insufficient_scope_names_what_is_needed_sorted(app: Flask, pool: LocalUserPool, match: str) -> None:
     app.get("/a")(require_scopes("c", "a", "b", match=match)(lambda: {}))
-    answer = app.test_client().get("/a", headers=bearer(local_pool.token("x")))
+    answer = app.test_client().get("/a", headers=bearer(pool.token("x")))
     assert answer.www_authenticate.parameters["scope"] == "a b c"
 
 
@@ -430,17 +377,13 @@ class TestTokenUnavailableInAView:
     """A view that calls another service, which can't be done without a token of our own."""
 
     @pytest.fixture
-    def app(self, local_pool: LocalUserPool) -> Flask:
-        m2m, app = CognitoM2M(), Flask("shop")
-        app.config.update(local_pool.config(ALLOWED_CLIENT_IDS="*", REALM="shop"))
-        m2m.init_app(app)
+    def app(self, make_app: MakeApp, m2m: CognitoM2M, pool: LocalUserPool) -> Flask:
+        app = make_app(PROBLEM_TYPE_BASE="https://errors.example.com/")
         app.get("/call")(lambda: m2m.token())
-        local_pool.fail("token", status=503, headers={"Retry-After": "9"})
+        pool.fail("token", status=503, headers={"Retry-After": "9"})
         return app
 
-    def test_is_503_and_says_nothing_of_the_other_service(
-        self, app: Flask, local_pool: LocalUserPool
-    ) -> None:
+    def test_it_is_503_and_says_nothing_of_the_other_service(self, app: Flask, pool: LocalUserPool) -> None:
         answer = app.test_client().get("/call")
         assert (answer.status_code, answer.content_type) == (503, "application/problem+json")
         assert answer.headers["Retry-After"] == "9"
@@ -449,7 +392,8 @@ class TestTokenUnavailableInAView:
         body = json.loads(answer.data)
         assert set(body) == {"type", "title", "status", "detail", "reason"}
         assert (body["status"], body["reason"]) == (503, "token_unavailable")
-        for internal in (local_pool.url, "local-client", "503"):
+        assert body["type"] == "https://errors.example.com/token_unavailable"
+        for internal in (pool.url, "local-client", "503"):
             assert internal not in body["detail"] + body["title"]
 
     @pytest.mark.parametrize(
@@ -483,10 +427,9 @@ class TestTokenUnavailableInAView:
         app.register_error_handler(TokenValidationError, lambda error: ("own", 502))
         assert app.test_client().get("/call").status_code == 503
 
-    def test_a_view_may_catch(self, app: Flask, local_pool: LocalUserPool) -> None:
+    def test_a_view_may_catch_it(self, app: Flask, m2m: CognitoM2M) -> None:
         @app.get("/careful")
         def careful() -> dict[str, Any]:
-            m2m = app.extensions["cognito_m2m"]
             try:
                 return {"token": m2m.token()}
             except TokenUnavailableError as error:
@@ -494,16 +437,7 @@ class TestTokenUnavailableInAView:
 
         assert app.test_client().get("/careful").json == {"status": 503, "reason": "token_unavailable"}
 
-    def test_problem_type_base_names_its_reason(self, make_app: MakeApp, local_pool: LocalUserPool) -> None:
-        app = make_app(PROBLEM_TYPE_BASE="https://errors.example.com/")
-        app.get("/call")(lambda: app.extensions["cognito_m2m"].token())
-        local_pool.fail("token", status=500)
-        answer = app.test_client().get("/call")
-        assert json.loads(answer.data)["type"] == "https://errors.example.com/token_unavailable"
-
-    def test_outside_a_request_it_is_an_error_of_ours_with_a_text_for_operators(
-        self, app: Flask, local_pool: LocalUserPool
-    ) -> None:
+    def test_outside_a_request_its_text_is_for_operators(self, app: Flask) -> None:
         with app.app_context(), pytest.raises(TokenUnavailableError) as raised:
             app.extensions["cognito_m2m"].token()
         error = raised.value
@@ -527,7 +461,7 @@ class TestTokenUnavailableInAView:
 )
 def test_an_abort_in_an_own_check_is_the_answer(
     make_app: MakeApp,
-    local_pool: LocalUserPool,
+    pool: LocalUserPool,
     caplog: pytest.LogCaptureFixture,
     setting: str,
     reason: str,
@@ -537,7 +471,7 @@ def test_an_abort_in_an_own_check_is_the_answer(
     caplog.set_level("INFO", "flask_m2m_cognito.auth")
     app = make_app(**{setting: lambda subject: abort(*abort_with)})
     app.get("/a")(require_scopes()(lambda: "in"))
-    token = local_pool.token()
+    token = pool.token()
     answers = [app.test_client().get("/a", headers=bearer(token)) for _ in "ab"]
     assert [answer.status_code for answer in answers] == [status, status]
     assert all("gone for good" in each.text or "Location" in each.headers for each in answers)
@@ -547,8 +481,7 @@ def test_an_abort_in_an_own_check_is_the_answer(
 
 
 @pytest.mark.parametrize("text", ["key → gone", "two\r\nlines", "a\ttab", 'a "quote" and \\'])
-def test_text_of_the_application_fits_into_the_challenge(make_app: MakeApp, text: str) -> None:
-    app = make_app()
+def test_text_of_the_application_fits_into_the_challenge(app: Flask, text: str) -> None:
     app.get("/a")(lambda: raise_error(TokenValidationError(text)))
     answer = app.test_client().get("/a")
     description = answer.www_authenticate.parameters["error_description"]
@@ -678,12 +611,12 @@ class TestErrorsOfTheLibraryInAView:
     @pytest.mark.parametrize("testing", [False, True])
     @pytest.mark.parametrize(("error", "status"), PLAIN_ERRORS)
     def test_they_are_answered(
-        self, make_app: MakeApp, local_pool: LocalUserPool, place: Any, error: Any, status: int, testing: bool
+        self, make_app: MakeApp, pool: LocalUserPool, place: Any, error: Any, status: int, testing: bool
     ) -> None:
         app = make_app()
         app.testing = testing
         place(app, error)
-        answer = app.test_client().get("/a", headers=bearer(local_pool.token("x/y")))
+        answer = app.test_client().get("/a", headers=bearer(pool.token("x/y")))
         assert answer.status_code == status
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.headers.get("Retry-After") == ("12" if status == 503 else None)
@@ -699,21 +632,18 @@ class TestErrorsOfTheLibraryInAView:
         "handled",
         [InsufficientScopeError, TokenValidationError, M2MCognitoError, 403, Forbidden, HTTPException],
     )
-    def test_handlers_of_the_application_come_first(
-        self, local_pool: LocalUserPool, handled: Any, when: str
-    ) -> None:
+    def test_handlers_of_the_application_come_first(self, make_app: MakeApp, handled: Any, when: str) -> None:
         app = Flask("shop")
-        app.config.update(local_pool.config(ALLOWED_CLIENT_IDS="*"))
         if when == "after init_app":
-            CognitoM2M(app)
+            make_app(app)
         app.register_error_handler(handled, lambda error: (sorted(error.required_scopes), error.code))
         if when == "before init_app":
-            CognitoM2M(app)
+            make_app(app)
         raises_in_a_view(app, PLAIN_ERRORS[3].values[0])
         answer = app.test_client().get("/a")
         assert (answer.status_code, answer.json) == (403, ["row/7"])
 
-    def test_a_handler_for_a_subclass_gets_its_own_error(self, app: Flask) -> None:
+    def test_handler_for_a_subclass_gets_its_own_error(self, app: Flask, make_app: MakeApp) -> None:
         class Overdrawn(TokenValidationError):
             def __init__(self, balance: int) -> None:
                 super().__init__("Overdrawn.", reason="rejected_by_check")
@@ -723,9 +653,7 @@ class TestErrorsOfTheLibraryInAView:
         raises_in_a_view(app, Overdrawn(-5))
         assert app.test_client().get("/a").status_code == 403
 
-        other = Flask("other")
-        other.config.update(app.config)
-        CognitoM2M(other)
+        other = make_app("other")
         raises_in_a_view(other, Overdrawn(-5))
         other.register_error_handler(Overdrawn, lambda error: ({"balance": error.balance}, 402))
         answer = other.test_client().get("/a")
@@ -734,19 +662,19 @@ class TestErrorsOfTheLibraryInAView:
     @pytest.mark.parametrize("kind", ODD_KINDS, ids=lambda kind: kind.__name__)
     @pytest.mark.parametrize("place", [raises_in_a_view, raises_in_a_principal_loader])
     def test_odd_error_of_the_application_is_answered(
-        self, app: Flask, local_pool: LocalUserPool, place: Any, kind: Any
+        self, app: Flask, pool: LocalUserPool, place: Any, kind: Any
     ) -> None:
         place(app, kind())
-        answer = app.test_client().get("/a", headers={"Authorization": f"Bearer {local_pool.token('x/y')}"})
+        answer = app.test_client().get("/a", headers=bearer(pool.token("x/y")))
         assert (answer.status_code, answer.json["reason"]) == (401, "invalid")
         assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="shop", error="invalid_token"')
 
     def test_they_count_as_rejections(
-        self, app: Flask, local_pool: LocalUserPool, caplog: pytest.LogCaptureFixture
+        self, app: Flask, pool: LocalUserPool, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level("INFO", "flask_m2m_cognito.auth")
         app.get("/a")(require_scopes("x/y")(lambda: raise_error(PLAIN_ERRORS[3].values[0])))
-        token = local_pool.token("x/y", "reports")
+        token = pool.token("x/y", "reports")
         app.test_client().get("/a", headers=bearer(token))
         (record,) = map(vars, caplog.records)
         assert (record["reason"], record["client_id"]) == ("insufficient_scope", "reports")
@@ -762,31 +690,3 @@ class TestErrorsOfTheLibraryInAView:
     def test_a_wrong_argument_is_no_answer(self, app: Flask) -> None:
         app.get("/a")(lambda: raise_error(ConfigurationError("No.")))
         assert app.test_client().get("/a").status_code == 500
-
-
-@by_case
-def test_a_handler_for_the_librarys_class_gets_it(
-    make_app: MakeApp, local_pool: LocalUserPool, reason: str, case: Case
-) -> None:
-    kinds: list[type[Exception]] = [TokenValidationError]
-    if reason == "insufficient_scope":
-        kinds = [InsufficientScopeError, TokenValidationError]
-    if reason == "keys_unavailable":
-        kinds = [KeysUnavailableError]
-    for kind in (*kinds, M2MCognitoError):
-        seen: list[Any] = []
-
-        def make_handled(kind: Any = kind, seen: list[Any] = seen, **settings: Any) -> Flask:
-            app = make_app(**settings)
-            app.register_error_handler(Exception, lambda error: ("any", 500))
-            app.register_error_handler(kind, lambda raised: seen.append(raised) or ({"own": 1}, raised.code))
-            return app
-
-        answer = refusal_of(make_handled, local_pool, case)
-        assert (answer.status_code, answer.json) == (case.status, {"own": 1})
-        (error,) = seen
-        assert isinstance(error, HTTPException)
-        assert (error.reason, str(error)) == (reason, error.description)
-        arrived = pickle.loads(pickle.dumps(error))
-        assert isinstance(arrived, kinds[0])
-        assert (arrived.reason, str(arrived), arrived.code) == (reason, str(error), case.status)

@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 
 from flask_m2m_cognito import CognitoM2M
-from flask_m2m_cognito.testing import LocalUserPool
+from tests.web.conftest import Bearer
 
 pytestmark = pytest.mark.usefixtures("current_event_loop")
 
@@ -75,10 +75,8 @@ ADAPTERS: list[Adapter] = [*NEED_CONFIGURATION, apig_wsgi, aws_wsgi]
 
 
 @pytest.fixture
-def app(local_pool: LocalUserPool) -> Flask:
-    app = Flask("shop")
-    app.config.update(local_pool.config(ALLOWED_CLIENT_IDS="*"))
-    CognitoM2M(app).protect(app)
+def app(app: Flask, m2m: CognitoM2M) -> Flask:
+    m2m.protect(app)
     app.get("/items")(lambda: {"reached": True})
     return app
 
@@ -98,14 +96,12 @@ def test_unconfigured_adapter_sends_base64(app: Flask, adapter: Adapter) -> None
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
-def test_token_reaches_the_guard_through_an_adapter(
-    app: Flask, adapter: Adapter, local_pool: LocalUserPool
-) -> None:
-    value = f"Bearer {local_pool.token()}"
+def test_token_reaches_the_guard_through_an_adapter(app: Flask, adapter: Adapter, bearer: Bearer) -> None:
+    headers = bearer()
     event = {
         **EVENT,
-        "headers": {**EVENT["headers"], "Authorization": value},
-        "multiValueHeaders": {**EVENT["multiValueHeaders"], "Authorization": [value]},
+        "headers": {**EVENT["headers"], **headers},
+        "multiValueHeaders": {**EVENT["multiValueHeaders"], "Authorization": [*headers.values()]},
     }
     answer = adapter(app, True)(event)
     assert (int(answer["statusCode"]), json.loads(answer["body"])) == (200, {"reached": True})

@@ -10,8 +10,7 @@ from flask import Blueprint, Flask
 from flask_m2m_cognito import CognitoM2M
 from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.web.resource_metadata import metadata_path, metadata_url
-from tests.support.headers import bearer
-from tests.web.conftest import MakeApp
+from tests.web.conftest import Bearer, MakeApp
 
 # Most tests here have no AUDIENCE, so that any token of the pool will do.
 pytestmark = pytest.mark.filterwarnings("ignore:COGNITO_M2M_RESOURCE is set")
@@ -23,12 +22,6 @@ WELL_KNOWN = "/.well-known/oauth-protected-resource"
 @pytest.fixture
 def app(make_app: MakeApp) -> Flask:
     return make_app(RESOURCE=RESOURCE)
-
-
-def m2m_of(app: Flask) -> CognitoM2M:
-    m2m = app.extensions["cognito_m2m"].owner
-    assert isinstance(m2m, CognitoM2M)
-    return m2m
 
 
 def view() -> str:
@@ -60,10 +53,10 @@ class TestAddress:
         [f"{RESOURCE}/v1/stock", f"{RESOURCE}/stock/", f"{RESOURCE}/?b=c", f"{RESOURCE}/caf%C3%A9/a%20b"],
     )
     def test_document_is_served_at_the_address_that_challenges_name(
-        self, make_app: MakeApp, resource: str
+        self, make_app: MakeApp, resource: str, m2m: CognitoM2M
     ) -> None:
         app = make_app(RESOURCE=resource)
-        app.get("/items")(m2m_of(app).require_scopes()(view))
+        app.get("/items")(m2m.require_scopes()(view))
         challenge = challenge_of(app, "/items")
         url = metadata_url(resource)
         assert challenge == f'Bearer realm="shop", resource_metadata="{url}"'
@@ -71,26 +64,26 @@ class TestAddress:
         assert answer.status_code == 200
         assert answer.json["resource"] == resource
 
-    def test_document_is_at_the_root_too_for_every_origin(self, make_app: MakeApp) -> None:
+    def test_document_is_at_the_root_too_for_every_origin(self, make_app: MakeApp, m2m: CognitoM2M) -> None:
         app = make_app(RESOURCE=f"{RESOURCE}/stock")
-        m2m_of(app).protect(app)
+        m2m.protect(app)
         answers = [app.test_client().get(path) for path in (WELL_KNOWN, metadata_path(f"{RESOURCE}/stock"))]
         assert [answer.json["resource"] for answer in answers] == [f"{RESOURCE}/stock"] * 2
         assert {answer.headers["Access-Control-Allow-Origin"] for answer in answers} == {"*"}
 
 
 class TestDocument:
-    def test_it_names_the_resource_and_the_pool(self, app: Flask, local_pool: LocalUserPool) -> None:
+    def test_it_names_the_resource_and_the_pool(self, app: Flask, pool: LocalUserPool) -> None:
         answer = app.test_client().get(WELL_KNOWN)
         assert answer.mimetype == "application/json"
         assert answer.headers["Cache-Control"] == "public, max-age=3600"
         assert answer.json == {
             "resource": RESOURCE,
-            "authorization_servers": [local_pool.issuer],
+            "authorization_servers": [pool.issuer],
             "bearer_methods_supported": ["header"],
             "scopes_supported": [],
         }
-        assert local_pool.count() == 0
+        assert pool.count() == 0
 
     def test_each_pool_is_an_authorization_server(self) -> None:
         app = Flask("shop")
@@ -103,9 +96,8 @@ class TestDocument:
             "https://cognito-idp.cn-north-1.amazonaws.com.cn/cn-north-1_JkLmNoPqR",
         ]
 
-    def test_scopes_are_those_of_all_guards(self, make_app: MakeApp) -> None:
+    def test_scopes_are_those_of_all_guards(self, make_app: MakeApp, m2m: CognitoM2M) -> None:
         app = make_app(RESOURCE=RESOURCE, REQUIRED_SCOPES="of/all")
-        m2m = m2m_of(app)
         app.get("/a")(m2m.require_scopes("a/one", "a/two", match="any")(view))
         by_method = {"GET": "b/get", "POST": ["b/post", "b/also"]}
         app.add_url_rule("/b", "b", m2m.require_scopes(by_method=by_method)(view), methods=["GET", "POST"])
@@ -120,8 +112,7 @@ class TestDocument:
             "a/one", "a/two", "b/also", "b/get", "b/post", "c/use", "of/all", "outer/use",
         ]  # fmt: skip
 
-    def test_scopes_of_guards_that_hold_nothing_are_not_named(self, app: Flask) -> None:
-        m2m = m2m_of(app)
+    def test_scopes_of_guards_that_hold_nothing_are_not_named(self, app: Flask, m2m: CognitoM2M) -> None:
         blueprint = Blueprint("open", __name__)
         blueprint.get("/a")(m2m.public(view))
         m2m.protect(blueprint, "a/use")
@@ -135,9 +126,9 @@ class TestDocument:
         assert (document["resource_name"], document["scopes_supported"]) == ("Stock", ["a/read"])
         assert document["resource"] == RESOURCE
 
-    def test_without_the_setting_there_is_none(self, make_app: MakeApp) -> None:
+    def test_without_the_setting_there_is_none(self, make_app: MakeApp, m2m: CognitoM2M) -> None:
         app = make_app()
-        app.get("/a")(m2m_of(app).require_scopes()(view))
+        app.get("/a")(m2m.require_scopes()(view))
         assert app.test_client().get(WELL_KNOWN).status_code == 404
         assert challenge_of(app, "/a") == 'Bearer realm="shop"'
 
@@ -155,46 +146,32 @@ class TestWhoReachesIt:
             pytest.param({"Authorization": "Basic YTpi"}, id="another scheme"),
         ],
     )
-    def test_everybody_also_under_protection(self, app: Flask, headers: dict[str, str]) -> None:
-        m2m_of(app).protect(app, "all/use")
+    def test_everybody_also_under_protection(
+        self, app: Flask, headers: dict[str, str], m2m: CognitoM2M
+    ) -> None:
+        m2m.protect(app, "all/use")
         answer = app.test_client().get(WELL_KNOWN, headers=headers)
         assert (answer.status_code, answer.json["scopes_supported"]) == (200, ["all/use"])
 
-    def test_everybody_while_the_pool_is_down(self, app: Flask, local_pool: LocalUserPool) -> None:
-        m2m_of(app).protect(app)
-        with local_pool.offline():
+    def test_everybody_while_the_pool_is_down(self, app: Flask, pool: LocalUserPool, m2m: CognitoM2M) -> None:
+        m2m.protect(app)
+        with pool.offline():
             assert app.test_client().get(WELL_KNOWN).status_code == 200
 
 
-class TestChallenges:
-    MEMBER = f'resource_metadata="{RESOURCE}{WELL_KNOWN}"'
-
-    @pytest.fixture
-    def app(self, app: Flask) -> Flask:
-        app.get("/items")(m2m_of(app).require_scopes("items/read")(view))
-        app.get("/billing")(m2m_of(app).require_scopes(clients=["billing"])(lambda: "billing"))
-        return app
-
-    def test_each_names_the_document(self, app: Flask, local_pool: LocalUserPool) -> None:
-        other = bearer(local_pool.token("items/write"))
-        client = app.test_client()
-        answers = [
-            client.get("/items"),
-            client.get("/items", headers={"Authorization": "Bearer"}),
-            client.get("/items", headers={"Authorization": "Bearer bad"}),
-            client.get("/items", headers=other),
-            client.get("/billing", headers=other),
-        ]
-        assert [answer.status_code for answer in answers] == [401, 400, 401, 403, 403]
-        for answer in answers:
-            assert answer.headers["WWW-Authenticate"].count(self.MEMBER) == 1
-
-    def test_unknown_url_under_protection_names_it(self, app: Flask) -> None:
-        m2m_of(app).protect(app)
-        assert self.MEMBER in challenge_of(app, "/nowhere")
-
-    def test_outage_is_no_challenge(self, app: Flask, local_pool: LocalUserPool) -> None:
-        with local_pool.fail("jwks", status=500):
-            answer = app.test_client().get("/items", headers=bearer(local_pool.token("items/read")))
-        assert answer.status_code == 503
-        assert "WWW-Authenticate" not in answer.headers
+def test_each_challenge_names_the_document(app: Flask, m2m: CognitoM2M, bearer: Bearer) -> None:
+    app.get("/items")(m2m.require_scopes("items/read")(view))
+    app.get("/billing")(m2m.require_scopes(clients=["billing"])(lambda: "billing"))
+    m2m.protect(app)
+    other, client = bearer("items/write"), app.test_client()
+    answers = [
+        client.get("/items"),
+        client.get("/nowhere"),
+        client.get("/items", headers={"Authorization": "Bearer"}),
+        client.get("/items", headers={"Authorization": "Bearer bad"}),
+        client.get("/items", headers=other),
+        client.get("/billing", headers=other),
+    ]
+    assert [answer.status_code for answer in answers] == [401, 401, 400, 401, 403, 403]
+    member = f'resource_metadata="{RESOURCE}{WELL_KNOWN}"'
+    assert {answer.headers["WWW-Authenticate"].count(member) for answer in answers} == {1}

@@ -14,7 +14,7 @@ from werkzeug.test import Client
 
 from example_app.stage import LoopbackServer
 from flask_m2m_cognito import CognitoM2M, ConfigurationError
-from flask_m2m_cognito.testing import LocalUserPool
+from tests.web.conftest import Bearer
 
 # What these frameworks import warns of what the framework will have to change.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -25,22 +25,6 @@ UPGRADE = (
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
     "Sec-WebSocket-Version: 13",
 )
-
-
-@pytest.fixture
-def m2m() -> CognitoM2M:
-    return CognitoM2M()
-
-
-def started(app: Flask, m2m: CognitoM2M, pool: LocalUserPool) -> Flask:
-    app.config.update(pool.config(ALLOWED_CLIENT_IDS="*"))
-    m2m.init_app(app)
-    return app
-
-
-@pytest.fixture
-def app(m2m: CognitoM2M, local_pool: LocalUserPool) -> Flask:
-    return started(Flask("shop"), m2m, local_pool)
 
 
 def statuses_of_upgrade(app: Flask, path: str, *headers: str) -> list[int]:
@@ -81,9 +65,7 @@ def test_socket_io_events_pass_protect(app: Flask, m2m: CognitoM2M) -> None:
 
 
 class TestFlaskSock:
-    def test_guard_below_the_route_runs_after_the_upgrade(
-        self, app: Flask, m2m: CognitoM2M, local_pool: LocalUserPool
-    ) -> None:
+    def test_guard_below_the_route_runs_after_the_upgrade(self, app: Flask, m2m: CognitoM2M) -> None:
         from flask_sock import Sock
 
         opened: list[Any] = []
@@ -91,15 +73,13 @@ class TestFlaskSock:
         assert statuses_of_upgrade(app, "/a") == [101, 401]
         assert opened == []
 
-    def test_protect_rejects_before_the_upgrade(
-        self, app: Flask, m2m: CognitoM2M, local_pool: LocalUserPool
-    ) -> None:
+    def test_protect_rejects_before_the_upgrade(self, app: Flask, m2m: CognitoM2M, bearer: Bearer) -> None:
         from flask_sock import Sock
 
         m2m.protect(app, "a/read")
         Sock(app).route("/a")(lambda ws: ws.send("a"))
         assert statuses_of_upgrade(app, "/a") == [401]
-        allowed = f"Authorization: Bearer {local_pool.token('a/read')}"
+        allowed = f"Authorization: {bearer('a/read')['Authorization']}"
         assert statuses_of_upgrade(app, "/a", allowed)[0] == 101
 
     def test_guard_above_the_route_is_an_error(self, app: Flask, m2m: CognitoM2M) -> None:
@@ -109,47 +89,3 @@ class TestFlaskSock:
 
         with pytest.raises(ConfigurationError, match="got None: put the route's decorator above it"):
             m2m.require_scopes("a/read")(Sock(app).route("/a")(echo))
-
-
-def test_flask_admin_ignores_decorators(app: Flask, m2m: CognitoM2M) -> None:
-    from flask_admin import Admin, BaseView, expose
-
-    class Stock(BaseView):  # type: ignore[misc]
-        decorators = [m2m.require_scopes("a/read")]  # noqa: RUF012
-
-        @expose("/")
-        def index(self) -> str:
-            return "open"
-
-        @expose("/guarded")
-        @m2m.require_scopes("a/read")
-        def guarded(self) -> str:
-            return "guarded"
-
-    Admin(app).add_view(Stock(endpoint="stock", url="/stock"))
-    client = app.test_client()
-    assert (client.get("/stock/").status_code, client.get("/stock/guarded").status_code) == (200, 401)
-
-
-def test_flask_openapi3_view_ignores_decorators(m2m: CognitoM2M, local_pool: LocalUserPool) -> None:
-    from flask_openapi3 import APIView, OpenAPI
-
-    app = started(OpenAPI("shop"), m2m, local_pool)
-    views = APIView()
-
-    @views.route("/stock")
-    class Stock:
-        decorators = [m2m.require_scopes("a/read")]  # noqa: RUF012
-
-        @views.doc(summary="Open")
-        def get(self) -> str:
-            return "open"
-
-        @views.doc(summary="Guarded")
-        @m2m.require_scopes("a/read")
-        def post(self) -> str:
-            return "guarded"
-
-    app.register_api_view(views)
-    client = app.test_client()
-    assert (client.get("/stock").status_code, client.post("/stock").status_code) == (200, 401)

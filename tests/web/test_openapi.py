@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,26 +15,14 @@ from openapi_spec_validator import validate
 
 from flask_m2m_cognito import CognitoM2M, ConfigurationError
 from flask_m2m_cognito.testing import LocalUserPool
+from tests.web.conftest import MakeApp
 
 # What these frameworks import warns of what the framework will have to change.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 SCHEME = "cognito_m2m"
 OK: dict[str, Any] = {"responses": {"200": {"description": "What was asked for."}}}
-INFO = {"title": "shop", "version": "1"}
-RECEIVES_ONLY = {"TOKEN_URL": None, "CLIENT_ID": None, "CLIENT_SECRET": None, "SCOPES": None}
-
-Described = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture
-def m2m() -> CognitoM2M:
-    return CognitoM2M()
-
-
-@pytest.fixture
-def settings(local_pool: LocalUserPool) -> dict[str, Any]:
-    return local_pool.config(ALLOWED_CLIENT_IDS="*")
+RECEIVES_ONLY: dict[str, Any] = {"TOKEN_URL": None, "CLIENT_ID": None, "CLIENT_SECRET": None, "SCOPES": None}
 
 
 def view() -> dict[str, bool]:
@@ -64,9 +51,9 @@ def view_of_both() -> dict[str, bool]:
 class Plain:
     """Flask with apispec, which is told of each view."""
 
-    def make(self, m2m: CognitoM2M, settings: dict[str, Any], version: str) -> Flask:
+    def make(self, make_app: MakeApp, version: str = "3.0.3") -> Flask:
         self.version = version
-        return started(Flask("shop"), m2m, settings)
+        return make_app()
 
     def blueprint(self, name: str) -> Any:
         return Blueprint(name, __name__)
@@ -86,12 +73,12 @@ class Plain:
 class Smorest(Plain):
     """flask-smorest, whose blueprints describe themselves."""
 
-    def make(self, m2m: CognitoM2M, settings: dict[str, Any], version: str) -> Flask:
+    def make(self, make_app: MakeApp, version: str = "3.0.3") -> Flask:
         from flask_smorest import Api
 
-        app = Flask("shop")
+        app = make_app()
         app.config.update(API_TITLE="shop", API_VERSION="1", OPENAPI_VERSION=version)
-        started(app, m2m, settings)
+        app.config["OPENAPI_URL_PREFIX"] = "/docs"
         self.api = Api(app)
         return app
 
@@ -110,12 +97,12 @@ class Smorest(Plain):
 class Api(Plain):
     """APIFlask, whose application describes itself."""
 
-    def make(self, m2m: CognitoM2M, settings: dict[str, Any], version: str) -> Flask:
+    def make(self, make_app: MakeApp, version: str = "3.0.3") -> Flask:
         from apiflask import APIFlask
 
-        app = APIFlask("shop")
+        app = make_app(APIFlask("shop"))
         app.config["OPENAPI_VERSION"] = version
-        return started(app, m2m, settings)
+        return app
 
     def blueprint(self, name: str) -> Any:
         from apiflask import APIBlueprint
@@ -127,12 +114,6 @@ class Api(Plain):
             return dict(app.spec)  # type: ignore[attr-defined]
 
 
-def started(app: Flask, m2m: CognitoM2M, settings: dict[str, Any]) -> Flask:
-    app.config.update(settings)
-    m2m.init_app(app)
-    return app
-
-
 @pytest.fixture(params=[Plain, Smorest, Api], ids=["apispec", "flask-smorest", "APIFlask"])
 def maker(request: pytest.FixtureRequest) -> Plain:
     made: Plain = request.param()
@@ -141,9 +122,9 @@ def maker(request: pytest.FixtureRequest) -> Plain:
 
 @pytest.mark.parametrize("version", ["3.0.3", "3.1.0"])
 def test_each_guard_is_in_the_document(
-    maker: Plain, m2m: CognitoM2M, settings: dict[str, Any], local_pool: LocalUserPool, version: str
+    maker: Plain, make_app: MakeApp, m2m: CognitoM2M, pool: LocalUserPool, version: str
 ) -> None:
-    app = maker.make(m2m, settings, version)
+    app = maker.make(make_app, version)
     shop = maker.blueprint("shop")
 
     def add(rule: str, guarded: Any, methods: tuple[str, ...] = ("GET",)) -> None:
@@ -190,7 +171,7 @@ def test_each_guard_is_in_the_document(
         "type": "oauth2",
         "flows": {
             "clientCredentials": {
-                "tokenUrl": local_pool.token_url,
+                "tokenUrl": pool.token_url,
                 "scopes": {scope: scope for scope in sorted(named)},
             }
         },
@@ -198,10 +179,8 @@ def test_each_guard_is_in_the_document(
 
 
 @pytest.mark.parametrize("where", ["decorators", "methods"])
-def test_class_based_views_are_in_it(
-    maker: Plain, m2m: CognitoM2M, settings: dict[str, Any], where: str
-) -> None:
-    app = maker.make(m2m, settings, "3.0.3")
+def test_class_based_views_are_in_it(maker: Plain, make_app: MakeApp, m2m: CognitoM2M, where: str) -> None:
+    app = maker.make(make_app)
     shop = maker.blueprint("shop")
 
     class Items(MethodView):
@@ -236,8 +215,8 @@ def test_class_based_views_are_in_it(
     }
 
 
-def test_protected_application_is_in_it(maker: Plain, m2m: CognitoM2M, settings: dict[str, Any]) -> None:
-    app = maker.make(m2m, settings, "3.0.3")
+def test_protected_application_is_in_it(maker: Plain, make_app: MakeApp, m2m: CognitoM2M) -> None:
+    app = maker.make(make_app)
     shop = maker.blueprint("shop")
     shop.route("/a", endpoint="a")(copied(view))
     shop.route("/b", endpoint="b")(copied(view))
@@ -251,68 +230,64 @@ def test_protected_application_is_in_it(maker: Plain, m2m: CognitoM2M, settings:
 # -- rules of any document -----------------------------------------------------------------------
 
 
+def described(app: Flask, paths: Any = None, token_url: str | None = None, **members: Any) -> dict[str, Any]:
+    """A document of these operations, else of ``GET /a``, with what the guards of ``app`` require."""
+    info = {"title": "shop", "version": "1"}
+    document = {"openapi": "3.0.3", "info": info, "paths": paths or {"/a": {"get": OK}}, **members}
+    with app.app_context():
+        made = app.extensions["cognito_m2m"].owner.openapi(document, token_url=token_url)
+    return dict(made)
+
+
 @pytest.fixture
-def described(m2m: CognitoM2M, settings: dict[str, Any]) -> Described:
-    """The security of one operation, ``GET /a``, and the document, whatever else stood in it."""
-
-    def describe(guarded: Any, rule: str = "/a", path: str | None = None, **members: Any) -> dict[str, Any]:
-        app = started(Flask("shop"), m2m, {**settings, **members.pop("settings", {})})
-        app.add_url_rule(rule, "a", guarded)
-        info = {"title": "shop", "version": "1"}
-        document = {"openapi": "3.0.3", "info": info, "paths": {path or rule: {"get": dict(OK)}}, **members}
-        with app.app_context():
-            made = m2m.openapi(document)
-        validate(made)
-        return made
-
-    return describe
+def guarded_app(app: Flask, m2m: CognitoM2M) -> Flask:
+    app.get("/a")(m2m.require_scopes("a/read")(view))
+    return app
 
 
-def test_required_scopes_of_the_settings_hold_too(m2m: CognitoM2M, described: Described) -> None:
-    required = {"COGNITO_M2M_REQUIRED_SCOPES": ["all/a", "all/b"], "COGNITO_M2M_SCOPE_MATCH": "any"}
-    document = described(m2m.require_scopes("a/read")(view), settings=required)
+def test_required_scopes_of_the_settings_hold_too(make_app: MakeApp, m2m: CognitoM2M) -> None:
+    app = make_app(REQUIRED_SCOPES=["all/a", "all/b"], SCOPE_MATCH="any")
+    app.get("/a")(m2m.require_scopes("a/read")(view))
+    document = described(app)
+    validate(document)
     assert security_of(document) == [{SCHEME: ["a/read", "all/a"]}, {SCHEME: ["a/read", "all/b"]}]
-    assert scopes_of(document) == {"a/read", "all/a", "all/b"}
+    flow = document["components"]["securitySchemes"][SCHEME]["flows"]["clientCredentials"]
+    assert flow["scopes"].keys() == {"a/read", "all/a", "all/b"}
 
 
-def test_more_than_is_needed_is_no_alternative(m2m: CognitoM2M, described: Described) -> None:
+def test_more_than_is_needed_is_no_alternative(app: Flask, m2m: CognitoM2M) -> None:
     inner = m2m.require_scopes("a/read")(view)
-    assert security_of(described(m2m.require_scopes("a/read", "a/admin", match="any")(inner))) == [
-        {SCHEME: ["a/read"]}
-    ]
+    app.get("/a")(m2m.require_scopes("a/read", "a/admin", match="any")(inner))
+    assert security_of(described(app)) == [{SCHEME: ["a/read"]}]
 
 
 def test_receive_only_service_keeps_its_scopes(
-    m2m: CognitoM2M, described: Described, local_pool: LocalUserPool
+    make_app: MakeApp, m2m: CognitoM2M, pool: LocalUserPool
 ) -> None:
-    receives_only = {f"COGNITO_M2M_{key}": value for key, value in RECEIVES_ONLY.items()}
-    document = described(m2m.require_scopes("a/read", "a/admin", match="any")(view), settings=receives_only)
+    app = make_app(**RECEIVES_ONLY)
+    app.get("/a")(m2m.require_scopes("a/read", "a/admin", match="any")(view))
+    document = described(app)
+    validate(document)
     assert document["components"]["securitySchemes"][SCHEME] == {
         "type": "openIdConnect",
-        "openIdConnectUrl": f"{local_pool.issuer}/.well-known/openid-configuration",
+        "openIdConnectUrl": f"{pool.issuer}/.well-known/openid-configuration",
     }
     assert security_of(document) == [{SCHEME: ["a/admin"]}, {SCHEME: ["a/read"]}]
 
 
-def test_token_url_may_be_given(m2m: CognitoM2M, settings: dict[str, Any]) -> None:
-    app = started(Flask("shop"), m2m, {**settings, "COGNITO_M2M_TOKEN_URL": "https://inside.example.com/t"})
-    app.get("/a")(m2m.require_scopes("a/read")(view))
+def test_token_url_may_be_given(guarded_app: Flask) -> None:
     url = "https://auth.example.com/oauth2/token"
-    document = m2m.openapi(
-        {"openapi": "3.0.3", "info": INFO, "paths": {"/a": {"get": OK}}}, app, token_url=url
-    )
+    document = described(guarded_app, token_url=url)
     validate(document)
     scheme = document["components"]["securitySchemes"][SCHEME]
     assert scheme["flows"]["clientCredentials"] == {"tokenUrl": url, "scopes": {"a/read": "a/read"}}
 
 
-def test_guarded_operation_has_the_answers_of_its_guard(m2m: CognitoM2M, settings: dict[str, Any]) -> None:
-    app = started(Flask("shop"), m2m, settings)
-    app.get("/a")(m2m.require_scopes("a/read")(view))
+def test_guarded_operation_has_the_answers_of_its_guard(guarded_app: Flask) -> None:
     own = {"description": "Not you."}
     operation = {"responses": {**OK["responses"], "403": own}}
     paths = {"/a": {"get": operation}, "/b": {"get": {**OK, "security": []}}}
-    document = m2m.openapi({"openapi": "3.0.3", "info": INFO, "paths": paths}, app)
+    document = described(guarded_app, paths)
     validate(document)
     responses = document["paths"]["/a"]["get"]["responses"]
     assert list(responses) == ["200", "403", "401", "503"]
@@ -322,7 +297,7 @@ def test_guarded_operation_has_the_answers_of_its_guard(m2m: CognitoM2M, setting
     assert list(unauthorized["headers"]) == ["WWW-Authenticate"]
     assert list(referred(document, responses["503"])["headers"]) == ["Retry-After"]
     schema = referred(document, unauthorized["content"]["application/problem+json"]["schema"])
-    assert sorted(schema["required"]) == sorted(app.test_client().get("/a").get_json(force=True))
+    assert sorted(schema["required"]) == sorted(guarded_app.test_client().get("/a").get_json(force=True))
 
 
 @pytest.mark.parametrize(
@@ -336,53 +311,46 @@ def test_guarded_operation_has_the_answers_of_its_guard(m2m: CognitoM2M, setting
         pytest.param("/a/<int:number>", "/a/{id}", [], id="a parameter of another name"),
         pytest.param("/v1/<x>/a/<y>", "/{p}/a/{q}", ["/v1"], id="both"),
         pytest.param("/a/", "/a", [], id="without the last slash"),
+        pytest.param("/a/<name>", "/a/{name}", [], id="no converter"),
+        pytest.param("/a/<int:name>", "/a/{name}", [], id="converter"),
+        pytest.param("/a/<string(length=2):name>", "/a/{name}", [], id="converter with an argument"),
+        pytest.param("/a/<any(one, two):name>/b", "/a/{name}/b", [], id="converter with a list"),
+        pytest.param("/a/<path:name>/", "/a/{name}/", [], id="path with a last slash"),
     ],
 )
 def test_operation_is_matched_by_what_its_path_means(
-    m2m: CognitoM2M, settings: dict[str, Any], rule: str, path: str, servers: list[str]
+    app: Flask, m2m: CognitoM2M, rule: str, path: str, servers: list[str]
 ) -> None:
-    app = started(Flask("shop"), m2m, settings)
     app.add_url_rule(rule, "a", m2m.require_scopes("a/read")(view))
     urls = [{"url": url, "variables": {"version": {"default": "v1"}}} for url in servers]
-    paths = {path: {"get": OK}}
-    for place in ({"servers": urls, "paths": paths}, {"paths": {path: {"servers": urls, "get": OK}}}):
-        document = m2m.openapi({"openapi": "3.0.3", "info": INFO, **place}, app)
-        assert security_of(document, path) == [{SCHEME: ["a/read"]}]
+    for item, more in (({"get": OK}, {"servers": urls}), ({"servers": urls, "get": OK}, {})):
+        assert security_of(described(app, {path: item}, **more), path) == [{SCHEME: ["a/read"]}]
 
 
 @pytest.mark.parametrize(("path", "method"), [("/typo", "get"), ("/a", "delete"), ("/a/{id}", "get")])
-def test_operation_without_a_route_is_an_error(
-    m2m: CognitoM2M, settings: dict[str, Any], path: str, method: str
-) -> None:
-    app = started(Flask("shop"), m2m, settings)
-    app.get("/a")(m2m.require_scopes("a/read")(view))
-    document = {"openapi": "3.0.3", "info": INFO, "paths": {"/a": {"get": OK}, path: {method: OK}}}
+def test_operation_without_a_route_is_an_error(guarded_app: Flask, path: str, method: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(f": {method.upper()} {path}. ")):
-        m2m.openapi(document, app)
+        described(guarded_app, {"/a": {"get": OK}, path: {method: OK}})
 
 
-def test_operation_of_several_routes_is_an_error(m2m: CognitoM2M, settings: dict[str, Any]) -> None:
-    app = started(Flask("shop"), m2m, settings)
+def test_operation_of_several_routes_is_an_error(app: Flask, m2m: CognitoM2M) -> None:
     app.add_url_rule("/a/<int:number>", "number", m2m.require_scopes("a/read")(view))
     app.add_url_rule("/a/<name>", "name", copied(view))
-    paths = {"/a/{number}": {"get": OK}, "/a/{name}": {"get": OK}}
-    document = m2m.openapi({"openapi": "3.0.3", "info": INFO, "paths": paths}, app)
+    document = described(app, {"/a/{number}": {"get": OK}, "/a/{name}": {"get": OK}})
     assert security_of(document, "/a/{number}") == [{SCHEME: ["a/read"]}]
     assert "security" not in document["paths"]["/a/{name}"]["get"]
     with pytest.raises(ConfigurationError, match=r"/a/<int:number>, /a/<name>"):
-        m2m.openapi({"openapi": "3.0.3", "info": INFO, "paths": {"/a/{id}": {"get": OK}}}, app)
+        described(app, {"/a/{id}": {"get": OK}})
 
 
 @pytest.mark.parametrize("receives_only", [False, True])
 def test_swagger_of_restx_is_described(
-    m2m: CognitoM2M, settings: dict[str, Any], local_pool: LocalUserPool, receives_only: bool
+    make_app: MakeApp, m2m: CognitoM2M, pool: LocalUserPool, receives_only: bool
 ) -> None:
     from flask_restx import Api as Restx
     from flask_restx import Resource
 
-    app = Flask("shop")
-    absent = {f"COGNITO_M2M_{key}": value for key, value in RECEIVES_ONLY.items()} if receives_only else {}
-    started(app, m2m, {**settings, **absent})
+    app = make_app(**(RECEIVES_ONLY if receives_only else {}))
     blueprint = Blueprint("v1", __name__, url_prefix="/v1")
     api = Restx(blueprint)
 
@@ -404,14 +372,13 @@ def test_swagger_of_restx_is_described(
         assert scheme == {"type": "apiKey", "in": "header", "name": "Authorization"}
         assert operation["security"] == [{SCHEME: []}]  # Swagger 2 knows scopes of oauth2 only
     else:
-        assert (scheme["flow"], scheme["tokenUrl"]) == ("application", local_pool.token_url)
+        assert (scheme["flow"], scheme["tokenUrl"]) == ("application", pool.token_url)
         assert operation["security"] == [{SCHEME: ["a/read"]}]
 
 
-def test_flask_smorest_serves_the_document(m2m: CognitoM2M, settings: dict[str, Any]) -> None:
+def test_flask_smorest_serves_the_document(make_app: MakeApp, m2m: CognitoM2M) -> None:
     maker = Smorest()
-    settings |= {"OPENAPI_URL_PREFIX": "/docs"}
-    app = maker.make(m2m, settings, "3.0.3")
+    app = maker.make(make_app)
     shop = maker.blueprint("shop")
     shop.route("/a", endpoint="a")(m2m.require_scopes("a/read")(view))
     maker.register(app, shop)
@@ -421,35 +388,15 @@ def test_flask_smorest_serves_the_document(m2m: CognitoM2M, settings: dict[str, 
     assert security_of(document) == [{SCHEME: ["a/read"]}]
 
 
-@pytest.mark.parametrize(
-    ("rule", "path"),
-    [
-        pytest.param("/a/<name>", "/a/{name}", id="no converter"),
-        pytest.param("/a/<int:name>", "/a/{name}", id="converter"),
-        pytest.param("/a/<string(length=2):name>", "/a/{name}", id="converter with an argument"),
-        pytest.param("/a/<any(one, two):name>/b", "/a/{name}/b", id="converter with a list"),
-        pytest.param("/a/<path:name>/", "/a/{name}/", id="path with a last slash"),
-    ],
-)
-def test_operation_is_found_by_its_path(m2m: CognitoM2M, described: Described, rule: str, path: str) -> None:
-    operation = {
-        **OK,
-        "parameters": [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}],
-    }
-    document = described(
-        m2m.require_scopes("a/read")(lambda name: name), rule, path, paths={path: {"get": operation}}
-    )
-    assert security_of(document, path) == [{SCHEME: ["a/read"]}]
-
-
-def test_what_else_the_document_has_stays(m2m: CognitoM2M, described: Described) -> None:
+def test_what_else_the_document_has_stays(guarded_app: Flask) -> None:
     other = {"basic": {"type": "http", "scheme": "basic"}}
     document = described(
-        m2m.require_scopes("a/read")(view),
+        guarded_app,
+        {"/a": {"summary": "An a.", "get": OK}, "/elsewhere": {"get": {**OK, "security": []}}},
         components={"securitySchemes": other, "schemas": {"Item": {"type": "object"}}},
-        paths={"/a": {"summary": "An a.", "get": OK}, "/elsewhere": {"get": {**OK, "security": []}}},
         security=[{"basic": []}],
     )
+    validate(document)
     assert document["components"]["schemas"]["Item"] == {"type": "object"}
     assert document["components"]["securitySchemes"]["basic"] == other["basic"]
     assert document["security"] == [{"basic": []}]
@@ -459,15 +406,13 @@ def test_what_else_the_document_has_stays(m2m: CognitoM2M, described: Described)
     assert document["paths"]["/a"]["summary"] == "An a."
 
 
-def test_made_twice_it_is_the_same(m2m: CognitoM2M, settings: dict[str, Any]) -> None:
-    app = started(Flask("shop"), m2m, settings)
+def test_made_twice_it_is_the_same(app: Flask, m2m: CognitoM2M) -> None:
     app.get("/a")(m2m.optional_token(view))
-    document = {"openapi": "3.0.3", "info": {"title": "s", "version": "1"}, "paths": {"/a": {"get": OK}}}
-    once = m2m.openapi(document, app)
+    once = described(app)
     assert m2m.openapi(once, app) == once
 
 
-def test_application_of_another_is_refused(m2m: CognitoM2M) -> None:
+def test_application_of_another_is_rejected(m2m: CognitoM2M) -> None:
     with pytest.raises(RuntimeError):
         m2m.openapi({"paths": {}}, Flask("other"))
 
@@ -477,27 +422,19 @@ def test_application_of_another_is_refused(m2m: CognitoM2M) -> None:
     [{"swagger": "1.2", "paths": {"/a": {"get": OK}}}, [], None],
     ids=["Swagger 1", "a list", "nothing"],
 )
-def test_what_is_no_openapi_3_document_is_refused(
-    m2m: CognitoM2M, settings: dict[str, Any], document: Any
-) -> None:
-    app = started(Flask("shop"), m2m, settings)
+def test_other_documents_are_errors(app: Flask, m2m: CognitoM2M, document: Any) -> None:
     with pytest.raises(ConfigurationError, match="OpenAPI 3"):
         m2m.openapi(document, app)
 
 
-def test_empty_parts_of_a_document_are_none(m2m: CognitoM2M, settings: dict[str, Any]) -> None:
-    app = started(Flask("shop"), m2m, settings)
-    app.get("/a")(m2m.require_scopes("a/read")(view))
-    document = m2m.openapi({"openapi": "3.1.0", "paths": {"/a": None}, "components": None}, app)
+def test_empty_parts_of_a_document_are_none(guarded_app: Flask, m2m: CognitoM2M) -> None:
+    document = described(guarded_app, {"/a": None}, components=None)
     assert list(document["components"]["securitySchemes"]) == [SCHEME]
-    assert m2m.openapi({"openapi": "3.1.0", "paths": None}, app)["paths"] is None
+    assert m2m.openapi({"openapi": "3.1.0", "paths": None}, guarded_app)["paths"] is None
 
 
-def test_spec_processor_of_apiflask_may_make_it(m2m: CognitoM2M, settings: dict[str, Any]) -> None:
-    from apiflask import APIFlask
-
-    app = APIFlask("shop")
-    started(app, m2m, settings)
+def test_spec_processor_of_apiflask_may_make_it(make_app: MakeApp, m2m: CognitoM2M) -> None:
+    app: Any = Api().make(make_app)
     app.get("/a")(m2m.require_scopes("a/read")(view))
     app.spec_processor(m2m.openapi)
     document = app.test_client().get("/openapi.json").json
@@ -545,7 +482,3 @@ def securities_of(document: dict[str, Any]) -> dict[str, Any]:
 
 def security_of(document: dict[str, Any], path: str = "/a") -> Any:
     return document["paths"][path]["get"].get("security")
-
-
-def scopes_of(document: dict[str, Any]) -> set[str]:
-    return set(document["components"]["securitySchemes"][SCHEME]["flows"]["clientCredentials"]["scopes"])

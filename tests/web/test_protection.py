@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from flask import Blueprint, Flask, Response, abort, g, request
-from flask.testing import FlaskClient
 from flask.typing import ResponseReturnValue
 from flask.views import MethodView
 from werkzeug.exceptions import HTTPException
@@ -23,24 +22,7 @@ from flask_m2m_cognito import (
 )
 from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.web.routes import routes_by_method
-
-
-@pytest.fixture
-def m2m() -> CognitoM2M:
-    return CognitoM2M()
-
-
-@pytest.fixture
-def app(pool: LocalUserPool, m2m: CognitoM2M) -> Flask:
-    app = Flask("shop")
-    app.config.update(pool.config(allowed_client_ids="*"))
-    m2m.init_app(app)
-    return app
-
-
-@pytest.fixture
-def bearer(pool: LocalUserPool) -> Callable[..., dict[str, str]]:
-    return lambda *scopes: {"Authorization": f"Bearer {pool.token(scopes)}"}
+from tests.web.conftest import Bearer
 
 
 def add_view(scaffold: Flask | Blueprint, path: str, mark: Callable[..., object] | None = None) -> None:
@@ -51,26 +33,15 @@ def add_view(scaffold: Flask | Blueprint, path: str, mark: Callable[..., object]
     scaffold.get(path)(mark(view) if mark else view)  # type: ignore[type-var]
 
 
-def test_a_protected_app_refuses_every_view_without_a_token(
-    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
-) -> None:
+def test_protected_app_rejects_every_url_without_a_token(app: Flask, m2m: CognitoM2M, bearer: Bearer) -> None:
     m2m.protect(app)
     add_view(app, "/a")
-    assert app.test_client().get("/a").status_code == 401
-    assert app.test_client().get("/a", headers=bearer()).status_code == 200
+    client = app.test_client()
+    assert [client.get(path).status_code for path in ("/a", "/unknown")] == [401, 401]
+    assert [client.get(path, headers=bearer()).status_code for path in ("/a", "/unknown")] == [200, 404]
 
 
-def test_a_protected_app_tells_strangers_of_no_url(
-    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
-) -> None:
-    m2m.protect(app)
-    assert app.test_client().get("/unknown").status_code == 401
-    assert app.test_client().get("/unknown", headers=bearer()).status_code == 404
-
-
-def test_scopes_of_the_app_and_of_the_view_both_hold(
-    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
-) -> None:
+def test_scopes_of_the_app_and_of_the_view_both_hold(app: Flask, m2m: CognitoM2M, bearer: Bearer) -> None:
     m2m.protect(app, "shop/use")
     add_view(app, "/a", m2m.require_scopes("shop/admin"))
     client = app.test_client()
@@ -79,8 +50,8 @@ def test_scopes_of_the_app_and_of_the_view_both_hold(
     assert client.get("/a", headers=bearer("shop/use", "shop/admin")).status_code == 200
 
 
-def test_a_blueprint_is_guarded_with_the_blueprints_nested_in_it_and_nothing_else_is(
-    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
+def test_protected_blueprint_guards_nested_ones_and_nothing_else(
+    app: Flask, m2m: CognitoM2M, bearer: Bearer
 ) -> None:
     outer, inner = Blueprint("outer", __name__), Blueprint("inner", __name__)
     m2m.protect(outer, "shop/use")
@@ -95,13 +66,9 @@ def test_a_blueprint_is_guarded_with_the_blueprints_nested_in_it_and_nothing_els
     assert client.get("/outer/inner/b", headers=bearer("shop/use")).status_code == 200
 
 
-@pytest.mark.parametrize("order", ["public first", "public last"])
-def test_a_public_view_is_reached_without_a_token_and_with_a_bad_one(
-    app: Flask, m2m: CognitoM2M, order: str
-) -> None:
+def test_public_view_is_reached_without_a_token_and_with_a_bad_one(app: Flask, m2m: CognitoM2M) -> None:
     m2m.protect(app)
-    mark = m2m.public if order == "public last" else lambda view: m2m.public(view)
-    add_view(app, "/a", mark)
+    add_view(app, "/a", m2m.public)
     client = app.test_client()
     assert client.get("/a").status_code == 200
     assert client.get("/a", headers={"Authorization": "Bearer bad"}).status_code == 200
@@ -128,16 +95,14 @@ def test_endpoints_of_others_are_named(app: Flask, m2m: CognitoM2M) -> None:
     assert app.test_client().get("/bp/files/none.css").status_code == 404
 
 
-def test_a_public_view_with_scopes_of_its_own_keeps_them(
-    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
-) -> None:
+def test_a_public_view_with_scopes_of_its_own_keeps_them(app: Flask, m2m: CognitoM2M, bearer: Bearer) -> None:
     m2m.protect(app)
     add_view(app, "/a", lambda view: m2m.public(m2m.require_scopes("shop/use")(view)))
     assert app.test_client().get("/a").status_code == 401
     assert app.test_client().get("/a", headers=bearer("shop/use")).status_code == 200
 
 
-def test_an_automatic_options_answer_passes_and_a_views_own_does_not(app: Flask, m2m: CognitoM2M) -> None:
+def test_automatic_options_passes_and_a_views_own_does_not(app: Flask, m2m: CognitoM2M) -> None:
     m2m.protect(app)
     add_view(app, "/automatic")
 
@@ -150,9 +115,7 @@ def test_an_automatic_options_answer_passes_and_a_views_own_does_not(app: Flask,
     assert app.test_client().options("/unknown").status_code == 401
 
 
-def test_methods_that_are_not_in_the_map_are_refused_for_the_whole_blueprint(
-    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
-) -> None:
+def test_by_method_holds_for_a_whole_blueprint(app: Flask, m2m: CognitoM2M, bearer: Bearer) -> None:
     blueprint = Blueprint("bp", __name__)
     m2m.protect(blueprint, by_method={"get": "shop/read"})
 
@@ -169,8 +132,8 @@ def test_methods_that_are_not_in_the_map_are_refused_for_the_whole_blueprint(
     assert answers[2].json["reason"] == "method_not_allowed"
 
 
-def test_public_endpoints_of_a_blueprint_are_so_wherever_it_is_registered(
-    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
+def test_public_endpoints_hold_wherever_a_blueprint_is_registered(
+    app: Flask, m2m: CognitoM2M, bearer: Bearer
 ) -> None:
     parent, child = Blueprint("parent", __name__), Blueprint("child", __name__, url_prefix="/c")
     m2m.protect(child, "child/use", public=["open"])
@@ -191,7 +154,7 @@ def test_public_endpoints_of_a_blueprint_are_so_wherever_it_is_registered(
     [{"public": "static"}, {"public": [1]}, {"match": "some"}, {"clients": "one"}],
     ids=["public as text", "public of numbers", "bad match", "clients as text"],
 )
-def test_arguments_that_cannot_be_right_are_errors_at_once(
+def test_wrong_arguments_are_errors_at_once(
     app: Flask, m2m: CognitoM2M, arguments: dict[str, object]
 ) -> None:
     with pytest.raises(ConfigurationError):
@@ -205,8 +168,8 @@ def test_protect_without_an_app_and_public_on_a_class_are_errors(m2m: CognitoM2M
         m2m.public(type("View", (MethodView,), {}))
 
 
-def test_optional_token_knows_a_caller_nobody_and_a_bad_token_apart(
-    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
+def test_optional_token_tells_a_caller_nobody_and_a_bad_token_apart(
+    app: Flask, m2m: CognitoM2M, bearer: Bearer
 ) -> None:
     @app.get("/a")
     @m2m.optional_token
@@ -221,22 +184,8 @@ def test_optional_token_knows_a_caller_nobody_and_a_bad_token_apart(
     assert client.get("/a", headers={"Authorization": "Bearer"}).status_code == 400
 
 
-def test_a_token_of_an_earlier_request_is_not_the_next_ones_under_one_application_context(
-    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
-) -> None:
-    @app.get("/a")
-    @m2m.optional_token
-    def view() -> ResponseReturnValue:
-        return current_token.client_id if current_token else "nobody"
-
-    with app.app_context():
-        client: FlaskClient = app.test_client()
-        assert client.get("/a", headers=bearer()).text == "local-client"
-        assert client.get("/a").text == "nobody"
-
-
-def test_the_principal_is_loaded_once_a_request_although_two_guards_hold(
-    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
+def test_principal_is_loaded_once_a_request_though_two_guards_hold(
+    app: Flask, m2m: CognitoM2M, bearer: Bearer
 ) -> None:
     loaded: list[str] = []
 
@@ -257,9 +206,7 @@ def test_the_principal_is_loaded_once_a_request_although_two_guards_hold(
     assert len(loaded) == 2
 
 
-def test_an_application_that_is_handed_anothers_request_loads_a_principal_of_its_own(
-    pool: LocalUserPool,
-) -> None:
+def test_app_that_is_passed_a_request_loads_its_own_principal(pool: LocalUserPool, bearer: Bearer) -> None:
     def service(name: str) -> tuple[Flask, CognitoM2M]:
         app, m2m = Flask(name), CognitoM2M()
         app.config.update(pool.config(ALLOWED_CLIENT_IDS="*"))
@@ -268,47 +215,22 @@ def test_an_application_that_is_handed_anothers_request_loads_a_principal_of_its
         return app, m2m
 
     (outer, outer_m2m), (inner, inner_m2m) = service("outer"), service("inner")
-
-    @inner.get("/")
-    @inner_m2m.require_scopes()
-    def principal() -> str:
-        return str(g.m2m_principal)
+    inner.get("/")(inner_m2m.require_scopes()(lambda: str(g.m2m_principal)))
 
     @outer.get("/")
     @outer_m2m.require_scopes()
-    def hand_on() -> Response:
+    def pass_on() -> Response:
         return Response.from_app(inner.wsgi_app, request.environ)
 
-    headers = {"Authorization": f"Bearer {pool.token()}"}
-    assert outer.test_client().get("/", headers=headers).text == "inner's"
-
-
-def test_a_principal_loader_may_refuse(
-    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
-) -> None:
-    @m2m.principal_loader
-    def tenant(token: ValidatedAccessToken) -> None:
-        abort(403)
-
-    add_view(app, "/a", m2m.require_scopes())
-    assert app.test_client().get("/a", headers=bearer()).status_code == 403
+    assert outer.test_client().get("/", headers=bearer()).text == "inner's"
 
 
 @pytest.mark.parametrize("kind", ["sync", "async", "async loader", "authorize"])
 def test_a_rejection_by_the_principal_loader_is_reported(
-    app: Flask,
-    m2m: CognitoM2M,
-    pool: LocalUserPool,
-    caplog: pytest.LogCaptureFixture,
-    kind: str,
+    app: Flask, m2m: CognitoM2M, bearer: Bearer, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     caplog.set_level("INFO", "flask_m2m_cognito.auth")
     accepted: list[str] = []
-
-    def receiver(sender: Flask, token: ValidatedAccessToken, **more: object) -> None:
-        accepted.append(token.client_id)
-
-    signals.token_accepted.connect(receiver, sender=app)
 
     def tenant(token: ValidatedAccessToken) -> str:
         if current_token.client_id == "billing":
@@ -335,8 +257,9 @@ def test_a_rejection_by_the_principal_loader_is_reported(
     chosen: Any = async_view if kind.startswith("async") else view
     app.get("/a")(chosen if kind == "authorize" else m2m.require_scopes("shop/use")(chosen))
     client = app.test_client()
-    assert client.get("/a", headers=bearer_of(pool, "billing")).status_code == 410
-    assert client.get("/a", headers=bearer_of(pool, "reports")).text == "row"
+    with signals.token_accepted.connected_to(lambda app, token, **_: accepted.append(token.client_id), app):
+        assert client.get("/a", headers=bearer("shop/use", client_id="billing")).status_code == 410
+        assert client.get("/a", headers=bearer("shop/use", client_id="reports")).text == "row"
     assert accepted == ["reports"]
     (record,) = map(vars, caplog.records)
     assert (record["reason"], record["status"]) == ("rejected_by_check", 410)
@@ -345,7 +268,7 @@ def test_a_rejection_by_the_principal_loader_is_reported(
 
 
 def test_an_error_of_the_loader_names_the_client(
-    app: Flask, m2m: CognitoM2M, pool: LocalUserPool, caplog: pytest.LogCaptureFixture
+    app: Flask, m2m: CognitoM2M, bearer: Bearer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "flask_m2m_cognito.auth")
 
@@ -354,32 +277,28 @@ def test_an_error_of_the_loader_names_the_client(
         raise TokenValidationError("Suspended.", reason="client_not_allowed")
 
     add_view(app, "/a", m2m.require_scopes())
-    answer = app.test_client().get("/a", headers=bearer_of(pool, "billing"))
+    answer = app.test_client().get("/a", headers=bearer(client_id="billing"))
     assert (answer.status_code, answer.json["detail"]) == (403, "Suspended.")
     (record,) = map(vars, caplog.records)
     assert (record["reason"], record["client_id"]) == ("client_not_allowed", "billing")
 
 
-def bearer_of(pool: LocalUserPool, client_id: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {pool.token('shop/use', client_id)}"}
-
-
 @pytest.mark.parametrize("prefix", ["/probes", "/outer/probes"])
 @pytest.mark.parametrize("is_guarded", [False, True])
 def test_health_is_public_unless_guarded_itself(
-    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]], prefix: str, is_guarded: bool
+    app: Flask, m2m: CognitoM2M, bearer: Bearer, prefix: str, is_guarded: bool
 ) -> None:
     m2m.protect(app, "shop/use")
     health = m2m.health_blueprint()
     if is_guarded:
         m2m.protect(health, "health/read")
+    parent: Flask | Blueprint = app
     if prefix == "/outer/probes":
-        outer = Blueprint("outer", __name__)
-        m2m.protect(outer, "outer/use")
-        outer.register_blueprint(health, url_prefix="/probes")
-        app.register_blueprint(outer, url_prefix="/outer")
-    else:
-        app.register_blueprint(health, url_prefix=prefix)
+        parent = Blueprint("outer", __name__)
+        m2m.protect(parent, "outer/use")
+    parent.register_blueprint(health, url_prefix="/probes")
+    if isinstance(parent, Blueprint):
+        app.register_blueprint(parent, url_prefix="/outer")
     client = app.test_client()
     for path in ("/health", "/ready"):
         assert client.get(prefix + path).status_code == (401 if is_guarded else 200)
@@ -393,25 +312,11 @@ def test_a_principal_loader_that_is_no_function_is_an_error_at_once(m2m: Cognito
         m2m.principal_loader("tenant")  # type: ignore[arg-type]
 
 
-def test_an_async_principal_loader_is_awaited(
-    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]]
-) -> None:
-    @m2m.principal_loader
-    async def tenant(token: ValidatedAccessToken) -> str:
-        return "row"
-
-    @app.get("/a")
-    @m2m.require_scopes()
-    def view() -> ResponseReturnValue:
-        return str(g.m2m_principal)
-
-    assert app.test_client().get("/a", headers=bearer()).text == "row"
-
-
 @pytest.mark.parametrize("is_protected", [False, True], ids=["guarded", "protected and guarded"])
+@pytest.mark.parametrize("is_view_async", [False, True], ids=["a view", "an async view"])
 @pytest.mark.parametrize("is_async", [False, True], ids=["a function", "a coroutine function"])
-def test_a_principal_loader_serves_an_async_view_once(
-    app: Flask, m2m: CognitoM2M, bearer: Callable[..., dict[str, str]], is_async: bool, is_protected: bool
+def test_principal_loader_serves_each_kind_of_view_once(
+    app: Flask, m2m: CognitoM2M, bearer: Bearer, is_async: bool, is_view_async: bool, is_protected: bool
 ) -> None:
     calls: list[str] = []
 
@@ -423,21 +328,19 @@ def test_a_principal_loader_serves_an_async_view_once(
         await asyncio.sleep(0)
         return tenant(token)
 
+    def view() -> str:
+        return str(g.m2m_principal)
+
+    async def async_view() -> str:
+        await asyncio.sleep(0)
+        return view()
+
     m2m.principal_loader(tenant_later if is_async else tenant)
     if is_protected:
         m2m.protect(app)
-
-    @app.get("/a")
-    @m2m.require_scopes()
-    async def view() -> ResponseReturnValue:
-        await asyncio.sleep(0)
-        return str(g.m2m_principal)
-
-    @app.get("/b")
-    @m2m.optional_token
-    async def anybody() -> ResponseReturnValue:
-        return str(g.m2m_principal)
-
+    chosen: Any = async_view if is_view_async else view
+    app.get("/a", endpoint="a")(m2m.require_scopes()(chosen))
+    app.get("/b", endpoint="b")(m2m.optional_token(chosen))
     client = app.test_client()
     assert client.get("/a", headers=bearer()).text == "row"
     assert len(calls) == 1
