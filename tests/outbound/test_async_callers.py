@@ -13,7 +13,7 @@ import httpx
 import pytest
 from flask import Flask
 
-from flask_m2m_cognito import CognitoM2M, ConfigurationError, TokenUnavailableError
+from flask_m2m_cognito import CognitoM2M, TokenUnavailableError
 from flask_m2m_cognito.outbound.bearer_auth import bearer_auth
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
 from flask_m2m_cognito.outbound.token_source import TokenSource
@@ -201,36 +201,34 @@ class TestSource:
         assert closed() is None
         assert caplog.records == []
 
-    @pytest.mark.parametrize("in_background", [True, False], ids=["in background", "inline"])
-    def test_fresh_token_takes_no_thread(
-        self, pool: LocalUserPool, clocks: Clocks, threads: Threads, in_background: bool
+    @pytest.mark.parametrize(
+        ("age", "in_background", "is_forgotten", "is_newer"),
+        [
+            pytest.param(0, True, False, False, id="fresh"),
+            pytest.param(0, False, False, False, id="fresh, inline"),
+            pytest.param(0.9 * HOUR, True, False, False, id="usable"),
+            pytest.param(0.9 * HOUR, False, False, True, id="usable, inline"),
+            pytest.param(60, True, True, True, id="forgotten"),
+        ],
+    )
+    def test_token_takes_no_thread_of_the_loop(
+        self,
+        pool: LocalUserPool,
+        clocks: Clocks,
+        threads: Threads,
+        age: float,
+        in_background: bool,
+        is_forgotten: bool,
+        is_newer: bool,
     ) -> None:
         source = source_of(pool, clocks, threads, in_background=in_background)
         held = source.token()
-        assert on_a_loop(source.token_async) == (held, 0)
-        assert pool.count("token") == 1
-
-    def test_usable_token_takes_no_thread_of_the_loop_and_is_renewed_behind(
-        self, pool: LocalUserPool, clocks: Clocks, threads: Threads
-    ) -> None:
-        source = source_of(pool, clocks, threads)
-        held = source.token()
-        clocks.advance(0.9 * HOUR)
-        threads.held = True
-        assert on_a_loop(source.token_async) == (held, 0)
-        assert len(threads.waiting) == 1
-        threads.run_waiting()
-        newer, used = on_a_loop(source.token_async)
-        assert (newer != held, used) == (True, 0)
-
-    def test_usable_token_is_renewed_first_where_there_is_no_background(
-        self, pool: LocalUserPool, clocks: Clocks, threads: Threads
-    ) -> None:
-        source = source_of(pool, clocks, threads, in_background=False)
-        held = source.token()
-        clocks.advance(0.9 * HOUR)
-        newer, used = on_a_loop(source.token_async)
-        assert (newer != held, used) == (True, 0)
+        clocks.advance(age)
+        if is_forgotten:
+            source.forget(held)
+        threads.held = in_background and not is_forgotten
+        token, used = on_a_loop(source.token_async)
+        assert (token != held, used) == (is_newer, 0)
 
     def test_usable_token_comes_without_a_thread_while_the_source_rests(
         self, pool: LocalUserPool, clocks: Clocks, threads: Threads
@@ -241,16 +239,6 @@ class TestSource:
         with pool.fail("token", status=500):
             assert on_a_loop(source.token_async) == (held, 0)
             assert on_a_loop(source.token_async) == (held, 0)
-
-    def test_forgotten_token_is_waited_for_without_a_thread(
-        self, pool: LocalUserPool, clocks: Clocks, threads: Threads
-    ) -> None:
-        source = source_of(pool, clocks, threads)
-        held = source.token()
-        clocks.advance(60)
-        source.forget(held)
-        newer, used = on_a_loop(source.token_async)
-        assert (newer != held, used) == (True, 0)
 
     def test_forced_renewals_of_a_loop_share_the_next_request(self, pool: LocalUserPool) -> None:
         source = real_source_of(pool, Clocks())
@@ -337,14 +325,6 @@ class TestHttpx:
         peer.refuses(old)
         assert while_the_loop_goes_on(pool, lambda: sent(source, peer)) == 200
         assert peer.tokens == [old, source.token()]
-
-    def test_destination_that_is_not_safe_gets_and_costs_no_token(
-        self, pool: LocalUserPool, clocks: Clocks, threads: Threads
-    ) -> None:
-        source = source_of(pool, clocks, threads)
-        with pytest.raises(ConfigurationError):
-            asyncio.run(get(source, "http://stock.example.com/"))
-        assert pool.count("token") == 0
 
 
 async def sent(source: TokenSource, peer: Peer) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,6 @@ from flask_m2m_cognito.remote.clock import Deadline
 from flask_m2m_cognito.settings.objects import read_secret_file
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.support.clocks import Clocks
-from tests.support.forks import in_a_child
 from tests.support.threads import LONG, threads
 
 
@@ -60,100 +58,91 @@ def refusal_of(
     return caught.value
 
 
-class TestSeveral:
-    def test_next_is_tried_on_invalid_client(self) -> None:
-        cognito = Cognito("new")
-        assert ClientSecret(["old", "new"]).try_with(cognito.request, Deadline(LONG)) == "token"
-        assert cognito.sent == ["old", "new"]
+@pytest.mark.parametrize(
+    ("secrets", "taken", "outcomes", "sent"),
+    [
+        pytest.param(["old", "new"], "new", ["token"] * 2, ["old", "new", "new"], id="next one, then first"),
+        pytest.param(["old", "new"], "", ["invalid_client"], ["old", "new"], id="none is taken"),
+        pytest.param(("good",), "good", ["token"] * 3, ["good"] * 3, id="callable"),
+        pytest.param((["old", "new"],), "new", ["token"] * 2, ["old", "new", "new"], id="it gives two"),
+        pytest.param(("old", "new"), "new", ["token"], ["old", "new"], id="it gives a newer one"),
+        pytest.param(("old",), "new", ["invalid_client"], ["old"], id="it gives the same again"),
+        pytest.param(
+            ("a", "b", "c"), "c", ["invalid_client", "token"], ["a", "b", "b", "c"], id="once in a call"
+        ),
+        pytest.param((ConnectionError(), "good"), "good", [None, "token"], ["good"], id="it fails"),
+    ],
+)
+def test_secrets_are_tried_in_turn(
+    secrets: Any, taken: str, outcomes: list[str | None], sent: list[str]
+) -> None:
+    cognito, secret = Cognito(taken), secret_of(secrets)
+    assert [outcome_of(secret, cognito.request) for _ in outcomes] == outcomes
+    assert cognito.sent == sent
 
-    def test_one_that_was_taken_is_tried_first_from_then_on(self) -> None:
-        cognito, secret = Cognito("new"), ClientSecret(["old", "new"])
-        secret.try_with(cognito.request, Deadline(LONG))
-        secret.try_with(cognito.request, Deadline(LONG))
-        assert cognito.sent == ["old", "new", "new"]
 
-    def test_others_stay_known(self) -> None:
-        cognito, secret = Cognito("new"), ClientSecret(["old", "new"])
-        secret.try_with(cognito.request, Deadline(LONG))
-        cognito.taken = ("old",)
-        assert secret.try_with(cognito.request, Deadline(LONG)) == "token"
+def secret_of(given: Any) -> ClientSecret:
+    """Of a list; a tuple is what a callable gives in turn."""
+    return ClientSecret(Vault(*given) if isinstance(given, tuple) else given)
 
-    def test_when_none_is_taken_each_was_tried_once(self) -> None:
-        cognito = Cognito()
-        assert refusal_of(ClientSecret(["old", "new"]), cognito.request).error_code == "invalid_client"
-        assert cognito.sent == ["old", "new"]
 
-    def test_next_is_not_tried_on_another_error(self) -> None:
-        sent: list[str] = []
+def outcome_of(secret: ClientSecret, request: Callable[[SecretText], str]) -> str | None:
+    try:
+        return secret.try_with(request, Deadline(LONG))
+    except CognitoTokenRequestError as error:
+        return error.error_code
 
-        def request(secret: SecretText) -> str:
-            sent.append(secret.reveal())
-            raise CognitoTokenRequestError("no", error_code="invalid_scope")
 
-        assert refusal_of(ClientSecret(["old", "new"]), request).error_code == "invalid_scope"
-        assert sent == ["old"]
+def test_callable_is_not_asked_again_while_its_secret_is_taken() -> None:
+    vault, cognito = Vault(["old", "new"]), Cognito("new")
+    secret = ClientSecret(vault)
+    assert vault.asked == 0
+    assert [outcome_of(secret, cognito.request) for _ in range(3)] == ["token"] * 3
+    assert vault.asked == 1
+
+
+def test_secrets_that_were_not_taken_stay_known() -> None:
+    cognito, secret = Cognito("new"), ClientSecret(["old", "new"])
+    secret.try_with(cognito.request, Deadline(LONG))
+    cognito.taken = ("old",)
+    assert secret.try_with(cognito.request, Deadline(LONG)) == "token"
+
+
+@pytest.mark.parametrize("secrets", [["old", "new"], ("old", "new")], ids=["several", "callable"])
+def test_other_error_tries_no_other_secret(secrets: Any) -> None:
+    sent: list[str] = []
+
+    def request(text: SecretText) -> str:
+        sent.append(text.reveal())
+        raise CognitoTokenRequestError("no", error_code="invalid_scope")
+
+    assert refusal_of(secret_of(secrets), request).error_code == "invalid_scope"
+    assert sent == ["old"]
 
 
 class TestCallable:
-    def test_is_asked_at_first_use_and_not_before(self) -> None:
-        vault = Vault("good")
-        secret = ClientSecret(vault)
-        assert vault.asked == 0
-        secret.try_with(Cognito("good").request, Deadline(LONG))
-        assert vault.asked == 1
-
-    def test_is_not_asked_again_while_its_secret_is_taken(self) -> None:
-        vault, cognito = Vault("good"), Cognito("good")
-        secret = ClientSecret(vault)
-        for _ in range(3):
-            secret.try_with(cognito.request, Deadline(LONG))
-        assert vault.asked == 1
-
-    def test_is_asked_again_after_invalid_client_within_the_call(self) -> None:
-        vault, cognito = Vault("old", "new"), Cognito("new")
-        assert ClientSecret(vault).try_with(cognito.request, Deadline(LONG)) == "token"
-        assert (vault.asked, cognito.sent) == (2, ["old", "new"])
-
-    def test_is_asked_again_only_once_within_the_call(self) -> None:
-        vault, cognito = Vault("old", "newer", "newest"), Cognito("newest")
-        assert refusal_of(ClientSecret(vault), cognito.request).error_code == "invalid_client"
-        assert (vault.asked, cognito.sent) == (2, ["old", "newer"])
-
-    def test_same_answer_again_is_not_tried_again(self) -> None:
-        vault, cognito = Vault("old"), Cognito("new")
-        assert refusal_of(ClientSecret(vault), cognito.request).error_code == "invalid_client"
-        assert (vault.asked, cognito.sent) == (2, ["old"])
-
-    def test_may_give_several(self) -> None:
-        cognito = Cognito("new")
-        assert ClientSecret(Vault(["old", "new"])).try_with(cognito.request, Deadline(LONG)) == "token"
-        assert cognito.sent == ["old", "new"]
-
-    def test_is_not_asked_again_on_another_error(self) -> None:
-        vault = Vault("good")
-
-        def request(secret: SecretText) -> str:
-            raise CognitoTokenRequestError("no", status_code=500)
-
-        assert refusal_of(ClientSecret(vault), request).status_code == 500
-        assert vault.asked == 1
-
     @pytest.mark.parametrize(
-        "answer",
+        ("answer", "shown"),
         [
-            pytest.param(ConnectionError("secret-of-the-vault"), id="raises"),
-            pytest.param(None, id="gives None"),
-            pytest.param(b"secret-of-the-vault", id="gives bytes"),
-            pytest.param(["a", 1], id="gives a list with a number"),
-            pytest.param("", id="gives nothing"),
-            pytest.param([], id="gives an empty list"),
+            (ConnectionError("hunter2"), "ConnectionError in outbound/test_client_secret.py"),
+            (None, "got None."),
+            (b"hunter2", "got a bytes."),
+            ({"client_secret": "hunter2"}, "got a dict."),
+            (["hunter2", 17], "got a list with an int."),
+            (("hunter2", None), "got a list with None."),
+            ("hunter2\udc80", "text that can be encoded."),
+            ("", "The client secret is empty."),
+            ([], "The client secret is empty."),
         ],
     )
-    def test_that_gives_no_secret_is_a_failed_request_that_sends_nothing(self, answer: Any) -> None:
-        cognito = Cognito("good")
+    def test_that_gives_no_secret_is_a_failed_request_that_sends_nothing(
+        self, answer: Any, shown: str
+    ) -> None:
+        cognito = Cognito("hunter2")
         error = refusal_of(ClientSecret(Vault(answer)), cognito.request)
-        assert error.error_code is None
-        assert "secret-of-the-vault" not in str(error)
+        assert shown in str(error)
+        assert "hunter2" not in str(error)
+        assert error.error_code is error.__cause__ is error.__context__ is None
         assert cognito.sent == []
 
     def test_error_names_type_and_place_of_what_was_raised(self) -> None:
@@ -187,21 +176,6 @@ class TestCallable:
         assert shown in str(error)
         assert "hunter2" not in str(error)
 
-    @pytest.mark.parametrize(
-        ("answer", "shown"),
-        [
-            ({"client_secret": "hunter2"}, "got a dict."),
-            (b"hunter2", "got a bytes."),
-            (None, "got None."),
-            (["hunter2", 17], "got a list with an int."),
-            (("hunter2", None), "got a list with None."),
-        ],
-    )
-    def test_error_names_the_type_of_a_wrong_answer(self, answer: Any, shown: str) -> None:
-        error = refusal_of(ClientSecret(Vault(answer)), Cognito("good").request)
-        assert str(error).endswith(shown)
-        assert "hunter2" not in str(error)
-
     def test_error_of_a_secret_file_says_what_is_wrong(self, tmp_path: Path) -> None:
         file = tmp_path / "secret"
         file.write_text("hunter2")
@@ -209,11 +183,6 @@ class TestCallable:
         file.unlink()
         error = refusal_of(ClientSecret(secret), Cognito("good").request)
         assert "No such file" in str(error)
-
-    def test_after_a_failed_answer_it_is_asked_again_by_the_next_call(self) -> None:
-        secret = ClientSecret(Vault(ConnectionError(), "good"))
-        refusal_of(secret, Cognito("good").request)
-        assert secret.try_with(Cognito("good").request, Deadline(LONG)) == "token"
 
     def test_failure_to_ask_again_leaves_what_was_known(self) -> None:
         vault, cognito = Vault("good", ConnectionError()), Cognito("good")
@@ -312,38 +281,6 @@ class TestCallable:
         assert secret.try_with(cognito.request, Deadline(LONG)) == "token"
         assert (len(calls), cognito.sent) == (2, ["good", "good"])
 
-    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-    def test_forked_child_does_not_wait_for_a_thread_that_asks_in_the_parent(self) -> None:
-        is_asked, may_answer = threading.Event(), threading.Event()
-
-        def vault() -> str:
-            if threading.current_thread() is not threading.main_thread():
-                is_asked.set()
-                may_answer.wait(5)
-            return "good"
-
-        secret = ClientSecret(vault)
-        with ThreadPoolExecutor(1) as callers:
-            call = callers.submit(secret.try_with, Cognito("good").request, Deadline(LONG))
-            assert is_asked.wait(5)
-            assert in_a_child(lambda: secret.try_with(Cognito("good").request, Deadline(LONG)) == "token")
-            may_answer.set()
-            assert call.result(5) == "token"
-
-    def test_two_secrets_of_which_the_second_is_taken_do_not_make_it_asked_again(self) -> None:
-        vault, cognito = Vault(["old", "new"]), Cognito("new")
-        secret = ClientSecret(vault)
-        for _ in range(3):
-            secret.try_with(cognito.request, Deadline(LONG))
-        assert (vault.asked, cognito.sent) == (1, ["old", "new", "new", "new"])
-
-
-class TestSecretThatCannotBeEncoded:
-    def test_error_does_not_hold_it(self) -> None:
-        refusal = refusal_of(ClientSecret(lambda: "top-secret\udc80"), Cognito().request)
-        assert "text that can be encoded" in str(refusal)
-        assert refusal.__cause__ is refusal.__context__ is None
-
 
 class TestWhatItIs:
     @pytest.mark.parametrize("secret", ["hidden", ["hidden", "hidden-2"], lambda: "hidden"], ids=type)
@@ -368,25 +305,6 @@ class TestWhatItIs:
 
 
 class TestAtCognito:
-    def test_wrong_secret_is_invalid_client(self) -> None:
-        with LocalUserPool() as pool:
-            client = CognitoM2MClient(pool.token_url, "local-client", "wrong")
-            with pytest.raises(CognitoTokenRequestError) as caught:
-                client.fetch_token("inventory/read")
-        assert (caught.value.status_code, caught.value.error_code) == (400, "invalid_client")
-
-    def test_rotation_costs_one_more_request(self) -> None:
-        with LocalUserPool() as pool:
-            vault = Vault(pool.client().secret, "the new secret")
-            client = CognitoM2MClient(pool.token_url, "local-client", vault)
-            client.fetch_token("inventory/read")
-            pool.set_secrets("local-client", "the new secret")
-            for _ in range(2):
-                assert client.fetch_token("inventory/read").access_token
-            sent = [request.form["client_secret"] == "the new secret" for request in pool.requests]
-        assert sent == [False, False, True, True]
-        assert vault.asked == 2
-
     def test_secret_may_be_replaced(self) -> None:
         with LocalUserPool() as pool:
             client = CognitoM2MClient(pool.token_url, "local-client", "wrong")

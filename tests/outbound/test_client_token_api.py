@@ -139,18 +139,6 @@ class TestAnswers:
 
 
 class TestSecrets:
-    def test_next_of_a_list_is_tried(self, pool: LocalUserPool) -> None:
-        client = client_of(pool, ["an old one", SECRET])
-        assert client.fetch_token("orders/read")
-        assert pool.count("token") == 2
-        assert client.fetch_token("orders/read")
-        assert pool.count("token") == 3
-
-    def test_callable_is_asked_again_after_a_rotation(self, pool: LocalUserPool) -> None:
-        given = ["an old one", SECRET]
-        assert client_of(pool, lambda: given.pop(0)).fetch_token("orders/read")
-        assert given == []
-
     def test_other_errors_try_no_other_secret(self, pool: LocalUserPool) -> None:
         with pool.fail("token", status=400, body=error("TooManyRequestsException")):
             failure_of(client_of(pool, ["an old one", SECRET]))
