@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -207,7 +208,8 @@ def rejection_log(gate: Gate) -> Callable[[], object]:
 
 
 def token_sources(gate: Gate) -> Callable[[], object]:
-    sources = TokenSources({None: ("a/b",)}, lambda name, scopes, metadata: gate.pass_through("a source"))
+    source = SimpleNamespace(token=str)
+    sources = TokenSources({None: ("a/b",)}, lambda name, scopes, metadata: gate.pass_through(source))
     return lambda: (sources.source(), sources.all())
 
 
