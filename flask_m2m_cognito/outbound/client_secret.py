@@ -1,4 +1,4 @@
-"""A client's secret, which may be one of two, or something that must be asked again after a rotation."""
+"""A client's secret: one, one of two, or a callable that is called again after a rotation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SecretText:
         self._text = text
 
     def reveal(self) -> str:
-        """The secret itself."""
+        """Return the secret itself."""
         return self._text
 
     def __eq__(self, other: object) -> bool:
@@ -50,17 +50,17 @@ class ClientSecret:
 
     Args:
         secret: one; or several, of which the next is tried on ``invalid_client``; or a callable
-            that gives one or several, asked at first use and once more after ``invalid_client``.
+            that returns one or several, called at first use and once more after ``invalid_client``.
         clock: by which a call that never returns is given up.
     """
 
     def __init__(self, secret: Secret, clock: Clock = SYSTEM) -> None:
         self._clock = clock
-        self._ask = secret if callable(secret) else None
+        self._read = secret if callable(secret) else None
         # Replaced whole.
         self._known = _Known(() if callable(secret) else _as_tuple(secret), answers=0)
         self._lock = ProcessLock()  # never held while the callable runs
-        self._asking: _Asking | None = None  # guarded by lock
+        self._call: _Call | None = None  # the one under way; guarded by lock
 
     def __repr__(self) -> str:
         return "ClientSecret()"
@@ -71,26 +71,26 @@ class ClientSecret:
         return self._known.secrets
 
     def try_with(self, request: Callable[[SecretText], R], deadline: Deadline) -> R:
-        """What ``request`` gives with the first secret that Cognito takes.
+        """Return what ``request`` returns with the first secret that Cognito accepts.
 
         Args:
-            deadline: until then it is waited for a call of the callable that another thread has begun.
+            deadline: until then it waits for a call of the callable that another thread has begun.
 
         Raises:
-            CognitoTokenRequestError: none is taken, or the callable gave none.
+            CognitoTokenRequestError: none is accepted, or the callable returned none.
         """
-        known = self._known if self._known.secrets else self._asked(self._known, deadline)
+        known = self._known if self._known.secrets else self._fetch_newer(self._known, deadline)
         try:
-            return self._first_taken(known.secrets, request)
+            return self._try_each(known.secrets, request)
         except CognitoTokenRequestError as error:
-            if error.error_code != "invalid_client" or self._ask is None:
+            if error.error_code != "invalid_client" or self._read is None:
                 raise
-            newer = self._asked(known, deadline)
+            newer = self._fetch_newer(known, deadline)
             if set(newer.secrets) == set(known.secrets):
                 raise
-        return self._first_taken(newer.secrets, request)
+        return self._try_each(newer.secrets, request)
 
-    def _first_taken(self, secrets: tuple[SecretText, ...], request: Callable[[SecretText], R]) -> R:
+    def _try_each(self, secrets: tuple[SecretText, ...], request: Callable[[SecretText], R]) -> R:
         for position, secret in enumerate(secrets, 1):
             try:
                 response = request(secret)
@@ -103,43 +103,44 @@ class ClientSecret:
                 return response
         raise CognitoTokenRequestError("The client secret is empty.")
 
-    def _remember(self, taken: SecretText, secrets: tuple[SecretText, ...]) -> None:
+    def _remember(self, accepted: SecretText, secrets: tuple[SecretText, ...]) -> None:
         known = self._known
         if known.secrets == secrets:
-            self._known = known._replace(secrets=(taken, *(each for each in secrets if each != taken)))
+            others = (each for each in secrets if each != accepted)
+            self._known = known._replace(secrets=(accepted, *others))
 
-    def _asked(self, refused: _Known, deadline: Deadline) -> _Known:
-        """The callable's answer. One thread calls it; all others whose secret was rejected wait for that.
+    def _fetch_newer(self, rejected: _Known, deadline: Deadline) -> _Known:
+        """Return the callable's answer. One thread calls it; others whose secret was rejected wait for that.
 
-        It is an answer as well that there is nothing new yet, or that it can't be told now.
+        It is an answer as well that there is nothing new yet, or that the call failed.
         """
         with self._lock:
-            known, asking, ask = self._known, self._asking, self._ask
-            if ask is None or known.answers != refused.answers:
+            known, call, read = self._known, self._call, self._read
+            if read is None or known.answers != rejected.answers:
                 return known
-            leads = asking is None or asking.pid != os.getpid() or self._clock.monotonic() >= asking.until
+            leads = call is None or call.pid != os.getpid() or self._clock.monotonic() >= call.until
             if leads:
-                asking = self._asking = _Asking(os.getpid(), self._clock.monotonic() + LONGEST_CALL, Future())
-        assert asking is not None
+                call = self._call = _Call(os.getpid(), self._clock.monotonic() + LONGEST_CALL, Future())
+        assert call is not None
         if leads:
-            answer_or_problem: tuple[SecretText, ...] | str = "the call was aborted."
+            secrets_or_problem: tuple[SecretText, ...] | str = "the call was aborted."
             try:
-                answer_or_problem = _answer_of(ask)
+                secrets_or_problem = _read_secrets(read)
             finally:
                 # Also when gevent's Timeout or a SystemExit ends it: the next call asks again.
-                asking.answer.set_result(self._take(answer_or_problem, known, asking))
+                call.answer.set_result(self._finish(call, secrets_or_problem, known))
         try:
-            answer = asking.answer.result(deadline.left())
+            answer = call.answer.result(deadline.left())
         except FutureTimeout:
             answer = "the callable has not returned yet."
         if isinstance(answer, str):
             raise CognitoTokenRequestError(f"The client secret could not be read: {answer}")
         return answer
 
-    def _take(self, answer: tuple[SecretText, ...] | str, known: _Known, asking: _Asking) -> _Known | str:
+    def _finish(self, call: _Call, answer: tuple[SecretText, ...] | str, known: _Known) -> _Known | str:
         with self._lock:
-            if self._asking is asking:
-                self._asking = None
+            if self._call is call:
+                self._call = None
             if self._known.answers != known.answers:
                 return self._known  # it took so long that another call was faster
             if not isinstance(answer, str):
@@ -150,7 +151,7 @@ class ClientSecret:
             return answer
 
 
-class _Asking(NamedTuple):
+class _Call(NamedTuple):
     """A call of the application's callable that is under way in a process, until it is taken for lost."""
 
     pid: int
@@ -159,22 +160,22 @@ class _Asking(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """Secrets, the one that was taken last before the others, after so many answers of the callable."""
+    """Secrets, the last accepted one before the others, after so many answers of the callable."""
 
     secrets: tuple[SecretText, ...]
     answers: int
 
 
-def _answer_of(ask: Callable[[], object]) -> tuple[SecretText, ...] | str:
-    """Return the secrets that the application's callable gives, or a sentence that says why there are none.
+def _read_secrets(read: Callable[[], object]) -> tuple[SecretText, ...] | str:
+    """Return the secrets that the application's callable returns, or a sentence that says why there are none.
 
     A sentence and not the exception: its attributes, its causes and the frames below it may hold the
     secret, and error trackers send them all.
     """
     try:
-        answer = ask()
-        problem = _problem_of(answer)
-        return f"the callable must return {problem}." if problem else _as_tuple(answer)
+        secret = read()
+        problem = _problem_of(secret)
+        return f"the callable must return {problem}." if problem else _as_tuple(secret)
     except Exception as error:
         return f"{describe_error(error)}."
 

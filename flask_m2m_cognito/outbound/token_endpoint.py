@@ -45,26 +45,26 @@ class TokenRequest(NamedTuple):
 
 
 class CognitoM2MClient:
-    """Asks Cognito for access tokens with the client credentials grant. Remembers none: see ``TokenSource``.
+    """Fetches access tokens from Cognito with the client credentials grant. Caches none: see ``TokenSource``.
 
     Safe to use from any number of threads.
 
     Args:
-        token_url: the ``/oauth2/token`` endpoint; or several, asked in order until one answers
+        token_url: the ``/oauth2/token`` endpoint; or several, tried in order until one answers
             with less than 500.
         client_id: the app client's id.
-        client_secret: the app client's secret, or several, or a callable that gives it: see ``ClientSecret``.
+        client_secret: the app client's secret, several, or a callable that returns it: see ``ClientSecret``.
         client_auth: ``"post"`` sends id and secret in the form, ``"basic"`` in the header.
         client_metadata: sent as ``aws_client_metadata`` to the pool's Lambda triggers.
         headers: more headers of each request, such as one that a WAF requires. Never shown.
-        client_token_api: ask ``GetClientToken`` of the user pools API, which ``token_url`` is the address
-            of: for a pool without a domain. ``client_auth`` has no meaning there.
+        client_token_api: call ``GetClientToken`` of the user pools API, whose address is ``token_url``: for a
+            pool without a domain. ``client_auth`` has no meaning there.
         allow_http_hosts: hosts that ``token_url`` may reach over plain http besides loopback, such as
             ``["stock", "*.svc.cluster.local"]``.
         on_request: what each HTTP request happens in, see ``Transport``.
 
     Raises:
-        ConfigurationError: ``token_url`` is no URL that a secret may be sent to.
+        ConfigurationError: a secret may not be sent to ``token_url``.
     """
 
     def __init__(
@@ -128,14 +128,14 @@ class CognitoM2MClient:
     def fetch_token(
         self, scopes: str | Sequence[str], timeout: float | tuple[float, float] = 30.0
     ) -> TokenResponse:
-        """A new token for ``scopes``, by one billed request.
+        """Fetch a new token for ``scopes``, by one billed request.
 
         Args:
             scopes: separated by spaces, or a sequence. At least one.
             timeout: seconds for connecting and for the answer, or one for each.
 
         Raises:
-            CognitoTokenRequestError: no scope, no answer, an error, or an answer that is no token.
+            CognitoTokenRequestError: no scope, no answer, an error, or an answer without a valid token.
         """
         wanted = requested_scopes(scopes)
         if not wanted:
@@ -168,7 +168,7 @@ class CognitoM2MClient:
     def _request(
         self, wanted: TokenRequest, secret: SecretText, timeout: tuple[float, float], deadline: Deadline
     ) -> DatedToken:
-        redact = self.redaction(secret)
+        redact = self.build_redaction(secret)
         transport = Transport(timeout, on_request=self._on_request, redact=redact)
         credentials = None
         if self.client_auth == "basic" and not self.client_token_api:
@@ -206,7 +206,7 @@ class CognitoM2MClient:
         # Both are form-encoded first (RFC 6749, section 2.3.1).
         return _base64(f"{quote_plus(self.client_id)}:{quote_plus(secret.reveal())}")
 
-    def redaction(self, *sent: SecretText) -> Redaction:
+    def build_redaction(self, *sent: SecretText) -> Redaction:
         """Remove each secret as it is and as it was sent: a proxy's error page may quote any request."""
 
         def list_spellings() -> Iterator[str]:

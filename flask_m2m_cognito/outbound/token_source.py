@@ -150,7 +150,7 @@ class TokenSource:
         held = parse_scopes(str(_claims_of(token).get("scope", "")))
         # A peer may quote the token or a part of it. Redacted first: half a secret would not be found.
         parts = (part for part in token.split(".") if len(part) >= _SHORTEST_PART)
-        redact = self.client.redaction(SecretText(token), *map(SecretText, parts))
+        redact = self.client.build_redaction(SecretText(token), *map(SecretText, parts))
         missing = missing_scopes(redact(refusal.required_scopes), held)
         self._on_refused(
             RefusedCall(self.client.client_id, refusal.peer, refusal.status, refusal.reason, missing)

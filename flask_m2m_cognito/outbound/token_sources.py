@@ -24,7 +24,7 @@ _NO_METADATA: _MetadataKey = frozenset()
 
 @dataclass(frozen=True, eq=False)
 class FoundTokens:
-    """The tokens of whichever source ``find`` gives when a request is sent: the current application's."""
+    """The tokens of the source that ``find`` returns when a request is sent: the current application's."""
 
     find: Callable[[], TokenSource]
 
@@ -45,50 +45,50 @@ class FoundTokens:
 
 
 class TokenSources:
-    """Finds or makes the token source for a client and scopes.
+    """Holds the token source for each client, set of scopes and metadata; builds it when it is first needed.
 
     Args:
-        default_scopes: for each client's name (``None`` is the default client), what it asks for if
-            a call does not say.
-        make: makes the source for a client's name, scopes and metadata.
+        default_scopes: for each client's name (``None`` is the default client), the scopes of a call
+            that names none.
+        build: builds the source for a client's name, scopes and metadata.
         most: how many are kept.
     """
 
     def __init__(
         self,
         default_scopes: Mapping[ClientName, Sequence[str]],
-        make: Callable[[ClientName, tuple[str, ...], dict[str, str]], TokenSource],
+        build: Callable[[ClientName, tuple[str, ...], dict[str, str]], TokenSource],
         most: int = MOST_SOURCES,
     ) -> None:
         self._default_scopes = default_scopes
-        self._make = make
+        self._build = build
         self._most = most
         self._sources: dict[tuple[ClientName, frozenset[str], _MetadataKey], TokenSource] = {}
-        self._as_asked: dict[tuple[ClientName, Scopes, _MetadataKey], TokenSource] = {}
-        #: Returns the default client's token for its own scopes, once it was asked for.
+        self._by_arguments: dict[tuple[ClientName, Scopes, _MetadataKey], TokenSource] = {}
+        #: Returns the default client's token for its own scopes, once it was needed.
         self.default_token: Callable[[], str] | None = None
         self._lock = ProcessLock()  # for writing
 
     def source(
         self, scopes: Scopes = None, client: ClientName = None, metadata: Metadata = None
     ) -> TokenSource:
-        """The source for ``scopes``, or for the client's own if none are named.
+        """Return the source for ``scopes``, or for the client's own if none are named.
 
         Raises:
             ConfigurationError: there is no such client, or that is not a scope, or not metadata.
         """
-        asked = scopes if scopes is None or isinstance(scopes, str) else tuple(scopes)
+        given = scopes if scopes is None or isinstance(scopes, str) else tuple(scopes)
         extra = _NO_METADATA if metadata is None else _metadata_key(metadata)
-        source = self._as_asked.get((client, asked, extra))
-        return source if source is not None else self._found_or_made(asked, client, extra)
+        source = self._by_arguments.get((client, given, extra))
+        return source if source is not None else self._get_or_build(given, client, extra)
 
     def of_client(self, client: ClientName) -> tuple[TokenSource, ...]:
-        """Those that were made for a client."""
+        """Return those of a client."""
         with self._lock:
             return tuple(source for (name, *_), source in self._sources.items() if name == client)
 
     def all(self) -> tuple[tuple[ClientName, TokenSource], ...]:
-        """Those that were made, with their clients' names."""
+        """Return all, with their clients' names."""
         with self._lock:
             return tuple((name, source) for (name, *_), source in self._sources.items())
 
@@ -106,9 +106,9 @@ class TokenSources:
             f"There is no client {client!r} in COGNITO_M2M_CLIENTS, which has: {known or 'none'}."
         )
 
-    def _found_or_made(self, asked: Scopes, client: ClientName, extra: _MetadataKey) -> TokenSource:
+    def _get_or_build(self, given: Scopes, client: ClientName, extra: _MetadataKey) -> TokenSource:
         self.check_client(client)
-        scopes = requested_scopes(asked) if asked else ()
+        scopes = requested_scopes(given) if given else ()
         for scope in scopes:
             check_scope(scope)
         scopes = scopes or tuple(self._default_scopes[client])
@@ -119,12 +119,12 @@ class TokenSources:
                 while len(self._sources) >= self._most:
                     oldest = next(iter(self._sources))
                     del self._sources[next((each for each in self._sources if each[2]), oldest)]
-                    self._as_asked.clear()
+                    self._by_arguments.clear()
                     self.default_token = None
-                source = self._sources[key] = self._make(client, scopes, dict(extra))
-            if len(self._as_asked) < 4 * self._most:
-                self._as_asked[(client, asked, extra)] = source
-            if client is None and asked is None and not extra:
+                source = self._sources[key] = self._build(client, scopes, dict(extra))
+            if len(self._by_arguments) < 4 * self._most:
+                self._by_arguments[(client, given, extra)] = source
+            if client is None and given is None and not extra:
                 self.default_token = source.token
         return source
 

@@ -119,7 +119,7 @@ class TestSource:
         assert set(while_the_loop_goes_on(pool, ask_often)) == {source.token()}
         assert pool.count("token") == 1
 
-    def test_waiting_coroutines_take_no_thread_and_each_has_its_error(
+    def test_each_waiting_coroutine_gets_an_error_of_its_own(
         self, pool: LocalUserPool, clocks: Clocks, threads: Threads
     ) -> None:
         source = source_of(pool, clocks, threads)
@@ -133,7 +133,7 @@ class TestSource:
         assert len({id(error) for error in errors}) == 50
         assert used == 0
 
-    def test_a_coroutine_that_is_cancelled_does_not_take_the_token_from_others(
+    def test_cancelled_coroutine_leaves_the_token_to_others(
         self, pool: LocalUserPool, clocks: Clocks
     ) -> None:
         source = real_source_of(pool, clocks)
@@ -165,7 +165,7 @@ class TestSource:
             assert on_a_loop(give_up) == (None, 0)
         assert pool.count("token") == 1
 
-    def test_nobody_is_told_of_an_error_that_nobody_waits_for_any_more(
+    def test_asyncio_logs_no_error_that_nobody_waits_for(
         self, pool: LocalUserPool, clocks: Clocks, caplog: pytest.LogCaptureFixture
     ) -> None:
         source = real_source_of(pool, clocks)
@@ -179,7 +179,7 @@ class TestSource:
         gc.collect()
         assert [record for record in caplog.records if record.name == "asyncio"] == []
 
-    def test_loop_that_closes_meanwhile_is_not_kept_and_nothing_is_logged(
+    def test_loop_closed_during_a_fetch_is_released(
         self, pool: LocalUserPool, clocks: Clocks, caplog: pytest.LogCaptureFixture
     ) -> None:
         source = real_source_of(pool, clocks)
@@ -230,7 +230,7 @@ class TestSource:
         token, used = on_a_loop(source.token_async)
         assert (token != held, used) == (is_newer, 0)
 
-    def test_usable_token_comes_without_a_thread_while_the_source_rests(
+    def test_usable_token_takes_no_thread_during_backoff(
         self, pool: LocalUserPool, clocks: Clocks, threads: Threads
     ) -> None:
         source = source_of(pool, clocks, threads, in_background=False)
@@ -281,7 +281,7 @@ class TestSource:
         assert isinstance(cancelled, asyncio.CancelledError)
         assert set(others) == {source.token()}
 
-    def test_error_is_the_same_and_comes_at_once_while_the_source_rests(
+    def test_error_comes_at_once_during_backoff(
         self, pool: LocalUserPool, clocks: Clocks, threads: Threads
     ) -> None:
         source = source_of(pool, clocks, threads)

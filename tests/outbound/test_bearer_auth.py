@@ -394,7 +394,7 @@ class TestRefusedToken:
         assert answer.status == 401
         assert peer.tokens == [old_token]
 
-    def test_body_that_cant_be_sent_again_is_not_but_its_token_is_forgotten(
+    def test_token_of_a_body_that_cannot_be_resent_is_forgotten(
         self, caller: Caller, peer: Peer, old_token: str
     ) -> None:
         peer.refuses(old_token)
@@ -426,7 +426,7 @@ class TestRefusedToken:
         peer.refuses(old_token)
         assert caller.send(peer.url()).bytes_before == len(b"well")
 
-    def test_without_retry_401_it_is_not_sent_again_but_its_token_is_forgotten(
+    def test_without_retry_401_the_token_is_forgotten(
         self, caller: Caller, peer: Peer, old_token: str
     ) -> None:
         peer.refuses(old_token)
@@ -454,7 +454,7 @@ class TestRedirects:
         assert caller.send(peer.url()).status == 200
         assert peer.tokens == [caller.source.token(), None]
 
-    def test_refusal_by_another_place_is_the_answer_and_costs_nothing(
+    def test_refusal_by_another_origin_is_the_answer(
         self, caller: Caller, pool: LocalUserPool, peer: Peer, stranger: Peer, old_token: str
     ) -> None:
         peer.answers({"/": redirect(stranger.url())})
@@ -475,7 +475,7 @@ class TestRedirects:
             ("/delete-all", None),
         ]
 
-    def test_refusal_behind_a_redirect_is_tried_again_there_and_not_from_the_start(
+    def test_refusal_after_a_redirect_is_retried_there(
         self, caller: Caller, peer: Peer, old_token: str
     ) -> None:
         # The POST was done: a second one might be a second order.
@@ -580,7 +580,7 @@ class TestRequestsAlone:
         assert pool.count("token") == 4
         assert len(peer.received) == 7
 
-    def test_prepared_request_that_is_redirected_elsewhere_keeps_its_token(
+    def test_prepared_request_keeps_its_token_after_a_redirect(
         self, source: TokenSource, peer: Peer, stranger: Peer
     ) -> None:
         peer.answers({"/": redirect(stranger.url())})
@@ -700,15 +700,13 @@ class TestRequestsAlone:
 
 
 class TestHttpxAlone:
-    def test_auth_made_before_httpx_was_imported_still_puts_the_token_on(
-        self, source: TokenSource, peer: Peer
-    ) -> None:
+    def test_auth_older_than_httpx_adds_the_token(self, source: TokenSource, peer: Peer) -> None:
         with httpx.Client(trust_env=False, verify=False, auth=BearerAuth(source)) as client:
             assert client.get(peer.url()).status_code == 200
         assert peer.tokens == [source.token()]
 
     @pytest.mark.parametrize("url", ["http://stock.example.com/", "http://localhost:1/"])
-    def test_auth_made_before_httpx_was_imported_minds_the_destination(
+    def test_auth_older_than_httpx_checks_the_destination(
         self, source: TokenSource, monkeypatch: pytest.MonkeyPatch, url: str
     ) -> None:
         set_proxy(monkeypatch, "HTTP_PROXY", "http://127.0.0.1:1")

@@ -135,9 +135,7 @@ class TestCallable:
             ([], "The client secret is empty."),
         ],
     )
-    def test_that_gives_no_secret_is_a_failed_request_that_sends_nothing(
-        self, answer: Any, shown: str
-    ) -> None:
+    def test_callable_without_a_secret_fails_and_sends_nothing(self, answer: Any, shown: str) -> None:
         cognito = Cognito("hunter2")
         error = refusal_of(ClientSecret(Vault(answer)), cognito.request)
         assert shown in str(error)
@@ -214,7 +212,7 @@ class TestCallable:
             assert list(callers.map(call, range(8))) == ["token"] * 8
         assert vault.asked == 1
 
-    def test_eight_threads_that_were_refused_at_once_ask_it_again_once(self) -> None:
+    def test_eight_rejected_threads_call_it_again_once(self) -> None:
         vault, cognito = Vault("old", "new"), Cognito("old")
         secret, all_were_refused = ClientSecret(vault), threading.Barrier(8)
         secret.try_with(cognito.request, Deadline(LONG))

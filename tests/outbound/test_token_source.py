@@ -523,9 +523,7 @@ class TestScopes:
         assert "b/write" in record.getMessage()
         assert "a/read" not in record.getMessage()
 
-    def test_fewer_granted_than_asked_may_be_a_failed_fetch_that_rests_60_s(
-        self, pool: LocalUserPool, clocks: Clocks
-    ) -> None:
+    def test_missing_scopes_may_be_a_failed_fetch(self, pool: LocalUserPool, clocks: Clocks) -> None:
         said(pool)
         policy = TokenPolicy(scopes_missing="raise")
         error = failure_of(source_of(pool, clocks, scopes=["a/read", "b/write"], policy=policy))
