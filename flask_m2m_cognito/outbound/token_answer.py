@@ -95,13 +95,14 @@ def _parse(
     except (ValueError, RecursionError):
         raw = _NOT_JSON
     payload = in_oauth_words(raw) if isinstance(raw, dict) else {}
-    code = _error_code(payload, redact)
+    is_error = answer.status >= 300 or "error" in payload
+    code = _error_code(payload, redact) if is_error else None
     problem = _problem_with(answer.status, raw, payload, code)
     if problem is None:
-        kind = payload.get("token_type")
+        kind, seconds = payload.get("token_type"), payload.get("expires_in")
         return TokenResponse(
             access_token=payload["access_token"],
-            expires_in=_whole_seconds(payload.get("expires_in")),
+            expires_in=None if seconds is None else int(seconds),
             token_type=kind if kind in (None, "Bearer") else redact(str(kind)),
             raw=raw,
         )
@@ -137,17 +138,17 @@ def _problem_with(status: int, raw: object, payload: Mapping[str, Any], code: st
     # It is going to be sent in a header: a line end in it would be a header of its own.
     if _TOKEN_CHARACTERS.fullmatch(token) is None:
         return "Token response access_token has characters that no token has."
-    if expires_in is not None and _whole_seconds(expires_in) is None:
+    if expires_in is not None and not _is_whole(expires_in):
         return "Token response expires_in was not an integer."
     return None
 
 
-def _whole_seconds(value: object) -> int | None:
-    if isinstance(value, str) and _DIGITS.fullmatch(value):
-        return int(value)  # as some gateways and emulators have it
+def _is_whole(value: object) -> bool:
+    if isinstance(value, str):
+        return _DIGITS.fullmatch(value) is not None  # as some gateways and emulators have it
     # Beyond 2**53 it is no time that anybody means, and too much for a clock. NaN is not less.
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**53
-    return int(value) if is_number and value == value // 1 else None  # type: ignore[operator]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(value) < 2**53 and value == value // 1  # type: ignore[arg-type, operator]
 
 
 def _error_code(payload: Mapping[str, Any], redact: Redaction) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -64,16 +64,16 @@ class TokenPolicy:
 
 
 class TokenSource:
-    """The fresh token of one client for one set of scopes, asked for at first use and renewed before it ends.
+    """The fresh token of one client for one set of scopes: fetched at first use, renewed before it expires.
 
     Safe to use from any number of threads: they share one request.
 
     Args:
-        client: asks for the tokens.
-        scopes: what to ask for; none is all that the client may have.
+        client: fetches the tokens.
+        scopes: what to request; none is all that the client may have.
         metadata: merged over the client's own metadata.
         policy: times.
-        unavailable: returns what is raised in place of the error that there is no token.
+        unavailable: returns the error to raise where there is no token.
         store: where tokens are shared with other processes.
         on_refused: is called, on the caller's thread, with each call that a peer refused.
         refreshing: clock, chance, threads and observers. The chance also moves when a token is renewed.
@@ -114,36 +114,18 @@ class TokenSource:
             prepare=functools.partial(_import_all, store),
             refreshing=refreshing,
         )
-        #: The fresh access token. Raises TokenUnavailableError if there is none and none can be had.
-        self.token: Callable[[], str] = self.refreshable.get
-
-    def refreshed_token(self) -> str:
-        """Return a token whose request began after this call; until it arrives others get the old one.
-
-        Raises:
-            TokenUnavailableError: the request failed, or the token endpoint is backing off.
-        """
-        return self.refreshable.refresh()
-
-    async def token_async(self) -> str:
-        """Return what :attr:`token` does, for a coroutine: it waits without a thread."""
-        return await self.refreshable.get_async()
-
-    async def refreshed_token_async(self) -> str:
-        """Return what :meth:`refreshed_token` does, for a coroutine: it waits without a thread."""
-        return await self.refreshable.refresh_async()
-
-    def renew(self, token: str) -> str:
-        """Return a newer token than this refused one, if one may be fetched now; else what is held.
-
-        Raises:
-            TokenUnavailableError: none is usable, and none could be fetched.
-        """
-        return self.refreshable.renew(token)
-
-    def forget(self, token: str) -> None:
-        """Have the next call get a newer token than ``token``, within the bounds of renewal."""
-        self.refreshable.forget(token)
+        refreshable = self.refreshable
+        #: Returns the fresh access token; raises TokenUnavailableError if none is usable or can be fetched.
+        self.token: Callable[[], str] = refreshable.get
+        #: The same for a coroutine, which waits without a thread.
+        self.token_async: Callable[[], Coroutine[Any, Any, str]] = refreshable.get_async
+        #: Returns a token whose request began after the call, or raises; others get the old one meanwhile.
+        self.refreshed_token: Callable[[], str] = refreshable.refresh
+        self.refreshed_token_async: Callable[[], Coroutine[Any, Any, str]] = refreshable.refresh_async
+        #: Returns a newer token than this refused one, if one may be fetched now; else what is held.
+        self.renew: Callable[[str], str] = refreshable.renew
+        #: Has the next call get a newer token than this refused one, within the bounds of renewal.
+        self.forget: Callable[[str], None] = refreshable.forget
 
     def note_refusal(self, token: str, refusal: Refusal) -> None:
         """Call ``on_refused`` with what a peer's refusal of this token means."""
