@@ -16,7 +16,6 @@ import requests
 from requests.adapters import BaseAdapter
 
 from flask_m2m_cognito.exceptions import ConfigurationError, TokenUnavailableError
-from flask_m2m_cognito.outbound.auth_flow import is_invalid_token
 from flask_m2m_cognito.outbound.bearer_auth import BearerAuth, bearer_auth
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
 from flask_m2m_cognito.outbound.token_source import TokenSource
@@ -286,51 +285,21 @@ class TestProxyOfTheEnvironment:
 
 class TestRefusedToken:
     @pytest.mark.parametrize(
-        "challenge",
+        "headers",
         [
-            pytest.param('Bearer realm="x", error="invalid_token", error_description="old"', id="usual"),
-            pytest.param("bearer error=invalid_token", id="small and bare"),
-            pytest.param('Bearer error = "invalid_token"', id="with spaces"),
-            pytest.param('Basic realm="x", Bearer error="invalid_token"', id="second of two"),
+            {"WWW-Authenticate": 'Basic realm="x", Bearer error="invalid_token", error_description="old"'},
+            {"x-amzn-ErrorType": "UnauthorizedException"},
         ],
+        ids=["challenge", "API Gateway"],
     )
     def test_request_is_sent_once_more_with_a_newer_one(
-        self, caller: Caller, peer: Peer, old_token: str, challenge: str
+        self, caller: Caller, peer: Peer, old_token: str, headers: dict[str, str]
     ) -> None:
-        peer.answer = lambda request: refusal(challenge) if request.token == old_token else Reply()
+        peer.answer = lambda request: Reply(401, headers) if request.token == old_token else Reply()
         answer = caller.send(peer.url())
         assert (answer.status, answer.body, answer.statuses_before) == (200, b"well", [401])
         assert peer.tokens == [old_token, caller.source.token()]
         assert caller.source.token() != old_token
-
-    @pytest.mark.parametrize(
-        "headers",
-        [
-            pytest.param({"x-amzn-Remapped-WWW-Authenticate": REFUSED}, id="renamed by API Gateway"),
-            pytest.param(
-                {"X-Amzn-Remapped-Www-Authenticate": REFUSED, "WWW-Authenticate": 'Basic realm="x"'},
-                id="renamed beside another",
-            ),
-            pytest.param({"x-amzn-ErrorType": "UnauthorizedException"}, id="Cognito authorizer"),
-            pytest.param(
-                {
-                    "X-Amzn-Errortype": "UnauthorizedException:http://internal.amazon.com/",
-                    "WWW-Authenticate": "Bearer",
-                },
-                id="Cognito authorizer with an address",
-            ),
-            pytest.param(
-                {"www-authenticate": 'Bearer scope="a/b" error="invalid_token" error_description="old"'},
-                id="JWT authorizer, without commas",
-            ),
-        ],
-    )
-    def test_refusal_of_api_gateway_is_one(
-        self, caller: Caller, peer: Peer, old_token: str, headers: dict[str, str]
-    ) -> None:
-        peer.answer = lambda request: Reply(401, headers) if request.token == old_token else Reply()
-        assert caller.send(peer.url()).status == 200
-        assert peer.tokens == [old_token, caller.source.token()]
 
     def test_bytes_are_sent_again_whole(self, caller: Caller, peer: Peer, old_token: str) -> None:
         peer.refuses(old_token)
@@ -345,26 +314,8 @@ class TestRefusedToken:
 
     @pytest.mark.parametrize(
         "reply",
-        [
-            pytest.param(Reply(401), id="401 without a challenge"),
-            pytest.param(refusal('Bearer realm="x"'), id="401 without an error"),
-            pytest.param(refusal('Basic realm="x"'), id="401 of another scheme"),
-            pytest.param(refusal('Bearer error="invalid_request"'), id="401 invalid_request"),
-            pytest.param(refusal('Bearer error="insufficient_scope"'), id="401 insufficient_scope"),
-            pytest.param(refusal('Bearer error="invalid_token_type"'), id="401 of a longer word"),
-            pytest.param(Reply(403, refusal().headers), id="403 invalid_token"),
-            pytest.param(Reply(400, refusal().headers), id="400 invalid_token"),
-            pytest.param(Reply(500), id="500"),
-            pytest.param(Reply(403, {"x-amzn-Remapped-WWW-Authenticate": REFUSED}), id="403 renamed"),
-            pytest.param(
-                Reply(401, {"x-amzn-Remapped-WWW-Authenticate": 'Basic realm="x"'}), id="401 Basic renamed"
-            ),
-            pytest.param(Reply(403, {"x-amzn-ErrorType": "UnauthorizedException"}), id="403 of API Gateway"),
-            pytest.param(Reply(401, {"x-amzn-ErrorType": "AccessDeniedException"}), id="401 of an IAM front"),
-            pytest.param(
-                Reply(401, {"x-amzn-ErrorType": "NotUnauthorizedException"}), id="401 of a longer name"
-            ),
-        ],
+        [Reply(401), refusal('Bearer error="insufficient_scope"'), Reply(403, refusal().headers), Reply(500)],
+        ids=["401 without a challenge", "401 insufficient_scope", "403 invalid_token", "500"],
     )
     def test_other_answers_are_the_answer(
         self, caller: Caller, pool: LocalUserPool, peer: Peer, old_token: str, reply: Reply
@@ -775,7 +726,3 @@ class TestWhatItIs:
         assert bearer_auth(source) == BearerAuth(source)
         assert hash(bearer_auth(source)) == hash(BearerAuth(source))
         assert bearer_auth(source) != BearerAuth(Tokens())
-
-    def test_header_name_is_read_in_any_case(self) -> None:
-        headers = httpx.Headers({"www-authenticate": 'Bearer error="invalid_token"'})
-        assert is_invalid_token(401, headers)

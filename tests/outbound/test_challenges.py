@@ -1,12 +1,14 @@
-"""What is read from a ``WWW-Authenticate`` header, well-formed or not."""
+"""What a ``WWW-Authenticate`` header says, well-formed or not, and which answers call a token invalid."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
+from requests.structures import CaseInsensitiveDict
 
-from flask_m2m_cognito.outbound.bearer_auth import is_invalid_token
+from flask_m2m_cognito.outbound.auth_flow import is_invalid_token
 from flask_m2m_cognito.outbound.challenges import parse_challenges
 
 
@@ -46,17 +48,52 @@ def test_challenges_are_read(header: str, found: list[Any]) -> None:
     assert [tuple(challenge) for challenge in parse_challenges(header)] == found
 
 
+BEARER = 'Bearer realm="peer", error="invalid_token"'
+WWW, REMAPPED, TYPE = "WWW-Authenticate", "x-amzn-Remapped-WWW-Authenticate", "x-amzn-ErrorType"
+
+
 @pytest.mark.parametrize(
-    "challenge",
+    ("status", "name", "text", "expected"),
     [
-        'Bearer realm="error=invalid_token"',
-        'Bearer realm="x", error_description="error=invalid_token, error=\\"invalid_token\\""',
-        'Bearer, DPoP error="invalid_token"',
-        'Basic realm="Bearer error=invalid_token"',
-        'Bearer error="insufficient_scope", scope="error=invalid_token"',
-        'Bearer x-error="invalid_token"',
-        'Bearer error="invalid_token_type"',
+        pytest.param(401, WWW, BEARER, True, id="usual"),
+        pytest.param(401, WWW, "bearer error=invalid_token", True, id="small and bare"),
+        pytest.param(401, WWW, 'Bearer error = "invalid_token"', True, id="with spaces"),
+        pytest.param(401, WWW, 'Basic realm="x", Bearer error="invalid_token"', True, id="second of two"),
+        pytest.param(401, WWW, 'Bearer scope="a/b" error="invalid_token" error_description="old"', True,
+                     id="JWT authorizer, without commas"),
+        pytest.param(401, REMAPPED, BEARER, True, id="renamed by API Gateway"),
+        pytest.param(401, TYPE, "UnauthorizedException", True, id="Cognito authorizer"),
+        pytest.param(401, TYPE, "UnauthorizedException:http://internal.amazon.com/", True,
+                     id="Cognito authorizer with an address"),
+        pytest.param(401, "Server", "peer", False, id="no challenge"),
+        pytest.param(401, WWW, 'Bearer realm="x"', False, id="no error"),
+        pytest.param(401, WWW, 'Basic realm="x"', False, id="another scheme"),
+        pytest.param(401, REMAPPED, 'Basic realm="x"', False, id="another scheme, renamed"),
+        pytest.param(401, WWW, 'Bearer error="invalid_request"', False, id="invalid_request"),
+        pytest.param(401, WWW, 'Bearer error="insufficient_scope"', False, id="insufficient_scope"),
+        pytest.param(401, WWW, 'Bearer error="invalid_token_type"', False, id="a longer word"),
+        pytest.param(401, TYPE, "AccessDeniedException", False, id="an IAM front"),
+        pytest.param(401, TYPE, "NotUnauthorizedException", False, id="a longer name"),
+        *(pytest.param(status, name, text, False, id=f"{status} {name}")
+          for status in (400, 403) for name, text in ((WWW, BEARER), (REMAPPED, BEARER),
+                                                      (TYPE, "UnauthorizedException"))),
+        *(pytest.param(401, WWW, text, False, id=text) for text in (
+            'Bearer realm="error=invalid_token"',
+            'Bearer realm="x", error_description="error=invalid_token, error=\\"invalid_token\\""',
+            'Bearer, DPoP error="invalid_token"',
+            'Basic realm="Bearer error=invalid_token"',
+            'Bearer error="insufficient_scope", scope="error=invalid_token"',
+            'Bearer x-error="invalid_token"')),
     ],
-)
-def test_invalid_token_elsewhere_is_not_the_error(challenge: str) -> None:
-    assert not is_invalid_token(401, {"WWW-Authenticate": challenge})
+)  # fmt: skip
+@pytest.mark.parametrize("headers_class", [CaseInsensitiveDict, httpx.Headers], ids=["requests", "httpx"])
+def test_invalid_token_is_told_from_other_answers(
+    headers_class: Any, status: int, name: str, text: str, expected: bool
+) -> None:
+    for spelled in (name, name.lower()):
+        assert is_invalid_token(status, headers_class({spelled: text})) is expected
+
+
+def test_invalid_token_is_found_beside_another_header() -> None:
+    headers = CaseInsensitiveDict({REMAPPED: BEARER, WWW: 'Basic realm="x"'})
+    assert is_invalid_token(401, headers)
