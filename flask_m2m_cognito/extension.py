@@ -234,7 +234,7 @@ class CognitoM2M(M2MMethods):
                 get_token = parts.sources.default_token
                 if get_token is not None:
                     return get_token()
-        source = self._parts().sources.source(scopes, client, metadata)
+        source = self._parts().sources.get(scopes, client, metadata)
         return source.refreshed_token() if force_refresh else source.token()
 
     # -- for operators -----------------------------------------------------------------------
@@ -283,7 +283,7 @@ class CognitoM2M(M2MMethods):
     def _tokens(self, scopes: Scopes, client: ClientName, metadata: Metadata) -> FoundTokens:
         from .outbound.token_sources import FoundTokens
 
-        return FoundTokens(lambda: self._parts().sources.source(scopes, client, metadata))
+        return FoundTokens(lambda: self._parts().sources.get(scopes, client, metadata))
 
     def _parts(self) -> AppM2M:
         """The parts of the application of this context, else of the only one."""

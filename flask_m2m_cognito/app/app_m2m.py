@@ -61,7 +61,7 @@ class M2MMethods:
 
         The first fetch imports what it needs on the loop's thread: call :meth:`warm_up` where that matters.
         """
-        source = self._parts().sources.source(scopes, client, metadata)
+        source = self._parts().sources.get(scopes, client, metadata)
         return await (source.refreshed_token_async() if force_refresh else source.token_async())
 
     def auth(
@@ -234,20 +234,20 @@ class AppM2M(M2MMethods):
         force_refresh: bool = False,
     ) -> str:
         """The fresh access token, as :meth:`CognitoM2M.token` describes it."""
-        source = self.sources.source(scopes, client, metadata)
+        source = self.sources.get(scopes, client, metadata)
         return source.refreshed_token() if force_refresh else source.token()
 
     def _parts(self) -> AppM2M:
         return self
 
     def _tokens(self, scopes: Scopes, client: ClientName, metadata: Metadata) -> TokenSource:
-        return self.sources.source(scopes, client, metadata)
+        return self.sources.get(scopes, client, metadata)
 
 
 def _source_of(parts: AppM2M, token: Scopes | Mapping[str, Any]) -> TokenSource:
     if isinstance(token, Mapping):
-        return parts.sources.source(token.get("scopes"), token.get("client"))
-    return parts.sources.source(token)
+        return parts.sources.get(token.get("scopes"), token.get("client"))
+    return parts.sources.get(token)
 
 
 def requirement_of_every_token(settings: Settings) -> Requirement:

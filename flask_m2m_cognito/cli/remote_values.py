@@ -23,7 +23,7 @@ from .words import duration, listed, quoted
 def show_token(app: Flask, *, as_json: bool, scopes: str | None, client: str | None) -> int:
     """Print an access token, from the shared cache if there is a fresh one."""
     parts = parts_of(app)
-    source = parts.sources.source(scopes, client)
+    source = parts.sources.get(scopes, client)
     try:
         with quiet():
             token = source.token()
@@ -57,7 +57,7 @@ def refresh_tokens(app: Flask, *, as_json: bool, scopes: str | None, client: str
 
 
 def _refresh_token(parts: AppM2M, name: str | None, scopes: str | None) -> dict[str, Any]:
-    source = parts.sources.source(scopes, name)
+    source = parts.sources.get(scopes, name)
     error = advice = not_shared = None
     try:
         source.refreshed_token()

@@ -69,9 +69,7 @@ class TokenSources:
         self.default_token: Callable[[], str] | None = None
         self._lock = ProcessLock()  # for writing
 
-    def source(
-        self, scopes: Scopes = None, client: ClientName = None, metadata: Metadata = None
-    ) -> TokenSource:
+    def get(self, scopes: Scopes = None, client: ClientName = None, metadata: Metadata = None) -> TokenSource:
         """Return the source for ``scopes``, or for the client's own if none are named.
 
         Raises:

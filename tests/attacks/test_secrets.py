@@ -400,7 +400,7 @@ def test_what_token_raises_in_a_view_holds_no_secret(failing: LocalUserPool) -> 
     app, m2m = _caller(failing)
     held = m2m.for_app(app).token()
     failing.fail("token", status=400, body={"error": "invalid_client"})
-    source = m2m.for_app(app).sources.source()
+    source = m2m.for_app(app).sources.get()
     other, other_m2m = _caller(failing, SCOPES="other/scope")
     errors = [_raised_by(lambda: other_m2m.for_app(other).token()) for _ in range(2)]
     source.renew(held)
@@ -481,7 +481,7 @@ def _a_life(pool: LocalUserPool) -> tuple[list[str], str]:
         error = _raised_by(lambda: other_m2m.for_app(other).token())
         client.get("/", headers={"Authorization": f"Bearer {incoming}"})
     later = parts.token("stock/write")
-    source = parts.sources.source()
+    source = parts.sources.get()
     shown = [
         repr(parts), str(parts.settings), repr(m2m), repr(parts.settings.clients), repr(parts.client()),
         repr(vars(parts)), repr(source), repr(source.refreshable), repr(source.refreshable.state),

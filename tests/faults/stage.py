@@ -101,7 +101,7 @@ class MovedService:
 
     @property
     def tokens(self) -> TokenSource:
-        return self.parts.sources.source()
+        return self.parts.sources.get()
 
     @property
     def backend(self) -> BoundedBackend:

@@ -210,7 +210,7 @@ def rejection_log(gate: Gate) -> Callable[[], object]:
 def token_sources(gate: Gate) -> Callable[[], object]:
     source = SimpleNamespace(token=str)
     sources = TokenSources({None: ("a/b",)}, lambda name, scopes, metadata: gate.pass_through(source))
-    return lambda: (sources.source(), sources.all())
+    return lambda: (sources.get(), sources.all())
 
 
 @pytest.mark.parametrize("make", [verified_tokens, request_count, rejection_log, token_sources])
@@ -279,7 +279,7 @@ from flask_m2m_cognito import CognitoM2M
 app = Flask("inventory")
 app.config.update(json.loads(sys.argv[1]))
 parts = CognitoM2M(app).for_app(app)
-for value in (parts.sources.source().refreshable, parts.validator.pools[0].keys):
+for value in (parts.sources.get().refreshable, parts.validator.pools[0].keys):
     value.prepare()
 before = set(sys.modules)
 assert parts.warm_up([None], timeout=30)["status"] == "ok"

@@ -50,18 +50,18 @@ def sources(workshop: Workshop) -> TokenSources:
     ],
 )
 def test_equal_sets_of_scopes_are_one_source(sources: TokenSources, workshop: Workshop, scopes: Any) -> None:
-    first = sources.source("a/read b/write")
-    assert sources.source(scopes) is first
-    assert sources.source(scopes) is first
+    first = sources.get("a/read b/write")
+    assert sources.get(scopes) is first
+    assert sources.get(scopes) is first
     assert workshop.made == [(None, frozenset({"a/read", "b/write"}))]
 
 
 def test_clients_have_sources_of_their_own(sources: TokenSources) -> None:
-    assert sources.source("a/read") is not sources.source("a/read", "billing")
+    assert sources.get("a/read") is not sources.get("a/read", "billing")
 
 
 def test_client_without_scopes_asks_for_none(sources: TokenSources) -> None:
-    assert sources.source(client="billing").scopes == ()
+    assert sources.get(client="billing").scopes == ()
 
 
 @pytest.mark.parametrize("scope", ['a"b', "a\\b", "é", "a\x00", "a,b"])
@@ -69,37 +69,37 @@ def test_what_is_no_scope_is_an_error_and_makes_nothing(
     sources: TokenSources, workshop: Workshop, scope: str
 ) -> None:
     with pytest.raises(ConfigurationError):
-        sources.source(["a/read", scope])
+        sources.get(["a/read", scope])
     assert workshop.made == []
 
 
 def test_unknown_client_is_an_error_that_names_those_that_are(sources: TokenSources) -> None:
     with pytest.raises(ConfigurationError, match="'billing'"):
-        sources.source(client="biling")
+        sources.get(client="biling")
 
 
 def test_no_default_client_is_an_error_that_names_the_settings(workshop: Workshop) -> None:
     with pytest.raises(ConfigurationError, match="COGNITO_M2M_CLIENT_ID"):
-        TokenSources({"billing": ()}, workshop.make).source()
+        TokenSources({"billing": ()}, workshop.make).get()
 
 
 def test_first_made_is_dropped_when_there_are_too_many(sources: TokenSources, workshop: Workshop) -> None:
-    first = sources.source("s/0")
-    others = [sources.source(f"s/{number}") for number in range(1, 5)]
+    first = sources.get("s/0")
+    others = [sources.get(f"s/{number}") for number in range(1, 5)]
     assert len(sources.all()) == 4
-    assert [sources.source(f"s/{number}") for number in range(1, 5)] == others
-    assert sources.source("s/0") is not first
+    assert [sources.get(f"s/{number}") for number in range(1, 5)] == others
+    assert sources.get("s/0") is not first
     assert len(workshop.made) == 6
 
 
 def test_many_spellings_of_one_set_are_one_source(sources: TokenSources, workshop: Workshop) -> None:
-    found = {id(sources.source("a/read" + " " * number)) for number in range(100)}
+    found = {id(sources.get("a/read" + " " * number)) for number in range(100)}
     assert len(found) == 1
     assert len(workshop.made) == 1
 
 
 def test_knows_which_were_made(sources: TokenSources) -> None:
-    mine, theirs = sources.source("a/read"), sources.source("a/read", "billing")
+    mine, theirs = sources.get("a/read"), sources.get("a/read", "billing")
     assert sources.all() == ((None, mine), ("billing", theirs))
     assert sources.of_client("billing") == (theirs,)
     assert sources.of_client(None) == (mine,)
@@ -110,7 +110,7 @@ def test_eight_threads_at_once_make_one(sources: TokenSources, workshop: Worksho
 
     def call(_: int) -> TokenSource:
         start.wait(5)
-        return sources.source("a/read")
+        return sources.get("a/read")
 
     with ThreadPoolExecutor(8) as callers:
         assert len(set(callers.map(call, range(8)))) == 1
@@ -119,24 +119,24 @@ def test_eight_threads_at_once_make_one(sources: TokenSources, workshop: Worksho
 
 class TestMetadata:
     def test_different_metadata_is_a_source_of_its_own(self, sources: TokenSources) -> None:
-        one, other = (sources.source(metadata={"tenant": name}) for name in ("one", "other"))
-        assert len({one, other, sources.source()}) == 3
-        assert sources.source(metadata={"tenant": "one"}) is one
+        one, other = (sources.get(metadata={"tenant": name}) for name in ("one", "other"))
+        assert len({one, other, sources.get()}) == 3
+        assert sources.get(metadata={"tenant": "one"}) is one
         assert one.metadata == {"tenant": "one"}
 
     def test_order_does_not_matter_and_empty_is_none(self, sources: TokenSources) -> None:
-        one = sources.source(metadata={"a": "1", "b": "2"})
-        assert sources.source(metadata={"b": "2", "a": "1"}) is one
-        assert sources.source(metadata={}) is sources.source()
+        one = sources.get(metadata={"a": "1", "b": "2"})
+        assert sources.get(metadata={"b": "2", "a": "1"}) is one
+        assert sources.get(metadata={}) is sources.get()
 
     def test_metadata_of_many_tenants_leaves_the_plain_source(self, sources: TokenSources) -> None:
-        plain = sources.source("a/read")
+        plain = sources.get("a/read")
         for number in range(10):
-            sources.source("a/read", metadata={"tenant": str(number)})
+            sources.get("a/read", metadata={"tenant": str(number)})
         assert len(sources.all()) == 4
-        assert sources.source("a/read") is plain
+        assert sources.get("a/read") is plain
 
     @pytest.mark.parametrize("metadata", [{"a": 1}, {1: "a"}, {"a": None}, "a=1", ["a"], {"a": ["b"]}])
     def test_what_is_not_text_by_name_is_an_error(self, sources: TokenSources, metadata: Any) -> None:
         with pytest.raises(ConfigurationError, match="metadata"):
-            sources.source(metadata=metadata)
+            sources.get(metadata=metadata)
