@@ -227,7 +227,7 @@ class _Assembly:
             policy=mine.policy,
             unavailable=functools.partial(problem_from, wording=self._wording),
             store=self._store,
-            on_refused=self._events.call_refused,
+            on_refused_by_peer=self._events.call_refused,
             refreshing=self._refreshing(self._events.of_token(name, mine.client_id, join_scopes(scopes))),
         )
 

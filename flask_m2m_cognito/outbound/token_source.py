@@ -75,7 +75,7 @@ class TokenSource:
         policy: times.
         unavailable: returns the error to raise where there is no token.
         store: where tokens are shared with other processes.
-        on_refused: is called, on the caller's thread, with each call that a peer refused.
+        on_refused_by_peer: is called, on the caller's thread, with each call that a peer refused.
         refreshing: clock, chance, threads and observers. The chance also moves when a token is renewed.
     """
 
@@ -88,7 +88,7 @@ class TokenSource:
         policy: TokenPolicy | None = None,
         unavailable: Callable[[TokenUnavailableError], Exception] = lambda error: error,
         store: SealedStore | None = None,
-        on_refused: Callable[[RefusedCall], object] = lambda call: None,
+        on_refused_by_peer: Callable[[RefusedCall], object] = lambda call: None,
         refreshing: Refreshing = REFRESHING,
     ) -> None:
         self.client = client
@@ -99,7 +99,7 @@ class TokenSource:
         self._policy = policy or TokenPolicy()
         self._clock = clock = refreshing.clock
         self._jitter = refreshing.jitter
-        self._on_refused = on_refused
+        self._on_refused_by_peer = on_refused_by_peer
         fetch: Fetch[str] = self._fetch
         if store is not None:
             codec = Codec(_KIND, str, self._decode)
@@ -128,13 +128,13 @@ class TokenSource:
         self.forget: Callable[[str], None] = refreshable.forget
 
     def note_refusal(self, token: str, refusal: Refusal) -> None:
-        """Call ``on_refused`` with what a peer's refusal of this token means."""
+        """Call ``on_refused_by_peer`` with what a peer's refusal of this token means."""
         held = parse_scopes(str(_claims_of(token).get("scope", "")))
         # A peer may quote the token or a part of it. Redacted first: half a secret would not be found.
         parts = (part for part in token.split(".") if len(part) >= _SHORTEST_PART)
         redact = self.client.build_redaction(SecretText(token), *map(SecretText, parts))
         missing = missing_scopes(redact(refusal.required_scopes), held)
-        self._on_refused(
+        self._on_refused_by_peer(
             RefusedCall(self.client.client_id, refusal.peer, refusal.status, refusal.reason, missing)
         )
 
