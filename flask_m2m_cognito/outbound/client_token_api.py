@@ -1,7 +1,7 @@
 """``GetClientToken`` of the user pools API: client credentials for a pool that has no domain.
 
-What it is asked, and its answers in the words of OAuth 2.0, so that all else treats both ways alike. The
-request is not signed: the client's secret is what it shows, and it needs no rights in IAM.
+Builds the request body and translates the answers to OAuth 2.0, so all other code treats both ways alike.
+The request is not signed: the client's secret authenticates it, and it needs no rights in IAM.
 
 Source: the model ``cognito-idp`` of the AWS SDKs (JSON 1.1), operation ``GetClientToken``.
 """
@@ -19,8 +19,8 @@ _HEADERS = {
     "X-Amz-Target": "AWSCognitoIdentityProviderService.GetClientToken",
 }
 
-# What won't mend by itself must rest, and a secret that is refused be asked for again: see TokenSource
-# and ClientSecret, which know OAuth's codes. Any other error keeps its name.
+# TokenSource backs off longer after some of OAuth's codes, and ClientSecret reads a rejected secret again.
+# Any other error keeps its name.
 _CODES = {
     "NotAuthorizedException": "invalid_client",
     "ResourceNotFoundException": "invalid_client",
@@ -32,10 +32,10 @@ _CODES = {
 _MEMBERS = {"access_token": "AccessToken", "expires_in": "ExpiresIn", "token_type": "TokenType"}
 
 
-def client_token_request(
+def build_client_token_request(
     client_id: str, secret: SecretText, scopes: Sequence[str], metadata: Mapping[str, str] | None
 ) -> Json:
-    """The body of a request for ``scopes``; of none, for all that the client may have."""
+    """Return the body of a request for ``scopes``; without any, for all that the client may have."""
     content: dict[str, Any] = {"ClientId": client_id, "Secret": secret.reveal()}
     if scopes:
         content["Scopes"] = list(scopes)
@@ -45,7 +45,7 @@ def client_token_request(
 
 
 def in_oauth_words(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """What an answer says, as the token endpoint would have said it (RFC 6749, sections 5.1 and 5.2).
+    """Return an answer as the token endpoint would have sent it (RFC 6749, sections 5.1 and 5.2).
 
     >>> in_oauth_words({"ClientAuthenticationResult": {"AccessToken": "a.b.c", "ExpiresIn": 3600}})
     {'access_token': 'a.b.c', 'expires_in': 3600}

@@ -96,9 +96,9 @@ class _BoundedRetry(Retry):
     longest = LONGEST_WAIT
 
     def new(self, **changes: Any) -> Any:
-        made = super().new(**changes)
-        made.longest = self.longest
-        return made
+        copy = super().new(**changes)
+        copy.longest = self.longest
+        return copy
 
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
         try:
@@ -109,7 +109,7 @@ class _BoundedRetry(Retry):
 
 
 def _is_sent_directly(url: str, adapters: Mapping[str, BaseAdapter]) -> bool:
-    """Whether the adapter for ``url`` is ours; the application may have mounted another one."""
+    """Return whether the adapter for ``url`` is ours; the application may have mounted another one."""
     prefix = next((each for each in adapters if url.lower().startswith(each.lower())), "")
     return isinstance(adapters.get(prefix), _DirectAdapter)
 
@@ -134,7 +134,7 @@ class _IdleConnections(queue.LifoQueue[Any]):
         return None  # urllib3 makes a new one
 
     def retire(self) -> None:
-        """Have none of those that are idle now used again."""
+        """Use none of those that are idle now again."""
         self._generation += 1
 
     def close(self) -> None:

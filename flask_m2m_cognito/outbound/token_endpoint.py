@@ -29,7 +29,7 @@ from ..remote.transport import (
     merge_headers,
 )
 from .client_secret import ClientSecret, Secret, SecretText
-from .client_token_api import client_token_request, in_oauth_words
+from .client_token_api import build_client_token_request, in_oauth_words
 from .token_answer import DatedToken, TokenResponse, parse_token
 
 ClientAuth = Literal["post", "basic"]
@@ -176,7 +176,7 @@ class CognitoM2MClient:
         try:
             answer = transport.post_form(
                 self.urls,
-                self._body(wanted, secret),
+                self._build_body(wanted, secret),
                 deadline,
                 lambda answer: answer.status < 500,
                 credentials,
@@ -187,10 +187,10 @@ class CognitoM2MClient:
             return parse_token(answer, redact, in_oauth_words if self.client_token_api else dict)
         raise CognitoTokenRequestError(f"Token request failed: {text}") from cause
 
-    def _body(self, wanted: TokenRequest, secret: SecretText) -> Form | Json:
+    def _build_body(self, wanted: TokenRequest, secret: SecretText) -> Form | Json:
         body: Form | Json
         if self.client_token_api:
-            body = client_token_request(self.client_id, secret, wanted.scopes, wanted.metadata)
+            body = build_client_token_request(self.client_id, secret, wanted.scopes, wanted.metadata)
         else:
             fields = {"grant_type": "client_credentials"}
             if self.client_auth == "post":

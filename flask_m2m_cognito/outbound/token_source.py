@@ -46,14 +46,14 @@ _logger = logging.getLogger("flask_m2m_cognito.token")
 
 @dataclass(frozen=True)
 class TokenPolicy:
-    """How a client's tokens are asked for and kept; see the settings of the same names.
+    """How a client's tokens are fetched and kept; see the settings of the same names.
 
     Attributes:
         fresh_fraction: the part of its life after which a token is renewed.
         margin: seconds before its end from which it is not handed out, at most a tenth of its life.
         timeout: seconds for connecting and for each read.
         refresh_deadline: seconds that one refresh may take.
-        scopes_missing: what to do with a token that has fewer scopes than were asked for.
+        scopes_missing: what to do with a token that has fewer scopes than were requested.
     """
 
     fresh_fraction: float = 0.75
@@ -201,7 +201,7 @@ class TokenSource:
         life = left if exp is None or iat is None else max(left, exp - iat)
         margin = min(self._policy.margin, _LONGEST_MARGIN * life)
         usable_for = left - margin if left > margin else left
-        # Drawn anew for each, so that a fleet that started together does not renew together.
+        # Drawn for each token: processes that started together do not renew together.
         fresh_for = left * self._policy.fresh_fraction * (0.93 + 0.14 * self._jitter())
         return Fetched(
             token,
