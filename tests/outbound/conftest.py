@@ -1,4 +1,4 @@
-"""A pool by the clock of the test's file."""
+"""A pool by the clock of the test, threads that the test starts, and services that are called."""
 
 from __future__ import annotations
 
@@ -7,7 +7,19 @@ from collections.abc import Iterator
 import pytest
 
 from flask_m2m_cognito.testing import LocalUserPool
+from tests.outbound.clocks import Threads
+from tests.outbound.peers import Peer
 from tests.support.clocks import Clocks
+
+
+@pytest.fixture
+def clocks() -> Clocks:
+    return Clocks()
+
+
+@pytest.fixture
+def threads() -> Threads:
+    return Threads()
 
 
 @pytest.fixture
@@ -15,4 +27,17 @@ def pool(clocks: Clocks) -> Iterator[LocalUserPool]:
     """A pool whose tokens begin by the test's clock."""
     with LocalUserPool(clock=clocks.wall) as started:
         started.jwks()  # its key is there before the time of a test's request begins
+        yield started
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    with Peer() as started:
+        yield started
+
+
+@pytest.fixture
+def stranger() -> Iterator[Peer]:
+    """Another service."""
+    with Peer() as started:
         yield started

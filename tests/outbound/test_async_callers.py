@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -70,22 +70,6 @@ def while_the_loop_goes_on(pool: LocalUserPool, coroutine: Callable[[], Awaitabl
         return asyncio.run(run())
 
 
-@pytest.fixture
-def clocks() -> Clocks:
-    return Clocks()
-
-
-@pytest.fixture
-def threads() -> Threads:
-    return Threads()
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with Peer() as started:
-        yield started
-
-
 def source_of(
     pool: LocalUserPool, clocks: Clocks, threads: Threads, in_background: bool = True
 ) -> TokenSource:
@@ -133,9 +117,7 @@ class TestSource:
         assert len({id(error) for error in errors}) == 50
         assert used == 0
 
-    def test_cancelled_coroutine_leaves_the_token_to_others(
-        self, pool: LocalUserPool, clocks: Clocks
-    ) -> None:
+    def test_cancelled_coroutine_leaves_others_the_token(self, pool: LocalUserPool, clocks: Clocks) -> None:
         source = real_source_of(pool, clocks)
 
         async def ask() -> list[BaseException | str]:
@@ -150,9 +132,7 @@ class TestSource:
         assert set(outcomes[3:]) == {source.token()}
         assert pool.count("token") == 1
 
-    def test_coroutines_that_give_up_one_by_one_take_no_thread(
-        self, pool: LocalUserPool, clocks: Clocks
-    ) -> None:
+    def test_coroutines_that_give_up_take_no_thread(self, pool: LocalUserPool, clocks: Clocks) -> None:
         source = real_source_of(pool, clocks)
 
         async def give_up() -> None:
@@ -253,7 +233,7 @@ class TestSource:
         assert old not in tokens
         assert (len(set(tokens)), pool.count("token"), threads.used) == (2, 2, 0)
 
-    def test_failed_forced_renewals_have_an_error_each(
+    def test_each_forced_renewal_has_an_error_of_its_own(
         self, pool: LocalUserPool, clocks: Clocks, threads: Threads
     ) -> None:
         source = source_of(pool, clocks, threads)
@@ -281,7 +261,7 @@ class TestSource:
         assert isinstance(cancelled, asyncio.CancelledError)
         assert set(others) == {source.token()}
 
-    def test_error_comes_at_once_during_backoff(
+    def test_error_is_immediate_in_backoff(
         self, pool: LocalUserPool, clocks: Clocks, threads: Threads
     ) -> None:
         source = source_of(pool, clocks, threads)
@@ -316,9 +296,7 @@ class TestHttpx:
         source.token()
         assert with_threads_for_tokens(source, peer) == 0
 
-    def test_loop_goes_on_while_a_refused_token_is_replaced(
-        self, pool: LocalUserPool, clocks: Clocks, peer: Peer
-    ) -> None:
+    def test_loop_is_free_during_a_second_try(self, pool: LocalUserPool, clocks: Clocks, peer: Peer) -> None:
         source = real_source_of(pool, clocks)
         old = source.token()
         clocks.advance(60)

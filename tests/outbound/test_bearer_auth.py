@@ -142,11 +142,6 @@ class Tokens:
 
 
 @pytest.fixture
-def clocks() -> Clocks:
-    return Clocks()
-
-
-@pytest.fixture
 def source(pool: LocalUserPool, clocks: Clocks) -> TokenSource:
     client = CognitoM2MClient(pool.token_url, "local-client", pool.client().secret)
     return TokenSource(client, ["a/read"], refreshing=refreshing(clocks))
@@ -158,18 +153,6 @@ def old_token(source: TokenSource, clocks: Clocks) -> str:
     token = source.token()
     clocks.advance(11)
     return token
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with Peer() as started:
-        yield started
-
-
-@pytest.fixture
-def stranger() -> Iterator[Peer]:
-    with Peer() as started:
-        yield started
 
 
 @dataclass(frozen=True)
@@ -236,7 +219,7 @@ class TestEachRequest:
         assert caller.send(peer.url(host=host)).status == 200
         assert peer.tokens == [caller.source.token()]
 
-    def test_may_go_over_http_to_an_allowed_host(
+    def test_may_use_http_to_an_allowed_host(
         self, caller: Caller, peer: Peer, names_of_loopback: None
     ) -> None:
         auth = caller.auth(http_hosts=lambda: ["*.mesh.test"])
@@ -326,9 +309,7 @@ class TestRefusedToken:
         assert caller.source.token() == old_token
         assert pool.count("token") == 1
 
-    def test_young_one_is_neither_replaced_nor_sent_again(
-        self, caller: Caller, clocks: Clocks, peer: Peer
-    ) -> None:
+    def test_young_token_is_not_replaced(self, caller: Caller, clocks: Clocks, peer: Peer) -> None:
         token = caller.source.token()
         clocks.advance(9)
         peer.refuses(token)
@@ -345,9 +326,7 @@ class TestRefusedToken:
         assert answer.status == 401
         assert peer.tokens == [old_token]
 
-    def test_token_of_a_body_that_cannot_be_resent_is_forgotten(
-        self, caller: Caller, peer: Peer, old_token: str
-    ) -> None:
+    def test_token_of_a_spent_body_is_forgotten(self, caller: Caller, peer: Peer, old_token: str) -> None:
         peer.refuses(old_token)
         auth = caller.auth()
         assert (
@@ -377,9 +356,7 @@ class TestRefusedToken:
         peer.refuses(old_token)
         assert caller.send(peer.url()).bytes_before == len(b"well")
 
-    def test_without_retry_401_the_token_is_forgotten(
-        self, caller: Caller, peer: Peer, old_token: str
-    ) -> None:
+    def test_without_retry_401_it_is_forgotten(self, caller: Caller, peer: Peer, old_token: str) -> None:
         peer.refuses(old_token)
         auth = caller.auth(retry_401=False)
         assert caller.driver.send(auth, peer.url()).status == 401
@@ -426,7 +403,7 @@ class TestRedirects:
             ("/delete-all", None),
         ]
 
-    def test_refusal_after_a_redirect_is_retried_there(
+    def test_refusal_after_redirect_is_retried_there(
         self, caller: Caller, peer: Peer, old_token: str
     ) -> None:
         # The POST was done: a second one might be a second order.
@@ -438,9 +415,7 @@ class TestRedirects:
             ("GET", "/orders/1", caller.source.token()),
         ]
 
-    def test_after_a_second_try_carries_the_newer_token(
-        self, caller: Caller, peer: Peer, old_token: str
-    ) -> None:
+    def test_after_a_second_try_has_the_newer_token(self, caller: Caller, peer: Peer, old_token: str) -> None:
         def answer(request: Received) -> Reply:
             if request.token == old_token:
                 return refusal()
@@ -553,9 +528,7 @@ class TestRequestsAlone:
         assert {answer.status_code for answer in answers} == {200}
         assert pool.count("token") == 2
 
-    def test_history_holds_the_request_that_was_refused(
-        self, source: TokenSource, peer: Peer, old_token: str
-    ) -> None:
+    def test_history_holds_the_refused_request(self, source: TokenSource, peer: Peer, old_token: str) -> None:
         peer.refuses(old_token)
         answer = requests.get(peer.url(), auth=bearer_auth(source), timeout=5)
         sent = [each.request.headers["Authorization"] for each in (*answer.history, answer)]
@@ -605,7 +578,7 @@ class TestRequestsAlone:
         with requests.get(peer.url(), auth=bearer_auth(source), stream=True, timeout=5) as response:
             assert (response.status_code, response.raw.read()) == (200, b"well")
 
-    def test_stream_of_a_refusal_without_an_end_is_left(
+    def test_endless_stream_of_a_refusal_is_left(
         self, source: TokenSource, peer: Peer, old_token: str
     ) -> None:
         endless = Reply(401, refusal().headers, b"x" * 4096, is_endless=True)

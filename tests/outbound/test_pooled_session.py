@@ -37,12 +37,6 @@ class Tokens:
         """Keep it."""
 
 
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with Peer() as started:
-        yield started
-
-
 def session(**options: Any) -> requests.Session:
     return pooled_session(BearerAuth(Tokens()), **options)
 
@@ -89,9 +83,8 @@ def without_a_token(request: requests.PreparedRequest) -> requests.PreparedReque
 
 
 @pytest.fixture
-def proxy() -> Iterator[Peer]:
-    with Peer() as started:
-        yield started
+def proxy(stranger: Peer) -> Peer:
+    return stranger
 
 
 @pytest.mark.parametrize("set_by", ["HTTP_PROXY", "all_proxy", "session.proxies", "the call"])
@@ -108,9 +101,7 @@ def test_request_for_loopback_goes_past_a_proxy(
     assert (peer.tokens, proxy.received) == (["a-token"], [])
 
 
-def test_request_for_another_host_goes_through_the_proxy(
-    proxy: Peer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_request_for_another_host_goes_by_the_proxy(proxy: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     set_proxy(monkeypatch, "HTTP_PROXY", proxy.url(""))
     session().get("http://stock.example.com/a", auth=without_a_token, timeout=5)
     assert [request.path for request in proxy.received] == ["http://stock.example.com/a"]

@@ -339,7 +339,7 @@ def test_other_refusals_are_not_logged(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_refusal_by_another_place_is_not_logged(
+def test_refusal_by_another_origin_is_unlogged(
     way: str, caller: Caller, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Peer() as one, Peer() as other:

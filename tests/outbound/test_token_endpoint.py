@@ -251,7 +251,7 @@ class TestSeveralTokenUrls:
             assert failure_of(client).status_code == fault["status"]
         assert (pool.count("token"), other_pool.count("token")) == (1, int(is_next_asked))
 
-    def test_when_all_fail_the_error_is_the_last_answer(
+    def test_when_all_fail_the_last_answer_is_raised(
         self, pool: LocalUserPool, other_pool: LocalUserPool
     ) -> None:
         pool.fail("token", reset=True)
@@ -349,7 +349,7 @@ class TestAnswers:
         [{"reset": True}, {"cut_off": True}, {"size": 100_000}],
         ids=["reset", "cut off", "too large"],
     )
-    def test_no_whole_answer_is_an_error_without_status(
+    def test_cut_off_answer_is_an_error_without_status(
         self, pool: LocalUserPool, fault: dict[str, Any]
     ) -> None:
         with pool.fail("token", **fault):

@@ -27,13 +27,11 @@ SECRET = "the secret of the client"
 
 
 @pytest.fixture
-def clocks() -> Clocks:
-    return Clocks()
-
-
-@pytest.fixture
-def threads() -> Threads:
-    return Threads()
+def store(clocks: Clocks) -> SealedStore:
+    """A store that processes share."""
+    cache = SimpleCache()
+    seal = Seal(b"a key of sixteen bytes or more")
+    return SealedStore(BoundedBackend(lambda: cache), seal, clock=clocks.clock)
 
 
 @pytest.fixture
@@ -263,9 +261,7 @@ class TestAnswersOfACache:
         assert source.token() != short
         assert pool.count("token") == 2
 
-    def test_same_short_token_again_is_not_asked_for_at_each_call(
-        self, pool: LocalUserPool, clocks: Clocks
-    ) -> None:
+    def test_same_short_token_is_not_fetched_at_each_call(self, pool: LocalUserPool, clocks: Clocks) -> None:
         short = self.cached(pool, clocks, age=3580, left=20)
         source = source_of(pool, clocks)
         for _ in range(100):
@@ -317,9 +313,7 @@ class TestRefusedTokens:
         assert pool.count("token") == requests
 
     @pytest.mark.parametrize("step", [5, 60, 240])
-    def test_refusal_of_each_newer_token_backs_off_to_an_hour(
-        self, pool: LocalUserPool, clocks: Clocks, step: int
-    ) -> None:
+    def test_refused_tokens_back_off_to_an_hour(self, pool: LocalUserPool, clocks: Clocks, step: int) -> None:
         source, hourly = source_of(pool, clocks), []
         for _ in range(4):
             pool.clear_requests()
@@ -331,17 +325,10 @@ class TestRefusedTokens:
         assert hourly[0] <= 8
         assert max(hourly[1:]) <= 2
 
-    def test_refused_token_of_another_process_counts_too(self, pool: LocalUserPool, clocks: Clocks) -> None:
-        cache = SimpleCache()
-        stores = [
-            SealedStore(
-                BoundedBackend(lambda: cache),
-                Seal(b"a key of sixteen bytes or more"),
-                clock=clocks.clock,
-            )
-            for _ in range(3)
-        ]
-        sources = [source_of(pool, clocks, store=store) for store in stores]
+    def test_refused_token_of_another_process_counts_too(
+        self, pool: LocalUserPool, clocks: Clocks, store: SealedStore
+    ) -> None:
+        sources = [source_of(pool, clocks, store=store) for _ in range(3)]
         for _ in range(720):
             for source in sources:
                 refused_by_everyone(source)
@@ -377,9 +364,7 @@ class TestForcedRenewal:
         assert source.refreshed_token() == source.token()
         assert pool.count("token") == 1
 
-    def test_failure_is_raised_and_others_get_the_old_token(
-        self, pool: LocalUserPool, clocks: Clocks
-    ) -> None:
+    def test_failure_is_raised_while_others_are_served(self, pool: LocalUserPool, clocks: Clocks) -> None:
         source = source_of(pool, clocks)
         old = source.token()
         with pool.answer("token", {"error": "invalid_scope"}, status=400):
@@ -400,14 +385,10 @@ class TestForcedRenewal:
         with pytest.raises(TokenUnavailableError):
             source.refreshed_token()
 
-    def test_shared_token_of_another_process_is_not_enough(self, pool: LocalUserPool, clocks: Clocks) -> None:
-        cache = SimpleCache()
-        seal = Seal(b"a key of sixteen bytes or more")
-        times = {"clock": clocks.clock}
-        one, other = (
-            source_of(pool, clocks, store=SealedStore(BoundedBackend(lambda: cache), seal, **times))
-            for _ in range(2)
-        )
+    def test_shared_token_of_another_process_is_not_enough(
+        self, pool: LocalUserPool, clocks: Clocks, store: SealedStore
+    ) -> None:
+        one, other = (source_of(pool, clocks, store=store) for _ in range(2))
         shared = one.token()
         with pool.fail("token", status=400), pytest.raises(TokenUnavailableError):
             other.refreshed_token()
@@ -480,9 +461,7 @@ class TestNoToken:
         assert error.reason == "token_unavailable"
         assert isinstance(error, CognitoTokenRequestError)
 
-    def test_error_of_a_secret_that_cant_be_read_is_one_too(
-        self, pool: LocalUserPool, clocks: Clocks
-    ) -> None:
+    def test_unreadable_secret_is_token_unavailable(self, pool: LocalUserPool, clocks: Clocks) -> None:
         def vault() -> str:
             raise ConnectionError("vault is down")
 
@@ -502,9 +481,7 @@ class TestNoToken:
 
 
 class TestScopes:
-    def test_are_asked_for_in_one_order_whatever_the_caller_gave(
-        self, pool: LocalUserPool, clocks: Clocks
-    ) -> None:
+    def test_are_sorted_and_requested_once_each(self, pool: LocalUserPool, clocks: Clocks) -> None:
         source = source_of(pool, clocks, scopes=["b/write", "a/read", "b/write"])
         source.token()
         assert pool.requests[0].form["scope"] == "a/read b/write"
@@ -613,12 +590,6 @@ class TestIdentity:
 
 
 class TestSharing:
-    @pytest.fixture
-    def store(self, clocks: Clocks) -> SealedStore:
-        cache = SimpleCache()
-        seal = Seal(b"a key of sixteen bytes or more")
-        return SealedStore(BoundedBackend(lambda: cache), seal, clock=clocks.clock)
-
     def test_two_processes_make_one_request(
         self, pool: LocalUserPool, clocks: Clocks, store: SealedStore
     ) -> None:

@@ -65,9 +65,7 @@ def test_client_without_scopes_asks_for_none(sources: TokenSources) -> None:
 
 
 @pytest.mark.parametrize("scope", ['a"b', "a\\b", "é", "a\x00", "a,b"])
-def test_what_is_no_scope_is_an_error_and_makes_nothing(
-    sources: TokenSources, workshop: Workshop, scope: str
-) -> None:
+def test_invalid_scope_is_an_error_at_once(sources: TokenSources, workshop: Workshop, scope: str) -> None:
     with pytest.raises(ConfigurationError):
         sources.get(["a/read", scope])
     assert workshop.made == []
