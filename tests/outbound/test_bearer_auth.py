@@ -283,6 +283,7 @@ class TestRefusedToken:
         assert (answer.status, answer.body, answer.statuses_before) == (200, b"well", [401])
         assert peer.tokens == [old_token, caller.source.token()]
         assert caller.source.token() != old_token
+        assert len({request.connection for request in peer.received}) == 1
 
     def test_bytes_are_sent_again_whole(self, caller: Caller, peer: Peer, old_token: str) -> None:
         peer.refuses(old_token)
@@ -571,18 +572,12 @@ class TestRequestsAlone:
         assert len(peer.received) == 1
         assert source.token() != old_token
 
-    def test_answer_that_is_read_as_a_stream_can_be_sent_again_too(
-        self, source: TokenSource, peer: Peer, old_token: str
+    @pytest.mark.parametrize("is_endless", [False, True], ids=["short", "endless"])
+    def test_stream_has_a_second_try(
+        self, source: TokenSource, peer: Peer, old_token: str, is_endless: bool
     ) -> None:
-        peer.refuses(old_token)
-        with requests.get(peer.url(), auth=bearer_auth(source), stream=True, timeout=5) as response:
-            assert (response.status_code, response.raw.read()) == (200, b"well")
-
-    def test_endless_stream_of_a_refusal_is_left(
-        self, source: TokenSource, peer: Peer, old_token: str
-    ) -> None:
-        endless = Reply(401, refusal().headers, b"x" * 4096, is_endless=True)
-        peer.answer = lambda request: endless if request.token == old_token else Reply()
+        refused = Reply(401, refusal().headers, b"x" * 4096, is_endless)
+        peer.answer = lambda request: refused if request.token == old_token else Reply()
         with requests.get(peer.url(), auth=bearer_auth(source), stream=True, timeout=5) as response:
             assert (response.status_code, response.raw.read()) == (200, b"well")
 
@@ -615,13 +610,6 @@ class TestRequestsAlone:
         except Exception as error:
             return type(error)
 
-    def test_second_try_goes_over_the_connection_of_the_first(
-        self, source: TokenSource, peer: Peer, old_token: str
-    ) -> None:
-        peer.refuses(old_token)
-        Requests().send(bearer_auth(source), peer.url())
-        assert len({request.connection for request in peer.received}) == 1
-
 
 class TestHttpxAlone:
     def test_auth_older_than_httpx_adds_the_token(self, source: TokenSource, peer: Peer) -> None:
@@ -645,14 +633,6 @@ class TestHttpxAlone:
         with pytest.raises(ConfigurationError):
             Httpx().send(bearer_auth(source), peer.url())
         assert Requests().send(bearer_auth(source), peer.url()).status == 200
-
-    def test_second_try_goes_over_the_connection_of_the_first(
-        self, source: TokenSource, peer: Peer, old_token: str
-    ) -> None:
-        peer.refuses(old_token)
-        Httpx().send(bearer_auth(source), peer.url())
-        AsyncHttpx().send(bearer_auth(source), peer.url())
-        assert len({request.connection for request in peer.received}) == 2
 
     @pytest.mark.parametrize("location", ["http://h:99999/", "http://[bad/", "http://é:x/", "//h:-1/"])
     def test_malformed_location_is_left_to_httpx(

@@ -47,13 +47,6 @@ def test_request_carries_the_token(peer: Peer) -> None:
     assert peer.tokens == ["a-token"]
 
 
-def test_all_share_their_connections(peer: Peer) -> None:
-    for _ in range(3):
-        with session() as made:
-            made.get(peer.url(), timeout=5)
-    assert len({request.connection for request in peer.received}) == 1
-
-
 def test_closing_one_does_not_harm_others(peer: Peer) -> None:
     one, other = session(), session()
     one.get(peer.url(), timeout=5)
