@@ -128,9 +128,14 @@ class ServiceCheck(Check):
 
 def has_times(claims: dict[str, Any]) -> bool:
     """Return whether exp and iat are moments, and nbf too, if it is there."""
+    return (
+        _is_moment(claims.get("exp")) and _is_moment(claims.get("iat")) and _is_moment(claims.get("nbf", 0))
+    )
+
+
+def _is_moment(value: object) -> bool:
     # Not isinstance: a bool is an int to it. NaN and infinity can't be parsed.
-    moments: tuple[Any, ...] = claims.get("exp"), claims.get("iat"), claims.get("nbf", 0)
-    return all(type(each) in (int, float) and -_LATEST < each < _LATEST for each in moments)
+    return (type(value) is int or type(value) is float) and -_LATEST < value < _LATEST
 
 
 def _client_rejection(token: ValidatedAccessToken, policy: ClaimsPolicy) -> TokenValidationError | None:
@@ -256,8 +261,16 @@ CHECKS: tuple[Check, ...] = (
 )  # fmt: skip
 """The order in which a token is checked. The first check that fails rejects it."""
 
-CLAIM_CHECKS = tuple(check for check in CHECKS if isinstance(check, ClaimCheck))
+_CLAIM_CHECKS = tuple(check for check in CHECKS if isinstance(check, ClaimCheck))
 SERVICE_CHECKS = tuple(check for check in CHECKS if isinstance(check, ServiceCheck))
+
+
+def first_defect(claims: dict[str, Any], machines_only: bool) -> ClaimCheck | None:
+    """Return the first check that these claims fail at any time and for any service, or ``None``."""
+    for check in _CLAIM_CHECKS:
+        if not check.is_passed(claims, machines_only):
+            return check
+    return None
 
 
 def failed_check(rejection: TokenValidationError) -> Check:

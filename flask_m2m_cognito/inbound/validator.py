@@ -12,11 +12,13 @@ from ..formats.scopes import ScopeMatch
 from ..remote.clock import SYSTEM, Clock, wall_reader
 from .claims_policy import (
     BAD_SIGNATURE,
+    CLIENT_NOT_ALLOWED,
     SERVICE_CHECKS,
     UNKNOWN_KEY,
     WRONG_ISSUER,
     AllowedClients,
     ClaimsPolicy,
+    ServiceCheck,
 )
 from .key_set import KeySet, VerificationKey
 from .key_source import TrustedPool, trusted_pool_from
@@ -41,6 +43,7 @@ that fails under a known one, waits for it.
 Anybody can send one, and each that waits holds a worker thread."""
 
 _MOST_HEADERS = 64
+_BEYOND_CLIENT = tuple(check for check in SERVICE_CHECKS if check is not CLIENT_NOT_ALLOWED)
 
 
 class CognitoAccessTokenValidator(ClaimsPolicy):
@@ -211,7 +214,7 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         set_claims(validated, claims)
         set_clock(validated, self._time)
         if self.required_scopes or self.audience is not None or self.token_check is not None:
-            self._check_requirements(validated, verified)
+            self._check_requirements(validated, verified, _BEYOND_CLIENT)
         return validated
 
     def _digest(self, token: str) -> bytes:
@@ -237,11 +240,13 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         if verified.defect is not None or not verified.valid_from <= now < verified.valid_until:
             raise verified.rejection_at(now)
         token = token_from(verified.client_id, verified.scopes, verified.claims(), self._time)
-        self._check_requirements(token, verified)
+        self._check_requirements(token, verified, SERVICE_CHECKS)
         return token
 
-    def _check_requirements(self, token: ValidatedAccessToken, verified: VerifiedToken) -> None:
-        for check in SERVICE_CHECKS:
+    def _check_requirements(
+        self, token: ValidatedAccessToken, verified: VerifiedToken, checks: tuple[ServiceCheck, ...]
+    ) -> None:
+        for check in checks:
             rejection = check.rejection_of(token, self)
             if rejection is not None:
                 raise verified.identify(rejection)
@@ -249,8 +254,12 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
     def _verify_signature(self, unverified: UnverifiedToken) -> VerifiedToken:
         rejection: TokenValidationError | KeysUnavailableError | None = None
         # A long token may name several trusted issuers: its own is read once a key of one has signed it.
-        named = (self._by_issuer[issuer] for issuer in unverified.issuers if issuer in self._by_issuer)
-        for trusted in {id(pool): pool for pool in named}.values():
+        tried: list[TrustedPool] = []
+        for issuer in unverified.issuers:
+            trusted = self._by_issuer.get(issuer)
+            if trusted is None or trusted in tried:
+                continue
+            tried.append(trusted)
             try:
                 return self._verified_by(trusted, unverified)
             except KeysUnavailableError as error:

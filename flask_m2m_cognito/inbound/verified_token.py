@@ -15,7 +15,7 @@ from ..exceptions import TokenValidationError
 from ..formats.scopes import parse_scopes
 from ..remote.refreshable import Refreshable
 from ..remote.threads import ProcessLock
-from .claims_policy import CHECKS, CLAIM_CHECKS, EXPIRED, NOT_YET_VALID, Check, has_times
+from .claims_policy import CHECKS, EXPIRED, NOT_YET_VALID, Check, first_defect, has_times
 from .key_set import KeySet, VerificationKey
 from .key_source import TrustedPool
 from .unverified_token import UnverifiedToken, parse_claims
@@ -76,9 +76,7 @@ class VerifiedToken:
         self._unshared = claims
         self.client_id: str = claims.get("client_id", "")
         self.scopes: frozenset[str] = _scopes_of(scope) if type(scope) is str else frozenset()
-        self.defect: Check | None = next(
-            (check for check in CLAIM_CHECKS if not check.is_passed(claims, machines_only)), None
-        )
+        self.defect: Check | None = first_defect(claims, machines_only)
         self.valid_from: float = -math.inf
         self.valid_until: float = -math.inf
         if self.defect is None or has_times(claims):
