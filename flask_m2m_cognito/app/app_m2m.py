@@ -168,7 +168,7 @@ class M2MMethods:
 
         parts = self._parts()
         sources = [_source_of(parts, each) for each in ([tokens] if isinstance(tokens, str) else tokens)]
-        keys = [trusted.keys for trusted in parts.pools]
+        keys = [trusted.key_source for trusted in parts.pools]
         failures = ask_all([*keys, *(source.refreshable for source in sources)], timeout)
         if failures and required:
             raise failures[0]

@@ -19,7 +19,7 @@ from ..inbound.claims_policy import UNKNOWN_KEY, failed_check
 from ..inbound.validated_access_token import ValidatedAccessToken
 from ..web.routes import Route, routes_of
 from .application import echo_json, parts_of, pools_of, quiet
-from .explain_steps import Step, seen_in, steps_of
+from .explain_steps import Step, list_steps, read_token
 from .network import Network, got
 from .routes import need_in_words
 from .words import columns, listed
@@ -42,12 +42,12 @@ def explain(app: Flask, text: str, *, as_json: bool, endpoint: str | None) -> in
     """
     parts = parts_of(app)
     pools_of(parts)
-    routes = _routes(app, endpoint)
+    routes = _find_routes(app, endpoint)
     jwt = bare_token(text)
     with quiet(), app.app_context():
-        verdict = _verdict(parts, jwt)
-        offset = _clock_offset(parts)
-    steps = _judged(steps_of(seen_in(jwt), parts.validator, time.time(), offset), verdict.error)
+        verdict = _get_verdict(parts, jwt)
+        offset = _get_clock_offset(parts)
+    steps = _apply_verdict(list_steps(read_token(jwt), parts.validator, time.time(), offset), verdict.error)
     guards = [] if verdict.token is None else [_route_step(route, verdict.token) for route in routes]
     _print([*steps, *guards], verdict, offset, as_json=as_json)
     is_taken = not guards or any(step.status == "ok" for step in guards)
@@ -65,7 +65,7 @@ def bare_token(text: str) -> str:
     return words[-1].strip("'\"") if words else ""
 
 
-def _routes(app: Flask, endpoint: str | None) -> list[Route]:
+def _find_routes(app: Flask, endpoint: str | None) -> list[Route]:
     if endpoint is None:
         return []
     routes = [route for route in routes_of(app) if route.endpoint == endpoint]
@@ -74,14 +74,14 @@ def _routes(app: Flask, endpoint: str | None) -> list[Route]:
     return routes
 
 
-def _verdict(parts: AppM2M, jwt: str) -> Verdict:
+def _get_verdict(parts: AppM2M, jwt: str) -> Verdict:
     try:
         return Verdict(parts.validator.validate(jwt), None)
     except (TokenValidationError, KeysUnavailableError) as error:
         return Verdict(None, error)
 
 
-def _clock_offset(parts: AppM2M) -> float | None:
+def _get_clock_offset(parts: AppM2M) -> float | None:
     """By the answer that brought the keys; if they came from the cache, one is asked for."""
     offset: float | None = parts.health()["clock_offset"]
     if offset is not None:
@@ -91,7 +91,9 @@ def _clock_offset(parts: AppM2M) -> float | None:
     return network.offset
 
 
-def _judged(steps: list[Step], error: TokenValidationError | KeysUnavailableError | None) -> list[Step]:
+def _apply_verdict(
+    steps: list[Step], error: TokenValidationError | KeysUnavailableError | None
+) -> list[Step]:
     """``steps`` with the status of each by the verdict."""
     if error is None:
         return [replace(step, status="ok") for step in steps]

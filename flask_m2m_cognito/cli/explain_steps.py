@@ -33,7 +33,7 @@ class Seen:
     claims: dict[str, Any] = field(repr=False)
 
 
-def seen_in(jwt: str) -> Seen | None:
+def read_token(jwt: str) -> Seen | None:
     """What can be read of a token, by the validator's own rules; ``None`` if it has not even the form."""
     try:
         header, claims, _ = (decode_base64url(part) for part in jwt.encode("ascii").split(b"."))
@@ -42,18 +42,18 @@ def seen_in(jwt: str) -> Seen | None:
         return None
 
 
-def steps_of(
+def list_steps(
     seen: Seen | None, validator: CognitoAccessTokenValidator, now: float, offset: float | None
 ) -> list[Step]:
     """Every check, in the order in which they are made."""
     if seen is None:
         return [Step("form", "something else (not shown)", NOT_A_JWT.step.requires)]
-    saw = _saw(seen, now, offset)
+    saw = _describe_token(seen, now, offset)
     steps = dict.fromkeys(check.step for check in CHECKS)
-    return [Step(step.name, saw[step.name], _wanted(step, validator, seen)) for step in steps]
+    return [Step(step.name, saw[step.name], _describe_requirement(step, validator, seen)) for step in steps]
 
 
-def _saw(seen: Seen, now: float, offset: float | None) -> dict[str, str]:
+def _describe_token(seen: Seen, now: float, offset: float | None) -> dict[str, str]:
     header, claims = seen.header, seen.claims
     kid = quoted(header.get("kid"))
     return {
@@ -64,9 +64,9 @@ def _saw(seen: Seen, now: float, offset: float | None) -> dict[str, str]:
         "key": kid,
         "signature": "a signature (not shown)",
         "token use": quoted(claims.get("token_use")),
-        "times": _times_seen(claims, now, offset),
+        "times": _describe_times(claims, now, offset),
         "client id": quoted(claims.get("client_id")),
-        "machine": _owner_seen(claims),
+        "machine": _describe_owner(claims),
         "scope": quoted(claims.get("scope")),
         "client": quoted(claims.get("client_id")),
         "audience": quoted(claims.get("aud")),
@@ -75,12 +75,12 @@ def _saw(seen: Seen, now: float, offset: float | None) -> dict[str, str]:
     }
 
 
-def _wanted(step: Requirement, validator: CognitoAccessTokenValidator, seen: Seen) -> str:
+def _describe_requirement(step: Requirement, validator: CognitoAccessTokenValidator, seen: Seen) -> str:
     value: Any = getattr(validator, step.setting, "")
     if value is None or value is False:
         return step.unset
     if step.name == "key":
-        return _keys_wanted(validator, seen.claims.get("iss")) or step.requires
+        return _list_kids(validator, seen.claims.get("iss")) or step.requires
     if step.name == "client" and callable(value):
         return "that your callable COGNITO_M2M_ALLOWED_CLIENT_IDS says yes"
     if step.name == "times":
@@ -92,15 +92,15 @@ def _wanted(step: Requirement, validator: CognitoAccessTokenValidator, seen: See
     return step.requires.format(value)
 
 
-def _keys_wanted(validator: CognitoAccessTokenValidator, issuer: object) -> str | None:
+def _list_kids(validator: CognitoAccessTokenValidator, issuer: object) -> str | None:
     for trusted in validator.pools:
         if issuer in trusted.pool.issuers:
-            keys = trusted.keys.state.value
+            keys = trusted.key_source.state.value
             return "keys that can't be had now" if keys is None else listed(map(quoted, keys.kids), "or")
     return None
 
 
-def _times_seen(claims: dict[str, Any], now: float, offset: float | None) -> str:
+def _describe_times(claims: dict[str, Any], now: float, offset: float | None) -> str:
     if not has_times(claims):
         return ", ".join(f"{name} {quoted(claims.get(name))}" for name in ("exp", "iat", "nbf"))
     left = claims["exp"] - now
@@ -111,7 +111,7 @@ def _times_seen(claims: dict[str, Any], now: float, offset: float | None) -> str
     return ", ".join([*parts, clock_words(offset)])
 
 
-def _owner_seen(claims: dict[str, Any]) -> str:
+def _describe_owner(claims: dict[str, Any]) -> str:
     if "username" in claims:
         return f"a person's, with the username {quoted(claims['username'])}"
     is_machine = claims.get("sub") == claims.get("client_id")

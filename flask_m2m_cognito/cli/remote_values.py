@@ -114,7 +114,7 @@ def _sharing_problem(entry: Entry | None, value: Refreshable[Any], parts: AppM2M
 
 def _refresh_keys_of(trusted: TrustedPool, parts: AppM2M) -> dict[str, Any]:
     """Return a row of the output; ``not_shared`` says why no other process has these keys."""
-    keys = trusted.keys
+    keys = trusted.key_source
     try:
         key_set = keys.get()
         if keys.snapshot()["source"] != "network":

@@ -18,7 +18,7 @@ _TOKEN68 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+
 
 
 def bearer_token(values: Sequence[str], header: str = "Authorization") -> str | None:
-    """The token in a request's ``Authorization`` headers, or ``None`` if it has none.
+    """Return the token in a request's ``Authorization`` headers, or ``None`` if it has none.
 
     >>> bearer_token(["Bearer abc.def.ghi"])
     'abc.def.ghi'
@@ -40,30 +40,30 @@ def bearer_token(values: Sequence[str], header: str = "Authorization") -> str | 
     if not values:
         return None
     if len(values) > 1:
-        raise _bad_header(f"More than one {header} header.")
+        raise _build_rejection(f"More than one {header} header.")
     value = values[0]
     if len(value) > MAX_HEADER:
-        raise _bad_header(f"The {header} header has more than {MAX_HEADER} bytes.")
+        raise _build_rejection(f"The {header} header has more than {MAX_HEADER} bytes.")
     value = value.strip(_WHITESPACE)
     scheme, _, rest = value.partition(" ")
     if scheme.lower() != "bearer":
         # Servers join repeated headers with a comma, so that a second one may hide behind a first.
-        if _holds_bearer(value):
-            raise _bad_header(f"The {header} header holds more than one scheme.")
+        if _has_bearer(value):
+            raise _build_rejection(f"The {header} header holds more than one scheme.")
         if header.lower() == "authorization" or not _begins_with_bare_word(value):
             return None
         token = value
     else:
         token = rest.lstrip(" ")
     if not token:
-        raise _bad_header(f"The {header} header has no token after Bearer.")
+        raise _build_rejection(f"The {header} header has no token after Bearer.")
     content = token.rstrip("=")
     if not content or not content.isascii() or content.encode().translate(None, _TOKEN68):
-        raise _bad_header(f"The {header} header has characters that no Bearer token has.")
+        raise _build_rejection(f"The {header} header has characters that no Bearer token has.")
     return token
 
 
-def _holds_bearer(value: str) -> bool:
+def _has_bearer(value: str) -> bool:
     # The word is looked for first: the pattern takes its time over 8 KiB of commas and spaces.
     text = value.lower()
     return "bearer" in text and _SCHEME.search("," + text) is not None
@@ -74,5 +74,5 @@ def _begins_with_bare_word(value: str) -> bool:
     return bool(value) and " " not in value.partition(",")[0].strip(_WHITESPACE)
 
 
-def _bad_header(message: str) -> TokenValidationError:
+def _build_rejection(message: str) -> TokenValidationError:
     return TokenValidationError(message, reason="bad_header")

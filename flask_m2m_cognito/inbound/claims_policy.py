@@ -43,9 +43,9 @@ class ClaimsPolicy:
         self.allowed_client_ids: AllowedClients = (
             allowed_client_ids
             if allowed_client_ids is None or callable(allowed_client_ids)
-            else frozenset(_collection("allowed_client_ids", allowed_client_ids))
+            else frozenset(_check_texts("allowed_client_ids", allowed_client_ids))
         )
-        self.required_scopes: frozenset[str] = frozenset(_collection("required_scopes", required_scopes))
+        self.required_scopes: frozenset[str] = frozenset(_check_texts("required_scopes", required_scopes))
         for scope in self.required_scopes:
             check_scope(scope)
         self.scope_match: ScopeMatch = scope_match
@@ -67,7 +67,7 @@ class ClaimsPolicy:
         return rejection
 
 
-def _collection(name: str, given: Collection[str]) -> Collection[str]:
+def _check_texts(name: str, given: Collection[str]) -> Collection[str]:
     # One text is a collection too, of its letters.
     if isinstance(given, (str, bytes)):
         raise ConfigurationError(f"{name} must be a list, not one text: [{given!r}].")

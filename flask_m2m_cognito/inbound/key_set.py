@@ -49,7 +49,7 @@ class KeySet:
         return tuple(self._by_kid)
 
     def to_document(self) -> dict[str, Any]:
-        """A JWKS with just these keys (RFC 7517, section 5)."""
+        """Return a JWKS with just these keys (RFC 7517, section 5)."""
         return {
             "keys": [
                 {"kty": "RSA", "kid": key.kid, "n": key.n, "e": key.e, "alg": "RS256", "use": "sig"}

@@ -34,8 +34,8 @@ class KeyTimes:
     unknown_key_cooldown: float = 10.0
     refresh_deadline: float = 10.0
 
-    def fetched_from(self, keys: KeySet, fetched_at: float, chance: float) -> Fetched[KeySet]:
-        """``keys`` and how long they serve; a moment in seconds since the epoch.
+    def build_fetched(self, keys: KeySet, fetched_at: float, chance: float) -> Fetched[KeySet]:
+        """Return ``keys`` and how long they serve, from a moment in seconds since the epoch.
 
         ``chance``, 0 to 1, moves the renewal by up to 7 % either way, so hosts that started together do not
         renew together.
@@ -46,18 +46,18 @@ class KeyTimes:
 
 @dataclass(frozen=True)
 class TrustedPool:
-    """A pool and its keys.
+    """A pool and what keeps its keys fresh.
 
     Attributes:
         has_no_keys: set once the pool's source has answered that there are no keys.
     """
 
     pool: UserPool
-    keys: Refreshable[KeySet] = field(repr=False)
+    key_source: Refreshable[KeySet] = field(repr=False)
     has_no_keys: Event = field(repr=False)
 
     def entry_in(self, store: SealedStore) -> Entry | None:
-        """What ``store`` has of these keys."""
+        """Return what ``store`` has of these keys."""
         return store.load(_store_name(self.pool), KIND)
 
 
@@ -75,16 +75,16 @@ def trusted_pool_from(
     refreshing: Refreshing = REFRESHING,
     spread: Callable[[], float] = random.random,
 ) -> TrustedPool:
-    """``pool`` with keys that are fetched at first use, for all processes that share ``store``.
+    """Return ``pool`` with keys that are fetched at first use, for all processes that share ``store``.
 
     Args:
         pinned: keys that serve at once, and whenever the pool's can't be had.
         refreshing: the clock by which keys age, threads and observers.
-        spread: chance in 0..1, drawn for each value: see :meth:`KeyTimes.fetched_from`.
+        spread: chance in 0..1, drawn for each value: see :meth:`KeyTimes.build_fetched`.
     """
     times = KeyTimes() if times is None else times
     has_no_keys = Event()
-    fetch = key_set_fetch(
+    fetch = build_fetch(
         transport or Transport(),
         pool.jwks_urls,
         times,
@@ -95,11 +95,11 @@ def trusted_pool_from(
     if store is not None:
 
         def decode(entry: Entry, held: KeySet | None) -> Fetched[KeySet]:
-            return times.fetched_from(parse_key_set(entry.payload, held), entry.fetched_at, spread())
+            return times.build_fetched(parse_key_set(entry.payload, held), entry.fetched_at, spread())
 
         codec = Codec(KIND, KeySet.to_document, decode)
         fetch = shared(fetch, store, _store_name(pool), codec, clock=refreshing.clock)
-    keys: Refreshable[KeySet] = Refreshable(
+    key_source: Refreshable[KeySet] = Refreshable(
         fetch,
         unavailable=_unavailable,
         deadline=times.refresh_deadline,
@@ -108,10 +108,10 @@ def trusted_pool_from(
         prepare=functools.partial(_import_all, store),
         refreshing=refreshing,
     )
-    return TrustedPool(pool, keys, has_no_keys)
+    return TrustedPool(pool, key_source, has_no_keys)
 
 
-def key_set_fetch(
+def build_fetch(
     transport: Transport,
     urls: Sequence[str],
     times: KeyTimes,
@@ -147,7 +147,7 @@ def key_set_fetch(
             if problem.is_final:
                 on_no_keys()
             raise problem
-        return times.fetched_from(found[0], requested_at, spread())
+        return times.build_fetched(found[0], requested_at, spread())
 
     return fetch
 

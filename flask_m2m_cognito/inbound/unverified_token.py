@@ -88,12 +88,12 @@ def decode_unverified(
         # Not raised above: what was caught holds the token, and would be the error's context.
         raise NOT_A_JWT.rejection()
     if kid is None:
-        kid = _kid_in(header)
+        kid = _parse_kid(header)
     signing_input = text[: len(header_part) + 1 + len(payload_part)]
     unverified = UnverifiedToken(kid, payload, header_part, signing_input, signature)
     is_long = len(payload) > _LONGEST_BEFORE_KEYS or values_in(payload) > _MOST_BEFORE_KEYS
     if is_long and trusted is not None:
-        unverified.issuers = _trusted_issuers_in(payload, tuple(trusted))
+        unverified.issuers = _find_trusted_issuers(payload, tuple(trusted))
     else:
         unverified.claims = parse_claims(payload, kid)
         unverified.issuers = (unverified.claims["iss"],)
@@ -116,25 +116,25 @@ def parse_claims(payload: bytes, kid: str) -> dict[str, Any]:
     return claims
 
 
-def _trusted_issuers_in(payload: bytes, issuers: tuple[str, ...]) -> tuple[str, ...]:
+def _find_trusted_issuers(payload: bytes, issuers: tuple[str, ...]) -> tuple[str, ...]:
     """The trusted issuers that ``payload`` names at any depth: if it is a token of theirs, one is its own."""
-    found = _pattern_of(issuers).finditer(payload)
+    found = _build_pattern(issuers).finditer(payload)
     named = (issuers[match.lastindex - 1] for match in found if match.lastindex is not None)
     return tuple(dict.fromkeys(named))
 
 
 @functools.lru_cache(maxsize=8)
-def _pattern_of(issuers: tuple[str, ...]) -> re.Pattern[bytes]:
-    values = "|".join(f"({_in_json(issuer)})" for issuer in issuers)
-    return re.compile(rf'"{_in_json("iss")}"[ \t\n\r]*:[ \t\n\r]*"(?:{values})"'.encode())
+def _build_pattern(issuers: tuple[str, ...]) -> re.Pattern[bytes]:
+    values = "|".join(f"({_build_json_pattern(issuer)})" for issuer in issuers)
+    return re.compile(rf'"{_build_json_pattern("iss")}"[ \t\n\r]*:[ \t\n\r]*"(?:{values})"'.encode())
 
 
-def _in_json(text: str) -> str:
+def _build_json_pattern(text: str) -> str:
     """A pattern of ``text`` in each of the forms that JSON has for it."""
     return "".join(rf"(?:\\?{re.escape(char)}|\\u(?i:{ord(char):04x}))" for char in text)
 
 
-def _kid_in(header: dict[str, Any]) -> str:
+def _parse_kid(header: dict[str, Any]) -> str:
     kid = header.get("kid")
     shown = kid if isinstance(kid, str) and len(kid) <= _LONGEST_KID else None
     if header.get("alg") != "RS256":

@@ -39,7 +39,7 @@ def user_pool_from(
     jwks_url: str | None = None,
     allow_http_hosts: Iterable[str] = (),
 ) -> UserPool:
-    """The pool with this id, in Cognito or, with ``issuer``, in an emulator.
+    """Return the pool with this id, in Cognito or, with ``issuer``, in an emulator.
 
     >>> pool = user_pool_from("us-west-2_AbCdEfGhI")
     >>> pool.issuers[0]
@@ -70,7 +70,7 @@ def user_pool_from(
     elif region:
         regions = dict.fromkeys((region, *replica_regions))
         _check_parts(pool_id, regions)
-        issuers = tuple(f"https://{host}/{pool_id}" for each in regions for host in _hosts(each))
+        issuers = tuple(f"https://{host}/{pool_id}" for each in regions for host in _list_hosts(each))
     else:
         raise ConfigurationError(
             f"The region of user pool {pool_id!r} is not in its id, which should look like "
@@ -97,7 +97,7 @@ def _check_parts(pool_id: str, regions: Iterable[str]) -> None:
         )
 
 
-def _hosts(region: str) -> list[str]:
+def _list_hosts(region: str) -> list[str]:
     suffixes = dns_suffixes_of(region)
     return [
         f"{service}.{region}.{suffix}"

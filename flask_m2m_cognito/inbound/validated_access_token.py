@@ -1,4 +1,4 @@
-"""What a view gets: a good token's claims."""
+"""What a view gets: the claims of a valid token."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ValidatedAccessToken(_Clocked):
 
     @property
     def exp(self) -> int | None:
-        """When it ends, in seconds since the epoch."""
+        """When it expires, in seconds since the epoch."""
         return self.claims.get("exp")
 
     @property
@@ -84,10 +84,10 @@ class ValidatedAccessToken(_Clocked):
         return has_scopes(self.scopes, frozenset(scopes), match)
 
 
-def token_from(
+def build_token(
     client_id: str, scopes: frozenset[str], claims: dict[str, Any], clock: WallReader
 ) -> ValidatedAccessToken:
-    """A token, made in half the time that a frozen dataclass takes to make itself."""
+    """Build a token in half the time that a frozen dataclass takes to build itself."""
     token = new_token(ValidatedAccessToken)
     set_client_id(token, client_id)
     set_scopes(token, scopes)
@@ -96,7 +96,7 @@ def token_from(
     return token
 
 
-# For where even the call of token_from is too much.
+# For where even the call of build_token is too much.
 new_token: Callable[[type[ValidatedAccessToken]], ValidatedAccessToken] = object.__new__
 set_client_id: Callable[[ValidatedAccessToken, str], None]
 set_scopes: Callable[[ValidatedAccessToken, frozenset[str]], None]

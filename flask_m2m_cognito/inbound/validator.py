@@ -27,12 +27,12 @@ from .unverified_token import UnverifiedToken, decode_unverified, parse_claims
 from .user_pool import user_pool_from
 from .validated_access_token import (
     ValidatedAccessToken,
+    build_token,
     new_token,
     set_claims,
     set_client_id,
     set_clock,
     set_scopes,
-    token_from,
 )
 from .verified_token import VerifiedToken, VerifiedTokens
 
@@ -123,20 +123,20 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         self._longest = 0
         # The kid of headers that were part of what a pool has signed: all tokens of a key have the same.
         self._kid_by_header: dict[bytes, str] = {}
-        self._by_issuer = _pools_by_issuer(self.pools)
+        self._by_issuer = _index_by_issuer(self.pools)
         self._time = wall_reader(clock.wall)
         self._monotonic = clock.monotonic
 
     def validate(self, token: str) -> ValidatedAccessToken:
-        """The claims of ``token``, if it passes every check.
+        """Return the claims of ``token``, if it passes every check.
 
         Args:
             token: the JWT, without ``Bearer``.
 
         Raises:
-            TokenValidationError: it is not good; ``reason`` says which check it failed.
-            InsufficientScopeError: it is good but lacks :attr:`required_scopes`.
-            KeysUnavailableError: its key can't be had, so that it may be good: answer 503, not 401.
+            TokenValidationError: it is invalid; ``reason`` says which check it failed.
+            InsufficientScopeError: it is valid but lacks :attr:`required_scopes`.
+            KeysUnavailableError: its key is unavailable, so it may be valid: answer 503, not 401.
 
         Source: RFC 7519, section 7.2; RFC 8725; Amazon Cognito Developer Guide, "Verifying JSON web tokens".
         """
@@ -152,7 +152,7 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         return self.check(verified)
 
     def verify(self, token: str, digest: bytes | None = None) -> VerifiedToken:
-        """``token`` with a signature that is good, from memory or by a look at it.
+        """Return ``token`` with a valid signature, from memory or by verifying it.
 
         Args:
             digest: what :meth:`recall` returned for this very token: it takes 3 us to compute.
@@ -163,7 +163,7 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         if not isinstance(token, str):
             token = token.decode("ascii", "replace") if isinstance(token, bytes) else ""
         if digest is None:
-            digest = self._digest(token)
+            digest = self._compute_digest(token)
         known = self._find(digest)
         if known is not None and self._is_still_verified(known):
             return known
@@ -173,14 +173,14 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         return verified
 
     def recall(self, token: str) -> ValidatedAccessToken | bytes:
-        """``token`` as :meth:`validate` gives it, if nothing has changed since its signature was verified.
+        """Return ``token`` as :meth:`validate` does, if nothing has changed since its signature was verified.
 
-        What most requests pay, so that it is one function that calls as little as can be. It lets in
-        what :meth:`verify` and :meth:`check` would, and leaves the rest to them.
+        Fast path: equal to :meth:`verify` and :meth:`check`, in one function, because calls dominate its
+        cost. It accepts what they would, and leaves the rest to them.
 
         Returns:
-            Its digest, for :meth:`verify`: it is not known, or not as it was. Empty if it is longer than each
-            that is known.
+            Or its digest, for :meth:`verify`: it is not known, or not as it was. Empty if it is longer than
+            each that is known.
 
         Raises:
             TokenValidationError: as :meth:`validate`.
@@ -194,12 +194,12 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         verified = self._find(digest)
         if verified is None:
             return digest
-        keys, now = verified.keys.state, self._time.time()
+        state, now = verified.key_source.state, self._time.time()
         allowed = self.allowed_client_ids
         if not (
-            keys.value is verified.key_set
-            and now < keys.ready_wall
-            and self._monotonic() < keys.ready_monotonic
+            state.value is verified.key_set
+            and now < state.ready_wall
+            and self._monotonic() < state.ready_monotonic
             and verified.valid_from <= now < verified.valid_until
             and verified.defect is None
             and (allowed is None or (allowed.__class__ is frozenset and verified.client_id in allowed))
@@ -217,12 +217,12 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
             self._check_requirements(validated, verified, _BEYOND_CLIENT)
         return validated
 
-    def _digest(self, token: str) -> bytes:
+    def _compute_digest(self, token: str) -> bytes:
         # What is longer than all that were verified is none of them: it takes the longer to digest.
         return self._memory.digest(token) if len(token) <= self._longest else b""
 
     def _is_still_verified(self, known: VerifiedToken) -> bool:
-        keys = known.keys.get()
+        keys = known.key_source.get()
         if keys is not known.key_set:
             if keys.get(known.key.kid) is not known.key:
                 return False
@@ -231,7 +231,7 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         return True
 
     def check(self, verified: VerifiedToken) -> ValidatedAccessToken:
-        """The claims of a verified token, if they are what is wanted, now.
+        """Return the claims of a verified token, if they pass every check now.
 
         Raises:
             TokenValidationError: as :meth:`validate`.
@@ -239,7 +239,7 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         now = self._time.time()
         if verified.defect is not None or not verified.valid_from <= now < verified.valid_until:
             raise verified.rejection_at(now)
-        token = token_from(verified.client_id, verified.scopes, verified.claims(), self._time)
+        token = build_token(verified.client_id, verified.scopes, verified.claims(), self._time)
         self._check_requirements(token, verified, SERVICE_CHECKS)
         return token
 
@@ -261,7 +261,7 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
                 continue
             tried.append(trusted)
             try:
-                return self._verified_by(trusted, unverified)
+                return self._verify_with_pool(trusted, unverified)
             except KeysUnavailableError as error:
                 rejection = error
             except TokenValidationError as error:
@@ -269,11 +269,11 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
                     rejection = error
         raise (rejection or WRONG_ISSUER.rejection(unverified.kid)).with_traceback(None)
 
-    def _verified_by(self, trusted: TrustedPool, unverified: UnverifiedToken) -> VerifiedToken:
+    def _verify_with_pool(self, trusted: TrustedPool, unverified: UnverifiedToken) -> VerifiedToken:
         started = self._monotonic()
-        key, key_set = self._key_for(unverified.kid, trusted, started)
+        key, key_set = self._get_key(unverified.kid, trusted, started)
         if not key.has_signed(unverified.signing_input, unverified.signature):
-            key, key_set = self._key_instead_of(key, key_set, trusted, started)
+            key, key_set = self._get_newer_key(key, key_set, trusted, started)
             if not key.has_signed(unverified.signing_input, unverified.signature):
                 raise BAD_SIGNATURE.rejection(unverified.kid, trusted.pool.pool_id)
         if not unverified.claims:
@@ -286,7 +286,7 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
             self._kid_by_header[unverified.header_part] = unverified.kid
         return VerifiedToken(trusted, key, key_set, unverified, self.machine_tokens_only, self.leeway)
 
-    def _key_instead_of(
+    def _get_newer_key(
         self, key: VerificationKey, keys: KeySet, trusted: TrustedPool, started: float
     ) -> tuple[VerificationKey, KeySet]:
         """Return the key that took this one's ``kid`` and its set, after at most one download; else this one.
@@ -296,7 +296,7 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         """
         kid = key.kid
         try:
-            newer = trusted.keys.renew_for(
+            newer = trusted.key_source.renew_for(
                 lambda keys: keys.get(kid) is not key, since=started, patience=_UNKNOWN_KEY_PATIENCE
             )
         except KeysUnavailableError:
@@ -304,32 +304,32 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         found = newer.get(kid)
         return (key, keys) if found is None else (found, newer)
 
-    def _key_for(self, kid: str, trusted: TrustedPool, started: float) -> tuple[VerificationKey, KeySet]:
-        """The key with this id and its set, after at most one download for one that is not known."""
+    def _get_key(self, kid: str, trusted: TrustedPool, started: float) -> tuple[VerificationKey, KeySet]:
+        """Return the key with this id and its set, after at most one download for an unknown one."""
         # For an unknown kid even a renewal that is due is waited for with patience only.
-        keys = trusted.keys.state.value
-        if keys is None or keys.get(kid) is not None or trusted.keys.held() is None:
-            keys = trusted.keys.get()
+        keys = trusted.key_source.state.value
+        if keys is None or keys.get(kid) is not None or trusted.key_source.held() is None:
+            keys = trusted.key_source.get()
         key = keys.get(kid)
         if key is None:
-            keys = trusted.keys.renew_for(
+            keys = trusted.key_source.renew_for(
                 lambda keys: keys.get(kid) is not None, since=started, patience=_UNKNOWN_KEY_PATIENCE
             )
             key = keys.get(kid)
         if key is not None:
             return key, keys
-        failure = trusted.keys.state.failure
+        failure = trusted.key_source.state.failure
         if failure is None:
             raise UNKNOWN_KEY.rejection(kid, trusted.pool.pool_id)
-        # The key may be new and the token good.
+        # The key may be new and the token valid.
         raise KeysUnavailableError(
             "The key of this access token is not known, and newer keys can't be had at the moment.",
-            retry_after=trusted.keys.renewable_in(),
+            retry_after=trusted.key_source.renewable_in(),
         ) from failure.error
 
 
-def _pools_by_issuer(pools: Sequence[TrustedPool]) -> dict[str, TrustedPool]:
-    """Which pool's keys verify an issuer's tokens. An issuer of two pools would be verified by either's."""
+def _index_by_issuer(pools: Sequence[TrustedPool]) -> dict[str, TrustedPool]:
+    """Return the pool of each issuer. Either of two pools could sign for an issuer that both have."""
     by_issuer: dict[str, TrustedPool] = {}
     for trusted in pools:
         for issuer in trusted.pool.issuers:

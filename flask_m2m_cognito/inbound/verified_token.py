@@ -32,7 +32,7 @@ class VerifiedToken:
     Attributes:
         trusted: the pool that it is from.
         key: the object that verified it: while it is in the key set, the signature need not be looked at.
-        keys: the pool's keys, kept fresh.
+        key_source: what keeps the pool's keys fresh.
         key_set: the key set in which ``key`` was last seen.
         flat_claims: its claims, not to be changed, if it came again and they have neither lists nor objects.
         valid_from, valid_until: when it may be used, the leeway taken in.
@@ -47,7 +47,7 @@ class VerifiedToken:
         "flat_claims",
         "key",
         "key_set",
-        "keys",
+        "key_source",
         "scopes",
         "trusted",
         "used",
@@ -69,13 +69,13 @@ class VerifiedToken:
         self.trusted: TrustedPool = trusted
         self.key: VerificationKey = key
         self.key_set: KeySet = key_set
-        self.keys: Refreshable[KeySet] = trusted.keys
+        self.key_source: Refreshable[KeySet] = trusted.key_source
         self.used: bool = False
         self.flat_claims: dict[str, Any] | None = None
         self._payload = unverified.payload
         self._unshared = claims
         self.client_id: str = claims.get("client_id", "")
-        self.scopes: frozenset[str] = _scopes_of(scope) if type(scope) is str else frozenset()
+        self.scopes: frozenset[str] = _parse_scopes_cached(scope) if type(scope) is str else frozenset()
         self.defect: Check | None = first_defect(claims, machines_only)
         self.valid_from: float = -math.inf
         self.valid_until: float = -math.inf
@@ -133,7 +133,7 @@ class VerifiedToken:
 
 
 # Tokens of one client say the same again and again. Only what a pool has signed comes here.
-_scopes_of = functools.lru_cache(maxsize=1024)(parse_scopes)
+_parse_scopes_cached = functools.lru_cache(maxsize=1024)(parse_scopes)
 
 
 class VerifiedTokens:

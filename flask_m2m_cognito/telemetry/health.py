@@ -119,9 +119,9 @@ def _is_down(row: Snapshot) -> bool:
 
 
 def _pool_row(trusted: TrustedPool) -> PoolHealth:
-    state = trusted.keys.state
+    state = trusted.key_source.state
     return {
-        **trusted.keys.snapshot(),
+        **trusted.key_source.snapshot(),
         "had_keys": state.fetched is not None,
         "keys": 0 if state.value is None else len(state.value),
     }

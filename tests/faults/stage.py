@@ -121,7 +121,7 @@ class MovedService:
 
         Somebody must be asking for both keys and token.
         """
-        values: tuple[Refreshable[Any], ...] = (self.keys.keys, self.tokens.refreshable)
+        values: tuple[Refreshable[Any], ...] = (self.keys.key_source, self.tokens.refreshable)
         wait_for(lambda: all(_is_settled(value) for value in values), "refreshes land")
         self.clocks.advance(seconds)
 

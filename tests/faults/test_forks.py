@@ -116,7 +116,7 @@ def test_a_child_forked_while_a_background_refresh_is_under_way_refreshes_itself
 
     def refreshed() -> str:
         _without_leases(service).get("/items", token)
-        wait_for(lambda: service.keys.keys.snapshot()["state"] == "fresh", "the child's own refresh")
+        wait_for(lambda: service.keys.key_source.snapshot()["state"] == "fresh", "the child's own refresh")
         return "fresh"
 
     assert in_a_child(refreshed) == "fresh"
@@ -279,7 +279,7 @@ from flask_m2m_cognito import CognitoM2M
 app = Flask("inventory")
 app.config.update(json.loads(sys.argv[1]))
 parts = CognitoM2M(app).for_app(app)
-for value in (parts.sources.get().refreshable, parts.validator.pools[0].keys):
+for value in (parts.sources.get().refreshable, parts.validator.pools[0].key_source):
     value.prepare()
 before = set(sys.modules)
 assert parts.warm_up([None], timeout=30)["status"] == "ok"

@@ -121,17 +121,17 @@ def test_pool_that_has_no_keys_does_not_hold_readiness(
     with LocalUserPool(pool_id="us-east-1_Deleted") as deleted:
         trusted = [trusted_at(each, clocks) for each in (pool, deleted)]
         deleted.fail("jwks", **fault)
-        trusted[0].keys.get()
+        trusted[0].key_source.get()
         assert not health_at(trusted)["ready"], "the other pool was not asked yet"
         with pytest.raises(KeysUnavailableError):
-            trusted[1].keys.get()
+            trusted[1].key_source.get()
         health = health_at(trusted)
         assert (health["ready"], health["status"]) == (True, "degraded")
         assert health["pools"]["us-east-1_Deleted"]["last_error"]
         deleted.fail("jwks", status=503)
         clocks.advance(HOUR)
         with pytest.raises(KeysUnavailableError):
-            trusted[1].keys.get()
+            trusted[1].key_source.get()
         assert health_at(trusted)["ready"], "it stays so"
 
 
@@ -143,9 +143,9 @@ def test_pool_that_does_not_tell_holds_readiness(
 ) -> None:
     with LocalUserPool(pool_id="us-east-1_Silent") as silent, silent.fail("jwks", **fault):
         both = [trusted_at(pool, clocks), trusted_at(silent, clocks)]
-        both[0].keys.get()
+        both[0].key_source.get()
         with pytest.raises(KeysUnavailableError):
-            both[1].keys.get()
+            both[1].key_source.get()
         assert not health_at(both)["ready"]
 
 
@@ -153,7 +153,7 @@ def test_service_whose_only_pool_has_no_keys_is_not_ready(pool: LocalUserPool, c
     only = trusted_at(pool, clocks)
     pool.fail("jwks", status=404)
     with pytest.raises(KeysUnavailableError):
-        only.keys.get()
+        only.key_source.get()
     health = health_at([only])
     assert (health["ready"], health["status"]) == (False, "unavailable")
 

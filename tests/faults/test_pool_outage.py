@@ -28,7 +28,7 @@ def test_no_request_fails_while_keys_are_usable(
         for _ in range(8):
             clocks.advance(2.9 * HOUR)
             callers.go_on_for(5)
-        wait_for(lambda: service.keys.keys.state.failure, "the background refresh has failed")
+        wait_for(lambda: service.keys.key_source.state.failure, "the background refresh has failed")
     assert callers.statuses == {200}
 
 

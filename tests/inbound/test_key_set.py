@@ -16,7 +16,7 @@ from flask_m2m_cognito.inbound.key_set import (
     VerificationKey,
     parse_key_set,
 )
-from flask_m2m_cognito.inbound.key_source import KeyTimes, key_set_fetch
+from flask_m2m_cognito.inbound.key_source import KeyTimes, build_fetch
 from flask_m2m_cognito.remote.clock import Clock, Deadline
 from flask_m2m_cognito.remote.refreshable import Ask, Fetched
 from flask_m2m_cognito.remote.transport import Transport, TransportError
@@ -239,7 +239,7 @@ def fetch() -> Ask_:
     def fetch_from(*urls: str, held: Fetched[KeySet] | None = None) -> Fetched[KeySet]:
         times = KeyTimes(fresh_for=60, usable_for=600)
         clock = Clock(lambda: NOW, time.monotonic)
-        fetch = key_set_fetch(Transport(), urls, times, lambda: 0.5, clock=clock)
+        fetch = build_fetch(Transport(), urls, times, lambda: 0.5, clock=clock)
         return fetch(Ask(Deadline(5.0), held))
 
     return fetch_from

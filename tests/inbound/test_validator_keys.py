@@ -337,7 +337,9 @@ class TestAge:
         self, own_pool: LocalUserPool, clocks: Clocks, chance: float, fresh_for: float
     ) -> None:
         drawn = iter([chance, 0.5])
-        keys = trusted(own_pool, clocks, times=KeyTimes(fresh_for=1000), spread=lambda: next(drawn)).keys
+        keys = trusted(
+            own_pool, clocks, times=KeyTimes(fresh_for=1000), spread=lambda: next(drawn)
+        ).key_source
         keys.get()
         assert keys.state.fresh_wall - clocks.wall() == pytest.approx(fresh_for)
         clocks.advance(fresh_for)
@@ -348,7 +350,7 @@ class TestAge:
         self, own_pool: LocalUserPool, clocks: Clocks
     ) -> None:
         times = KeyTimes(fresh_for=500, usable_for=500)
-        keys = trusted(own_pool, clocks, times=times, spread=lambda: 1.0).keys
+        keys = trusted(own_pool, clocks, times=times, spread=lambda: 1.0).key_source
         keys.get()
         assert (keys.state.fresh_wall, keys.state.usable_wall) == (clocks.wall() + 500,) * 2
 
@@ -359,7 +361,7 @@ class TestAge:
         moments = set()
         for chance in (0.2, 0.9):
             store = SealedStore(BoundedBackend(lambda: cache), Seal(bytes(32)), clock=clocks.clock)
-            keys = trusted(own_pool, clocks, store=store, spread=lambda chance=chance: chance).keys
+            keys = trusted(own_pool, clocks, store=store, spread=lambda chance=chance: chance).key_source
             keys.get()
             moments.add(keys.state.fresh_wall)
         assert (own_pool.count("jwks"), len(moments)) == (1, 2)
@@ -533,7 +535,7 @@ class TestPinnedKeys:
             assert answer_to(validator, own_pool.token(expires_in=LONG)) == "good"
             clocks.advance(USABLE_FOR * 400)
             assert answer_to(validator, own_pool.token(expires_in=LONG)) == "good"
-        assert pinned.keys.state.fetched.source == "pinned"  # type: ignore[union-attr]
+        assert pinned.key_source.state.fetched.source == "pinned"  # type: ignore[union-attr]
 
     def test_the_pools_own_keys_take_their_place(
         self, own_pool: LocalUserPool, pinned: TrustedPool, clocks: Clocks
@@ -542,7 +544,7 @@ class TestPinnedKeys:
         old = own_pool.kid
         own_pool.rotate_key(keep_old=False)
         assert answer_to(validator, own_pool.token()) == "good"
-        assert pinned.keys.state.fetched.source == "network"  # type: ignore[union-attr]
+        assert pinned.key_source.state.fetched.source == "network"  # type: ignore[union-attr]
         clocks.advance(COOLDOWN)
         assert answer_to(validator, own_pool.token(key=old)) == "unknown_key"
 
