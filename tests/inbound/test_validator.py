@@ -331,14 +331,6 @@ ANYTHING: dict[str, Make] = {
 
 
 class TestRefusals:
-    @pytest.mark.parametrize(("make", "reason"), [*NEEDS_NO_KEY, *SIGNED_BY_ANOTHER, *BAD_CLAIMS])
-    def test_a_token_that_is_not_good_is_refused_each_time_it_comes(
-        self, pool: LocalUserPool, make: Make, reason: str
-    ) -> None:
-        validator = validator_of(pool, machine_tokens_only=True)
-        token = make(pool)
-        assert [reason_of(validator, token), reason_of(validator, token)] == [reason, reason]
-
     @pytest.mark.parametrize(("make", "reason"), NEEDS_NO_KEY)
     def test_what_can_not_become_good_costs_no_download_even_while_there_are_no_keys(
         self, pool: LocalUserPool, make: Make, reason: str
@@ -390,14 +382,16 @@ class TestRefusals:
         assert (raised.value.kid, raised.value.pool) == (pool.kid, None)
 
     @pytest.mark.parametrize(("make", "reason"), [*NEEDS_NO_KEY, *SIGNED_BY_ANOTHER, *BAD_CLAIMS])
-    def test_no_refusal_holds_the_token_or_has_a_cause_that_does(
+    def test_invalid_token_is_rejected_each_time_without_a_trace_of_it(
         self, pool: LocalUserPool, make: Make, reason: str
     ) -> None:
         validator = validator_of(pool, machine_tokens_only=True)
         token = make(pool)
+        assert reason_of(validator, token) == reason
         with pytest.raises(TokenValidationError) as raised:
             validator.validate(token)
         error = raised.value
+        assert error.reason == reason
         assert error.__cause__ is None
         assert error.__context__ is None
         for part in token.split("."):
@@ -487,9 +481,6 @@ class TestAccepted:
             "jti": "7",
             "custom": {"x": [1, "é"]},
         }
-
-    def test_bytes_are_taken_as_text(self, pool: LocalUserPool) -> None:
-        assert validator_of(pool).validate(pool.token().encode()).client_id == "local-client"  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("sub", [7, True, ["ada"], {"ada": 1}, 1.5])
     def test_a_persons_sub_must_be_text(self, pool: LocalUserPool, sub: object) -> None:

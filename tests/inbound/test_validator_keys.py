@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -17,30 +14,16 @@ from flask_m2m_cognito import (
     ValidatedAccessToken,
 )
 from flask_m2m_cognito.inbound.key_set import parse_key_set
-from flask_m2m_cognito.inbound.key_source import KeyTimes, TrustedPool, trusted_pool_from
-from flask_m2m_cognito.inbound.user_pool import UserPool
+from flask_m2m_cognito.inbound.key_source import KeyTimes, TrustedPool
 from flask_m2m_cognito.remote.bounded_backend import BoundedBackend
-from flask_m2m_cognito.remote.refreshable import Refreshing
 from flask_m2m_cognito.remote.sealed_store import Seal, SealedStore
-from flask_m2m_cognito.remote.threads import start_daemon
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.inbound.trusted import at_once, trusted, validator_of
+from tests.inbound.trusted import trusted, validator_of
 from tests.support.clocks import Clocks
 from tests.support.threads import together
 
 LONG = 10**6  # seconds: tokens outlive all keys here
 COOLDOWN, FRESH_FOR, USABLE_FOR = 10, 3600, 86400
-
-
-class Threads:
-    """Runs at once what would run on a thread, unless it is held."""
-
-    def __init__(self) -> None:
-        self.is_held = False
-        self.held: list[Callable[[], None]] = []
-
-    def start(self, run: Callable[[], None]) -> None:
-        self.held.append(run) if self.is_held else run()
 
 
 def answer_to(validator: CognitoAccessTokenValidator, token: str) -> str:
@@ -64,19 +47,6 @@ class TestColdStart:
         assert [answer_to(validator, pool.token()) for _ in range(5)] == ["good"] * 5
         assert (pool.count("jwks"), pool.count()) == (1, 1)
 
-    def test_eight_threads_at_once_cause_one_download(self, pool: LocalUserPool, clocks: Clocks) -> None:
-        validator = validator_of(trusted(pool, clocks, start_thread=start_daemon), clocks=clocks)
-        start = threading.Barrier(8)
-
-        def validate(token: str) -> str:
-            start.wait(5)
-            return answer_to(validator, token)
-
-        with ThreadPoolExecutor(8) as threads:
-            answers = list(threads.map(validate, [pool.token() for _ in range(8)]))
-        assert answers == ["good"] * 8
-        assert pool.count("jwks") == 1
-
     def test_without_keys_nothing_can_be_said_of_a_token(self, pool: LocalUserPool) -> None:
         pool.fail("jwks", status=500, headers={"Retry-After": "7"})
         with pytest.raises(KeysUnavailableError) as raised:
@@ -84,17 +54,6 @@ class TestColdStart:
         assert (raised.value.reason, raised.value.retry_after) == ("keys_unavailable", 7)
         assert not isinstance(raised.value, TokenValidationError)
         assert raised.value.__cause__ is not None
-
-    def test_while_the_source_rests_the_answer_comes_without_network(
-        self, pool: LocalUserPool, clocks: Clocks
-    ) -> None:
-        pool.fail("jwks", status=500)
-        validator = validator_of(pool, clocks=clocks)
-        assert [answer_to(validator, pool.token()) for _ in range(3)] == ["keys_unavailable"] * 3
-        assert pool.count("jwks") == 1
-        pool.recover()
-        clocks.advance(1)
-        assert answer_to(validator, pool.token()) == "good"
 
     def test_its_download_answers_for_an_unknown_kid_and_does_not_begin_the_cooldown(
         self, own_pool: LocalUserPool, clocks: Clocks
@@ -126,17 +85,6 @@ class TestUnknownKid:
         own_pool.rotate_key()
         assert [answer_to(validator, token) for token in (own_pool.token(), old)] == ["good", "good"]
         assert own_pool.count("jwks") == 1
-
-    def test_it_causes_one_download_in_each_cooldown(
-        self, validator: CognitoAccessTokenValidator, own_pool: LocalUserPool, clocks: Clocks
-    ) -> None:
-        downloads = []
-        for number in range(4):
-            token = own_pool.token(headers={"kid": f"unknown-{number}"})
-            assert answer_to(validator, token) == "unknown_key"
-            downloads.append(own_pool.count("jwks"))
-            clocks.advance(COOLDOWN / 2)
-        assert downloads == [1, 1, 2, 2]
 
     def test_a_key_that_came_within_the_cooldown_is_accepted_after_it(
         self, validator: CognitoAccessTokenValidator, own_pool: LocalUserPool, clocks: Clocks
@@ -191,23 +139,6 @@ class TestUnknownKid:
             validator.validate(own_pool.token(headers={"kid": "unknown"}))
         assert raised.value.retry_after == 120
         assert raised.value.__cause__ is not None
-
-    def test_eight_threads_with_unknown_kids_cause_one_download(
-        self, own_pool: LocalUserPool, clocks: Clocks
-    ) -> None:
-        validator = validator_of(trusted(own_pool, clocks, start_thread=start_daemon), clocks=clocks)
-        validator.validate(own_pool.token())
-        clocks.advance(60)
-        start = threading.Barrier(8)
-
-        def validate(number: int) -> str:
-            token = own_pool.token(headers={"kid": f"unknown-{number}"})
-            start.wait(5)
-            return answer_to(validator, token)
-
-        with ThreadPoolExecutor(8) as threads:
-            assert list(threads.map(validate, range(8))) == ["unknown_key"] * 8
-        assert own_pool.count("jwks") == 2
 
     def test_each_pool_has_a_cooldown_of_its_own(
         self, own_pool: LocalUserPool, pool: LocalUserPool, clocks: Clocks
@@ -292,22 +223,6 @@ class TestAge:
         validator.validate(token)
         assert own_pool.count("jwks") == 2
 
-    def test_usable_keys_serve_at_once_while_newer_ones_are_fetched_behind(
-        self, own_pool: LocalUserPool, clocks: Clocks
-    ) -> None:
-        threads = Threads()
-        validator = validator_of(trusted(own_pool, clocks, start_thread=threads.start), clocks=clocks)
-        old = own_pool.token(expires_in=LONG)
-        validator.validate(old)
-        own_pool.rotate_key(keep_old=False)
-        threads.is_held = True
-        clocks.advance(FRESH_FOR)
-        assert [answer_to(validator, old), answer_to(validator, old)] == ["good", "good"]
-        assert (own_pool.count("jwks"), len(threads.held)) == (1, 1)
-        threads.held.pop()()
-        assert answer_to(validator, own_pool.token()) == "good"
-        assert own_pool.count("jwks") == 2
-
     def test_keys_are_usable_for_a_day_without_their_source(
         self, own_pool: LocalUserPool, clocks: Clocks
     ) -> None:
@@ -366,27 +281,9 @@ class TestAge:
             moments.add(keys.state.fresh_wall)
         assert (own_pool.count("jwks"), len(moments)) == (1, 2)
 
-    def test_times_are_arguments(self, own_pool: LocalUserPool, clocks: Clocks) -> None:
-        times = KeyTimes(fresh_for=2, usable_for=5, unknown_key_cooldown=1)
-        validator = validator_of(trusted(own_pool, clocks, times=times), clocks=clocks)
-        token = own_pool.token(expires_in=LONG)
-        validator.validate(token)
-        clocks.advance(2)
-        validator.validate(token)
-        assert own_pool.count("jwks") == 2
-        own_pool.fail("jwks", status=500)
-        clocks.advance(5)
-        assert answer_to(validator, token) == "keys_unavailable"
-
 
 class TestMemory:
     """What is remembered of a token: that its key has signed it, and no more."""
-
-    def test_a_steady_token_is_verified_once(self, own_pool: LocalUserPool, clocks: Clocks) -> None:
-        validator = validator_of(own_pool, clocks=clocks)
-        token = own_pool.token()
-        first = validator.verify(token)
-        assert validator.verify(token) is first
 
     def test_it_is_remembered_when_the_keys_were_fetched_anew_and_its_key_is_among_them(
         self, own_pool: LocalUserPool, clocks: Clocks
@@ -423,18 +320,6 @@ class TestMemory:
         clocks.advance(FRESH_FOR)
         assert answer_to(validator, token) == "bad_signature"
 
-    def test_nothing_is_good_when_no_keys_are_usable_any_more(
-        self, own_pool: LocalUserPool, clocks: Clocks
-    ) -> None:
-        validator = validator_of(own_pool, clocks=clocks)
-        token = own_pool.token(expires_in=LONG)
-        validator.validate(token)
-        with own_pool.offline():
-            clocks.advance(USABLE_FOR)
-            assert answer_to(validator, token) == "keys_unavailable"
-        clocks.advance(60)
-        assert answer_to(validator, token) == "good"
-
     @pytest.mark.parametrize(
         "claims", [pytest.param({}, id="flat"), pytest.param({"deep": {"a": [1, {"b": 2}]}}, id="nested")]
     )
@@ -461,13 +346,6 @@ class TestMemory:
             outcomes = together(8, lambda token=token: validator.validate(token).claims)
             assert len({id(each) for each in outcomes}) == 8
             assert all(each == outcomes[0] for each in outcomes)
-
-    def test_no_more_tokens_are_remembered_than_was_said(self, pool: LocalUserPool) -> None:
-        validator = validator_of(pool, verified_tokens=3)
-        tokens = [pool.token() for _ in range(6)]
-        for token in tokens:
-            validator.validate(token)
-        assert [is_recalled(validator, token) for token in tokens] == [False] * 3 + [True] * 3
 
     def test_one_that_was_used_since_gets_a_second_chance(self, pool: LocalUserPool) -> None:
         validator = validator_of(pool, verified_tokens=3)
@@ -566,20 +444,6 @@ class TestPinnedKeys:
         own_pool.rotate_key()
         with own_pool.offline():
             assert answer_to(validator, own_pool.token()) == "keys_unavailable"
-
-
-class TestManyAddresses:
-    def test_a_replicas_keys_serve_when_the_first_region_is_down(
-        self, pool: LocalUserPool, clocks: Clocks
-    ) -> None:
-        urls = (f"{pool.url}/down/jwks.json", f"{pool.url}/issuer/down/jwks.json", pool.jwks_url)
-        replicated = trusted_pool_from(
-            UserPool(pool.pool_id, pool.region, (pool.issuer, "https://replica.example.com/x"), urls),
-            refreshing=Refreshing(clocks.clock, start_thread=at_once),
-        )
-        validator = validator_of(replicated, clocks=clocks)
-        assert answer_to(validator, pool.token(iss="https://replica.example.com/x")) == "good"
-        assert pool.count() == 3
 
 
 def spoil(claims: dict[str, Any]) -> None:
