@@ -6,7 +6,7 @@ The verdict is the validator's own; here it is only put into words.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -24,13 +24,7 @@ from .network import Network, got
 from .routes import need_in_words
 from .words import columns, listed
 
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the validator made of a token: the good token, or why it is none."""
-
-    token: ValidatedAccessToken | None
-    error: TokenValidationError | KeysUnavailableError | None
+Rejection = TokenValidationError | KeysUnavailableError
 
 
 def explain(app: Flask, text: str, *, as_json: bool, endpoint: str | None) -> int:
@@ -47,11 +41,13 @@ def explain(app: Flask, text: str, *, as_json: bool, endpoint: str | None) -> in
     with quiet(), app.app_context():
         verdict = _get_verdict(parts, jwt)
         offset = _get_clock_offset(parts)
-    steps = _apply_verdict(list_steps(read_token(jwt), parts.validator, time.time(), offset), verdict.error)
-    guards = [] if verdict.token is None else [_route_step(route, verdict.token) for route in routes]
-    _print([*steps, *guards], verdict, offset, as_json=as_json)
-    is_taken = not guards or any(step.status == "ok" for step in guards)
-    return int(verdict.error is not None or not is_taken)
+    steps = list_steps(read_token(jwt), parts.validator, time.time(), offset)
+    if not isinstance(verdict, ValidatedAccessToken):
+        _print(_mark_steps(steps, verdict), verdict, offset, as_json=as_json)
+        return 1
+    guards = [_build_route_step(route, verdict) for route in routes]
+    _print([*(replace(step, status="ok") for step in steps), *guards], None, offset, as_json=as_json)
+    return int(bool(guards) and all(step.status == "failed" for step in guards))
 
 
 def bare_token(text: str) -> str:
@@ -74,11 +70,11 @@ def _find_routes(app: Flask, endpoint: str | None) -> list[Route]:
     return routes
 
 
-def _get_verdict(parts: AppM2M, jwt: str) -> Verdict:
+def _get_verdict(parts: AppM2M, jwt: str) -> ValidatedAccessToken | Rejection:
     try:
-        return Verdict(parts.validator.validate(jwt), None)
+        return parts.validator.validate(jwt)
     except (TokenValidationError, KeysUnavailableError) as error:
-        return Verdict(None, error)
+        return error
 
 
 def _get_clock_offset(parts: AppM2M) -> float | None:
@@ -91,12 +87,8 @@ def _get_clock_offset(parts: AppM2M) -> float | None:
     return network.offset
 
 
-def _apply_verdict(
-    steps: list[Step], error: TokenValidationError | KeysUnavailableError | None
-) -> list[Step]:
-    """``steps`` with the status of each by the verdict."""
-    if error is None:
-        return [replace(step, status="ok") for step in steps]
+def _mark_steps(steps: list[Step], error: Rejection) -> list[Step]:
+    """Return ``steps`` with the status of each by the error of the validator."""
     check = UNKNOWN_KEY if isinstance(error, KeysUnavailableError) else failed_check(error)
     # A token that can't be read is one step, whichever check it failed first.
     place = [step.check for step in steps].index(check.step.name) if len(steps) > 1 else 0
@@ -104,7 +96,7 @@ def _apply_verdict(
     return [*before, replace(steps[place], status="failed"), *steps[place + 1 :]]
 
 
-def _route_step(route: Route, token: ValidatedAccessToken) -> Step:
+def _build_route_step(route: Route, token: ValidatedAccessToken) -> Step:
     is_met = all(
         need.scopes is not None
         and has_scopes(token.scopes, need.scopes, need.match)
@@ -116,12 +108,17 @@ def _route_step(route: Route, token: ValidatedAccessToken) -> Step:
     return Step(str(route), saw, wanted, "ok" if is_met else "failed")
 
 
-def _print(steps: list[Step], verdict: Verdict, offset: float | None, *, as_json: bool) -> None:
+def _print(steps: list[Step], error: Rejection | None, offset: float | None, *, as_json: bool) -> None:
+    failed = [step for step in steps if step.status == "failed"]
+    if error is not None:
+        summary = f"Refused ({error.reason}): {error} Saw: {failed[0].saw}."
+    else:
+        summary = f"Good, but not for {listed(step.check for step in failed)}." if failed else "Good."
     if as_json:
         content: dict[str, Any] = {
-            "good": verdict.error is None,
-            "reason": None if verdict.error is None else verdict.error.reason,
-            "verdict": _summary(steps, verdict),
+            "good": error is None,
+            "reason": None if error is None else error.reason,
+            "verdict": summary,
             "clock_offset": offset,
             "steps": [step.as_dict() for step in steps],
         }
@@ -129,11 +126,4 @@ def _print(steps: list[Step], verdict: Verdict, offset: float | None, *, as_json
         return
     for line in columns((step.status, step.check, f"saw {step.saw}; wanted {step.wanted}") for step in steps):
         click.echo(line)
-    click.echo(_summary(steps, verdict))
-
-
-def _summary(steps: list[Step], verdict: Verdict) -> str:
-    failed = [step for step in steps if step.status == "failed"]
-    if verdict.error is not None:
-        return f"Refused ({verdict.error.reason}): {verdict.error} Saw: {failed[0].saw}."
-    return f"Good, but not for {listed(step.check for step in failed)}." if failed else "Good."
+    click.echo(summary)
