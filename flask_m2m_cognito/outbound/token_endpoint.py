@@ -207,7 +207,10 @@ class CognitoM2MClient:
         return _base64(f"{quote_plus(self.client_id)}:{quote_plus(secret.reveal())}")
 
     def build_redaction(self, *sent: SecretText) -> Redaction:
-        """Remove each secret as it is and as it was sent: a proxy's error page may quote any request."""
+        """Return what removes each secret as it is and as it was sent.
+
+        A proxy's error page may quote any request.
+        """
 
         def list_spellings() -> Iterator[str]:
             for secret in {*sent, *self._secret.known, *self._headers.values()}:

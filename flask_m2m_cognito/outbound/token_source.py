@@ -272,13 +272,13 @@ def _claims_of(token: str) -> Mapping[str, Any]:
 
 
 def _unavailable(cause: Exception, retry_in: float) -> TokenUnavailableError:
-    said = cause if isinstance(cause, CognitoTokenRequestError) else CognitoTokenRequestError(str(cause))
+    error = cause if isinstance(cause, CognitoTokenRequestError) else CognitoTokenRequestError(str(cause))
     return TokenUnavailableError(
-        f"No access token can be had at the moment: {said}",
-        status_code=said.status_code,
-        error_code=said.error_code,
-        error_description=said.error_description,
-        response_body=said.response_body,
-        request_id=said.request_id,
+        f"No access token can be had at the moment: {error}",
+        status_code=error.status_code,
+        error_code=error.error_code,
+        error_description=error.error_description,
+        response_body=error.response_body,
+        request_id=error.request_id,
         retry_after=retry_in,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 import threading
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import requests
 from requests.adapters import HTTPAdapter
+from tests.remote.processes import in_a_child, needs_fork
 
 from flask_m2m_cognito.exceptions import ConfigurationError
 from flask_m2m_cognito.outbound import pooled_session as pooled_session_module
@@ -121,7 +121,7 @@ def test_adapter_of_the_application_may_not_choose_the_route(
     assert proxy.received == []
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@needs_fork
 @pytest.mark.parametrize("way", ["direct", "by a proxy"])
 def test_after_a_fork_a_child_opens_connections_of_its_own(peer: Peer, way: str) -> None:
     # Over a shared socket each would read the other's answers.
@@ -132,7 +132,7 @@ def test_after_a_fork_a_child_opens_connections_of_its_own(peer: Peer, way: str)
         made.proxies = {"http": peer.url("")}
         url, auth = "http://stock.example.com/", without_a_token
     made.get(url, auth=auth, timeout=5)
-    assert in_a_child(lambda: made.get(url, auth=auth, timeout=5).status_code == 200)
+    assert in_a_child(lambda: str(made.get(url, auth=auth, timeout=5).status_code)) == "200"
     made.get(url, auth=auth, timeout=5)
     mine, childs, mine_again = (request.connection for request in peer.received)
     assert childs != mine
