@@ -95,22 +95,34 @@ def direct() -> requests.Session:
     return session
 
 
-def test_file(flask: Flask, port: int, config: str) -> None:
-    with flask.running("local-pool", "--json", "--port", str(port), "--config", config, app=None) as process:
+def test_file_has_the_clients_and_each_request_is_a_line(flask: Flask, port: int, config: str) -> None:
+    options = ("local-pool", "--json", "--port", str(port), "--config", config)
+    with flask.running(*options, app=None, stderr=subprocess.PIPE) as process:
         said = announced(process)
         assert said["settings"]["COGNITO_M2M_ISSUER"] == f"http://127.0.0.1:{port}/eu-west-1_Development"
         url = said["client_settings"]["COGNITO_M2M_TOKEN_URL"]
         answer = asked(url, "billing", "secret-of-billing").json()
+        assert asked(url, "reports", "its-second-secret", "any/scope").status_code == 200
+        assert asked(url, "reports", "local-secret", "a/b").status_code == 200
         refused = asked(url, "billing", "secret-of-billing", "other/scope")
-        second = asked(url, "reports", "its-second-secret", "any/scope")
-        assert asked(url, "reports", "local-secret").status_code == 200
+        asked(url, "secret-of-billing", "billing")
+        with direct() as session:
+            session.get(f"{said['url']}/eu-west-1_Development/.well-known/jwks.json", timeout=10)
         process.send_signal(signal.SIGINT)
-        assert process.wait(LONGEST) == 0
-    assert (answer["expires_in"], second.status_code) == (600, 200)
+        _, log = process.communicate(timeout=LONGEST)
+    assert process.returncode == 0
+    claims = jwt.decode(answer["access_token"], options={"verify_signature": False})
+    assert (answer["expires_in"], claims["scope"]) == (600, "orders/read orders/write")
     assert refused.json() == {"error": "invalid_scope"}
-    said_of_itself = jwt.decode(answer["access_token"], options={"verify_signature": False})
-    assert said_of_itself["scope"] == "orders/read orders/write"
     assert not any(secret in json.dumps(said) for secret in ("secret-of", "its-second-secret"))
+    assert log.splitlines() == [
+        "POST /oauth2/token 200 billing orders/read orders/write",
+        "POST /oauth2/token 200 reports any/scope",
+        "POST /oauth2/token 200 reports a/b",
+        "POST /oauth2/token 400 invalid_scope billing other/scope",
+        "POST /oauth2/token 400 invalid_client (a secret)",
+        "GET /eu-west-1_Development/.well-known/jwks.json 200",
+    ]
 
 
 def test_clients_of_the_application(flask: Flask, pool: LocalUserPool, port: int) -> None:
@@ -129,7 +141,7 @@ def test_clients_of_the_application(flask: Flask, pool: LocalUserPool, port: int
     assert said["clients"] == ["shop-client", "billing", "local-client"]
 
 
-def test_application_that_asks_get_client_token_is_told_its_address(flask: Flask, port: int) -> None:
+def test_app_with_client_token_api_gets_the_address_of_the_api(flask: Flask, port: int) -> None:
     options = ("local-pool", "--json", "--port", str(port))
     with flask.running(*options, app="service:create_app", CLIENT_TOKEN_API=True, TOKEN_URL=None) as process:
         content = announced(process)
@@ -267,29 +279,6 @@ def test_unusable_settings_are_a_note_and_no_error(flask: Flask, port: int) -> N
     assert process.returncode == 0
     assert "settings are not usable yet, so the pool has local-client only" in note
     assert "COGNITO_M2M_LEEWAY" in note
-
-
-@pytest.mark.parametrize("config", ["json"], indirect=True)
-def test_each_request_is_a_line_without_a_secret(flask: Flask, port: int, config: str) -> None:
-    options = ("local-pool", "--json", "--port", str(port), "--config", config)
-    with flask.running(*options, app=None, stderr=subprocess.PIPE) as process:
-        said = announced(process)
-        url = said["client_settings"]["COGNITO_M2M_TOKEN_URL"]
-        asked(url, "billing", "secret-of-billing")
-        asked(url, "reports", "its-second-secret", "any/scope")
-        asked(url, "billing", "secret-of-billing", "other/scope")
-        asked(url, "secret-of-billing", "billing")
-        with direct() as session:
-            session.get(f"{said['url']}/eu-west-1_Development/.well-known/jwks.json", timeout=10)
-        process.send_signal(signal.SIGINT)
-        _, log = process.communicate(timeout=LONGEST)
-    assert log.splitlines() == [
-        "POST /oauth2/token 200 billing orders/read orders/write",
-        "POST /oauth2/token 200 reports any/scope",
-        "POST /oauth2/token 400 invalid_scope billing other/scope",
-        "POST /oauth2/token 400 invalid_client (a secret)",
-        "GET /eu-west-1_Development/.well-known/jwks.json 200",
-    ]
 
 
 @pytest.mark.parametrize(

@@ -90,9 +90,7 @@ class TestTokenEndpoint:
         assert "x-amzn-requestid" not in answer.headers
         assert answer.headers["Content-Type"] == "application/json;charset=UTF-8"
 
-    def test_token_has_the_claims_and_header_of_cognitos_machine_tokens(
-        self, pool: LocalUserPool, http: Http
-    ) -> None:
+    def test_token_has_claims_and_header_of_cognitos(self, pool: LocalUserPool, http: Http) -> None:
         form = post_form(pool, scope="orders/write orders/read")
         token = http.post(pool.token_url, data=form).json()["access_token"]
         assert jwt.get_unverified_header(token) == {"kid": pool.kid, "alg": "RS256"}
@@ -118,21 +116,23 @@ class TestTokenEndpoint:
         auth = (quote_plus(client.client_id), quote_plus(client.secret))
         assert http.post(pool.token_url, data=GRANT, auth=auth).status_code == 200
 
-    def test_without_scope_it_grants_all_that_the_client_may_have(
-        self, pool: LocalUserPool, http: Http
+    @pytest.mark.parametrize(
+        ("allowed", "requested", "granted"),
+        [
+            pytest.param(["b/write", "a/read"], {}, "b/write a/read", id="all that it may have"),
+            pytest.param("a/read", {"scope": "a/read b/write"}, None, id="no other"),
+            pytest.param(None, {"scope": "never/heard-of"}, "never/heard-of", id="any"),
+        ],
+    )
+    def test_client_gets_the_scopes_that_it_may_have(
+        self, pool: LocalUserPool, http: Http, allowed: Any, requested: dict[str, str], granted: str | None
     ) -> None:
-        pool.add_client("billing", scopes=["b/write", "a/read"])
-        token = http.post(pool.token_url, data=post_form(pool, "billing")).json()["access_token"]
-        assert fetched_claims(pool, http, token)["scope"] == "b/write a/read"
-
-    def test_client_with_given_scopes_gets_no_other(self, pool: LocalUserPool, http: Http) -> None:
-        pool.add_client("billing", scopes="a/read")
-        form = post_form(pool, "billing", scope="a/read b/write")
-        assert error_of(http.post(pool.token_url, data=form)) == (400, "invalid_scope")
-
-    def test_client_without_given_scopes_gets_any(self, pool: LocalUserPool, http: Http) -> None:
-        form = post_form(pool, scope="never/heard-of")
-        assert http.post(pool.token_url, data=form).status_code == 200
+        pool.add_client("billing", scopes=allowed)
+        answer = http.post(pool.token_url, data=post_form(pool, "billing", **requested))
+        if granted is None:
+            assert error_of(answer) == (400, "invalid_scope")
+        else:
+            assert fetched_claims(pool, http, answer.json()["access_token"])["scope"] == granted
 
     @pytest.mark.parametrize(
         ("form", "error"),
@@ -191,9 +191,7 @@ class TestTokenEndpoint:
     def test_get_is_not_allowed(self, pool: LocalUserPool, http: Http) -> None:
         assert http.get(pool.token_url).status_code == 405
 
-    def test_both_secrets_count_while_they_change_and_then_only_the_new_one(
-        self, pool: LocalUserPool, http: Http
-    ) -> None:
+    def test_both_secrets_count_until_the_old_one_is_removed(self, pool: LocalUserPool, http: Http) -> None:
         old = post_form(pool)
         new = {**old, "client_secret": "new"}
         pool.set_secrets("local-client", [old["client_secret"], "new"])
@@ -270,7 +268,7 @@ class TestTokensWithoutHttp:
     def test_scopes_are_text_or_a_sequence(self, pool: LocalUserPool, scopes: str | list[str]) -> None:
         assert self.claims(pool, pool.token(scopes))["scope"] == "a/b c/d"
 
-    def test_by_default_it_is_the_default_clients_with_all_its_scopes(self, pool: LocalUserPool) -> None:
+    def test_default_is_the_first_client_with_all_its_scopes(self, pool: LocalUserPool) -> None:
         claims = self.claims(pool, pool.token())
         assert claims["client_id"] == "local-client"
         assert claims["scope"].split() == list(pool.client().scopes)
@@ -479,9 +477,7 @@ class TestFaults:
                 plain.recv(1)
 
     @pytest.mark.parametrize("end", ["recover", "stop", "offline"])
-    def test_hanging_request_gets_no_answer_and_ends_with_the_fault_or_the_pool(
-        self, pool: LocalUserPool, end: str
-    ) -> None:
+    def test_hang_gets_no_answer_and_ends_with_fault_or_pool(self, pool: LocalUserPool, end: str) -> None:
         pool.fail("jwks", hang=True)
         with connect(pool) as plain:
             plain.sendall(request_line(pool))
