@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import requests
 from requests.adapters import HTTPAdapter
-from tests.remote.processes import in_a_child, needs_fork
 
 from flask_m2m_cognito.exceptions import ConfigurationError
 from flask_m2m_cognito.outbound import pooled_session as pooled_session_module
@@ -21,7 +20,7 @@ from flask_m2m_cognito.outbound.bearer_auth import BearerAuth
 from flask_m2m_cognito.outbound.pooled_session import pooled_session
 from tests.outbound.peers import Peer, Reply, redirect, set_proxy
 from tests.support.clocks import Clocks
-from tests.support.forks import in_a_child
+from tests.support.forks import in_a_child, needs_fork
 
 
 class Tokens:
