@@ -54,8 +54,7 @@ __all__ = [
     "require_scopes",
 ]
 
-# The parts underneath are imported by whoever asks for them by name, or by init_app: they are most of
-# what there is to import.
+# Imported at first use, or by init_app: they are most of what there is to import.
 _WHERE = {
     "BearerAuth": ".outbound.bearer_auth",
     "CognitoAccessTokenValidator": ".inbound.validator",

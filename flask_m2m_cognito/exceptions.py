@@ -1,14 +1,14 @@
-"""Every error of this library, and every reason for which a token is refused.
+"""Every error of this library, and every reason for a rejection.
 
 ::
 
     M2MCognitoError
     ├── ConfigurationError (also a ValueError)   a setting or an argument is wrong
-    ├── TokenValidationError                     the caller's token is not good: 401, 400 or 403
-    │   └── InsufficientScopeError               it is good, but lacks scopes: 403
-    ├── KeysUnavailableError                     the token may be good, its key can't be had: 503
+    ├── TokenValidationError                     the caller's token is rejected: 401, 400 or 403
+    │   └── InsufficientScopeError               it is valid, but lacks scopes: 403
+    ├── KeysUnavailableError                     the token may be valid, its key is unavailable: 503
     └── CognitoTokenRequestError                 one token request failed
-        └── TokenUnavailableError                no usable token in hand, and none to be had: 503
+        └── TokenUnavailableError                no token is cached, and none could be fetched: 503
 
 No text of an error holds a token, a client secret or a cache key.
 """
@@ -40,7 +40,7 @@ Reason = Literal[
     "token_unavailable",
     "invalid",
 ]
-"""Why a request was refused: stable text for logs, metrics and tests."""
+"""Why a request was rejected: stable text for logs, metrics and tests."""
 
 REASONS: tuple[str, ...] = get_args(Reason)
 
@@ -69,12 +69,12 @@ class ConfigurationError(M2MCognitoError, ValueError):
 
 
 class TokenValidationError(M2MCognitoError):
-    """The caller's token (or header) is not good.
+    """The caller's token (or header) is invalid, or not accepted.
 
     Attributes:
         reason: which check it failed, from :data:`Reason`.
         kid: the token's unverified key id, where it has one, for logs.
-        pool: the id of the user pool that the token says it is from, if that is a trusted one, for logs.
+        pool: the id of the user pool that the token names, if that is a trusted one, for logs.
         client_id: the token's client, if its signature was verified; ``None`` for any other token.
         token_scopes: the scopes of a token whose signature was verified; ``None`` for any other token.
         required_scopes: the scopes that the view requires, where a guard rejected the token.
@@ -99,7 +99,7 @@ class TokenValidationError(M2MCognitoError):
 
 
 class InsufficientScopeError(TokenValidationError):
-    """The token is good but does not have the scopes that are needed.
+    """The token is valid but lacks the required scopes.
 
     Attributes:
         token_scopes: what the token has.
@@ -126,7 +126,7 @@ class InsufficientScopeError(TokenValidationError):
 
 
 class KeysUnavailableError(M2MCognitoError):
-    """The pool's keys can't be had, so nothing can be said of the token, which may be fine.
+    """The pool's keys are unavailable, so the token could not be checked. It may be valid.
 
     Not a :class:`TokenValidationError`: answer 503, never 401.
 
@@ -175,7 +175,7 @@ class CognitoTokenRequestError(M2MCognitoError):
 
 
 class TokenUnavailableError(CognitoTokenRequestError):
-    """There is no usable access token in hand and none can be had now.
+    """No usable access token is cached, and none could be fetched.
 
     Carries what the last :class:`CognitoTokenRequestError`, its ``__cause__``, carried.
     """

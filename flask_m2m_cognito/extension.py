@@ -1,4 +1,4 @@
-"""The front door: reads settings, builds the parts, hands on."""
+"""The extension: reads the settings, builds the parts, and passes calls on to them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .web.protection import protect, public
 from .web.request_globals import set_request_globals
 from .web.requirement import REQUIREMENTS, requirements_of
 
-# What only an application that is being made needs is imported then, and does not slow down the import.
+# init_app imports what only it needs, so importing the package stays fast.
 if TYPE_CHECKING:
     from flask import Blueprint
     from flask_caching import Cache
@@ -88,7 +88,7 @@ class CognitoM2M(M2MMethods):
         clients: Iterable[str] | None = None,
         by_method: ByMethod | None = None,
     ) -> Callable[[View], View]:
-        """A decorator that lets only requests with a valid access token reach a view.
+        """Decorate a view that only requests with a valid access token reach.
 
         For view functions, sync and async, for methods of a ``MethodView``, and for ``View.decorators``.
         It stands below the route's decorator. The token is on ``g.m2m_token`` and ``current_token``.
@@ -126,7 +126,7 @@ class CognitoM2M(M2MMethods):
         return authorize(*scopes, match=match, clients=clients)
 
     def optional_token(self, view: View = _NOTHING) -> View:
-        """A decorator: no token reaches the view as nobody's, a bad token is 401.
+        """Decorate a view that also serves requests without a token; an invalid token is 401.
 
         Without a token ``g.m2m_token`` is ``None`` and ``current_token`` is false.
         """
@@ -143,10 +143,10 @@ class CognitoM2M(M2MMethods):
         by_method: ByMethod | None = None,
         public: Iterable[str] = (),
     ) -> None:
-        """Requirement a good token for every view of an application or a blueprint.
+        """Require a valid token for every view of an application or a blueprint.
 
         Nested blueprints are guarded, and a view's own :meth:`require_scopes` holds as well. Under
-        an application's protection an unknown URL is 401 without a good token. Automatic OPTIONS
+        an application's protection an unknown URL is 401 without a valid token. Automatic OPTIONS
         answers (CORS preflight) pass.
 
         Args:
@@ -164,10 +164,10 @@ class CognitoM2M(M2MMethods):
         return public(_decorated("public", view))
 
     def principal_loader(self, loader: Loader = _NOTHING) -> Loader:
-        """A decorator for what turns a token into the application's own object: a row, a tenant.
+        """Decorate the function that turns a token into the application's own object: a row, a tenant.
 
-        Called once a request with the :class:`ValidatedAccessToken`, after every check; what it gives
-        is on ``g.m2m_principal`` and ``current_principal``. It may refuse the request by ``abort(403)``.
+        Called once a request with the :class:`ValidatedAccessToken`, after every check; its result
+        is on ``g.m2m_principal`` and ``current_principal``. It may reject the request by ``abort(403)``.
 
         Raises:
             ConfigurationError: it can't be called.
@@ -208,7 +208,7 @@ class CognitoM2M(M2MMethods):
         metadata: Metadata = None,
         force_refresh: bool = False,
     ) -> str:
-        """The fresh access token, from memory except when one must be asked for.
+        """Return a fresh access token, from memory unless one must be requested.
 
         Args:
             scopes: a text or a sequence; ``COGNITO_M2M_SCOPES`` if not given.
@@ -219,9 +219,9 @@ class CognitoM2M(M2MMethods):
                 Other callers get the old token meanwhile. Each such request is billed.
 
         Raises:
-            TokenUnavailableError: there is none, and none can be had now. In a view it is answered
-                with 503, unless the application handles it.
-            ConfigurationError: there is no such client, or that is not a scope or not metadata.
+            TokenUnavailableError: no token is cached and none could be fetched. In a view the answer
+                is 503, unless the application handles it.
+            ConfigurationError: the client is unknown, or scopes or metadata are invalid.
             RuntimeError: outside an application context, with several applications or none.
         """
         if scopes is None and client is None and metadata is None and not force_refresh:

@@ -31,11 +31,11 @@ request, each address and each retry. It is current while the request lasts, and
 ``requests`` or ``urllib3`` makes no second one of it.
 
 Its parent is the span of what it is for, ``refresh keys`` or ``refresh token``, of kind ``INTERNAL``. That
-one says how the refresh ended, which no single request can: a secret that was tried in vain is no failure, a
+one says how the refresh ended, which no single request can: a secret that was rejected is no failure, a
 200 without a key is one. It is a child of the current span of the caller who waits for it, also where the
-fetch runs on a thread of its own; one that nobody waits for is a trace of its own, with a link to that span.
+fetch runs on a thread of its own; a background refresh is a trace of its own, with a link to that span.
 
-Each ends when what it is around has ended, whether it failed, was given up, or its thread was made to end.
+Each ends with its work, whether that failed, was given up, or its thread was stopped.
 
 ===============  ====================================================================================
 span             attributes
@@ -92,7 +92,7 @@ def instrument(
     tracer_provider: TracerProvider | None = None,
     client_ids: bool = False,
 ) -> None:
-    """Have what ``app`` lets in, refuses and asks for counted and traced, before or after ``init_app``.
+    """Count and trace what ``app`` accepts, rejects and requests. Call it before or after ``init_app``.
 
     Args:
         app: the Flask application.
@@ -218,7 +218,7 @@ def _current(span: Span, context: Context, attributes_of: Callable[[Any], Attrib
         span.set_attributes(attributes)
         if "error.type" in attributes:
             span.set_status(StatusCode.ERROR)
-        # Ending it runs the application's span processors, which may export: that delays nobody who waits.
+        # Ending it runs the application's span processors, which may export: no waiter is delayed by that.
         report(functools.partial(span.end, time.time_ns()))
 
 

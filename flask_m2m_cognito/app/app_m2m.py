@@ -117,7 +117,7 @@ class M2MMethods:
         return pooled_session(auth, timeout, retries)
 
     def forget(self, token: str, *, client: ClientName = None) -> None:
-        """Say that a peer refused ``token``: the next call gets a newer one.
+        """Report that a peer refused ``token``: the next call gets a newer one.
 
         A token younger than 10 s is not replaced. While each newer token is refused too, the time
         between replacements doubles from 30 s to 1 h: a peer that answers 401 to everything must not
@@ -129,13 +129,13 @@ class M2MMethods:
             source.forget(token)
 
     def client(self, name: ClientName = None) -> CognitoM2MClient:
-        """The client underneath, which remembers nothing."""
+        """Return the client underneath, which caches nothing."""
         parts = self._parts()
         parts.sources.check_client(name)
         return parts._clients[name]
 
     def health(self) -> Health:
-        """How keys, tokens and cache do: plain data from memory, which asks nobody.
+        """Return the state of keys, tokens and cache: plain data, from memory.
 
         For each pool and token the state (``fresh``, ``usable``, ``gone``), age, last success and
         error, next try, seconds left and source; the cache; the clock's offset by the servers'
@@ -152,17 +152,17 @@ class M2MMethods:
     def warm_up(
         self, tokens: Iterable[Scopes | Mapping[str, Any]] = (), timeout: float = 5.0, required: bool = False
     ) -> Health:
-        """Ask for the keys of each pool, and for ``tokens``, now; gives :meth:`health` afterwards.
+        """Fetch the keys of each pool, and ``tokens``, now; return :meth:`health` afterwards.
 
         Args:
             tokens: for each its scopes (``None``: the default ones), or what :meth:`token` takes, such
                 as ``{"scopes": "stock/read", "client": "billing"}``.
             timeout: seconds to wait for all of it; what is not done by then goes on behind.
-            required: raise if anything could not be had; else never.
+            required: raise if anything could not be fetched; else never.
 
         Raises:
             KeysUnavailableError, TokenUnavailableError, TimeoutError: with ``required``, the first of them.
-            ConfigurationError: a token of a client or scope that there is not.
+            ConfigurationError: a client or a scope is unknown.
         """
         from .warm_up import ask_all
 
@@ -177,7 +177,7 @@ class M2MMethods:
 
 @dataclass(frozen=True)
 class AppM2M(M2MMethods):
-    """One application's parts: what :meth:`CognitoM2M.for_app` gives. Needs no application context.
+    """One application's parts, as :meth:`CognitoM2M.for_app` returns them. Needs no application context.
 
     Attributes:
         settings: what was read from the application's config.
@@ -233,7 +233,7 @@ class AppM2M(M2MMethods):
         metadata: Metadata = None,
         force_refresh: bool = False,
     ) -> str:
-        """The fresh access token, as :meth:`CognitoM2M.token` describes it."""
+        """Return a fresh access token: see :meth:`CognitoM2M.token`."""
         source = self.sources.get(scopes, client, metadata)
         return source.refreshed_token() if force_refresh else source.token()
 

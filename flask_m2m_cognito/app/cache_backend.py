@@ -80,7 +80,7 @@ def is_configured(app: Flask, cache: Cache | None) -> bool:
 
 
 def import_client(app: Flask, cache: Cache | None) -> None:
-    """Import what a cache needs that is still to be made; one that there is has imported it."""
+    """Import what building the cache needs. A cache that exists has imported it."""
     if cache is not None or existing_backend(app, cache) is not None:
         return
     kind = str(app.config.get("CACHE_TYPE")).lower()
@@ -89,7 +89,7 @@ def import_client(app: Flask, cache: Cache | None) -> None:
         *(name for part in _CLIENTS if part in kind for name in _CLIENTS[part]),
     )
     for name in names:
-        with contextlib.suppress(Exception):  # building the cache says what is missing
+        with contextlib.suppress(Exception):  # building the cache reports what is missing
             importlib.import_module(name)
 
 
@@ -129,7 +129,7 @@ def _for_many_threads(backend: Any) -> Any:
 
 
 class _OneAtATime:
-    """A client whose methods wait for each other."""
+    """A client that runs one method at a time."""
 
     def __init__(self, client: Any) -> None:
         self._client = client

@@ -80,7 +80,7 @@ def build_app_parts(
 
 
 class _Assembly:
-    """What the parts have in common while they are made."""
+    """What the parts have in common while they are built."""
 
     def __init__(
         self,
@@ -310,7 +310,7 @@ def _log_if_it_unpickles(backend: Any) -> None:
 
 
 def _startup_record(app_name: str, settings: Settings) -> tuple[str, str, str, str]:
-    """The arguments of the log record that says what an application is configured for."""
+    """Return the arguments of the log record that describes an application's configuration."""
     pools = "trusts no user pool"
     if settings.user_pool_ids:
         allowed = settings.allowed_client_ids

@@ -20,14 +20,14 @@ API: Final = "CLIENT_TOKEN_API"
 
 @dataclass(frozen=True)
 class ClientSettings:
-    """One app client with which this service asks for tokens. ``name`` is ``None`` for the default client."""
+    """One app client with which this service requests tokens. ``name`` is ``None`` for the default client."""
 
     name: str | None
     client_id: str
     client_secret: tuple[str, ...] | Callable[[], str | Sequence[str]] | SecretFile = field(repr=False)
     token_urls: tuple[str, ...]
     client_auth: Literal["post", "basic"]
-    scopes: tuple[str, ...]  # empty: asked without
+    scopes: tuple[str, ...]  # empty: none are requested
     client_metadata: Mapping[str, str] | None
     policy: TokenPolicy
     token_headers: Mapping[str, str] | None = field(default=None, repr=False)
@@ -36,14 +36,14 @@ class ClientSettings:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a client asks for tokens, and which of the two ways is spoken there."""
+    """Where a client requests tokens, and which of the two APIs that is."""
 
     urls: tuple[str, ...] = ()
     is_client_token_api: bool = False
 
 
 def clients_of(top: Section, region: str | None) -> dict[str | None, ClientSettings]:
-    """The default client, under ``None``, and the named ones. One that is not whole is reported."""
+    """Return the default client, under ``None``, and the named ones. Report an incomplete one."""
     named = _named_sections(top)
     shared = _own_endpoint(top, top, region)
     found: dict[str | None, ClientSettings] = {}
@@ -58,7 +58,7 @@ def clients_of(top: Section, region: str | None) -> dict[str | None, ClientSetti
 
 
 def _has_default_client(top: Section, *, alone: bool) -> bool:
-    """Whether the top level has a client, be it half a one, and not only what named ones take from it."""
+    """Return whether the top level sets a client of its own, even an incomplete one."""
     if top.any_set("CLIENT_ID", *SECRETS):
         return True
     if not alone:
@@ -98,7 +98,7 @@ def _named_section(top: Section, name: str, raw: Mapping[str, object]) -> Sectio
 
 
 def _own_endpoint(section: Section, top: Section, region: str | None) -> Endpoint | None:
-    """The endpoint that this section names; ``None`` if it names none."""
+    """Return the endpoint that this section sets, or ``None``."""
     sets_api = API in section.set_keys and bool(section[API])
     if sets_api and "DOMAIN" in section.set_keys:
         section.report(
@@ -113,7 +113,7 @@ def _own_endpoint(section: Section, top: Section, region: str | None) -> Endpoin
 
 
 def _inherited_endpoint(section: Section, shared: Endpoint | None) -> Endpoint | None:
-    """The top level's, unless this section says no to its way."""
+    """Return the top level's endpoint, unless this section turns its API off."""
     if shared is not None and shared.is_client_token_api and not section[API]:
         return None
     return shared
@@ -131,7 +131,7 @@ def _api_urls(section: Section, top: Section, region: str | None) -> tuple[str, 
 
 
 def _own_token_urls(section: Section, top: Section, region: str | None) -> tuple[str, ...] | None:
-    """The token endpoints that this section names, by URL or by domain; ``None`` if it names none."""
+    """Return the token endpoints that this section sets, by URL or by domain, or ``None``."""
     if not section.any_set(*ENDPOINTS):
         return None
     if section.set_keys.issuperset(ENDPOINTS):
@@ -150,7 +150,7 @@ def _own_token_urls(section: Section, top: Section, region: str | None) -> tuple
 
 
 def _check_whole(section: Section, endpoint: Endpoint | None) -> None:
-    """Report what a client lacks. An endpoint that is wrong is not lacking: it was reported."""
+    """Report what a client lacks. An invalid endpoint was reported already."""
     half = next((key for key in ("CLIENT_ID", *SECRETS, *ENDPOINTS, API) if key in section.set_keys), None)
     why = f"though {section.label(half)} is" if half else "and a client needs it"
     if "CLIENT_ID" not in section.set_keys:

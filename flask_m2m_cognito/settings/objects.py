@@ -35,7 +35,7 @@ ANY_CLIENT: Final = "*"
 
 @dataclass(frozen=True)
 class SecretFile:
-    """A client secret in a file, for a mounted secret: a callable that reads it anew each time.
+    """A client secret in a file, for a mounted secret: a callable that reads it again each time.
 
     Raises:
         ConfigurationError: when called, if the file can't be read or holds no usable secret.
@@ -89,7 +89,7 @@ def read_allowed_clients(value: object) -> frozenset[str] | Callable[[str], bool
 
 
 def read_callable(value: object) -> Callable[..., Any]:
-    """An ordinary callable: what an async one or a generator returns is always true, and refuses nothing."""
+    """Return an ordinary callable: the result of an async one or a generator is always true."""
     if not callable(value):
         raise Invalid(value, "give a callable")
     if any(is_odd(f) for f in (value, type(value).__call__) for is_odd in _RETURNS_NO_ANSWER):

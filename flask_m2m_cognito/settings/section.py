@@ -37,7 +37,7 @@ class Section(dict[str, Any]):
         keys = [key for key, value in raw.items() if BY_KEY[key].is_check or not is_unset(value)]
         self.set_keys: frozenset[str] = frozenset(keys)
         self.wrong: set[str] = set()
-        # The hosts first: each URL is held against them.
+        # The hosts first: each URL is checked against them.
         for key in sorted(keys, key=lambda key: key != "ALLOW_HTTP_HOSTS"):
             self._read(BY_KEY[key], raw[key])
 

@@ -46,7 +46,7 @@ class Invalid(Exception):
 
 
 def redacted(value: object) -> str:
-    """A value as an error shows it: short, no dict's content, nothing before an ``@`` (a URL's password).
+    """Return a value as an error shows it: short, without a dict's content or a URL's password (before ``@``).
 
     >>> redacted("https://me:secret@example.com/")
     '…@example.com/'
@@ -66,17 +66,17 @@ def redacted(value: object) -> str:
 
 
 def is_unset(value: object) -> bool:
-    """Whether a raw value says nothing: ``None``, or text without a character."""
+    """Return whether a raw value counts as unset: ``None``, or text without a character."""
     return value is None or is_blank(value)
 
 
 def is_blank(value: object) -> bool:
-    """Whether a raw value is text without a character, as an empty environment variable is."""
+    """Return whether a raw value is text without a character, as an empty environment variable is."""
     return isinstance(value, str) and not value.strip()
 
 
 def is_empty(value: object) -> bool:
-    """Whether a raw value is ``None``, blank text, an empty collection, or one of these as JSON."""
+    """Return whether a raw value is ``None``, blank text, an empty collection, or one of these as JSON."""
     if isinstance(value, str):
         with suppress(ValueError, RecursionError):
             value = json.loads(value)
@@ -164,7 +164,7 @@ def number(at_most: float, *, at_least: float | None = None) -> Callable[[object
         found = _float(value)
         low_enough = found <= at_most
         high_enough = found > 0 if at_least is None else found >= at_least
-        if not (low_enough and high_enough):  # so said that NaN fails too
+        if not (low_enough and high_enough):  # written so that NaN fails too
             raise Invalid(value, f"give a number {least} and at most {at_most:.10g}")
         return found
 
@@ -335,12 +335,12 @@ def read_urls(value: object, http_hosts: Collection[str]) -> tuple[str, ...]:
 
 
 def is_json_object(value: object) -> TypeGuard[str]:
-    """Whether a raw value is text that begins like a JSON object."""
+    """Return whether a raw value is text that begins like a JSON object."""
     return isinstance(value, str) and value.lstrip().startswith("{")
 
 
 def parse_json(text: str) -> object:
-    """What ``text`` is as JSON; ``None`` if it is none."""
+    """Return the value of JSON text, or ``None`` if it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -14,7 +14,7 @@ _logger = logging.getLogger("flask_m2m_cognito")
 
 
 class ClockOffset:
-    """The last offset that was seen. ``Date`` has whole seconds, so it is good to about one.
+    """The last offset that was seen. ``Date`` has whole seconds, so it is exact to about one.
 
     Args:
         clock: the clock that is compared.

@@ -44,7 +44,7 @@ class Events:
         signals.send(signals.token_accepted, self._app, token=token, check=check)
 
     def token_rejected(self, rejection: Rejection) -> None:
-        """A guard refused a request."""
+        """A guard rejected a request."""
         self._rejections.note(rejection)
         signals.send(
             signals.token_rejected,

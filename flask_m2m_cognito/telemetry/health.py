@@ -32,7 +32,7 @@ class TokenHealth(Snapshot):
     Attributes:
         client: the client's name in ``COGNITO_M2M_CLIENTS``, or ``"default"``.
         client_id: its id.
-        scopes: what is asked for, separated by spaces.
+        scopes: the requested scopes, separated by spaces.
     """
 
     client: str
@@ -41,7 +41,7 @@ class TokenHealth(Snapshot):
 
 
 class TokenRequests(TypedDict):
-    """How many tokens this process asked Cognito for: since the start, and in the last hour."""
+    """How many tokens this process requested from Cognito: since the start, and in the last hour."""
 
     total: int
     last_hour: int

@@ -1,4 +1,4 @@
-"""How many tokens a client has asked for: Cognito bills each of them."""
+"""Counts the tokens that a client has requested: Cognito bills each of them."""
 
 from __future__ import annotations
 
