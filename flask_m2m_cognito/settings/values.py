@@ -46,7 +46,7 @@ class Invalid(Exception):
 
 
 def redacted(value: object) -> str:
-    """Return a value as an error shows it: short, without a dict's content or a URL's password (before ``@``).
+    """Return a value as an error shows it: short, without a dict's content or a URL's password.
 
     >>> redacted("https://me:secret@example.com/")
     '…@example.com/'
