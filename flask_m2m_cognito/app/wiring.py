@@ -203,6 +203,7 @@ class _Assembly:
             self._offset.look_at(answer)
             count.look_at(answer)
 
+        of = {"client": name or "default", "client_id": settings.client_id}
         urls = settings.token_urls
         return CognitoM2MClient(
             token_url=urls[0] if len(urls) == 1 else urls,
@@ -213,7 +214,7 @@ class _Assembly:
             headers=settings.token_headers,
             client_token_api=settings.client_token_api,
             allow_http_hosts=self._settings.allow_http_hosts,
-            on_request=observe_requests(self._app, _of_client(name, settings), look_at),
+            on_request=observe_requests(self._app, of, look_at),
         )
 
     def _token_source(
@@ -272,10 +273,6 @@ def _in_context_of(app: Flask, secret: Secret) -> Secret:
             return secret()
 
     return ask
-
-
-def _of_client(name: ClientName, settings: ClientSettings) -> dict[str, str]:
-    return {"client": name or "default", "client_id": settings.client_id}
 
 
 def _wording(settings: Settings) -> Wording:
