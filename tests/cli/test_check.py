@@ -244,25 +244,6 @@ class TestAuthorities:
         assert "REQUESTS_CA_BUNDLE, then CURL_CA_BUNDLE" in after
 
 
-@pytest.mark.parametrize(
-    ("fault", "words"),
-    [
-        ({"status": 503}, ("503", "Cognito's trouble")),
-        ({"hang": True}, ("no answer in time", "Cognito's trouble", "network")),
-        ({"garbage": True}, ("not with Cognito's keys",)),
-        ({"body": {"keys": []}}, ("not with Cognito's keys",)),
-    ],
-    ids=["an outage", "no answer", "another page", "no keys"],
-)
-def test_keys_that_can_not_be_used(
-    flask: Flask, pool: LocalUserPool, fault: dict[str, Any], words: tuple[str, ...]
-) -> None:
-    with pool.fail("jwks", **fault):
-        ended = flask("check", TIMEOUT=[1, 1])
-    assert ended.status == 1
-    assert ended.finding("failed", "keys", *words)
-
-
 def test_openid_configuration_of_an_emulator_may_be_missing(flask: Flask, pool: LocalUserPool) -> None:
     with pool.fail("openid-configuration", status=404):
         ended = flask("check")
@@ -288,31 +269,27 @@ def test_fewer_scopes_than_asked_for_is_a_warning(flask: Flask, pool: LocalUserP
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"),
+    ("endpoint", "fault", "words"),
     [
-        ({"status": 400, "body": {"error": "unauthorized_client"}}, ("'Client credentials'",)),
-        ({"status": 429, "body": {"__type": "TooManyRequestsException"}}, ("more token requests",)),
-        ({"status": 404}, ("404", "Branding, Domain")),
-        ({"status": 302, "body": b""}, ("302", "redirect", "Branding, Domain")),
-        ({"status": 502, "body": b"<html>"}, ("502", "Branding, Domain")),
-        ({"garbage": True}, ("not valid JSON", "Branding, Domain")),
-    ],
-    ids=[
-        "no client credentials",
-        "too many",
-        "no such domain",
-        "a redirect",
-        "a proxy's page",
-        "another page",
+        ("jwks", {"status": 503}, ("503", "Cognito's trouble")),
+        ("jwks", {"hang": True}, ("no answer in time", "Cognito's trouble", "network")),
+        ("jwks", {"garbage": True}, ("not with Cognito's keys",)),
+        ("jwks", {"body": {"keys": []}}, ("not with Cognito's keys",)),
+        ("token", {"status": 400, "body": {"error": "unauthorized_client"}}, ("'Client credentials'",)),
+        ("token", {"status": 429, "body": {"__type": "TooManyRequestsException"}}, ("more token requests",)),
+        ("token", {"status": 404}, ("404", "Branding, Domain")),
+        ("token", {"status": 302, "body": b""}, ("302", "redirect", "Branding, Domain")),
+        ("token", {"status": 502, "body": b"<html>"}, ("502", "Branding, Domain")),
+        ("token", {"garbage": True}, ("not valid JSON", "Branding, Domain")),
     ],
 )
-def test_token_requests_that_fail(
-    flask: Flask, pool: LocalUserPool, fault: dict[str, Any], words: tuple[str, ...]
+def test_bad_answer_of_an_endpoint_is_explained(
+    flask: Flask, pool: LocalUserPool, endpoint: Any, fault: dict[str, Any], words: tuple[str, ...]
 ) -> None:
-    with pool.fail("token", **fault):
-        ended = flask("check")
+    with pool.fail(endpoint, **fault):
+        ended = flask("check", **({"TIMEOUT": [1, 1]} if "hang" in fault else {}))
     assert ended.status == 1
-    assert ended.finding("failed", "token", *words)
+    assert ended.finding("failed", {"jwks": "keys", "token": "token"}[endpoint], *words)
 
 
 @pytest.mark.parametrize(("offset", "words"), [(300, "behind Cognito's"), (-300, "ahead of Cognito's")])
