@@ -27,6 +27,7 @@ from flask_m2m_cognito import AppM2M, CognitoM2M, TokenUnavailableError
 from flask_m2m_cognito.remote import clock as clock_module
 from flask_m2m_cognito.testing import LocalUserPool, MovedClock
 from tests.support.settling import refresh_threads, settle
+from tests.testing.service import parts, service, status_of
 
 ITEMS = "https://stock.example.com/items"
 TOKEN_URL = "https://shop.auth.us-east-1.amazoncognito.com/oauth2/token"
@@ -37,19 +38,6 @@ HOUR = 3600.0
 YEAR = 365 * 24 * HOUR
 
 
-def service(pool: LocalUserPool) -> Flask:
-    app, m2m = Flask("shop"), CognitoM2M()
-    app.config.update(pool.config(ALLOWED_CLIENT_IDS="*"))
-    m2m.init_app(app)
-    app.get("/items")(m2m.require_scopes("inventory/read")(lambda: "reached"))
-    return app
-
-
-def parts(app: Flask) -> AppM2M:
-    found: AppM2M = app.extensions["cognito_m2m"]
-    return found
-
-
 def cognito_client() -> AppM2M:
     """A client of Cognito itself, of which nothing can be reached."""
     app = Flask("shop")
@@ -57,10 +45,6 @@ def cognito_client() -> AppM2M:
         COGNITO_M2M_TOKEN_URL=TOKEN_URL, COGNITO_M2M_CLIENT_ID="shop", COGNITO_M2M_CLIENT_SECRET="s3cret"
     )
     return CognitoM2M(app).for_app(app)
-
-
-def status_of(app: Flask, token: str) -> int:
-    return app.test_client().get("/items", headers={"Authorization": f"Bearer {token}"}).status_code
 
 
 class TestMocksOfRequests:

@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import pytest
-from flask import Flask
-from flask.typing import ResponseReturnValue
 
-from flask_m2m_cognito import CognitoM2M
+from flask_m2m_cognito import current_token, require_scopes
 from flask_m2m_cognito.testing import LocalUserPool, MovedClock
+from tests.support.headers import bearer
+from tests.testing.service import parts, service, status_of
 
 HOUR = 3600.0
 
 
-def create_app(pool: LocalUserPool) -> tuple[Flask, CognitoM2M]:
-    app, m2m = Flask("shop"), CognitoM2M()
-    app.config.update(pool.config(allowed_client_ids="*"))
-    m2m.init_app(app)
-
-    @app.get("/items")
-    @m2m.require_scopes("inventory/read")
-    def items() -> ResponseReturnValue:
-        return "reached"
-
-    return app, m2m
-
-
-def bearer(pool: LocalUserPool) -> dict[str, str]:
-    return {"Authorization": f"Bearer {pool.token('inventory/read')}"}
-
-
 def test_expires_in_follows_the_moved_clock() -> None:
     with MovedClock() as clock, LocalUserPool(clock=clock.wall) as pool:
-        app, m2m = create_app(pool)
-        app.get("/left")(m2m.require_scopes()(lambda: str(m2m.authorize().expires_in)))
-        headers = bearer(pool)
+        app = service(pool)
+        app.get("/left", endpoint="left")(require_scopes()(lambda: str(current_token.expires_in)))
+        headers = bearer(pool.token("inventory/read"))
         clock.move(HOUR - 10)
         # The first request verifies the signature; later ones find the token in memory.
         left = [float(app.test_client().get("/left", headers=headers).text) for _ in range(3)]
@@ -42,7 +25,7 @@ def test_expires_in_follows_the_moved_clock() -> None:
 
 def test_outbound_token_is_renewed_when_its_life_is_over() -> None:
     with MovedClock() as clock, LocalUserPool(clock=clock.wall) as pool:
-        _, m2m = create_app(pool)
+        m2m = parts(service(pool))
         first = m2m.token()
         clock.move(HOUR)
         assert m2m.token() != first
@@ -51,21 +34,19 @@ def test_outbound_token_is_renewed_when_its_life_is_over() -> None:
 
 def test_clock_that_is_set_back_keeps_no_keys_alive() -> None:
     with MovedClock() as clock, LocalUserPool(clock=clock.wall) as pool:
-        app, _ = create_app(pool)
-        assert app.test_client().get("/items", headers=bearer(pool)).status_code == 200
+        app = service(pool)
+        assert status_of(app, pool.token("inventory/read")) == 200
         with pool.offline():
             clock.move(25 * HOUR)
             clock.set_wall(-25 * HOUR)
-            answer = app.test_client().get("/items", headers=bearer(pool))
-    assert answer.status_code == 503
+            assert status_of(app, pool.token("inventory/read")) == 503
 
 
 def test_applications_outside_the_block_have_the_machines_clock() -> None:
     with MovedClock() as clock:
         clock.move(HOUR)
     with LocalUserPool() as pool:
-        app, _ = create_app(pool)
-        assert app.test_client().get("/items", headers=bearer(pool)).status_code == 200
+        assert status_of(service(pool), pool.token("inventory/read")) == 200
 
 
 def test_time_does_not_go_back() -> None:
