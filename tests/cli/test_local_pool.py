@@ -33,18 +33,7 @@ from flask_m2m_cognito.testing._answers import Answer
 from flask_m2m_cognito.testing._recorded import FORM_TYPE, record_request
 from tests.cli.flask_process import LONGEST, Flask, announced, bare_environ, free_port
 
-TOML = """
-pool_id = "eu-west-1_Development"
-token_lifetime = 600
-
-[clients.billing]
-secret = "secret-of-billing"
-scopes = ["orders/read", "orders/write"]
-
-[clients.reports]
-secrets = ["secret-of-reports", "its-second-secret"]
-"""
-SAME = {
+POOL = {
     "pool_id": "eu-west-1_Development",
     "token_lifetime": 600,
     "clients": {
@@ -62,15 +51,6 @@ socket.getaddrinfo = lambda host, *more, **named: resolve(
     "127.0.0.1" if host in ("pool", b"pool") else host, *more, **named
 )
 """
-
-
-@pytest.fixture(params=["toml", "json"])
-def config(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "toml" and sys.version_info < (3, 11):
-        pytest.skip("tomllib is there from Python 3.11 on")
-    path = tmp_path / f"pool.{request.param}"
-    path.write_text(TOML if request.param == "toml" else json.dumps(SAME))
-    return str(path)
 
 
 def wait_for_port(port: int) -> None:
@@ -95,8 +75,9 @@ def direct() -> requests.Session:
     return session
 
 
-def test_file_has_the_clients_and_each_request_is_a_line(flask: Flask, port: int, config: str) -> None:
-    options = ("local-pool", "--json", "--port", str(port), "--config", config)
+def test_file_has_the_clients_and_each_request_is_a_line(flask: Flask, port: int, tmp_path: Path) -> None:
+    (tmp_path / "pool.json").write_text(json.dumps(POOL))
+    options = ("local-pool", "--json", "--port", str(port), "--config", "pool.json")
     with flask.running(*options, app=None, stderr=subprocess.PIPE) as process:
         said = announced(process)
         assert said["settings"]["COGNITO_M2M_ISSUER"] == f"http://127.0.0.1:{port}/eu-west-1_Development"
@@ -402,7 +383,7 @@ def test_file_that_is_wrong(tmp_path: Path, content: str, problem: str) -> None:
 @pytest.mark.skipif(sys.version_info >= (3, 11), reason="TOML is read there")
 def test_toml_before_python_3_11(flask: Flask, tmp_path: Path) -> None:
     path = tmp_path / "pool.toml"
-    path.write_text(TOML)
+    path.write_text("")
     ended = flask("local-pool", "--config", str(path), app=None)
     assert ended.status == 1
     assert ".json" in ended.err
