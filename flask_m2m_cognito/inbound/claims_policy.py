@@ -123,7 +123,7 @@ class ClaimCheck(Check):
 class ServiceCheck(Check):
     """A check of what this service requires: it returns the rejection, or ``None``."""
 
-    rejection_of: Callable[[ValidatedAccessToken, ClaimsPolicy], TokenValidationError | None]
+    find_rejection: Callable[[ValidatedAccessToken, ClaimsPolicy], TokenValidationError | None]
 
 
 def has_times(claims: dict[str, Any]) -> bool:
@@ -148,15 +148,16 @@ def _client_rejection(token: ValidatedAccessToken, policy: ClaimsPolicy) -> Toke
 def _audience_rejection(token: ValidatedAccessToken, policy: ClaimsPolicy) -> TokenValidationError | None:
     if policy.audience is None:
         return None
-    accepted = {policy.audience} if isinstance(policy.audience, str) else set(policy.audience)
-    aud: object = token.aud
-    named = aud if isinstance(aud, list) else [aud]
-    is_meant = not accepted.isdisjoint(each for each in named if isinstance(each, str))
-    return None if is_meant else WRONG_AUDIENCE.rejection()
+    accepted = (policy.audience,) if isinstance(policy.audience, str) else policy.audience
+    aud: object = token.claims.get("aud")
+    for each in aud if isinstance(aud, list) else [aud]:
+        if isinstance(each, str) and each in accepted:
+            return None
+    return WRONG_AUDIENCE.rejection()
 
 
 def _scope_rejection(token: ValidatedAccessToken, policy: ClaimsPolicy) -> TokenValidationError | None:
-    if has_scopes(token.scopes, policy.required_scopes, policy.scope_match):
+    if not policy.required_scopes or has_scopes(token.scopes, policy.required_scopes, policy.scope_match):
         return None
     return insufficient_scope(token.scopes, policy.required_scopes, policy.scope_match)
 

@@ -107,7 +107,7 @@ def parse_key_set(document: object, known: KeySet | None = None) -> KeySet:
         raise NoUsableKeys('a key set is an object with a list "keys"')
     keys: dict[str, VerificationKey] = {}
     for row in rows[:_MOST_KEYS]:
-        key = _usable_key(row, known)
+        key = _parse_key(row, known)
         if key is not None:
             keys.setdefault(key.kid, key)
     if not keys:
@@ -115,7 +115,7 @@ def parse_key_set(document: object, known: KeySet | None = None) -> KeySet:
     return KeySet(keys)
 
 
-def _usable_key(row: object, known: KeySet | None) -> VerificationKey | None:
+def _parse_key(row: object, known: KeySet | None) -> VerificationKey | None:
     if not isinstance(row, Mapping) or row.get("kty") != "RSA":
         return None
     operations = row.get("key_ops")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import re
 from collections.abc import Iterable, Mapping
@@ -106,10 +105,13 @@ def parse_claims(payload: bytes, kid: str) -> dict[str, Any]:
     Raises:
         TokenValidationError: ``malformed``.
     """
-    claims: dict[str, Any] | None = None
-    with contextlib.suppress(ValueError):
+    claims: dict[str, Any] | None
+    try:
         claims = parse_object(payload, most_values=None)
+    except ValueError:
+        claims = None
     if claims is None:
+        # Not raised above: what was caught holds the payload.
         raise NOT_A_JWT.rejection()
     if not isinstance(claims.get("iss"), str):
         raise NO_ISSUER.rejection(kid)
@@ -117,7 +119,7 @@ def parse_claims(payload: bytes, kid: str) -> dict[str, Any]:
 
 
 def _find_trusted_issuers(payload: bytes, issuers: tuple[str, ...]) -> tuple[str, ...]:
-    """The trusted issuers that ``payload`` names at any depth: if it is a token of theirs, one is its own."""
+    """Return the trusted issuers that ``payload`` names at any depth: one is that of a token of theirs."""
     found = _build_pattern(issuers).finditer(payload)
     named = (issuers[match.lastindex - 1] for match in found if match.lastindex is not None)
     return tuple(dict.fromkeys(named))
@@ -130,7 +132,7 @@ def _build_pattern(issuers: tuple[str, ...]) -> re.Pattern[bytes]:
 
 
 def _build_json_pattern(text: str) -> str:
-    """A pattern of ``text`` in each of the forms that JSON has for it."""
+    """Return a pattern of ``text`` in each of the forms that JSON has for it."""
     return "".join(rf"(?:\\?{re.escape(char)}|\\u(?i:{ord(char):04x}))" for char in text)
 
 

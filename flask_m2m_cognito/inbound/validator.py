@@ -8,17 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from ..exceptions import ConfigurationError, KeysUnavailableError, TokenValidationError
-from ..formats.scopes import ScopeMatch
+from ..formats.scopes import ScopeMatch, has_scopes
 from ..remote.clock import SYSTEM, Clock, wall_reader
 from .claims_policy import (
     BAD_SIGNATURE,
-    CLIENT_NOT_ALLOWED,
     SERVICE_CHECKS,
     UNKNOWN_KEY,
     WRONG_ISSUER,
     AllowedClients,
     ClaimsPolicy,
-    ServiceCheck,
 )
 from .key_set import KeySet, VerificationKey
 from .key_source import TrustedPool, trusted_pool_from
@@ -43,7 +41,7 @@ that fails under a known one, waits for it.
 Anybody can send one, and each that waits holds a worker thread."""
 
 _MOST_HEADERS = 64
-_BEYOND_CLIENT = tuple(check for check in SERVICE_CHECKS if check is not CLIENT_NOT_ALLOWED)
+_FINDERS = tuple(check.find_rejection for check in SERVICE_CHECKS)
 
 
 class CognitoAccessTokenValidator(ClaimsPolicy):
@@ -213,8 +211,15 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         set_scopes(validated, verified.scopes)
         set_claims(validated, claims)
         set_clock(validated, self._time)
-        if self.required_scopes or self.audience is not None or self.token_check is not None:
-            self._check_requirements(validated, verified, _BEYOND_CLIENT)
+        if (
+            self.audience is not None
+            or self.token_check is not None
+            or (
+                self.required_scopes
+                and not has_scopes(verified.scopes, self.required_scopes, self.scope_match)
+            )
+        ):
+            self._check_requirements(validated, verified)
         return validated
 
     def _compute_digest(self, token: str) -> bytes:
@@ -240,14 +245,12 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         if verified.defect is not None or not verified.valid_from <= now < verified.valid_until:
             raise verified.rejection_at(now)
         token = build_token(verified.client_id, verified.scopes, verified.claims(), self._time)
-        self._check_requirements(token, verified, SERVICE_CHECKS)
+        self._check_requirements(token, verified)
         return token
 
-    def _check_requirements(
-        self, token: ValidatedAccessToken, verified: VerifiedToken, checks: tuple[ServiceCheck, ...]
-    ) -> None:
-        for check in checks:
-            rejection = check.rejection_of(token, self)
+    def _check_requirements(self, token: ValidatedAccessToken, verified: VerifiedToken) -> None:
+        for find_rejection in _FINDERS:
+            rejection = find_rejection(token, self)
             if rejection is not None:
                 raise verified.identify(rejection)
 
