@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from ..exceptions import CognitoTokenRequestError
 from ..remote.clock import SYSTEM, Clock, Deadline
@@ -57,8 +57,10 @@ class ClientSecret:
     def __init__(self, secret: Secret, clock: Clock = SYSTEM) -> None:
         self._clock = clock
         self._read = secret if callable(secret) else None
-        # Replaced whole.
-        self._known = _Known(() if callable(secret) else _as_tuple(secret), answers=0)
+        secrets = () if callable(secret) else _parse_secrets(secret)
+        if isinstance(secrets, str):
+            raise TypeError(f"A client secret must be {secrets}.")
+        self._known = _Known(secrets, answers=0)  # replaced whole
         self._lock = ProcessLock()  # never held while the callable runs
         self._call: _Call | None = None  # the one under way; guarded by lock
 
@@ -173,35 +175,25 @@ def _read_secrets(read: Callable[[], object]) -> tuple[SecretText, ...] | str:
     secret, and error trackers send them all.
     """
     try:
-        secret = read()
-        problem = _problem_of(secret)
-        return f"the callable must return {problem}." if problem else _as_tuple(secret)
+        secrets = _parse_secrets(read())
     except Exception as error:
         return f"{describe_error(error)}."
+    return f"the callable must return {secrets}." if isinstance(secrets, str) else secrets
 
 
-def _problem_of(secret: object) -> str | None:
-    """Return what is wrong with the type of a secret, or ``None``. Quotes nothing of it."""
-    if isinstance(secret, str):
-        # An error of encoding it would hold it.
-        return "text that can be encoded" if _SURROGATE.search(secret) else None
-    if not isinstance(secret, Sequence) or isinstance(secret, (bytes, bytearray)):
-        return f"text or a list of texts, got {_kind_of(secret)}"
-    for each in secret:
+def _parse_secrets(given: object) -> tuple[SecretText, ...] | str:
+    """Return the secrets, or what should have been given instead. Quotes nothing of it."""
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, Sequence) or isinstance(texts, (bytes, bytearray)):
+        return f"text or a list of texts, got {_kind_of(texts)}"
+    for each in texts:
         if not isinstance(each, str):
             return f"text or a list of texts, got a list with {_kind_of(each)}"
         if _SURROGATE.search(each):
-            return "text that can be encoded"
-    return None
+            return "text that can be encoded"  # an error of encoding it would hold it
+    return tuple(SecretText(each) for each in texts if each)
 
 
 def _kind_of(value: object) -> str:
     name = type(value).__name__
     return "None" if value is None else f"{'an' if name[:1] in 'aeiou' else 'a'} {name}"
-
-
-def _as_tuple(secret: Any) -> tuple[SecretText, ...]:
-    problem = _problem_of(secret)
-    if problem:
-        raise TypeError(f"A client secret must be {problem}.")
-    return tuple(SecretText(each) for each in ([secret] if isinstance(secret, str) else secret) if each)

@@ -67,13 +67,12 @@ def pooled_session(auth: BearerAuth, timeout: SessionTimeout = None, retries: in
 
 
 def _check_timeout(timeout: SessionTimeout) -> None:
-    parts = timeout if isinstance(timeout, tuple) else (timeout,)
-    is_number = [isinstance(each, int | float) and not isinstance(each, bool) for each in parts]
-    if timeout is not None and not (
-        all(is_number)
-        and len(parts) == (2 if isinstance(timeout, tuple) else 1)
-        and all(0 < each < _LONGEST_TIMEOUT for each in parts)  # type: ignore[operator]
-    ):
+    parts = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+    are_seconds = len(parts) == 2 and all(
+        isinstance(each, int | float) and not isinstance(each, bool) and 0 < each < _LONGEST_TIMEOUT
+        for each in parts
+    )
+    if timeout is not None and not are_seconds:
         raise ConfigurationError(
             f"timeout must be a number of seconds above 0, or (connect, read), got {timeout!r}."
         )
