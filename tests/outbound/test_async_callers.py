@@ -103,34 +103,38 @@ class TestSource:
         assert set(while_the_loop_goes_on(pool, ask_often)) == {source.token()}
         assert pool.count("token") == 1
 
+    @pytest.mark.parametrize("method", ["token_async", "refreshed_token_async"])
     def test_each_waiting_coroutine_gets_an_error_of_its_own(
-        self, pool: LocalUserPool, clocks: Clocks, threads: Threads
+        self, pool: LocalUserPool, clocks: Clocks, threads: Threads, method: str
     ) -> None:
-        source = source_of(pool, clocks, threads)
+        get = getattr(source_of(pool, clocks, threads), method)
 
         async def failures() -> list[BaseException | str]:
-            return await asyncio.gather(*(source.token_async() for _ in range(50)), return_exceptions=True)
+            return await asyncio.gather(*(get() for _ in range(20)), return_exceptions=True)
 
-        with pool.fail("token", status=500):
+        with pool.fail("token", status=400):
             errors, used = on_a_loop(failures)
         assert {type(error) for error in errors} == {TokenUnavailableError}
-        assert len({id(error) for error in errors}) == 50
-        assert used == 0
+        assert len({id(error) for error in errors}) == 20
+        assert (pool.count("token"), used) == (1, 0)
 
-    def test_cancelled_coroutine_leaves_others_the_token(self, pool: LocalUserPool, clocks: Clocks) -> None:
+    @pytest.mark.parametrize(("method", "requests"), [("token_async", 1), ("refreshed_token_async", 2)])
+    def test_cancelled_coroutine_leaves_others_the_token(
+        self, pool: LocalUserPool, clocks: Clocks, method: str, requests: int
+    ) -> None:
         source = real_source_of(pool, clocks)
 
-        async def ask() -> list[BaseException | str]:
-            asking = [asyncio.create_task(source.token_async()) for _ in range(6)]
+        async def get_and_cancel() -> list[BaseException | str]:
+            waiting = [asyncio.create_task(getattr(source, method)()) for _ in range(6)]
             await asyncio.sleep(0)
-            for each in asking[:3]:
+            for each in waiting[:3]:
                 each.cancel()
-            return await asyncio.gather(*asking, return_exceptions=True)
+            return await asyncio.gather(*waiting, return_exceptions=True)
 
-        outcomes = while_the_loop_goes_on(pool, ask)
+        outcomes = while_the_loop_goes_on(pool, get_and_cancel)
         assert [type(each) for each in outcomes[:3]] == [asyncio.CancelledError] * 3
         assert set(outcomes[3:]) == {source.token()}
-        assert pool.count("token") == 1
+        assert pool.count("token") == requests
 
     def test_coroutines_that_give_up_take_no_thread(self, pool: LocalUserPool, clocks: Clocks) -> None:
         source = real_source_of(pool, clocks)
@@ -232,34 +236,6 @@ class TestSource:
         tokens = while_the_loop_goes_on(pool, renew_often)
         assert old not in tokens
         assert (len(set(tokens)), pool.count("token"), threads.used) == (2, 2, 0)
-
-    def test_each_forced_renewal_has_an_error_of_its_own(
-        self, pool: LocalUserPool, clocks: Clocks, threads: Threads
-    ) -> None:
-        source = source_of(pool, clocks, threads)
-
-        async def failures() -> list[BaseException | str]:
-            asked = (source.refreshed_token_async() for _ in range(20))
-            return await asyncio.gather(*asked, return_exceptions=True)
-
-        with pool.fail("token", status=400):
-            errors, used = on_a_loop(failures)
-        assert {type(error) for error in errors} == {TokenUnavailableError}
-        assert len({id(error) for error in errors}) == 20
-        assert (pool.count("token"), used) == (1, 0)
-
-    def test_cancelled_forced_renewal_leaves_the_others(self, pool: LocalUserPool, clocks: Clocks) -> None:
-        source = real_source_of(pool, clocks)
-
-        async def renew() -> list[BaseException | str]:
-            asking = [asyncio.create_task(source.refreshed_token_async()) for _ in range(3)]
-            await asyncio.sleep(0)
-            asking[0].cancel()
-            return await asyncio.gather(*asking, return_exceptions=True)
-
-        cancelled, *others = while_the_loop_goes_on(pool, renew)
-        assert isinstance(cancelled, asyncio.CancelledError)
-        assert set(others) == {source.token()}
 
     def test_error_is_immediate_in_backoff(
         self, pool: LocalUserPool, clocks: Clocks, threads: Threads
