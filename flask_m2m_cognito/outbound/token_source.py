@@ -93,9 +93,9 @@ class TokenSource:
     ) -> None:
         self.client = client
         self.scopes: tuple[str, ...] = tuple(sorted(set(scopes)))
-        self.metadata = {**(client.client_metadata or {}), **(metadata or {})}
+        self.metadata: dict[str, str] = {**(client.client_metadata or {}), **(metadata or {})}
         #: What keeps this token apart from others, in the store and in single flight.
-        self.identity = identity_of(client, self.scopes, self.metadata)
+        self.identity: str = identity_of(client, self.scopes, self.metadata)
         self._policy = policy or TokenPolicy()
         self._clock = clock = refreshing.clock
         self._jitter = refreshing.jitter
