@@ -18,7 +18,7 @@ from ..formats.scopes import ScopeMatch, has_scopes, insufficient_scope
 from ..inbound.bearer import MAX_HEADER
 from .guard import Guard
 from .problems import Problem
-from .request_globals import EXTENSION, current_context, current_request, get_principal, get_token
+from .request_globals import EXTENSION, current_context, current_request, get_request_global
 from .requirement import (
     REQUIREMENTS,
     ByMethod,
@@ -83,7 +83,7 @@ def authorize(
     # A coroutine function can't be run inside the event loop that runs an async view.
     loads = guard is None or not (_in_event_loop() and inspect.iscoroutinefunction(guard.owner.loader))
     is_remembered = admit(requirement, loads)
-    token: ValidatedAccessToken = get_token()
+    token: ValidatedAccessToken = get_request_global("m2m_token")
     if is_remembered is not None and guard is not None and guard.listeners:
         guard.on_accepted(token, is_remembered)  # without its principal, which nobody loads
     return token
@@ -275,8 +275,10 @@ def _loading(guard: Guard, requirement: Requirement, held: dict[str, Any]) -> It
         raise answer
 
 
-current_token: ValidatedAccessToken = cast("ValidatedAccessToken", LocalProxy(get_token))
+current_token: ValidatedAccessToken = cast(
+    "ValidatedAccessToken", LocalProxy(lambda: get_request_global("m2m_token"))
+)
 """The access token of the current request; false where there is none."""
 
-current_principal: Any = LocalProxy(get_principal)
+current_principal: Any = LocalProxy(lambda: get_request_global("m2m_principal"))
 """What the principal loader returned for the current request; false where there is no token."""

@@ -6,6 +6,7 @@ get answers from then on.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +30,8 @@ def prepare_first_request(app: Flask, guard: Guard | None, wording: Wording) -> 
     A step that raises ends that request, and is called again at the next one.
     """
     note_app(app)
-    steps = [_answer_library_errors(guard, wording), check_guards]
+    answer_errors = functools.partial(_answer_library_errors, guard, wording)
+    steps: list[Callable[[Flask], None]] = [answer_errors, check_guards]
     lock = threading.Lock()
 
     def on_request(app: Flask, **_: object) -> None:
@@ -43,39 +45,36 @@ def prepare_first_request(app: Flask, guard: Guard | None, wording: Wording) -> 
     request_started.connect(on_request, sender=app)
 
 
-def _answer_library_errors(guard: Guard | None, wording: Wording) -> Callable[[Flask], None]:
-    """Return the step after which an application answers them.
+def _answer_library_errors(guard: Guard | None, wording: Wording, app: Flask) -> None:
+    """Have ``app`` answer them as its guard does.
 
     Such an error becomes the guard's exception, which is of its class and werkzeug's, and then takes its way
     through the application's handlers. A handler registered by the library could come before one of theirs.
     """
+    handle = app.handle_user_exception
 
-    def answer_to(error: Exception) -> Exception:
-        if isinstance(error, HTTPException):
-            return error
-        if guard is not None and isinstance(error, (TokenValidationError, KeysUnavailableError)):
-            held = current_request().__dict__.get(guard.held_key, {})
-            return guard.reject(error, current_request(), token=held.get("m2m_token"))
-        if isinstance(error, (TokenValidationError, KeysUnavailableError, CognitoTokenRequestError)):
-            return problem_from(error, wording)
+    def handle_user_exception(e: Exception) -> Any:
+        answer = _answer_to(e, guard, wording)
+        if isinstance(answer, Problem):
+            complete_answer_to(answer)
+            if app.trap_http_exception(answer):
+                return _handle_untrapped(app, answer)
+        return handle(answer)
+
+    # As Flask-RESTful and Flask-RESTX do. Theirs are within this one, so their own bodies are made of the
+    # answer, and not of an error that they do not know.
+    app.handle_user_exception = handle_user_exception  # type: ignore[method-assign]
+
+
+def _answer_to(error: Exception, guard: Guard | None, wording: Wording) -> Exception:
+    if isinstance(error, HTTPException):
         return error
-
-    def install(app: Flask) -> None:
-        handle = app.handle_user_exception
-
-        def handle_user_exception(e: Exception) -> Any:
-            answer = answer_to(e)
-            if isinstance(answer, Problem):
-                complete_answer_to(answer)
-                if app.trap_http_exception(answer):
-                    return _handle_untrapped(app, answer)
-            return handle(answer)
-
-        # As Flask-RESTful and Flask-RESTX do. Theirs are within this one, so their own bodies are made of
-        # the answer, and not of an error that they do not know.
-        app.handle_user_exception = handle_user_exception  # type: ignore[method-assign]
-
-    return install
+    if guard is not None and isinstance(error, (TokenValidationError, KeysUnavailableError)):
+        request = current_request()
+        return guard.reject(error, request, token=request.__dict__.get(guard.held_key, {}).get("m2m_token"))
+    if isinstance(error, (TokenValidationError, KeysUnavailableError, CognitoTokenRequestError)):
+        return problem_from(error, wording)
+    return error
 
 
 def _handle_untrapped(app: Flask, answer: Problem) -> Any:

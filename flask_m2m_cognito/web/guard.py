@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import Request, Response
@@ -30,8 +31,7 @@ class HasPrincipalLoader(Protocol):
     loader: PrincipalLoader | None
 
 
-class _NoPrincipal:
-    loader: PrincipalLoader | None = None
+_NO_OWNER = SimpleNamespace(loader=None)
 
 
 class Guard:
@@ -56,7 +56,7 @@ class Guard:
         on_accepted: Callable[[ValidatedAccessToken, bool], None] = lambda token, is_remembered: None,
         listeners: Collection[Any] = (),
         on_rejected: Callable[[Rejection], None] = lambda rejection: None,
-        owner: HasPrincipalLoader | None = None,
+        owner: HasPrincipalLoader = _NO_OWNER,
         named_scopes: Callable[[Request], frozenset[str]] = lambda request: frozenset(),
     ) -> None:
         self._validator = validator
@@ -65,7 +65,7 @@ class Guard:
         self.on_accepted = on_accepted
         self.listeners = listeners
         self._on_rejected = on_rejected
-        self.owner: HasPrincipalLoader = owner or _NoPrincipal()
+        self.owner = owner
         self._named_scopes = named_scopes
         self._header_name = header_name
         self.environ_key: str = "HTTP_" + header_name.upper().replace("-", "_")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from flask import Blueprint, Flask, current_app, request
@@ -19,6 +20,7 @@ PROTECTIONS = "__cognito_m2m_protections__"
 """The attribute of an application or a blueprint for its protections, a list: all of them hold."""
 
 
+@dataclass(frozen=True, eq=False)
 class Protection:
     """What every request to an application or a blueprint requires.
 
@@ -28,12 +30,9 @@ class Protection:
         blueprint: whose they are, if they are not an application's.
     """
 
-    def __init__(
-        self, requirement: Requirement, public: frozenset[str], blueprint: Blueprint | None = None
-    ) -> None:
-        self.requirement = requirement
-        self.public = public
-        self.blueprint = blueprint
+    requirement: Requirement
+    public: frozenset[str]
+    blueprint: Blueprint | None
 
     def before_request(self) -> None:
         """Let the current request in, or raise the answer that rejects it."""

@@ -45,25 +45,14 @@ def set_request_globals(app: Flask) -> None:
         object.__setattr__(current_context().g, "__class__", showing)
 
 
-def get_token() -> Any:
-    """Return the token of the current request, or ``None`` where ``optional_token`` found none.
+def get_request_global(name: str) -> Any:
+    """Return ``m2m_token``, ``m2m_claims`` or ``m2m_principal`` of the current request.
+
+    ``None`` where ``optional_token`` found no token.
 
     Raises:
-        RuntimeError: the request has none.
+        RuntimeError: the request has no token, or the application has no principal loader.
     """
-    return _get("m2m_token")
-
-
-def get_principal() -> Any:
-    """Return what the principal loader returned for the current request, or ``None`` if it has no token.
-
-    Raises:
-        RuntimeError: the request has no token, or the application has no loader.
-    """
-    return _get("m2m_principal")
-
-
-def _get(name: str) -> Any:
     g = current_context().g
     try:
         return _value(name, g)
