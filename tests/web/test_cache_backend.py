@@ -43,23 +43,19 @@ class TestFinding:
         given.init_app(app)
         assert find() is app.extensions["cache"][given]
 
-    def test_one_that_was_given_and_never_initialised_shares_nothing_and_says_so(
-        self, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_given_but_never_initialised_cache_shares_nothing(self, caplog: pytest.LogCaptureFixture) -> None:
         app = app_with()
         with caplog.at_level(logging.WARNING, "flask_m2m_cognito.store"):
             assert backend_finder(app, Cache(config={"CACHE_TYPE": "SimpleCache"}))() is None
         assert len(caplog.records) == 1
 
-    def test_else_the_one_that_the_application_has_though_it_was_made_later(self) -> None:
+    def test_else_the_applications_own_though_made_later(self) -> None:
         app = app_with(CACHE_TYPE="SimpleCache")
         find = backend_finder(app, None)
         cache = Cache(app)
         assert find() is app.extensions["cache"][cache]
 
-    def test_else_one_of_the_applications_settings_that_reads_text_and_not_pickle(
-        self, tmp_path: Path
-    ) -> None:
+    def test_else_made_from_the_settings_and_reads_no_pickle(self, tmp_path: Path) -> None:
         backend = backend_finder(app_with(**file_system(tmp_path)), None)()
         assert type(backend).__name__ == "FileSystemCache"
         assert_not_run(backend.serializer)
@@ -96,18 +92,18 @@ class TestSharing:
             pytest.param({"CACHE_TYPE": "FileSystemCache"}, False, id="FileSystemCache"),
         ],
     )
-    def test_whether_it_stays_in_the_process_is_read_from_the_settings(
+    def test_settings_tell_whether_a_cache_is_in_process(
         self, config: dict[str, str], answer: bool | None
     ) -> None:
         assert is_in_process(app_with(**config), None) is answer
 
-    def test_whether_it_stays_in_the_process_is_seen_from_a_cache_that_is_there(self, tmp_path: Path) -> None:
+    def test_cache_that_exists_shows_whether_it_is_in_process(self, tmp_path: Path) -> None:
         app = app_with()
         shared = Cache(app, config=file_system(tmp_path))
         own = Cache(app, config={"CACHE_TYPE": "SimpleCache"})
         assert (is_in_process(app, shared), is_in_process(app, own)) == (False, True)
 
-    def test_a_cache_that_was_given_and_is_not_there_yet_can_not_be_told(self) -> None:
+    def test_given_cache_that_is_not_there_yet_is_unknown(self) -> None:
         app = app_with(CACHE_TYPE="SimpleCache")
         assert is_in_process(app, Cache(config={"CACHE_TYPE": "RedisCache"})) is None
 

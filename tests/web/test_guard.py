@@ -242,7 +242,7 @@ class TestRequirements:
         else:
             assert answer.www_authenticate.parameters["scope"] == lacked
 
-    def test_token_check_runs_between_the_settings_scopes_and_the_views(
+    def test_token_check_runs_after_settings_scopes_before_views(
         self, make_app: MakeApp, bearer: Bearer
     ) -> None:
         seen: list[ValidatedAccessToken] = []

@@ -66,7 +66,7 @@ def test_protected_blueprint_guards_nested_ones_and_nothing_else(
     assert client.get("/outer/inner/b", headers=bearer("shop/use")).status_code == 200
 
 
-def test_public_view_is_reached_without_a_token_and_with_a_bad_one(app: Flask, m2m: CognitoM2M) -> None:
+def test_public_view_is_reached_whatever_the_token(app: Flask, m2m: CognitoM2M) -> None:
     m2m.protect(app)
     add_view(app, "/a", m2m.public)
     client = app.test_client()
@@ -132,9 +132,7 @@ def test_by_method_holds_for_a_whole_blueprint(app: Flask, m2m: CognitoM2M, bear
     assert answers[2].json["reason"] == "method_not_allowed"
 
 
-def test_public_endpoints_hold_wherever_a_blueprint_is_registered(
-    app: Flask, m2m: CognitoM2M, bearer: Bearer
-) -> None:
+def test_public_holds_wherever_a_blueprint_is_registered(app: Flask, m2m: CognitoM2M, bearer: Bearer) -> None:
     parent, child = Blueprint("parent", __name__), Blueprint("child", __name__, url_prefix="/c")
     m2m.protect(child, "child/use", public=["open"])
     add_view(child, "/open")
@@ -168,7 +166,7 @@ def test_protect_without_an_app_and_public_on_a_class_are_errors(m2m: CognitoM2M
         m2m.public(type("View", (MethodView,), {}))
 
 
-def test_optional_token_tells_a_caller_nobody_and_a_bad_token_apart(
+def test_optional_token_tells_nobody_and_a_bad_token_apart(
     app: Flask, m2m: CognitoM2M, bearer: Bearer
 ) -> None:
     @app.get("/a")
@@ -184,9 +182,7 @@ def test_optional_token_tells_a_caller_nobody_and_a_bad_token_apart(
     assert client.get("/a", headers={"Authorization": "Bearer"}).status_code == 400
 
 
-def test_principal_is_loaded_once_a_request_though_two_guards_hold(
-    app: Flask, m2m: CognitoM2M, bearer: Bearer
-) -> None:
+def test_two_guards_load_the_principal_once_a_request(app: Flask, m2m: CognitoM2M, bearer: Bearer) -> None:
     loaded: list[str] = []
 
     @m2m.principal_loader
@@ -307,7 +303,7 @@ def test_health_is_public_unless_guarded_itself(
     assert (f"{prefix}/ready" in opened) is not is_guarded
 
 
-def test_a_principal_loader_that_is_no_function_is_an_error_at_once(m2m: CognitoM2M) -> None:
+def test_principal_loader_that_is_no_function_is_an_error(m2m: CognitoM2M) -> None:
     with pytest.raises(ConfigurationError, match="principal_loader"):
         m2m.principal_loader("tenant")  # type: ignore[arg-type]
 

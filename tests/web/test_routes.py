@@ -265,7 +265,7 @@ def test_method_decorators_of_flask_restful_count(decorators: Any, scopes: froze
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("library", ["flask_restful", "flask_restx"])
-def test_dispatch_request_of_a_framework_counts_and_an_own_does_not(library: str) -> None:
+def test_dispatch_request_counts_if_it_is_a_frameworks(library: str) -> None:
     module = importlib.import_module(library)
 
     class Item(module.Resource):  # type: ignore[misc, name-defined]
