@@ -31,8 +31,8 @@ LONGEST_CALL = 300.0
 """Seconds after which a call that never returned no longer keeps others from being tried."""
 
 _LOST = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, TimeoutError)
-_REST = 30.0
-_MAX_REST = 300.0
+_BACKOFF = 30.0
+_MAX_BACKOFF = 300.0
 
 
 class StoreDown(Exception):
@@ -115,7 +115,7 @@ class BoundedBackend:
         return self.kind in ("SimpleCache", "NullCache")
 
     def call(self, operation: Callable[[Any], R]) -> R:
-        """What ``operation`` returns for the backend.
+        """Return what ``operation`` returns for the backend.
 
         Raises:
             StoreDown: there is no backend, it failed, it took too long, or it is being left alone.
@@ -144,7 +144,7 @@ class BoundedBackend:
                 raise StoreDown("left alone for now")
             if circuit.failures:
                 # This call finds out whether it is back; the others do without meanwhile.
-                circuit.open_until = now + _REST
+                circuit.open_until = now + _BACKOFF
             return circuit.failures
 
     def _call_bounded(self, circuit: _Circuit, operation: Callable[[Any], R]) -> tuple[R] | None:
@@ -181,7 +181,7 @@ class BoundedBackend:
         return outcome
 
     def _outcome_of(self, operation: Callable[[Any], R], backend: Any) -> R:
-        """What ``operation`` returns. Tried once more, within its time, if its connection was lost.
+        """Return what ``operation`` returns. Try once more, within its time, if its connection was lost.
 
         A firewall may have forgotten an idle connection, which only the next bytes on it show. A client drops
         a connection that failed, so the second try has a new one.
@@ -195,7 +195,7 @@ class BoundedBackend:
         return operation(backend)
 
     def _backend(self, circuit: _Circuit) -> Any:
-        """The backend, built by the first thread that asks; the others wait for it."""
+        """Return the backend, built by the first thread that asks; the others wait for it."""
         with circuit.lock:
             building, builds = circuit.building, circuit.building is None
             if building is None:
@@ -225,8 +225,8 @@ class BoundedBackend:
                 return  # calls that fail together are one failure
             circuit.failures += 1
             is_first = circuit.failures == 1
-            rest = min(_MAX_REST, _REST * 2.0 ** min(circuit.failures - 1, 4))
-            circuit.open_until = self._clock.monotonic() + rest
+            backoff = min(_MAX_BACKOFF, _BACKOFF * 2.0 ** min(circuit.failures - 1, 4))
+            circuit.open_until = self._clock.monotonic() + backoff
         if is_first:
             report(lambda: self._on_change(False, error))
 

@@ -1,7 +1,7 @@
 """How good a remote value is at a moment, and what to do then: records and pure functions.
 
-A value is *fresh*, then *usable*, then *gone*. It counts as old when *either* clock says so: the
-wall clock jumps when it is set, the monotonic one may stand still while a machine sleeps.
+A value is *fresh*, then *usable*, then *gone*. It counts as old when *either* clock says so: the wall clock
+jumps when it is set, the monotonic one may stand still while a machine sleeps.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ class Fetched(Generic[T]):
     """A value and how long it serves; moments on the wall clock, in seconds since the epoch.
 
     Attributes:
-        value: the value.
         fresh_until: until then it is handed out as it is.
         usable_until: until then it is handed out while a newer one is fetched.
         fetched_at: when its source gave it.
@@ -53,7 +52,6 @@ class Fetched(Generic[T]):
 
 
 def accept_any(value: object) -> bool:
-    """Any value will do."""
     return True
 
 
@@ -213,7 +211,8 @@ def step_at(state: State[Any], now: Moment, cooldown: float) -> Step:
     """Return what a caller gets of ``state`` at ``now``."""
     phase = phase_of(state, now)
     cools_down = phase is Phase.REFUSED and now.monotonic < state.renewed_monotonic + cooldown
-    return next_step(phase, cools_down or backoff_left(state, now) > 0)
+    has_failed = state.failure is not None and backoff_left(state, now) > 0
+    return next_step(phase, cools_down or has_failed)
 
 
 def backoff_left(state: State[Any], now: Moment) -> float:
@@ -297,10 +296,7 @@ def with_failure(
 ) -> State[T]:
     """Return ``state`` after a fetch that failed. What is usable is handed out while its source backs off.
 
-    Args:
-        is_lasting: the error lasts until somebody corrects it.
-        jitter: see :func:`backoff_after`.
-        is_background, is_here: see ``Attempt``.
+    ``is_background`` and ``is_here`` are those of the ``Attempt``; ``jitter``: see :func:`backoff_after`.
     """
     before = state.failure
     count = before.count + 1 if before else 1
@@ -308,9 +304,9 @@ def with_failure(
     retry_after = getattr(error, "retry_after", None) or 0.0
     left = max(backoff, min(retry_after, _LONGEST_RETRY_AFTER))
     left_if_gone = max(backoff, min(retry_after, _LONGEST_RETRY_AFTER_IF_GONE))
-    only_background = (
-        is_background and isinstance(error, RefreshTimeout) and (before is None or before.only_background)
-    )
+    only_background = is_background and isinstance(error, RefreshTimeout)
+    if before is not None and not before.only_background:
+        only_background = False
     if only_background:
         # Nobody waited for it: the first caller without a value starts an attempt at once.
         left_if_gone = 0.0
@@ -325,11 +321,8 @@ def with_failure(
     state = replace(state, failure=failure)
     if phase_of(state, now) is not Phase.USABLE:
         return state
-    return replace(
-        state,
-        ready_wall=state.usable_wall,
-        ready_monotonic=min(retry_at, state.usable_monotonic),
-    )
+    ready_monotonic = min(retry_at, state.usable_monotonic)
+    return replace(state, ready_wall=state.usable_wall, ready_monotonic=ready_monotonic)
 
 
 def failure_event(state: State[Any], now: Moment, seconds: float) -> RefreshFailed:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeGuard
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from ..formats.urls import is_loopback_host
@@ -274,24 +274,21 @@ def first_answer(
     for position, url in enumerate(urls):
         if deadline.passed:
             break
-        outcomes.append(ask(url, deadline.part(len(urls) - position)))
-        if _is_final(outcomes[-1], is_final):
-            return outcomes[-1]
+        outcome = ask(url, deadline.part(len(urls) - position))
+        if isinstance(outcome, Answer) and is_final(outcome):
+            return outcome
+        outcomes.append(outcome)
     if not outcomes:
         raise TransportError("no time left to ask", is_timeout=True)
     if _is_worth_a_retry(outcomes[0]) and not deadline.passed:
         outcome = ask(urls[0], deadline)
-        if _is_final(outcome, is_final):
+        if isinstance(outcome, Answer) and is_final(outcome):
             return outcome
         outcomes[0] = _first_that_tells(outcome, outcomes[0])
     failure = _first_that_tells(*outcomes)
     if isinstance(failure, TransportError):
         raise failure
     return failure
-
-
-def _is_final(outcome: Answer | TransportError, is_final: Callable[[Answer], bool]) -> TypeGuard[Answer]:
-    return isinstance(outcome, Answer) and is_final(outcome)
 
 
 def _first_that_tells(

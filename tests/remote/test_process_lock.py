@@ -9,20 +9,6 @@ from tests.remote.moved import LONG, threads
 from tests.support.forks import in_a_child, needs_fork
 
 
-def test_one_thread_has_it_at_a_time() -> None:
-    lock, entered = ProcessLock(), threading.Event()
-
-    def enter() -> None:
-        with lock:
-            entered.set()
-
-    with threads() as started:
-        with lock:
-            started(enter)
-            assert not entered.wait(0.05)
-        assert entered.wait(LONG)
-
-
 @needs_fork
 def test_a_child_forked_while_another_thread_has_it_may_take_it() -> None:
     lock = ProcessLock()
