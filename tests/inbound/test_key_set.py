@@ -156,6 +156,11 @@ class TestUsedKeys:
         with pytest.raises(NoUsableKeys):
             parse_key_set(f'{{"keys":[{rows[1]}]}}'.encode())
 
+    def test_of_two_keys_with_one_kid_the_first_counts(self) -> None:
+        keys = parse_key_set({"keys": [jwk("twin", bits=2048), jwk("twin", bits=3072)]})
+        assert keys.kids == ("twin",)
+        assert keys.get("twin").n == base64url_int(2**2048 - 1)  # type: ignore[union-attr]
+
     def test_one_that_can_not_be_used_does_not_take_the_kid(self) -> None:
         keys = parse_key_set({"keys": [jwk("twin", use="enc"), jwk("twin", bits=3072)]})
         assert keys.get("twin").n == base64url_int(2**3072 - 1)  # type: ignore[union-attr]
@@ -163,6 +168,10 @@ class TestUsedKeys:
     def test_of_thousands_of_keys_the_first_hundred_are_looked_at(self) -> None:
         keys = parse_key_set({"keys": [jwk(f"key {number}") for number in range(5000)]})
         assert len(keys) == 100
+
+    def test_private_parts_are_not_kept(self) -> None:
+        keys = parse_key_set({"keys": [jwk(d="AQAB", p="AQAB", q="AQAB")]})
+        assert set(keys.to_document()["keys"][0]) == {"kty", "kid", "n", "e", "alg", "use"}
 
 
 class TestKeyObjects:
