@@ -126,16 +126,13 @@ class ServiceCheck(Check):
     find_rejection: Callable[[ValidatedAccessToken, ClaimsPolicy], TokenValidationError | None]
 
 
-def has_times(claims: dict[str, Any]) -> bool:
+def has_times(claims: dict[str, Any], machines_only: bool = False) -> bool:
     """Return whether exp and iat are moments, and nbf too, if it is there."""
-    return (
-        _is_moment(claims.get("exp")) and _is_moment(claims.get("iat")) and _is_moment(claims.get("nbf", 0))
-    )
-
-
-def _is_moment(value: object) -> bool:
-    # Not isinstance: a bool is an int to it. NaN and infinity can't be parsed.
-    return (type(value) is int or type(value) is float) and -_LATEST < value < _LATEST
+    for moment in (claims.get("exp"), claims.get("iat"), claims.get("nbf", 0)):
+        # Not isinstance: a bool is an int to it. NaN and infinity can't be parsed.
+        if (type(moment) is not int and type(moment) is not float) or not -_LATEST < moment < _LATEST:
+            return False
+    return True
 
 
 def _client_rejection(token: ValidatedAccessToken, policy: ClaimsPolicy) -> TokenValidationError | None:
@@ -210,7 +207,7 @@ BAD_TIMES = ClaimCheck(
     _TIMES,
     "malformed",
     "The access token's exp, iat or nbf is missing or not a number.",
-    lambda claims, machines_only: has_times(claims),
+    has_times,
 )
 EXPIRED = Check(_TIMES, "expired", "The access token has expired.")
 NOT_YET_VALID = Check(_TIMES, "not_yet_valid", "The access token is not valid yet.")
@@ -262,14 +259,14 @@ CHECKS: tuple[Check, ...] = (
 )  # fmt: skip
 """The order in which a token is checked. The first check that fails rejects it."""
 
-_CLAIM_CHECKS = tuple(check for check in CHECKS if isinstance(check, ClaimCheck))
+_CLAIM_CHECKS = tuple((check.is_passed, check) for check in CHECKS if isinstance(check, ClaimCheck))
 SERVICE_CHECKS = tuple(check for check in CHECKS if isinstance(check, ServiceCheck))
 
 
 def first_defect(claims: dict[str, Any], machines_only: bool) -> ClaimCheck | None:
     """Return the first check that these claims fail at any time and for any service, or ``None``."""
-    for check in _CLAIM_CHECKS:
-        if not check.is_passed(claims, machines_only):
+    for is_passed, check in _CLAIM_CHECKS:
+        if not is_passed(claims, machines_only):
             return check
     return None
 

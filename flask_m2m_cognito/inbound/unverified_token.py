@@ -50,8 +50,8 @@ class UnverifiedToken:
     header_part: bytes = field(repr=False)
     signing_input: bytes = field(repr=False)
     signature: bytes = field(repr=False)
-    issuers: tuple[str, ...] = ()
-    claims: dict[str, Any] = field(default_factory=dict, repr=False)
+    issuers: tuple[str, ...]
+    claims: dict[str, Any] = field(repr=False)
 
 
 def decode_unverified(
@@ -89,14 +89,14 @@ def decode_unverified(
     if kid is None:
         kid = _parse_kid(header)
     signing_input = text[: len(header_part) + 1 + len(payload_part)]
-    unverified = UnverifiedToken(kid, payload, header_part, signing_input, signature)
     is_long = len(payload) > _LONGEST_BEFORE_KEYS or values_in(payload) > _MOST_BEFORE_KEYS
     if is_long and trusted is not None:
-        unverified.issuers = _find_trusted_issuers(payload, tuple(trusted))
+        claims: dict[str, Any] = {}
+        issuers = _find_trusted_issuers(payload, tuple(trusted))
     else:
-        unverified.claims = parse_claims(payload, kid)
-        unverified.issuers = (unverified.claims["iss"],)
-    return unverified
+        claims = parse_claims(payload, kid)
+        issuers = (claims["iss"],)
+    return UnverifiedToken(kid, payload, header_part, signing_input, signature, issuers, claims)
 
 
 def parse_claims(payload: bytes, kid: str) -> dict[str, Any]:

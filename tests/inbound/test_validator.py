@@ -366,7 +366,7 @@ class TestRefusals:
         assert (raised.value.kid, raised.value.pool) == (pool.kid, None)
 
     @pytest.mark.parametrize(("make", "reason"), [*NEEDS_NO_KEY, *SIGNED_BY_ANOTHER, *BAD_CLAIMS])
-    def test_invalid_token_is_rejected_each_time_without_a_trace_of_it(
+    def test_invalid_token_is_rejected_each_time_without_a_trace(
         self, pool: LocalUserPool, make: Make, reason: str
     ) -> None:
         validator = validator_of(pool, machine_tokens_only=True)

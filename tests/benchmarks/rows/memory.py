@@ -127,8 +127,7 @@ def _entry(trusted: TrustedPool, key: VerificationKey, number: int) -> VerifiedT
         "iss": "https://issuer.example", "exp": 2_000_000_000 + number, "iat": 1_000_000_000 + number,
         "jti": f"{number:036d}",
     }  # fmt: skip
-    unverified = UnverifiedToken("kid", b"", b"", b"", b"")
-    unverified.claims = claims
+    unverified = UnverifiedToken("kid", b"", b"", b"", b"", (), claims)
     return VerifiedToken(trusted, key, KeySet({}), unverified, machines_only=True, leeway=0)
 
 
