@@ -31,7 +31,7 @@ from flask_m2m_cognito.web.problems import ANSWERS
 # Built by the library alone, or used by its own parts.
 INTERNAL = re.compile(
     r"(AppM2M|BearerAuth)$|BearerAuth\.with_route|AppM2M\.(of_every_token|pools)|AccessTokenValidator\.(check|recall|run_own_check|verify)"
-    r"|CognitoM2MClient\.(client_secret|merged_metadata|redaction|request_\w+)|Health\."
+    r"|CognitoM2MClient\.(build_redaction|client_secret|merged_metadata|request_\w+)|Health\."
 )
 LIST = Path(__file__).with_name("stable_names.json")
 PACKAGE = Path(flask_m2m_cognito.__file__).parent
