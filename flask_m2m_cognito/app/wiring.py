@@ -28,6 +28,7 @@ from ..remote.freshness import RefreshObserver
 from ..remote.refreshable import Refreshing
 from ..remote.reports import report
 from ..remote.sealed_store import Seal, SealedStore
+from ..remote.threads import explain_subinterpreters
 from ..remote.transport import Answer, Transport
 from ..settings.app_settings import ClientSettings, Settings
 from ..telemetry.clock_offset import ClockOffset
@@ -286,7 +287,8 @@ def _pinned_keys(settings: Settings, pool_id: str) -> KeySet | None:
     if pool_id not in settings.jwks:
         return None
     try:
-        return parse_key_set(settings.jwks[pool_id])
+        with explain_subinterpreters():
+            return parse_key_set(settings.jwks[pool_id])
     except NoUsableKeys as error:
         raise ConfigurationError(
             f"COGNITO_M2M_JWKS, for the user pool {pool_id}: {error}. "

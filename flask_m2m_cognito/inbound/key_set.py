@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..formats.strict_json import decode_base64url, parse_object
-from ..remote.threads import explain_subinterpreters
 
 MIN_BITS = 2048
 MAX_BITS = 8192
@@ -133,11 +132,10 @@ def _parse_key(row: object, known: KeySet | None) -> VerificationKey | None:
 
 
 def _build_key(kid: str, n: str, e: str) -> VerificationKey | None:
-    with explain_subinterpreters():  # pinned keys are parsed when the application starts
-        from cryptography.exceptions import InvalidSignature
-        from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-        from cryptography.hazmat.primitives.hashes import SHA256
-        from jwt.algorithms import RSAAlgorithm
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from jwt.algorithms import RSAAlgorithm
 
     try:
         modulus = int.from_bytes(decode_base64url(n.encode("ascii")), "big")

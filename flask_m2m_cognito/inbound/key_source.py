@@ -166,7 +166,7 @@ def _parse_answer(answer: Answer, known: KeySet | None) -> KeySet:
 
 def _import_all(store: SealedStore | None) -> None:
     with explain_subinterpreters():
-        import jwt.algorithms  # noqa: F401
+        import jwt.algorithms  # noqa: F401  # and cryptography with it
 
     import_http()
     if store is not None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from ..exceptions import ConfigurationError, KeysUnavailableError, TokenValidationError
 from ..formats.scopes import ScopeMatch, has_scopes
-from ..remote.clock import SYSTEM, Clock, wall_reader
+from ..remote.clock import SYSTEM, Clock
 from .claims_policy import (
     BAD_SIGNATURE,
     SERVICE_CHECKS,
@@ -122,7 +122,7 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         # The kid of headers that were part of what a pool has signed: all tokens of a key have the same.
         self._kid_by_header: dict[bytes, str] = {}
         self._by_issuer = _index_by_issuer(self.pools)
-        self._time = wall_reader(clock.wall)
+        self._time = clock.wall_reader
         self._monotonic = clock.monotonic
 
     def validate(self, token: str) -> ValidatedAccessToken:

@@ -21,7 +21,7 @@ from .attempt import (
     run_steps,
     run_steps_async,
 )
-from .clock import Moment, wall_reader
+from .clock import Moment
 from .freshness import (
     NEVER,
     Ask,
@@ -96,7 +96,7 @@ class Refreshable(Attempts[T]):
         self._last_resort = last_resort
         self.prepare = prepare
         # For the fast path: an attribute less to look up.
-        self._time, self._monotonic = wall_reader(refreshing.clock.wall), refreshing.clock.monotonic
+        self._time, self._monotonic = refreshing.clock.wall_reader, refreshing.clock.monotonic
         if last_resort is not None:
             self.state = with_value(self.state, last_resort, self._clock.now())
 
