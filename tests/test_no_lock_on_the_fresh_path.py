@@ -11,7 +11,7 @@ import pytest
 from flask import Flask, g
 
 from flask_m2m_cognito import CognitoM2M
-from flask_m2m_cognito.remote.threads import ProcessLock
+from flask_m2m_cognito.remote.threads import PerProcess
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.support.headers import bearer
 from tests.support.threads import LONG
@@ -62,8 +62,8 @@ def locks_of(app: Flask) -> list[Any]:
         if id(part) in seen:
             continue
         seen.add(id(part))
-        if isinstance(part, ProcessLock):
-            found.append(part.of_this_process())
+        if isinstance(part, PerProcess):
+            parts.append(part.get())
         elif isinstance(part, (type(threading.Lock()), type(threading.RLock()))):
             found.append(part)
         elif isinstance(part, (dict, list, tuple)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 from ..exceptions import TokenValidationError
 from ..remote.clock import Clock
 from ..remote.redaction import hidden_traceback
-from ..remote.threads import ProcessLock
+from ..remote.threads import PerProcess
 
 MOST_LOGGED_A_MINUTE = 10
 
@@ -49,7 +50,7 @@ class OwnChecks:
         self._logged_at: defaultdict[str, deque[float]] = defaultdict(
             lambda: deque(maxlen=MOST_LOGGED_A_MINUTE)
         )  # guarded by lock
-        self._lock = ProcessLock()
+        self._lock = PerProcess(threading.Lock)
 
     def objection(self, setting: str, check: Callable[[Any], object], subject: object) -> Objection | None:
         """Return why ``check`` does not accept ``subject``, or ``None`` if it does.
@@ -81,7 +82,7 @@ class OwnChecks:
 
     def _may_log(self, setting: str) -> bool:
         # Any caller with a valid token can make a check fail, as often as it likes.
-        with self._lock:
+        with self._lock.get():
             now, logged_at = self._clock.monotonic(), self._logged_at[setting]
             if len(logged_at) == MOST_LOGGED_A_MINUTE and now < logged_at[0] + _MINUTE:
                 return False

@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import blake2b
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 from ..exceptions import TokenValidationError
 from ..formats.scopes import parse_scopes
 from ..remote.refreshable import Refreshable
-from ..remote.threads import ProcessLock
+from ..remote.threads import PerProcess
 from .claims_policy import CHECKS, EXPIRED, NOT_YET_VALID, Check, first_defect, has_times
 from .key_set import KeySet, VerificationKey
 from .key_source import TrustedPool
@@ -151,7 +152,7 @@ class VerifiedTokens:
         #: The beginning of each digest: the key goes in once, not for each token.
         self.new_digest: Callable[[], Any] = blake2b(key=os.urandom(64), digest_size=16).copy
         self._entries: OrderedDict[bytes, VerifiedToken] = OrderedDict()
-        self._lock = ProcessLock()  # for writing
+        self._lock = PerProcess(threading.Lock)  # for writing
         #: The entry under a digest, or ``None``.
         self.get: Callable[[bytes], VerifiedToken | None] = self._entries.get
 
@@ -168,7 +169,7 @@ class VerifiedTokens:
         if self._size <= 0:
             return
         chances = _MOST_CHANCES
-        with self._lock.of_this_process():
+        with self._lock.get():
             while len(self._entries) >= self._size and digest not in self._entries:
                 oldest, candidate = self._entries.popitem(last=False)
                 if candidate.used and chances:

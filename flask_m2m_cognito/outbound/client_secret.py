@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -12,7 +13,7 @@ from typing import NamedTuple, TypeVar
 from ..exceptions import CognitoTokenRequestError
 from ..remote.clock import SYSTEM, Clock, Deadline
 from ..remote.redaction import describe_error
-from ..remote.threads import ProcessLock
+from ..remote.threads import PerProcess
 
 Secret = str | Sequence[str] | Callable[[], str | Sequence[str]]
 R = TypeVar("R")
@@ -61,7 +62,7 @@ class ClientSecret:
         if isinstance(secrets, str):
             raise TypeError(f"A client secret must be {secrets}.")
         self._known = _Known(secrets, answers=0)  # replaced whole
-        self._lock = ProcessLock()  # never held while the callable runs
+        self._lock = PerProcess(threading.Lock)  # never held while the callable runs
         self._call: _Call | None = None  # the one under way; guarded by lock
 
     def __repr__(self) -> str:
@@ -116,7 +117,7 @@ class ClientSecret:
 
         It is an answer as well that there is nothing new yet, or that the call failed.
         """
-        with self._lock:
+        with self._lock.get():
             known, call, read = self._known, self._call, self._read
             if read is None or known.answers != rejected.answers:
                 return known
@@ -140,7 +141,7 @@ class ClientSecret:
         return answer
 
     def _finish(self, call: _Call, answer: tuple[SecretText, ...] | str, known: _Known) -> _Known | str:
-        with self._lock:
+        with self._lock.get():
             if self._call is call:
                 self._call = None
             if self._known.answers != known.answers:

@@ -8,10 +8,11 @@ Source: the model ``cognito-idp`` of the AWS SDKs (JSON 1.1), operation ``GetCli
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..remote.transport import Json
+from ..remote.transport import Body
 from .client_secret import SecretText
 
 _HEADERS = {
@@ -34,14 +35,14 @@ _MEMBERS = {"access_token": "AccessToken", "expires_in": "ExpiresIn", "token_typ
 
 def build_client_token_request(
     client_id: str, secret: SecretText, scopes: Sequence[str], metadata: Mapping[str, str] | None
-) -> Json:
+) -> Body:
     """Return the body of a request for ``scopes``; without any, for all that the client may have."""
     content: dict[str, Any] = {"ClientId": client_id, "Secret": secret.reveal()}
     if scopes:
         content["Scopes"] = list(scopes)
     if metadata:
         content["ClientMetadata"] = dict(metadata)
-    return Json(content, _HEADERS)
+    return Body(json.dumps(content, separators=(",", ":")).encode("ascii"), _HEADERS)
 
 
 def in_oauth_words(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import functools
 import json
 import logging
 import re
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ from ..exceptions import REASONS
 from ..formats.scopes import is_scope, join_scopes, parse_scopes
 from ..remote.clock import SYSTEM, Clock
 from ..remote.reports import send_reports
-from ..remote.threads import ProcessLock, start_daemon
+from ..remote.threads import PerProcess, start_daemon
 from .challenges import bearer_challenges
 
 MOST_READ = 4 * 1024
@@ -156,12 +157,12 @@ class RefusedCallLog:
         self._clock = clock
         self._start_thread = start_thread
         self._noted: dict[tuple[str, str], float] = {}  # guarded by lock
-        self._lock = ProcessLock()
+        self._lock = PerProcess(threading.Lock)
 
     def note(self, call: RefusedCall) -> None:
         """Log a refused call, unless one like it was logged within a minute."""
         key = call.peer, call.reason
-        with self._lock:
+        with self._lock.get():
             now = self._clock.monotonic()
             self._noted = {each: at for each, at in self._noted.items() if now < at + _MINUTE}
             if key in self._noted or len(self._noted) >= MOST_NOTED:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Literal, NamedTuple
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, urlencode
 
 from ..exceptions import CognitoTokenRequestError, ConfigurationError
 from ..formats.scopes import requested_scopes
@@ -19,15 +19,7 @@ from ..formats.urls import http_hosts_from, url_problem
 from ..remote.clock import Deadline
 from ..remote.redaction import Redaction
 from ..remote.reports import unobserved
-from ..remote.transport import (
-    BasicCredentials,
-    Form,
-    Json,
-    OnRequest,
-    Transport,
-    TransportError,
-    merge_headers,
-)
+from ..remote.transport import Body, OnRequest, Transport, TransportError, merge_headers
 from .client_secret import ClientSecret, Secret, SecretText
 from .client_token_api import build_client_token_request, in_oauth_words
 from .token_answer import DatedToken, TokenResponse, parse_token
@@ -170,37 +162,37 @@ class CognitoM2MClient:
     ) -> DatedToken:
         redact = self.build_redaction(secret)
         transport = Transport(timeout, on_request=self._on_request, redact=redact)
-        credentials = None
-        if self.client_auth == "basic" and not self.client_token_api:
-            credentials = BasicCredentials(f"Basic {self._pair(secret)}")
+        body = self._build_body(wanted, secret)
         try:
-            answer = transport.post_form(
-                self.urls,
-                self._build_body(wanted, secret),
-                deadline,
-                lambda answer: answer.status < 500,
-                credentials,
-            )
+            answer = transport.post(self.urls, body, deadline, lambda answer: answer.status < 500)
         except TransportError as error:
             cause, text = error.cause, str(error)
         else:
             return parse_token(answer, redact, in_oauth_words if self.client_token_api else dict)
         raise CognitoTokenRequestError(f"Token request failed: {text}") from cause
 
-    def _build_body(self, wanted: TokenRequest, secret: SecretText) -> Form | Json:
-        body: Form | Json
+    def _build_body(self, wanted: TokenRequest, secret: SecretText) -> Body:
         if self.client_token_api:
             body = build_client_token_request(self.client_id, secret, wanted.scopes, wanted.metadata)
         else:
-            fields = {"grant_type": "client_credentials"}
-            if self.client_auth == "post":
-                fields |= {"client_id": self.client_id, "client_secret": secret.reveal()}
-            if wanted.scopes:
-                fields["scope"] = " ".join(wanted.scopes)
-            if wanted.metadata:
-                fields["aws_client_metadata"] = json.dumps(dict(wanted.metadata), separators=(",", ":"))
-            body = Form(fields)
-        return _BodyWithHeaders(body, self._headers) if self._headers else body
+            body = self._build_form(wanted, secret)
+        if self._headers:
+            more = {name: text.reveal() for name, text in self._headers.items()}
+            body.headers = merge_headers(more, body.headers)
+        return body
+
+    def _build_form(self, wanted: TokenRequest, secret: SecretText) -> Body:
+        fields = {"grant_type": "client_credentials"}
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        if self.client_auth == "post":
+            fields |= {"client_id": self.client_id, "client_secret": secret.reveal()}
+        else:
+            headers["Authorization"] = f"Basic {self._pair(secret)}"
+        if wanted.scopes:
+            fields["scope"] = " ".join(wanted.scopes)
+        if wanted.metadata:
+            fields["aws_client_metadata"] = json.dumps(dict(wanted.metadata), separators=(",", ":"))
+        return Body(urlencode(fields).encode("ascii"), headers)
 
     def _pair(self, secret: SecretText) -> str:
         # Both are form-encoded first (RFC 6749, section 2.3.1).
@@ -228,22 +220,6 @@ class CognitoM2MClient:
                 yield from (quoted, in_lower_case, quote(quoted, safe=""))
             for pair in (self._pair(secret), _base64(f"{self.client_id}:{text}"), _base64(text)):
                 yield from (pair, pair.rstrip("="), pair.rstrip("=").replace("+", "-").replace("/", "_"))
-
-
-class _BodyWithHeaders(Form):
-    """A body that is sent with the client's own headers too; as mute as the body."""
-
-    __slots__ = ("_body", "_more")
-
-    def __init__(self, body: Form | Json, more: Mapping[str, SecretText]) -> None:
-        self._body = body
-        self._more = more
-
-    def headers(self) -> Mapping[str, str]:
-        return merge_headers(self._body.headers(), {name: text.reveal() for name, text in self._more.items()})
-
-    def encoded(self) -> bytes:
-        return self._body.encoded()
 
 
 def _base64(text: str) -> str:

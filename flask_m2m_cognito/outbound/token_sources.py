@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..exceptions import ConfigurationError
 from ..formats.scopes import check_scope, requested_scopes
-from ..remote.threads import ProcessLock
+from ..remote.threads import PerProcess
 from .refused_calls import Refusal
 from .token_source import TokenSource
 
@@ -67,7 +68,7 @@ class TokenSources:
         self._by_arguments: dict[tuple[ClientName, Scopes, _MetadataKey], TokenSource] = {}
         #: Returns the default client's token for its own scopes, once it was needed.
         self.default_token: Callable[[], str] | None = None
-        self._lock = ProcessLock()  # for writing
+        self._lock = PerProcess(threading.Lock)  # for writing
 
     def get(self, scopes: Scopes = None, client: ClientName = None, metadata: Metadata = None) -> TokenSource:
         """Return the source for ``scopes``, or for the client's own if none are named.
@@ -82,12 +83,12 @@ class TokenSources:
 
     def of_client(self, client: ClientName) -> tuple[TokenSource, ...]:
         """Return those of a client."""
-        with self._lock:
+        with self._lock.get():
             return tuple(source for (name, *_), source in self._sources.items() if name == client)
 
     def all(self) -> tuple[tuple[ClientName, TokenSource], ...]:
         """Return all, with their clients' names."""
-        with self._lock:
+        with self._lock.get():
             return tuple((name, source) for (name, *_), source in self._sources.items())
 
     def check_client(self, client: ClientName) -> None:
@@ -111,7 +112,7 @@ class TokenSources:
             check_scope(scope)
         scopes = scopes or tuple(self._default_scopes[client])
         key = (client, frozenset(scopes), extra)
-        with self._lock:
+        with self._lock.get():
             source = self._sources.get(key)
             if source is None:
                 while len(self._sources) >= self._most:

@@ -36,7 +36,7 @@ _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 class Redaction:
     """Removes secrets, tokens and the passwords of proxies from text.
 
-    Mute, as a ``Form`` is: error trackers walk what they find in stack frames.
+    Mute, as a ``Body`` is: error trackers walk what they find in stack frames.
 
     Args:
         list_secrets: returns every spelling in which a text might quote a secret. Called for each text, since

@@ -78,25 +78,6 @@ class PerProcess(Generic[T]):
             return self._made.setdefault(pid, self._make())  # setdefault is atomic
 
 
-class ProcessLock:
-    """A :class:`threading.Lock` for each process, used by ``with``."""
-
-    __slots__ = ("_locks",)
-
-    def __init__(self) -> None:
-        self._locks = PerProcess(threading.Lock)
-
-    def __enter__(self) -> None:
-        self._locks.get().acquire()
-
-    def __exit__(self, *error: object) -> None:
-        self._locks.get().release()
-
-    def of_this_process(self) -> threading.Lock:
-        """Return the lock itself, for where a call more is too much."""
-        return self._locks.get()
-
-
 class ForeignError(Exception):
     """Code around ``requests`` raised. The text is that of its error."""
 

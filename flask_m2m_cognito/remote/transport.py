@@ -1,4 +1,4 @@
-"""GET, and POST of a form or of JSON: one deadline, a limit on what is read, the first address that answers.
+"""GET and POST: one deadline, a limit on what is read, the first address that answers.
 
 ``requests`` bounds each wait but not their sum: a server that drips one byte a second holds a
 caller for hours. Here the connection is shut down at the deadline (see ``bounded_adapter``).
@@ -6,14 +6,13 @@ caller for hours. Here the connection is shut down at the deadline (see ``bounde
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 from ..formats.urls import is_loopback_host
 from .clock import Deadline
@@ -95,47 +94,19 @@ def _http_date(text: str) -> float | None:
         return None
 
 
-class Form:
-    """Form fields to send. Not a mapping, and mute: error trackers walk dictionaries in stack frames."""
+class Body:
+    """A body to send, and its headers. Mute: error trackers walk dictionaries in stack frames.
 
-    __slots__ = ("_fields",)
+    Args:
+        content: what is sent.
+        headers: replace those that each request has.
+    """
 
-    def __init__(self, fields: Mapping[str, str]) -> None:
-        self._fields = dict(fields)
+    __slots__ = ("content", "headers")
 
-    def headers(self) -> Mapping[str, str]:
-        return {"Content-Type": "application/x-www-form-urlencoded"}
-
-    def encoded(self) -> bytes:
-        return urlencode(self._fields).encode("ascii")
-
-
-class Json:
-    """A JSON object to send, as mute as :class:`Form`, with the headers that say what it is."""
-
-    __slots__ = ("_content", "_headers")
-
-    def __init__(self, content: Mapping[str, Any], headers: Mapping[str, str]) -> None:
-        self._content = dict(content)
-        self._headers = headers
-
-    def headers(self) -> Mapping[str, str]:
-        return self._headers
-
-    def encoded(self) -> bytes:
-        return json.dumps(self._content, separators=(",", ":")).encode("ascii")
-
-
-class BasicCredentials:
-    """A client id and secret for the Basic scheme, as mute as :class:`Form`."""
-
-    __slots__ = ("_header",)
-
-    def __init__(self, header: str) -> None:
-        self._header = header
-
-    def header(self) -> str:
-        return self._header
+    def __init__(self, content: bytes, headers: Mapping[str, str]) -> None:
+        self.content = content
+        self.headers = headers
 
 
 OnRequest = Callable[[str, str], AbstractContextManager[Note]]
@@ -166,49 +137,23 @@ class Transport:
         self._on_request = on_request
 
     def get(self, urls: Sequence[str], deadline: Deadline, is_final: Callable[[Answer], bool]) -> Answer:
-        """The first final answer to GET, see :func:`first_answer`."""
+        """Return the first final answer to GET, see :func:`first_answer`."""
         return first_answer(urls, deadline, is_final, self._try)
 
-    def post_form(
-        self,
-        urls: Sequence[str],
-        form: Form | Json,
-        deadline: Deadline,
-        is_final: Callable[[Answer], bool],
-        credentials: BasicCredentials | None = None,
+    def post(
+        self, urls: Sequence[str], body: Body, deadline: Deadline, is_final: Callable[[Answer], bool]
     ) -> Answer:
-        """The first final answer to POST of ``form``, see :func:`first_answer`."""
-        return first_answer(
-            urls, deadline, is_final, lambda url, share: self._try(url, share, form, credentials)
-        )
+        """Return the first final answer to POST of ``body``, see :func:`first_answer`."""
+        return first_answer(urls, deadline, is_final, lambda url, share: self._try(url, share, body))
 
-    def post_json(
-        self, urls: Sequence[str], document: Json, deadline: Deadline, is_final: Callable[[Answer], bool]
-    ) -> Answer:
-        """The first final answer to POST of ``document``, see :func:`first_answer`."""
-        return first_answer(urls, deadline, is_final, lambda url, share: self._try(url, share, document))
-
-    def _try(
-        self,
-        url: str,
-        deadline: Deadline,
-        body: Form | Json | None = None,
-        credentials: BasicCredentials | None = None,
-    ) -> Answer | TransportError:
+    def _try(self, url: str, deadline: Deadline, body: Body | None = None) -> Answer | TransportError:
         method = "GET" if body is None else "POST"
         with self._on_request(method, url) as note:
-            outcome = self._send(method, url, deadline, body, credentials)
+            outcome = self._send(method, url, deadline, body)
             note(outcome)
         return outcome
 
-    def _send(
-        self,
-        method: str,
-        url: str,
-        deadline: Deadline,
-        body: Form | Json | None,
-        credentials: BasicCredentials | None,
-    ) -> Answer | TransportError:
+    def _send(self, method: str, url: str, deadline: Deadline, body: Body | None) -> Answer | TransportError:
         # A failure is returned, not raised: a raised one would carry the frames of requests,
         # whose locals hold the encoded form, into every error tracker.
         from .bounded_adapter import bounded_session, failure_from
@@ -221,8 +166,8 @@ class Transport:
                 session.request(
                     method,
                     url,
-                    data=None if body is None else body.encoded(),
-                    headers=_headers(body, credentials),
+                    data=None if body is None else body.content,
+                    headers=_headers(body),
                     timeout=(min(connect, seconds), min(read, seconds)),
                     proxies=_NO_PROXY if is_loopback_host(urlsplit(url).hostname or "") else None,
                     allow_redirects=False,
@@ -309,15 +254,11 @@ def _is_worth_a_retry(outcome: Answer | TransportError) -> bool:
     return outcome.status in _WORTH_A_RETRY and "Retry-After" not in outcome.headers
 
 
-def _headers(body: Form | Json | None, credentials: BasicCredentials | None) -> dict[str, str]:
+def _headers(body: Body | None) -> dict[str, str]:
     # A firewall may block "python-requests" as a bot. The package itself imports this module.
     version = sys.modules[__name__.partition(".")[0]].__version__
     headers = {"Accept": "application/json", "User-Agent": f"flask-m2m-cognito/{version}"}
-    if body is not None:
-        headers = merge_headers(headers, body.headers())
-    if credentials is not None:
-        headers["Authorization"] = credentials.header()
-    return headers
+    return headers if body is None else merge_headers(headers, body.headers)
 
 
 def merge_headers(usual: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:

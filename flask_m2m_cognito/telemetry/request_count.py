@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 from collections import deque
 
 from ..remote.clock import SYSTEM, Clock
 from ..remote.reports import report
-from ..remote.threads import ProcessLock
+from ..remote.threads import PerProcess
 from ..remote.transport import Answer
 
 MANY_AN_HOUR = 10
@@ -32,7 +33,7 @@ class RequestCount:
         self._clock = clock
         self._recent: deque[float] = deque(maxlen=1000)
         self._warned_at = float("-inf")
-        self._lock = ProcessLock()
+        self._lock = PerProcess(threading.Lock)
         self._total = 0
 
     @property
@@ -43,7 +44,7 @@ class RequestCount:
     @property
     def last_hour(self) -> int:
         """In the last hour, 1000 at the most."""
-        with self._lock:
+        with self._lock.get():
             return self._recent_at(self._clock.monotonic())
 
     def look_at(self, answer: Answer) -> None:
@@ -51,7 +52,7 @@ class RequestCount:
         if answer.status != 200:
             return
         now = self._clock.monotonic()
-        with self._lock:
+        with self._lock.get():
             self._total += 1
             self._recent.append(now)
             recent = self._recent_at(now)

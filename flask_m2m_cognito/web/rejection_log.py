@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import threading
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from flask import Flask, request_started
 
 from ..remote.clock import SYSTEM, Clock
-from ..remote.threads import ProcessLock
+from ..remote.threads import PerProcess
 
 MOST_A_MINUTE = 10
 
@@ -57,13 +58,13 @@ class RejectionLog:
         self._clock = clock
         # By reason, when its minute began, and how many there were since. Guarded by lock.
         self._minutes: dict[str, tuple[float, int]] = {}
-        self._lock = ProcessLock()
+        self._lock = PerProcess(threading.Lock)
         self._pid = 0  # of the process that counts: a forked child does not log its parent's counts
         weakref.finalize(app, self._log_last_counts)
 
     def note(self, rejection: Rejection) -> None:
         """Log or count a rejection."""
-        with self._lock:
+        with self._lock.get():
             now = self._clock.monotonic()
             # Of every reason: a burst may be followed by rejections of other reasons only.
             ended = self._pop_ended(now)
@@ -83,7 +84,7 @@ class RejectionLog:
             _logger.info("Refused a request: %s", rejection.reason, extra=extra)
 
     def _on_request(self, app: Flask, **_: object) -> None:
-        with self._lock:
+        with self._lock.get():
             ended = self._pop_ended(self._clock.monotonic())
             if not any(count > MOST_A_MINUTE for _, count in self._minutes.values()):
                 request_started.disconnect(self._on_request, sender=app)

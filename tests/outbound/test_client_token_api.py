@@ -14,7 +14,6 @@ from flask_m2m_cognito import CognitoM2M, CognitoTokenRequestError, Configuratio
 from flask_m2m_cognito.outbound.token_endpoint import CognitoM2MClient
 from flask_m2m_cognito.outbound.token_source import is_lasting
 from flask_m2m_cognito.remote.clock import Deadline
-from flask_m2m_cognito.remote.transport import Json
 from flask_m2m_cognito.settings.app_settings import ClientSettings, settings_from
 from flask_m2m_cognito.testing import LocalClient, LocalUserPool
 
@@ -75,12 +74,6 @@ class TestWhatIsSent:
     def test_client_metadata_goes_along(self, pool: LocalUserPool) -> None:
         client_of(pool, client_metadata={"tenant": "acmé"}).fetch_token("orders/read")
         assert json.loads(pool.requests[0].body)["ClientMetadata"] == {"tenant": "acmé"}
-
-    def test_body_shows_in_no_repr_and_is_no_mapping(self) -> None:
-        document = Json({"Secret": SECRET}, {"Content-Type": "application/json"})
-        assert "secret" not in repr(document)
-        assert not hasattr(document, "__dict__")
-        assert not hasattr(document, "keys")
 
 
 class TestAnswers:
