@@ -7,6 +7,7 @@ prints the table in docs/how-it-works.md.
 
 from __future__ import annotations
 
+import inspect
 import sys
 import threading
 from collections.abc import Callable
@@ -51,11 +52,15 @@ def count(run: Callable[[], object]) -> Count:
     start = threading.Thread.start
 
     def note(frame: FrameType, event: str, argument: Any) -> None:
-        # The local pool is another service: its threads and calls are not ours.
+        # The local pool is another service: its threads and calls are not ours. The body of a class or of a
+        # module that is imported is no call either.
         if event != "call" or threading.current_thread().name.startswith(POOL_THREADS):
             return
         path = Path(frame.f_code.co_filename)
-        if PACKAGE in path.parents and path.parent != TESTING and "<" not in frame.f_code.co_name[:1]:
+        is_function = frame.f_code.co_flags & inspect.CO_OPTIMIZED and not frame.f_code.co_name.startswith(
+            "<"
+        )
+        if PACKAGE in path.parents and path.parent != TESTING and is_function:
             counted.calls += 1
             counted.files.add(str(path.relative_to(PACKAGE)))
 
