@@ -335,12 +335,12 @@ class TestMonitoringFiles:
             assert named & names_in_prometheus(telemetry), expression
 
     def test_page_has_every_metric(self, telemetry: Telemetry) -> None:
-        page = (MONITORING.parent / "guide/prometheus.md").read_text("utf-8")
+        page = (MONITORING.parent / "observe.md").read_text("utf-8")
         table = page.partition("## Names in Prometheus")[2].partition("##")[0]
         named = set(re.findall(r"`(cognito_m2m_\w+)`", table))
         assert named == names_in_prometheus(telemetry)
 
     def test_page_has_every_alert(self) -> None:
-        page = (MONITORING.parent / "guide/prometheus.md").read_text("utf-8")
+        page = (MONITORING.parent / "observe.md").read_text("utf-8")
         alerts = re.findall(r"alert: (\w+)", (MONITORING / "alerts.yml").read_text("utf-8"))
         assert sorted(re.findall(r"`(M2M\w+)`", page)) == sorted(alerts)
