@@ -1,4 +1,4 @@
-"""The README is true: its code runs, its curl lines are answered as it says, its tables are complete."""
+"""The README is true: its code runs, its curl lines are answered as it says, its tables name what exists."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import requests
 
 from example_app.services import create_inventory_app
 from example_app.stage import LoopbackServer
-from flask_m2m_cognito import CognitoAccessTokenValidator, KeysUnavailableError, TokenValidationError
 from flask_m2m_cognito.exceptions import REASONS
 from flask_m2m_cognito.settings.app_settings import SETTINGS
 from flask_m2m_cognito.testing import LocalUserPool
@@ -101,26 +101,7 @@ def test_the_test_that_users_are_shown_passes(
     service = types.ModuleType("my_service")
     vars(service).update(run(taking_settings))
     monkeypatch.setitem(sys.modules, "my_service", service)
-    run(block_after("test: testing"))["test_items_are_for_who_may_read_them"]()
-
-
-@pytest.mark.parametrize(
-    ("outcome", "status"),
-    [
-        (None, 200),
-        (TokenValidationError("no"), 401),
-        (KeysUnavailableError("not now"), 503),
-    ],
-    ids=["good token", "bad token", "no keys"],
-)
-def test_program_from_m2m_cognito_answers_by_kind_of_error(outcome: Exception | None, status: int) -> None:
-    class Validator(CognitoAccessTokenValidator):
-        def validate(self, token: str) -> Any:
-            if outcome is not None:
-                raise outcome
-
-    validator = Validator(region="us-west-2", user_pool_id="us-west-2_AbCdEfGhI")
-    assert run(block_after("test: coming"))["status_for"]("token", validator) == status
+    run(block_after("test: testing"))["test_items_need_a_token_with_the_scope"]()
 
 
 # -- the example ---------------------------------------------------------------------------------
@@ -178,17 +159,43 @@ def same_ports_and_tokens(text: str) -> str:
 # -- the tables ----------------------------------------------------------------------------------
 
 
-def test_settings_table_has_every_key_and_no_other() -> None:
+def test_settings_table_names_known_settings_once() -> None:
     section = README.partition("\n## Settings\n")[2].partition("\n## ")[0]
-    first_cells = re.findall(r"^\| (`[^|]*)\|", section, re.MULTILINE)
-    assert sorted(re.findall(r"`([^`]+)`", "".join(first_cells))) == sorted(each.key for each in SETTINGS)
+    keys = re.findall(r"^\| `([A-Z_]+)` \|", section, re.MULTILINE)
+    assert len(keys) == section.count("\n|") - 2  # every row but the head and the rule below it
+    assert len(keys) == len(set(keys))
+    assert set(keys) <= {each.key for each in SETTINGS}
+
+
+def test_first_steps_need_only_settings_of_the_table() -> None:
+    section = README.partition("\n## Settings\n")[2].partition("\n## ")[0]
+    exported = re.findall(rf"^export FLASK_{PREFIX}([A-Z_]+)=", README, re.MULTILINE)
+    assert exported
+    assert {key for key in exported if f"| `{key}` |" not in section} == set()
 
 
 def test_reasons_that_are_named_exist() -> None:
-    sentence = README.partition("with a stable `reason`, such as ")[2].partition(".")[0]
+    sentence = " ".join(README.split()).partition("with a stable `reason`, such as ")[2].partition(".")[0]
     named = re.findall(r"`([a-z_]+)`", sentence)
     assert named
     assert set(named) <= set(REASONS)
+
+
+def test_readme_has_at_most_1300_words() -> None:
+    assert len(README.split()) <= 1300  # as wc -w counts, code and tables included
+
+
+def test_relative_links_lead_to_files() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).is_file()] == []
+
+
+def test_picture_has_a_text_alternative() -> None:
+    ((alternative, path),) = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", README)
+    picture = ElementTree.parse(ROOT / path).getroot()
+    assert alternative
+    assert {each.tag.rpartition("}")[2] for each in picture} >= {"title", "desc"}
 
 
 def test_ci_finds_the_test_command() -> None:
