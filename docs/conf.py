@@ -14,7 +14,12 @@ author = "The flask-m2m-cognito authors"
 project_copyright = author
 version = release = flask_m2m_cognito.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "settings_reference"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "settings_reference",
+]
 exclude_patterns = ["_build"]
 
 html_theme = "furo"
@@ -36,14 +41,26 @@ python_display_short_literal_types = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 
-# What stands in signatures and has no page: names of other projects, whose documentation is not at hand where
-# this one is built, aliases, and parts that are not public. Everything else must be found.
+# What stands in signatures and has no page: names of other projects, whose
+# documentation is not read here, aliases, and private parts. All else must be found.
 nitpick_ignore_regex = [
-    (r"py:class", r"(blinker|collections|contextlib|cryptography|email|threading|typing)\..*"),
+    (
+        r"py:class",
+        r"(blinker|collections|contextlib|cryptography|email|threading|typing)\..*",
+    ),
     (r"py:class", r"(flask|flask_caching|requests)\..*"),
-    (r"py:class", r"flask_m2m_cognito\.(app|extension|inbound|outbound|remote|web)\..*"),
-    (r"py:class", r"(Answer|AppM2M|BearerAuth|Blueprint|ByMethod|Cache|ClientName|Flask|Metadata)"),
-    (r"py:class", r"(MeterProvider|Minting|PrincipalLoader|ScopeMatch|Scopes|SessionTimeout|TracerProvider)"),
+    (
+        r"py:class",
+        r"flask_m2m_cognito\.(app|extension|inbound|outbound|remote|web)\..*",
+    ),
+    (
+        r"py:class",
+        r"(Answer|AppM2M|BearerAuth|Blueprint|ByMethod|Cache|ClientName|Flask|Metadata)",
+    ),
+    (
+        r"py:class",
+        r"(MeterProvider|Minting|PrincipalLoader|ScopeMatch|Scopes|SessionTimeout|TracerProvider)",
+    ),
     (r"py:class", r"(TrustedPool|View)"),
     (r"py:class", r"'[\w-]+'"),  # the members of a Literal
 ]
@@ -51,7 +68,8 @@ nitpick_ignore = [
     ("py:data", "Reason"),
     ("py:attr", "required_scopes"),
     ("py:meth", "sign"),
-    ("py:class", "ValidatedAccessToken"),  # from the module of the signals, where it is not defined
+    # From the module of the signals, where it is not defined.
+    ("py:class", "ValidatedAccessToken"),
 ]
 
 # Links to other sites are not followed: the check is for links inside.

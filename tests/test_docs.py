@@ -88,6 +88,20 @@ def of_language(*languages: str) -> Any:
     return pytest.mark.parametrize("block", chosen, ids=str)
 
 
+SET_UP = re.findall(
+    r"^<!-- (?:ci: tests|example: start) -->\n```bash\n(.*)\n", (ROOT / "README.md").read_text("utf-8"), re.M
+)
+
+
+@pytest.mark.parametrize(
+    "block", [each for each in [*BLOCKS, *README_BLOCKS] if each.language != "hidden"], ids=str
+)
+def test_code_lines_have_at_most_88_characters(block: Block) -> None:
+    """Longer lines need a scroll bar. The README's set-up commands are one line each."""
+    lines = block.content.splitlines()
+    assert [line for line in lines if len(line) > 88 and line not in SET_UP] == []
+
+
 # -- Python --------------------------------------------------------------------------------------
 
 
@@ -299,7 +313,7 @@ def test_toml_can_be_parsed(block: Block) -> None:
 
 @of_language("http")
 def test_http_is_a_status_line_and_headers(block: Block) -> None:
-    head = block.content.partition("\n\n")[0].splitlines()
+    head = re.sub(r"\n +", " ", block.content.partition("\n\n")[0]).splitlines()  # a long header is wrapped
     assert re.fullmatch(r"HTTP/1\.1 \d{3} [A-Z][A-Za-z ]+", head[0])
     assert all(re.fullmatch(r"[A-Za-z-]+: .+", line) for line in head[1:])
 

@@ -1,4 +1,4 @@
-"""The directive ``settings-reference``: every setting as the library knows it, so that they can't differ."""
+"""The directive ``settings-reference``: every setting, from the library's table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KINDS = ("application", "client")
 
 
 def settings_of(kind: str) -> list[Setting]:
-    """Those of the application, or those that may also stand in an entry of ``CLIENTS``."""
+    """Return the application's settings, or those of an entry of ``CLIENTS``."""
     return [setting for setting in SETTINGS if setting.of_client == (kind == "client")]
 
 
