@@ -18,6 +18,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "sphinx_copybutton",
     "settings_reference",
 ]
 exclude_patterns = ["_build"]
@@ -25,8 +26,14 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"flask-m2m-cognito {release}"
 html_static_path = ["_static"]
-html_css_files = ["settings.css"]
+html_css_files = ["pages.css"]
+html_js_files = ["tables.js"]
 html_show_sphinx = False
+
+# The copy button leaves out prompts and, in a session, what the commands print.
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+copybutton_line_continuation_character = "\\"
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
