@@ -11,6 +11,7 @@ import builtins
 import doctest
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import symtable
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import requests
 import yaml
@@ -30,6 +32,7 @@ from flask import Flask, g, request
 
 from example_app.stage import LoopbackServer
 from flask_m2m_cognito import CognitoM2M
+from flask_m2m_cognito.cli import m2m as m2m_group
 from flask_m2m_cognito.exceptions import REASONS
 from flask_m2m_cognito.settings.app_settings import PREFIX, SETTINGS
 from flask_m2m_cognito.testing import LocalUserPool
@@ -316,6 +319,22 @@ def test_http_is_a_status_line_and_headers(block: Block) -> None:
     head = re.sub(r"\n +", " ", block.content.partition("\n\n")[0]).splitlines()  # a long header is wrapped
     assert re.fullmatch(r"HTTP/1\.1 \d{3} [A-Z][A-Za-z ]+", head[0])
     assert all(re.fullmatch(r"[A-Za-z-]+: .+", line) for line in head[1:])
+
+
+COMMANDS = [
+    (f"{block}: {command}", shlex.split(command))
+    for block in [*BLOCKS, *README_BLOCKS]
+    if block.language in ("console", "bash")
+    for command in re.findall(r"\bm2m ([a-z][^<>$)|\n]*)", block.content)
+]
+
+
+@pytest.mark.parametrize("words", [words for _, words in COMMANDS], ids=[name for name, _ in COMMANDS])
+def test_command_exists_with_its_options(words: list[str]) -> None:
+    name, *arguments = words
+    parent = click.Context(m2m_group)
+    # Raises for an option that does not exist.
+    m2m_group.commands[name].make_context(name, arguments, parent=parent, resilient_parsing=False)
 
 
 # -- what is named -------------------------------------------------------------------------------
