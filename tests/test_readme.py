@@ -20,7 +20,7 @@ import requests
 from example_app.services import create_inventory_app
 from example_app.stage import LoopbackServer
 from flask_m2m_cognito.exceptions import REASONS
-from flask_m2m_cognito.settings.app_settings import SETTINGS
+from flask_m2m_cognito.settings.app_settings import PREFIX, SETTINGS
 from flask_m2m_cognito.testing import LocalUserPool
 
 ROOT = Path(__file__).parents[1]
