@@ -76,6 +76,8 @@ class Refreshable(Attempts[T]):
         refreshing: clock, threads and observers.
     """
 
+    state: State[T]  # again, for type checkers: a generic base class makes it ambiguous
+
     def __init__(
         self,
         fetch: Fetch[T],

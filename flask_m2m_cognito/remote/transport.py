@@ -105,8 +105,8 @@ class Body:
     __slots__ = ("content", "headers")
 
     def __init__(self, content: bytes, headers: Mapping[str, str]) -> None:
-        self.content = content
-        self.headers = headers
+        self.content: bytes = content
+        self.headers: Mapping[str, str] = headers
 
 
 OnRequest = Callable[[str, str], AbstractContextManager[Note]]
