@@ -24,6 +24,7 @@ from flask_m2m_cognito.outbound.token_answer import parse_token
 from flask_m2m_cognito.remote.redaction import Redaction
 from flask_m2m_cognito.remote.transport import MAX_BODY, Answer
 from flask_m2m_cognito.testing import LocalUserPool
+from tests.support.sockets import read_request
 
 SECRET = "the-secret+of/the=client"
 
@@ -415,7 +416,7 @@ def _answer_twice(listening: socket.socket, answer: bytes) -> None:
         with contextlib.suppress(OSError):
             connection, _ = listening.accept()
             with connection:
-                connection.recv(65_536)
+                read_request(connection)
                 connection.sendall(answer)
 
 

@@ -21,6 +21,7 @@ from flask_m2m_cognito.outbound.pooled_session import pooled_session
 from tests.outbound.peers import Peer, Reply, redirect, set_proxy
 from tests.support.clocks import Clocks
 from tests.support.forks import in_a_child, needs_fork
+from tests.support.sockets import read_request
 
 
 class Tokens:
@@ -251,7 +252,7 @@ class Forgetful:
     def _serve(self, connection: socket.socket) -> None:
         is_new = True
         with connection, suppress(OSError):
-            while head := connection.recv(65536):
+            while head := read_request(connection):
                 self.requests.append(head.partition(b" ")[0])
                 if self.always or (self.forgets and not is_new):
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -43,6 +43,7 @@ from flask_m2m_cognito.remote.transport import (
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.remote.moved import LONG
 from tests.support.clocks import Clocks
+from tests.support.sockets import read_request
 
 SOON = 0.3
 """Seconds of a deadline that is meant to pass."""
@@ -138,7 +139,7 @@ def raw_server(script: Script, tls: ssl.SSLContext | None = None, reads_first: b
 
     def read_and_run(connection: socket.socket) -> None:
         if reads_first:
-            connection.recv(65536)
+            read_request(connection)
         script(connection, over)
 
     def accept() -> None:
