@@ -19,6 +19,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
+    "checks_reference",
     "settings_reference",
 ]
 exclude_patterns = ["_build"]
