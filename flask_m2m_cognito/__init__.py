@@ -1,4 +1,4 @@
-"""Amazon Cognito machine-to-machine tokens for Flask: check those that come in, get those that go out."""
+"""Validate and obtain Amazon Cognito machine-to-machine access tokens in Flask applications."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ __all__ = [
     "require_scopes",
 ]
 
-# Imported at first use, or by init_app: they are most of what there is to import.
+# These are imported at first use or by init_app, because they take most of the import time.
 _WHERE = {
     "BearerAuth": ".outbound.bearer_auth",
     "CognitoAccessTokenValidator": ".inbound.validator",

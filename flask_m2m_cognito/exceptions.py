@@ -1,16 +1,16 @@
-"""Every error of this library, and every reason for a rejection.
+"""The errors of this library, and the reasons for a rejection.
 
 ::
 
     M2MCognitoError
     ├── ConfigurationError (also a ValueError)   a setting or an argument is wrong
     ├── TokenValidationError                     the caller's token is rejected: 401, 400 or 403
-    │   └── InsufficientScopeError               it is valid, but lacks scopes: 403
-    ├── KeysUnavailableError                     the token may be valid, its key is unavailable: 503
+    │   └── InsufficientScopeError               the token is valid, but lacks scopes: 403
+    ├── KeysUnavailableError                     the token may be valid, but its key is unavailable: 503
     └── CognitoTokenRequestError                 one token request failed
-        └── TokenUnavailableError                no token is cached, and none could be fetched: 503
+        └── TokenUnavailableError                no usable token is cached or could be fetched: 503
 
-No text of an error holds a token, a client secret or a cache key.
+No error text contains a token, a client secret or a cache key.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ Reason = Literal[
     "token_unavailable",
     "invalid",
 ]
-"""Why a request was rejected: stable text for logs, metrics and tests."""
+"""Why a request was rejected: stable names for logs, metrics and tests."""
 
 REASONS: tuple[str, ...] = get_args(Reason)
 
 
 class M2MCognitoError(Exception):
-    """Base of every error of this library."""
+    """The base class of every error of this library."""
 
 
 class ConfigurationError(M2MCognitoError, ValueError):
-    """Settings or arguments that can't work, all of them in one message.
+    """Settings or arguments are invalid. One message lists all of them.
 
     Attributes:
-        problems: one sentence for each: the key, its value (never a secret's), and what would be right.
+        problems: one message for each: the name, its value (never a secret), and what is valid.
     """
 
     def __init__(self, *problems: str) -> None:
@@ -63,21 +63,21 @@ class ConfigurationError(M2MCognitoError, ValueError):
     def __str__(self) -> str:
         if len(self.problems) == 1:
             return self.problems[0]
-        return f"{len(self.problems)} settings are wrong:\n" + "\n".join(
+        return f"{len(self.problems)} settings are invalid:\n" + "\n".join(
             f"  - {problem}" for problem in self.problems
         )
 
 
 class TokenValidationError(M2MCognitoError):
-    """The caller's token (or header) is invalid, or not accepted.
+    """The caller's token or header is invalid, or not allowed.
 
     Attributes:
-        reason: which check it failed, from :data:`Reason`.
-        kid: the token's unverified key id, where it has one, for logs.
-        pool: the id of the user pool that the token names, if that is a trusted one, for logs.
-        client_id: the token's client, if its signature was verified; ``None`` for any other token.
-        token_scopes: the scopes of a token whose signature was verified; ``None`` for any other token.
-        required_scopes: the scopes that the view requires, where a guard rejected the token.
+        reason: which check failed, one of :data:`Reason`.
+        kid: the token's unverified key id, if it has one, for logs.
+        pool: the id of the trusted user pool that the token names, if any, for logs.
+        client_id: the token's client, if the signature was verified, else ``None``.
+        token_scopes: the token's scopes, if the signature was verified, else ``None``.
+        required_scopes: the scopes that the view requires, if a guard rejected the token.
     """
 
     client_id: str | None = None
@@ -102,8 +102,8 @@ class InsufficientScopeError(TokenValidationError):
     """The token is valid but lacks the required scopes.
 
     Attributes:
-        token_scopes: what the token has.
-        required_scopes: what was needed.
+        token_scopes: the scopes that the token has.
+        required_scopes: the scopes that are required.
     """
 
     token_scopes: frozenset[str]
@@ -122,17 +122,17 @@ class InsufficientScopeError(TokenValidationError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Keyword-only arguments do not survive the default pickling (Celery, multiprocessing).
-        return _rebuilt, (type(self), self.args), self.__dict__
+        return _rebuild_error, (type(self), self.args), self.__dict__
 
 
 class KeysUnavailableError(M2MCognitoError):
-    """The pool's keys are unavailable, so the token could not be checked. It may be valid.
+    """The signing keys are unavailable, so the token could not be verified. It may be valid.
 
-    Not a :class:`TokenValidationError`: answer 503, never 401.
+    This is not a :class:`TokenValidationError`: answer 503, never 401.
 
     Attributes:
         reason: ``"keys_unavailable"``.
-        retry_after: seconds until the next try, if one is set.
+        retry_after: seconds until the next attempt, if known.
     """
 
     reason: Reason = "keys_unavailable"
@@ -146,12 +146,12 @@ class CognitoTokenRequestError(M2MCognitoError):
     """A token request failed, or its answer was not a token.
 
     Attributes:
-        status_code: HTTP status of the answer, if there was one.
-        error_code: OAuth 2.0 ``error`` of the answer (RFC 6749, section 5.2), if it had one.
-        error_description: OAuth 2.0 ``error_description`` of the answer, if it had one.
-        response_body: the answer's text, with tokens and secrets struck out.
+        status_code: the HTTP status of the answer, if there was one.
+        error_code: the OAuth 2.0 ``error`` of the answer (RFC 6749, section 5.2), if any.
+        error_description: the OAuth 2.0 ``error_description`` of the answer, if any.
+        response_body: the text of the answer, with tokens and secrets removed.
         request_id: Cognito's ``x-amz-cognito-request-id`` or ``x-amzn-requestid``, for AWS support.
-        retry_after: seconds of the answer's ``Retry-After``, or until the next try.
+        retry_after: seconds, from the answer's ``Retry-After`` or until the next attempt.
     """
 
     def __init__(
@@ -177,13 +177,13 @@ class CognitoTokenRequestError(M2MCognitoError):
 class TokenUnavailableError(CognitoTokenRequestError):
     """No usable access token is cached, and none could be fetched.
 
-    Carries what the last :class:`CognitoTokenRequestError`, its ``__cause__``, carried.
+    It has the attributes of its ``__cause__``, the last :class:`CognitoTokenRequestError`.
     """
 
     reason: Reason = "token_unavailable"
 
 
-def _rebuilt(kind: type[InsufficientScopeError], arguments: tuple[Any, ...]) -> InsufficientScopeError:
+def _rebuild_error(kind: type[InsufficientScopeError], arguments: tuple[Any, ...]) -> InsufficientScopeError:
     return kind.__new__(kind, *arguments)
 
 

@@ -1,4 +1,4 @@
-"""The extension: reads the settings, builds the parts, and passes calls on to them."""
+"""The Flask extension: reads the settings, builds the parts, and delegates calls to them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .web.protection import protect, public
 from .web.request_globals import set_request_globals
 from .web.requirement import REQUIREMENTS, requirements_of
 
-# init_app imports what only it needs, so importing the package stays fast.
+# init_app imports the modules that only it needs, which keeps the import of the package fast.
 if TYPE_CHECKING:
     from flask import Blueprint
     from flask_caching import Cache
@@ -35,9 +35,9 @@ _NOTHING: Any = object()
 
 
 class CognitoM2M(M2MMethods):
-    """Amazon Cognito machine-to-machine tokens for Flask applications, in both directions.
+    """Validate the Amazon Cognito tokens of callers, and obtain tokens for your own calls.
 
-    One object serves any number of applications, each with settings of its own::
+    One object serves any number of applications, each with its own settings::
 
         m2m = CognitoM2M()
 
@@ -48,28 +48,36 @@ class CognitoM2M(M2MMethods):
             return app
 
     Args:
-        app: initialise with this application now.
-        cache: share keys and tokens over this ``flask_caching.Cache``; else over the application's own.
+        app: an application to initialise now; else call :meth:`init_app`.
+        cache: the ``flask_caching.Cache`` that shares keys and tokens; by default the application's own.
     """
 
     def __init__(self, app: Flask | None = None, *, cache: Cache | None = None) -> None:
         self._cache = cache
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
-        self._last_app_name: str | None = None  # survives its application
-        #: What turns a token into the application's own object, see :meth:`principal_loader`.
+        self._last_app_name: str | None = None  # kept when the application is garbage-collected
+        #: The function that turns a token into the application's own object, see :meth:`principal_loader`.
         self.loader: PrincipalLoader | None = None
         if app is not None:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Read ``app``'s ``COGNITO_M2M_…`` settings and put the parts into ``app.extensions["cognito_m2m"]``.
+        """Initialise ``app`` with its ``COGNITO_M2M_…`` settings.
+
+        The parts are stored in ``app.extensions["cognito_m2m"]``. The settings are read once. Nothing is
+        fetched yet.
+
+        Args:
+            app: the application, with its configuration loaded.
 
         Raises:
-            ConfigurationError: settings are wrong or missing; all of them in one message.
-            RuntimeError: the application has a CognitoM2M already.
+            ConfigurationError: settings are invalid or missing. One message lists all of them.
+            RuntimeError: the application already has a CognitoM2M.
         """
         if EXTENSION in app.extensions:
-            raise RuntimeError(f"The application {app.name!r} has a CognitoM2M already.")
+            raise RuntimeError(
+                f"The application {app.name!r} already has a CognitoM2M. Call init_app once per application."
+            )
         from .app.wiring import build_app_parts
         from .settings.app_settings import settings_from
 
@@ -88,20 +96,21 @@ class CognitoM2M(M2MMethods):
         clients: Iterable[str] | None = None,
         by_method: ByMethod | None = None,
     ) -> Callable[[View], View]:
-        """Decorate a view that only requests with a valid access token reach.
+        """Decorate a view so that only requests with a valid access token reach it.
 
-        For view functions, sync and async, for methods of a ``MethodView``, and for ``View.decorators``.
-        It stands below the route's decorator. The token is on ``g.m2m_token`` and ``current_token``.
+        Use it on view functions, sync and async, on methods of a ``MethodView``, and in ``View.decorators``,
+        below the route's decorator. The view finds the token in ``g.m2m_token`` and ``current_token``.
 
         Args:
-            scopes: what the token must have; none is any valid token.
-            match: ``"all"`` of them or ``"any"``.
-            clients: client ids that may call this view; ``None`` is every one that the application lets in.
-            by_method: instead of ``scopes``: for each HTTP method one scope or a list. GET covers HEAD.
-                A method that is not in it is rejected with 403.
+            scopes: the scopes that the token must have; without any, every valid token is accepted.
+            match: ``"all"`` if the token needs all of them, ``"any"`` if one is enough.
+            clients: the client ids that may call this view; ``None`` allows every client that the settings
+                allow.
+            by_method: instead of ``scopes``, one scope or a list for each HTTP method. GET covers HEAD. A
+                method that is not in it is rejected with 403.
 
         Raises:
-            ConfigurationError: an argument can't be right (a ``ValueError``), when the decorator runs.
+            ConfigurationError: an argument is invalid (a ``ValueError``), when the decorator runs.
         """
         return require_scopes(*scopes, match=match, clients=clients, by_method=by_method)
 
@@ -110,23 +119,24 @@ class CognitoM2M(M2MMethods):
     ) -> ValidatedAccessToken:
         """Check the current request's token in a view or a function, and return it.
 
-        For what depends on the request, such as scopes by its body or by a row. The check and its answers are
-        those of :meth:`require_scopes`; the view need not be guarded.
+        Use it for scopes that depend on the request, such as on its body or on a database row. The check and
+        its answers are those of :meth:`require_scopes`. The view needs no guard.
 
         Args:
-            scopes: what the token must have; none is any valid token.
-            match: ``"all"`` of them or ``"any"``.
-            clients: client ids that may pass; ``None`` is every one that the application lets in.
+            scopes: the scopes that the token must have; without any, every valid token is accepted.
+            match: ``"all"`` if the token needs all of them, ``"any"`` if one is enough.
+            clients: the client ids that may call; ``None`` allows every client that the settings allow.
 
         Raises:
-            TokenValidationError, KeysUnavailableError: the request is rejected; it is the guard's answer.
-            ConfigurationError: an argument can't be right (a ``ValueError``).
-            RuntimeError: outside a request, or the application has no user pool.
+            TokenValidationError, KeysUnavailableError: the request is rejected. Unless you catch it, the
+                caller gets the same answer as from a guard.
+            ConfigurationError: an argument is invalid (a ``ValueError``).
+            RuntimeError: there is no request, or the application has no user pool.
         """
         return authorize(*scopes, match=match, clients=clients)
 
     def optional_token(self, view: View = _NOTHING) -> View:
-        """Decorate a view that also serves requests without a token; an invalid token is 401.
+        """Decorate a view that accepts requests without a token. An invalid token gets 401.
 
         Without a token ``g.m2m_token`` is ``None`` and ``current_token`` is false.
         """
@@ -145,35 +155,41 @@ class CognitoM2M(M2MMethods):
     ) -> None:
         """Require a valid token for every view of an application or a blueprint.
 
-        Nested blueprints are guarded, and a view's own :meth:`require_scopes` holds as well. Under
-        an application's protection an unknown URL is 401 without a valid token. Automatic OPTIONS
-        answers (CORS preflight) pass.
+        Nested blueprints are guarded too, and a view's own :meth:`require_scopes` also applies. In a
+        protected application, an unknown URL returns 401 unless the request has a valid token. OPTIONS
+        requests that Flask answers automatically (CORS preflight) pass.
 
         Args:
             app_or_blueprint: an application, or a blueprint that is not registered yet.
-            scopes, match, clients, by_method: as :meth:`require_scopes`.
-            public: endpoints that everybody reaches, such as ``"static"``.
+            scopes, match, clients, by_method: as for :meth:`require_scopes`.
+            public: endpoints that need no token, such as ``"static"``.
 
         Raises:
-            ConfigurationError: an argument can't be right.
+            ConfigurationError: an argument is invalid (a ``ValueError``).
         """
         protect(app_or_blueprint, *scopes, match=match, clients=clients, by_method=by_method, public=public)
 
     def public(self, view: View = _NOTHING) -> View:
-        """A decorator for a view, or a class's ``decorators``, that :meth:`protect` lets everybody reach."""
+        """Decorate a view that needs no token under :meth:`protect`. Also for a class's ``decorators``.
+
+        A token in the request is ignored. A :meth:`require_scopes` on the same view still applies.
+        """
         return public(_decorated("public", view))
 
     def principal_loader(self, loader: Loader = _NOTHING) -> Loader:
-        """Decorate the function that turns a token into the application's own object: a row, a tenant.
+        """Decorate the function that turns a token into your own object, such as a row or a tenant.
 
-        Called once a request with the :class:`ValidatedAccessToken`, after every check; its result
-        is on ``g.m2m_principal`` and ``current_principal``. It may reject the request by ``abort(403)``.
+        It is called once for each request with the :class:`ValidatedAccessToken`, after every check. Its
+        result is in ``g.m2m_principal`` and ``current_principal``. It may reject the request with
+        ``abort(403)``.
 
         Raises:
-            ConfigurationError: it can't be called.
+            ConfigurationError: ``loader`` is not callable.
         """
         if not callable(_decorated("principal_loader", loader)):
-            raise ConfigurationError(f"principal_loader decorates a function of the token, not {loader!r}.")
+            raise ConfigurationError(
+                f"principal_loader decorates a function that takes a token, got {loader!r}."
+            )
         self.loader = loader
         return loader
 
@@ -183,9 +199,10 @@ class CognitoM2M(M2MMethods):
         """Return a copy of an OpenAPI document in which each guarded operation has its scopes and errors.
 
         Args:
-            document: an OpenAPI 3 or Swagger 2.0 document, as a dictionary.
-            app: the application that it describes; the current one if not given.
-            token_url: where callers get tokens; the token endpoint of the default client if not given.
+            document: an OpenAPI 3 or Swagger 2.0 document, as a dict.
+            app: the application that it describes; by default the current one.
+            token_url: where callers get tokens; by default the token endpoint of the first client that has
+                one.
 
         Raises:
             ConfigurationError: it is not such a document, or an operation in it matches no route.
@@ -211,21 +228,21 @@ class CognitoM2M(M2MMethods):
         """Return a fresh access token, from memory unless one must be requested.
 
         Args:
-            scopes: a text or a sequence; ``COGNITO_M2M_SCOPES`` if not given.
-            client: a name of ``COGNITO_M2M_CLIENTS``; the default client if not given.
-            metadata: text by name, sent as ``aws_client_metadata`` to the pool's Lambda triggers; merged
-                over ``COGNITO_M2M_CLIENT_METADATA``. Tokens of different metadata are kept apart.
-            force_refresh: return a token whose request began after this call, and raise if that fails.
-                Other callers get the old token meanwhile. Each such request is billed.
+            scopes: the scopes, as text or a sequence; by default ``COGNITO_M2M_SCOPES``.
+            client: a name of ``COGNITO_M2M_CLIENTS``; by default the default client.
+            metadata: a dict of text, sent as ``aws_client_metadata`` to the pool's Lambda triggers, and
+                merged over ``COGNITO_M2M_CLIENT_METADATA``. Each combination is cached separately.
+            force_refresh: return a token that is requested after this call, or raise. Other callers get the
+                old token meanwhile. Each such request is billed.
 
         Raises:
-            TokenUnavailableError: no token is cached and none could be fetched. In a view the answer
-                is 503, unless the application handles it.
-            ConfigurationError: the client is unknown, or scopes or metadata are invalid.
-            RuntimeError: outside an application context, with several applications or none.
+            TokenUnavailableError: no usable token is cached, and none could be fetched. In a view the caller
+                gets 503, unless the application handles the error.
+            ConfigurationError: the client is unknown, or the scopes or the metadata are invalid.
+            RuntimeError: there is no application context, and not exactly one application.
         """
         if scopes is None and client is None and metadata is None and not force_refresh:
-            # What _parts does, for most calls: calling it is a fifth of what they cost.
+            # The same as _parts() in most calls. Calling that function is a fifth of the cost of such a call.
             try:
                 parts: AppM2M | None = _current_app().extensions[EXTENSION]
             except (RuntimeError, KeyError):
@@ -246,38 +263,41 @@ class CognitoM2M(M2MMethods):
 
             assert {route.endpoint for route in m2m.routes(app) if route.is_open} == {"static", "about"}
 
-        Methods of a rule that require the same are one :class:`Route`. What holds for every token, such as
-        ``COGNITO_M2M_REQUIRED_SCOPES``, is not repeated.
+        The methods of a rule that have the same requirements are one :class:`Route`. Requirements of every
+        token, such as ``COGNITO_M2M_REQUIRED_SCOPES``, are not repeated.
 
         Args:
-            app: the application; that of this context, or the only one, if not given.
+            app: the application; by default that of the current context, or the only one.
 
         Raises:
-            RuntimeError: this object was not initialised with it; or, without ``app``, there is no
+            RuntimeError: this object was not initialised with ``app``; or, without ``app``, there is no
                 application context and not exactly one application.
         """
         return (self._parts() if app is None else self.for_app(app)).routes()
 
     def health_blueprint(self, name: str = "cognito_m2m_health") -> Blueprint:
-        """A blueprint with ``/health`` and ``/ready``, to mount where probes look.
+        """Return a blueprint with ``/health`` and ``/ready`` for probes.
 
-        ``/ready`` is 200 once every pool has had keys, and asks for them if not; ``/health`` has the
-        details. Neither asks for a token of the caller, also under :meth:`protect` of the application: mount
-        it where only probes come, or protect the blueprint itself.
+        ``/ready`` returns 200 if every pool has had keys, and fetches them if not. ``/health`` returns the
+        details. Neither needs a token, not even if you :meth:`protect` the application. Register it where
+        only probes can call it, or protect the blueprint itself.
+
+        Args:
+            name: the name of the blueprint.
         """
         from .web.health_views import health_blueprint_of
 
         return health_blueprint_of(self.health, self.warm_up, name)
 
     def for_app(self, app: Flask) -> AppM2M:
-        """The same methods bound to one application, for threads, Celery tasks and scripts.
+        """Return the same methods bound to one application, for threads, Celery tasks and scripts.
 
         Raises:
-            RuntimeError: this object was not initialised with it.
+            RuntimeError: this object was not initialised with ``app``.
         """
         parts: AppM2M | None = app.extensions.get(EXTENSION)
         if parts is None or parts.owner is not self:
-            raise RuntimeError(f"CognitoM2M was not initialised with the application {app.name!r}.")
+            raise RuntimeError(f"CognitoM2M was not initialised with {app.name!r}. Call m2m.init_app(app).")
         return parts
 
     def _tokens(self, scopes: Scopes, client: ClientName, metadata: Metadata) -> FoundTokens:
@@ -286,7 +306,7 @@ class CognitoM2M(M2MMethods):
         return FoundTokens(lambda: self._parts().sources.get(scopes, client, metadata))
 
     def _parts(self) -> AppM2M:
-        """The parts of the application of this context, else of the only one."""
+        """Return the parts of the application of this context, or of the only application."""
         try:
             app = _current_app()
         except RuntimeError:
@@ -300,13 +320,13 @@ class CognitoM2M(M2MMethods):
             return apps[0]
         if not apps and self._last_app_name is not None:
             raise RuntimeError(
-                f"The application {self._last_app_name!r} that CognitoM2M was initialised with has been "
-                "garbage-collected. Keep a reference to it, such as `app = create_app()` in its module."
+                f"The application {self._last_app_name!r}, with which CognitoM2M was initialised, has been "
+                "garbage-collected. Keep a reference to it, such as `app = create_app()` in a module."
             )
         known = ", ".join(sorted(repr(app.name) for app in apps)) or "none"
         raise RuntimeError(
-            "Outside an application context CognitoM2M serves the one application that it was initialised "
-            f"with, but there are {len(apps)}: {known}. Use for_app(app), or push app.app_context()."
+            "No application context is active, and CognitoM2M is initialised with "
+            f"{len(apps)} applications: {known}. Use m2m.for_app(app), or push app.app_context()."
         )
 
 
@@ -315,5 +335,5 @@ _current_app = cast("Any", current_app)._get_current_object
 
 def _decorated(name: str, function: View) -> View:
     if function is _NOTHING:
-        raise ConfigurationError(f"{name} takes no parentheses: write @m2m.{name} above the function.")
+        raise ConfigurationError(f"{name} takes no parentheses. Write @m2m.{name} above the function.")
     return function

@@ -1,19 +1,19 @@
-"""Signals (blinker) of what happens to an application's keys and tokens. The sender is the application.
+"""Signals (blinker) for an application's keys and tokens. The sender is the application.
 
 ``token_accepted`` and ``token_rejected`` are sent in the request. All others are sent by a background
-thread, after everyone who waited for the refresh has been released, so a slow receiver delays nobody.
+thread, after the callers that waited for the refresh were released, so a slow receiver delays no caller.
 Exceptions in receivers are logged and swallowed.
 
 =======================  ============================================================================
 signal                   arguments
 =======================  ============================================================================
 ``token_accepted``       ``token``: a :class:`ValidatedAccessToken`; ``check`` (``"memory"``, ``"signature"``)
-``token_rejected``       ``reason``, ``status``, ``kid``, ``path``; of a token whose signature was verified
-                         also ``client_id``, ``token_scopes``, ``required_scopes``, else ``None``
+``token_rejected``       ``reason``, ``status``, ``kid``, ``path``; and ``client_id``, ``token_scopes``,
+                         ``required_scopes``, which are ``None`` unless the signature was verified
 ``keys_refreshed``       ``pool_id``, ``source`` (``"network"``, ``"store"``), ``seconds``, ``recovered``
 ``keys_failed``          ``pool_id``, ``error``, ``count`` in a row, ``retry_in``, ``seconds``, ``has_value``
-``token_obtained``       ``client`` (name or ``None``), ``client_id``, ``scopes``, and as keys_refreshed
-``token_failed``         ``client``, ``client_id``, ``scopes``, and as keys_failed
+``token_obtained``       ``client`` (name or ``None``), ``client_id``, ``scopes``, and those of keys_refreshed
+``token_failed``         ``client``, ``client_id``, ``scopes``, and those of keys_failed
 ``store_state_changed``  ``works``, ``error`` (the exception's class name, or ``None``)
 =======================  ============================================================================
 """
@@ -41,7 +41,7 @@ store_state_changed: NamedSignal = _signals.signal("store-state-changed")
 
 
 def send(signal: NamedSignal, sender: Any, **arguments: Any) -> None:
-    """Call each receiver of ``signal``, also those after one that raises."""
+    """Call each receiver of ``signal``. Log an exception in one, and continue with the next."""
     if not signal.receivers:
         return
     for receiver in signal.receivers_for(sender):
@@ -50,7 +50,7 @@ def send(signal: NamedSignal, sender: Any, **arguments: Any) -> None:
         except Exception as error:
             hidden = hidden_traceback(error, hide_request_token)
             _logger.error(
-                "A receiver of %s raised.%s",
+                "A receiver of the signal %s raised an exception.%s",
                 signal.name,
                 "\n" + hidden if hidden else "",
                 exc_info=None if hidden else error,

@@ -1,6 +1,6 @@
-"""What one application has of this library, and the methods that use it.
+"""The parts of one application, and the methods that use them.
 
-Nothing is imported here that only a call needs: ``import flask_m2m_cognito`` imports this module.
+``import flask_m2m_cognito`` imports this module, so what only a call needs is imported in that call.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ class M2MMethods:
     """The methods that :class:`CognitoM2M` and :class:`AppM2M` both offer."""
 
     def _parts(self) -> AppM2M:
-        """Return the parts of the application that a call is for."""
+        """Return the parts of the application that a call uses."""
         raise NotImplementedError
 
     def _tokens(self, scopes: Scopes, client: ClientName, metadata: Metadata) -> TokenSource | FoundTokens:
-        """Return what :meth:`auth` takes its tokens from."""
+        """Return the token source of :meth:`auth`."""
         raise NotImplementedError
 
     @property
     def validator(self) -> CognitoAccessTokenValidator:
-        """Checks the tokens of the trusted pools. Raises RuntimeError without any."""
+        """The validator for tokens of the trusted pools. Raises RuntimeError if no pool is configured."""
         validator = self._parts()._validator
         if validator is None:
-            raise RuntimeError("No user pool is trusted: set COGNITO_M2M_USER_POOL_ID.")
+            raise RuntimeError("No user pool is configured. Set COGNITO_M2M_USER_POOL_ID.")
         return validator
 
     async def token_async(
@@ -57,9 +57,10 @@ class M2MMethods:
         metadata: Metadata = None,
         force_refresh: bool = False,
     ) -> str:
-        """Return what :meth:`token` does, for a coroutine: it awaits a fetch without a thread.
+        """Return a fresh access token, like :meth:`token`, without blocking the event loop.
 
-        The first fetch imports what it needs on the loop's thread: call :meth:`warm_up` where that matters.
+        The arguments and exceptions are those of :meth:`token`. The first fetch imports modules on the event
+        loop's thread: call :meth:`warm_up` at start if that matters.
         """
         source = self._parts().sources.get(scopes, client, metadata)
         return await (source.refreshed_token_async() if force_refresh else source.token_async())
@@ -72,14 +73,18 @@ class M2MMethods:
         metadata: Metadata = None,
         retry_401: bool = True,
     ) -> BearerAuth:
-        """An ``auth=`` for requests and httpx that puts a fresh token on each request.
+        """Return an ``auth=`` for requests and httpx that adds a fresh token to each request.
 
-        After a 401 ``invalid_token`` it tries once more with a newer token, if ``retry_401`` and the
-        body can be sent again. The token goes to no other scheme, host or port.
+        A redirect to another scheme, host or port does not get the token.
+
+        Args:
+            scopes, client, metadata: as for :meth:`token`.
+            retry_401: after a 401 ``invalid_token``, retry once with a newer token, if the
+                body can be sent again.
 
         Raises, when a request is sent:
-            ConfigurationError: its URL is neither https nor http to loopback or to ALLOW_HTTP_HOSTS.
-            TokenUnavailableError: as :meth:`token`.
+            ConfigurationError: its URL is neither https, nor http to loopback or to ``ALLOW_HTTP_HOSTS``.
+            TokenUnavailableError: as for :meth:`token`.
         """
         from ..outbound.bearer_auth import bearer_auth
 
@@ -99,17 +104,19 @@ class M2MMethods:
         timeout: SessionTimeout = None,
         retries: int = 0,
     ) -> requests.Session:
-        """A ``requests.Session`` with :meth:`auth`. All sessions of a process share one connection pool.
+        """Return a ``requests.Session`` that adds a fresh token to each request.
+
+        All sessions of a process share one connection pool.
 
         Args:
-            scopes, client, metadata, retry_401: as :meth:`auth`.
-            timeout: seconds for connecting and for each read, or one for each; for each request that
-                gives none itself.
+            scopes, client, metadata, retry_401: as for :meth:`auth`.
+            timeout: the default for requests that set none: seconds for connecting and for each read, one
+                number or a pair.
             retries: how often a GET, HEAD, OPTIONS, PUT, DELETE or TRACE is sent again after a connection
                 error, a timeout, 429, 502, 503 or 504. ``Retry-After`` is obeyed up to the timeout.
 
         Raises:
-            ConfigurationError: ``timeout`` or ``retries`` cannot be used.
+            ConfigurationError: ``timeout`` or ``retries`` is invalid.
         """
         from ..outbound.pooled_session import pooled_session
 
@@ -117,11 +124,18 @@ class M2MMethods:
         return pooled_session(auth, timeout, retries)
 
     def forget(self, token: str, *, client: ClientName = None) -> None:
-        """Report that a peer refused ``token``: the next call gets a newer one.
+        """Report that a peer refused ``token``, so the next call gets a newer one.
 
-        A token younger than 10 s is not replaced. While each newer token is refused too, the time
-        between replacements doubles from 30 s to 1 h: a peer that answers 401 to everything must not
-        buy a token for each call.
+        A token younger than 10 s is not replaced. While newer tokens are refused too, the time between
+        replacements doubles from 30 s to 1 h, because a peer that always answers 401 must not cost a token
+        for each call.
+
+        Args:
+            token: the access token that the peer refused.
+            client: a name of ``COGNITO_M2M_CLIENTS``, or the default client.
+
+        Raises:
+            ConfigurationError: the client is unknown.
         """
         sources = self._parts().sources
         sources.check_client(client)
@@ -129,18 +143,26 @@ class M2MMethods:
             source.forget(token)
 
     def client(self, name: ClientName = None) -> CognitoM2MClient:
-        """Return the client underneath, which caches nothing."""
+        """Return the underlying token client, which does not cache.
+
+        Args:
+            name: a name of ``COGNITO_M2M_CLIENTS``, or the default client.
+
+        Raises:
+            ConfigurationError: the client is unknown.
+        """
         parts = self._parts()
         parts.sources.check_client(name)
         return parts._clients[name]
 
     def health(self) -> Health:
-        """Return the state of keys, tokens and cache: plain data, from memory.
+        """Return the state of keys, tokens and cache as plain data, from memory.
 
-        For each pool and token the state (``fresh``, ``usable``, ``gone``), age, last success and
-        error, next try, seconds left and source; the cache; the clock's offset by the servers'
-        ``Date``. ``ready`` is true once every pool has had keys, also in an outage, which is
-        ``status`` ``"degraded"``. Durations in seconds, moments in seconds since the epoch.
+        For each pool and token it has the state (``fresh``, ``usable``, ``gone``), age, last success and
+        error, next attempt, seconds left and source. It also has the state of the cache, and the clock offset
+        by the servers' ``Date``. ``ready`` becomes true when every pool has had keys. It stays true in an
+        outage, in which ``status`` is ``"degraded"``. Durations are in seconds, times in seconds since the
+        epoch.
         """
         from ..telemetry.health import health_of
 
@@ -152,17 +174,17 @@ class M2MMethods:
     def warm_up(
         self, tokens: Iterable[Scopes | Mapping[str, Any]] = (), timeout: float = 5.0, required: bool = False
     ) -> Health:
-        """Fetch the keys of each pool, and ``tokens``, now; return :meth:`health` afterwards.
+        """Fetch the keys of each pool and the given tokens now, and return :meth:`health`.
 
         Args:
-            tokens: for each its scopes (``None``: the default ones), or what :meth:`token` takes, such
-                as ``{"scopes": "stock/read", "client": "billing"}``.
-            timeout: seconds to wait for all of it; what is not done by then goes on behind.
-            required: raise if anything could not be fetched; else never.
+            tokens: for each token its scopes (``None`` for the default scopes), or arguments of
+                :meth:`token`, such as ``{"scopes": "stock/read", "client": "billing"}``.
+            timeout: seconds to wait in total. Unfinished fetches continue in the background.
+            required: raise an exception if anything could not be fetched.
 
         Raises:
-            KeysUnavailableError, TokenUnavailableError, TimeoutError: with ``required``, the first of them.
-            ConfigurationError: a client or a scope is unknown.
+            KeysUnavailableError, TokenUnavailableError, TimeoutError: the first failure, with ``required``.
+            ConfigurationError: a client is unknown or a scope is invalid.
         """
         from .warm_up import ask_all
 
@@ -177,11 +199,13 @@ class M2MMethods:
 
 @dataclass(frozen=True)
 class AppM2M(M2MMethods):
-    """One application's parts, as :meth:`CognitoM2M.for_app` returns them. Needs no application context.
+    """The methods of :class:`CognitoM2M` for one application, without an application context.
+
+    :meth:`CognitoM2M.for_app` returns it.
 
     Attributes:
-        settings: what was read from the application's config.
-        guard: lets requests in; ``None`` without a user pool.
+        settings: the settings from the application's config.
+        guard: accepts or rejects requests; ``None`` without a user pool.
         sources: the token sources of its clients.
         owner: the CognitoM2M that was initialised with the application.
     """
@@ -204,7 +228,7 @@ class AppM2M(M2MMethods):
 
     @property
     def token_url(self) -> str | None:
-        """Where callers of this application get tokens: the token endpoint of one of its own clients."""
+        """The token endpoint of the first client that has one; callers are assumed to use the same."""
         clients = self.settings.clients.values()
         urls = (each.token_urls[0] for each in clients if not each.client_token_api)
         return next(urls, None)
@@ -216,11 +240,11 @@ class AppM2M(M2MMethods):
 
     @property
     def of_every_token(self) -> Requirement:
-        """What the settings require of a token, whatever the view."""
+        """What the settings require of every token, for all views."""
         return requirement_of_every_token(self.settings)
 
     def routes(self) -> list[Route]:
-        """What each route requires, as data."""
+        """Return what each route requires of a token: see :meth:`CognitoM2M.routes`."""
         from ..web.routes import routes_of
 
         return routes_of(self._app)
@@ -251,5 +275,5 @@ def _source_of(parts: AppM2M, token: Scopes | Mapping[str, Any]) -> TokenSource:
 
 
 def requirement_of_every_token(settings: Settings) -> Requirement:
-    """What the settings require of a token, whatever the view."""
+    """Return what the settings require of every token, for all views."""
     return Requirement(scopes=settings.required_scopes, match=settings.scope_match)

@@ -1,4 +1,4 @@
-"""Decorators for views, and ``authorize``: they let a request in if its token meets a requirement."""
+"""Decorators for views, and ``authorize``. They reject a request unless its token meets a requirement."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 _PREFIX = "Bearer "
 _LOADING = "loading"
-"""Among what a guard holds for a request: its principal loader runs."""
+"""A key of what a guard stores for a request, present while the principal loader runs."""
 _OPTIONAL = Requirement(is_optional=True)
 
 
@@ -45,27 +45,28 @@ def require_scopes(
     clients: Iterable[str] | None = None,
     by_method: ByMethod | None = None,
 ) -> Callable[[View], View]:
-    """A decorator that lets only requests with a valid access token reach a view.
+    """Decorate a view so that only requests with a valid access token reach it.
 
-    For view functions, sync and async, for methods of a ``MethodView``, and for ``View.decorators``.
-    The token is on ``g.m2m_token``, its claims on ``g.m2m_claims``.
+    Use it on view functions, sync and async, on methods of a ``MethodView``, and in ``View.decorators``,
+    below the route's decorator. The view finds the token in ``g.m2m_token`` and ``current_token``, and its
+    claims in ``g.m2m_claims``. The application is found at each request, through ``current_app``.
 
     Args:
-        scopes: what the token must have; none is any valid token.
-        match: ``"all"`` of them or ``"any"``.
-        clients: client ids that may call this view; ``None`` is every one that the application lets in.
-        by_method: instead of ``scopes``: for each HTTP method one scope or a list. GET covers HEAD.
-            A method that is not in it is rejected with 403.
+        scopes: the scopes that the token must have; without any, every valid token is accepted.
+        match: ``"all"`` if the token needs all of them, ``"any"`` if one is enough.
+        clients: the client ids that may call this view; ``None`` allows every client that the settings allow.
+        by_method: instead of ``scopes``, one scope or a list for each HTTP method. GET covers HEAD. A method
+            that is not in it is rejected with 403.
 
     Raises:
-        ConfigurationError: an argument can't be right (a ``ValueError``), when the decorator runs.
+        ConfigurationError: an argument is invalid (a ``ValueError``), when the decorator runs.
     """
     requirement = requirement_from(scopes, match, clients, by_method)
 
     def decorate(view: View) -> View:
         return _guard(view, requirement)
 
-    # Frameworks keep decorators in lists; tools that read requirements find this one there.
+    # Frameworks keep decorators in lists, where tools that read requirements find this attribute.
     setattr(decorate, REQUIREMENTS, (requirement,))
     return decorate
 
@@ -75,17 +76,17 @@ def authorize(
 ) -> ValidatedAccessToken:
     """Check the current request's token in a view or a function: see ``CognitoM2M.authorize``.
 
-    A rejection leaves the request's token.
+    After a rejection the request keeps the token that it had.
     """
     requirement = requirement_from(scopes, match, clients, None)
     parts = current_context().app.extensions.get(EXTENSION)
     guard: Guard | None = None if parts is None else parts.guard
-    # A coroutine function can't be run inside the event loop that runs an async view.
+    # A coroutine function cannot run inside the event loop that runs an async view.
     loads = guard is None or not (_in_event_loop() and inspect.iscoroutinefunction(guard.owner.loader))
     is_remembered = admit(requirement, loads)
     token: ValidatedAccessToken = get_request_global("m2m_token")
     if is_remembered is not None and guard is not None and guard.listeners:
-        guard.on_accepted(token, is_remembered)  # without its principal, which nobody loads
+        guard.on_accepted(token, is_remembered)  # without a principal, which is not loaded
     return token
 
 
@@ -98,29 +99,29 @@ def _in_event_loop() -> bool:
 
 
 def optional_token(view: View) -> View:
-    """A decorator: no token reaches the view as anonymous, an invalid one is rejected.
+    """Decorate a view that accepts requests without a token, and rejects invalid tokens.
 
     Without a token ``g.m2m_token`` is ``None`` and ``current_token`` is false.
     """
     if not callable(view):
-        raise ConfigurationError(f"optional_token decorates a view function, not {view!r}.")
+        raise ConfigurationError(f"optional_token decorates a view function, got {view!r}.")
     return _guard(view, _OPTIONAL)
 
 
-# As the decorator that require_scopes returns, for tools that find it in a list.
+# Like the decorator that require_scopes returns, for tools that find it in a list.
 setattr(optional_token, REQUIREMENTS, (_OPTIONAL,))
 
 
 def _guard(view: View, requirement: Requirement) -> View:
-    """``view``, reached only by requests that meet ``requirement``."""
+    """Return ``view`` behind a guard that rejects requests which do not meet ``requirement``."""
     if inspect.isclass(view):
         raise ConfigurationError(
-            f"require_scopes guards functions: for the class {view.__name__} use its "
-            "decorators = [require_scopes(…)], or decorate its methods."
+            f"require_scopes cannot decorate the class {view.__name__}. Set decorators = [require_scopes(…)] "
+            "in the class, or decorate its methods."
         )
     if not callable(view):  # such as Flask-Sock's route, which returns nothing
         raise ConfigurationError(
-            f"require_scopes decorates a view function, got {view!r}: put the route's decorator above it."
+            f"require_scopes decorates a view function, got {view!r}. Put the route's decorator above it."
         )
     wrapper: Callable[..., Any]
     if inspect.iscoroutinefunction(view):
@@ -145,21 +146,21 @@ def _guard(view: View, requirement: Requirement) -> View:
 
 
 def admit(requirement: Requirement, loads: bool = True) -> bool | None:
-    """Put the token on the current request, where ``flask.g`` finds it, if it meets ``requirement``.
+    """Store the token on the current request, where ``flask.g`` finds it, if it meets ``requirement``.
 
     A request that is rejected keeps the token that it had.
 
-    All that a request pays is in here and in :meth:`CognitoAccessTokenValidator.recall`: inside a
-    request each call of a function costs a few times what it costs in a loop.
+    The fast path is in this function and in :meth:`CognitoAccessTokenValidator.recall`, because inside a
+    request each function call costs a few times what it costs in a loop.
 
     Args:
-        loads: whether the application's own object is put there as well; else that is the caller's.
+        loads: whether to load the principal; otherwise the caller loads it.
 
     Returns:
-        ``None``, or with ``loads=False``, where it is still to be loaded, whether the token was remembered.
+        ``None``, or, if the principal is still to be loaded, whether the token was remembered.
 
     Raises:
-        HTTPException: it does not, or there is none: a Problem, or what the application's own check raised.
+        HTTPException: the token is missing or rejected. A Problem, or what a check of the application raised.
         RuntimeError: the application has no guard.
     """
     context, request = current_context(), current_request()
@@ -174,7 +175,7 @@ def admit(requirement: Requirement, loads: bool = True) -> bool | None:
     try:
         value = request.environ.get(guard.environ_key)
         if value is not None and value.startswith(_PREFIX) and len(value) <= MAX_HEADER:
-            # A token that is remembered was decoded strictly when it was new.
+            # A remembered token was decoded strictly when it was new.
             known = guard.recall(value[7:])
         value = None
         if known is None or known.__class__ is bytes:
@@ -182,22 +183,22 @@ def admit(requirement: Requirement, loads: bool = True) -> bool | None:
         else:
             token, is_remembered = known, True
         if not (requirement.is_plain and requirement.scopes <= token.scopes):
-            # Flask dispatches by request.method, which an application may override.
+            # Flask dispatches by request.method, which the application may override.
             _check(token, requirement, request.method)
     except (TokenValidationError, KeysUnavailableError) as error:
-        value = None  # as error trackers send what is in each frame
+        value = None  # error trackers send the variables of each frame
         if requirement.is_optional and error.reason == "missing_token":
             held["m2m_token"] = held["m2m_claims"] = held["m2m_principal"] = None
             return None
         answer = guard.reject(error.with_traceback(None), request, requirement, token)
     except BaseException:
-        value = None  # the application's check may be ended by one that is no Exception, such as a timeout
+        value = None  # the application's check may raise a BaseException, such as a timeout
         raise
     if answer is not None:
         raise answer
     held["m2m_token"] = token
     held["m2m_claims"] = token.claims
-    # Once a request, although several guards may hold.
+    # Once for each request, although several guards may apply.
     if guard.owner.loader is not None and "m2m_principal" not in held and _LOADING not in held:
         if not loads:
             return is_remembered
@@ -211,31 +212,31 @@ def admit(requirement: Requirement, loads: bool = True) -> bool | None:
 def _no_guard(app: Flask, parts: object) -> RuntimeError:
     if parts is None:
         return RuntimeError(
-            f"A view of {app.name!r} is guarded, but CognitoM2M was not initialised with this application: "
-            "call m2m.init_app(app)."
+            f"A view of {app.name!r} is guarded, but CognitoM2M was not initialised with this application. "
+            "Call m2m.init_app(app)."
         )
     return RuntimeError(
-        f"A view of {app.name!r} is guarded, but no user pool is trusted: set COGNITO_M2M_USER_POOL_ID."
+        f"A view of {app.name!r} is guarded, but no user pool is configured. Set COGNITO_M2M_USER_POOL_ID."
     )
 
 
 def _check(token: ValidatedAccessToken, requirement: Requirement, method: str) -> None:
-    """Raise unless ``token`` meets ``requirement`` for ``method``."""
+    """Raise TokenValidationError unless ``token`` meets ``requirement`` for ``method``."""
     scopes = requirement.scopes_for(method)
     if scopes is None:
         raise TokenValidationError(
-            "This method is not allowed here for any access token.", reason="method_not_allowed"
+            "This HTTP method is not allowed for any access token.", reason="method_not_allowed"
         )
     if requirement.clients is not None and token.client_id not in requirement.clients:
         raise TokenValidationError(
-            "The access token's client is not allowed here.", reason="client_not_allowed"
+            "This client is not allowed to call this endpoint.", reason="client_not_allowed"
         )
     if not has_scopes(token.scopes, scopes, requirement.match):
         raise insufficient_scope(token.scopes, scopes, requirement.match)
 
 
 async def _load_principal(requirement: Requirement, is_remembered: bool) -> None:
-    """What :func:`admit` does from the loader on, in a coroutine: there the loader is awaited."""
+    """Do the last part of :func:`admit` in a coroutine, which awaits the principal loader."""
     guard: Guard = current_context().app.extensions[EXTENSION].guard
     held, loader = getattr(current_request(), guard.held_key), guard.owner.loader
     with _loading(guard, requirement, held):
@@ -247,19 +248,19 @@ async def _load_principal(requirement: Requirement, is_remembered: bool) -> None
 
 @contextmanager
 def _loading(guard: Guard, requirement: Requirement, held: dict[str, Any]) -> Iterator[None]:
-    """Report what a principal loader raises, if it is a rejection; the request then keeps no token.
+    """Report a rejection that a principal loader raises, and remove the token from the request.
 
     Raises:
-        HTTPException: the answer to an error of the library.
+        HTTPException: the answer to an error of the library that the loader raised.
     """
-    held[_LOADING] = True  # as a loader may call authorize
+    held[_LOADING] = True  # because the loader may call authorize
     answer: HTTPException | None = None
     try:
         yield
     except BaseException as error:
         token = held["m2m_token"]
         if isinstance(error, HTTPException):
-            if not isinstance(error, Problem):  # which is reported already
+            if not isinstance(error, Problem):  # which has been reported
                 text = "The principal loader rejected the access token."
                 rejection = TokenValidationError(text, reason="rejected_by_check")
                 rejection.__cause__ = error
@@ -278,7 +279,7 @@ def _loading(guard: Guard, requirement: Requirement, held: dict[str, Any]) -> It
 current_token: ValidatedAccessToken = cast(
     "ValidatedAccessToken", LocalProxy(lambda: get_request_global("m2m_token"))
 )
-"""The access token of the current request; false where there is none."""
+"""The access token of the current request, false if there is none."""
 
 current_principal: Any = LocalProxy(lambda: get_request_global("m2m_principal"))
-"""What the principal loader returned for the current request; false where there is no token."""
+"""What the principal loader returned for the current request, false if there is no token."""

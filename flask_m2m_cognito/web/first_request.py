@@ -1,7 +1,7 @@
-"""What is done at an application's first request, when its routes and its other extensions are complete.
+"""Prepares an application at its first request, when its routes and its other extensions are complete.
 
-Its guards are checked, and the library's errors that a view, a principal loader or ``before_request`` raises
-get answers from then on.
+This checks its guards, and makes it answer the library's errors that a view, a principal loader or
+``before_request`` raises.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from .problems import Problem, Wording, complete_answer_to, problem_from
 from .request_globals import current_request
 
 _EXTENSION = "cognito_m2m_first_request"
-"""Where an application keeps the receiver, in ``app.extensions``: signals hold their receivers weakly."""
+"""The key of ``app.extensions`` that keeps the receiver alive: signals hold their receivers weakly."""
 
 
 def prepare_first_request(app: Flask, guard: Guard | None, wording: Wording) -> None:
-    """Have both done before the first request of ``app`` is handled; later requests pay nothing.
+    """Run both steps before ``app`` handles its first request. Later requests pay nothing.
 
-    A step that raises ends that request, and is called again at the next one.
+    If a step raises, that request fails, and the step runs again at the next one.
     """
     note_app(app)
     answer_errors = functools.partial(_answer_library_errors, guard, wording)
@@ -46,10 +46,10 @@ def prepare_first_request(app: Flask, guard: Guard | None, wording: Wording) -> 
 
 
 def _answer_library_errors(guard: Guard | None, wording: Wording, app: Flask) -> None:
-    """Have ``app`` answer them as its guard does.
+    """Make ``app`` answer the library's errors as its guard does.
 
-    Such an error becomes the guard's exception, which is of its class and werkzeug's, and then takes its way
-    through the application's handlers. A handler registered by the library could come before one of theirs.
+    Such an error becomes the guard's exception, which is of the error's class and of werkzeug's, and passes
+    through the application's handlers. A handler registered here could take precedence over one of theirs.
     """
     handle = app.handle_user_exception
 
@@ -61,8 +61,8 @@ def _answer_library_errors(guard: Guard | None, wording: Wording, app: Flask) ->
                 return _handle_untrapped(app, answer)
         return handle(answer)
 
-    # As Flask-RESTful and Flask-RESTX do. Theirs are within this one, so their own bodies are made of the
-    # answer, and not of an error that they do not know.
+    # Flask-RESTful and Flask-RESTX do the same. This one wraps theirs, so they build their bodies from the
+    # answer, and not from an error that they do not know.
     app.handle_user_exception = handle_user_exception  # type: ignore[method-assign]
 
 
@@ -78,10 +78,10 @@ def _answer_to(error: Exception, guard: Guard | None, wording: Wording) -> Excep
 
 
 def _handle_untrapped(app: Flask, answer: Problem) -> Any:
-    """The answer of an application with TRAP_HTTP_EXCEPTIONS, which connexion sets.
+    """Return the answer of an application with TRAP_HTTP_EXCEPTIONS, which connexion sets.
 
-    connexion's handler raises an exception of Starlette's with the status and the text alone, of which its
-    middleware makes the answer: the headers would be lost.
+    connexion's handler raises a Starlette exception with the status and the text only. Its middleware builds
+    the answer from that, without the headers.
     """
     try:
         return app.handle_http_exception(answer)

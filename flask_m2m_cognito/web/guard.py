@@ -1,4 +1,4 @@
-"""Validates the tokens of one application's requests, and answers those that are rejected."""
+"""Validates the tokens of one application's requests, and builds the answers to rejected requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 
 from ..exceptions import KeysUnavailableError, TokenValidationError
 from ..inbound.bearer import bearer_token
-from .problems import Wording, add_challenge_if_caught, problem_from
+from .problems import Wording, add_challenge_when_caught, problem_from
 from .rejection_log import Rejection
 from .request_globals import EXTENSION as EXTENSION
 from .request_globals import current_request
@@ -26,7 +26,7 @@ PrincipalLoader = Callable[["ValidatedAccessToken"], Any]
 
 
 class HasPrincipalLoader(Protocol):
-    """Its loader may be set after the guard was built."""
+    """An object whose loader may be set after the guard was built."""
 
     loader: PrincipalLoader | None
 
@@ -35,15 +35,17 @@ _NO_OWNER = SimpleNamespace(loader=None)
 
 
 class Guard:
-    """Lets requests of one application in, or returns the answer that rejects them.
+    """Accepts or rejects the requests of one application.
 
     Args:
-        validator: checks tokens.
-        wording: the application's part of answers.
+        validator: checks the tokens.
+        wording: the parts of answers that the application configures.
         header_name: the header that holds the token.
-        on_accepted, on_rejected: are called for each request; the first only while there are ``listeners``,
-            and with whether the token's signature had been verified before.
-        owner: has the loader that turns a token into the application's own object, or ``None``.
+        on_accepted: called for each accepted request while there are ``listeners``, with the token and
+            whether its signature had been verified before.
+        listeners: the receivers of ``on_accepted``.
+        on_rejected: called for each rejected request.
+        owner: its ``loader`` turns a token into the application's own object; the loader may be ``None``.
         named_scopes: returns every scope that the guards of a request's route name.
     """
 
@@ -69,20 +71,20 @@ class Guard:
         self._named_scopes = named_scopes
         self._header_name = header_name
         self.environ_key: str = "HTTP_" + header_name.upper().replace("-", "_")
-        # The attribute of a request for what this guard found: its token, or nothing if it was rejected. Each
-        # guard has its own, as the context of one application may be pushed inside a request to another.
+        # The attribute of a request under which this guard stores the token, if it accepted one. Each guard
+        # has its own, because the context of one application may be pushed inside a request to another.
         self.held_key: str = f"_flask_m2m_cognito_{id(self)}"
 
     def validate(self, request: Request, digest: bytes | None) -> tuple[ValidatedAccessToken, bool]:
-        """Check the request's token from the beginning.
+        """Read the request's header and check its token.
 
         Args:
-            digest: of what stands after ``Bearer`` and one space, if it was computed.
+            digest: the digest of the text after ``Bearer`` and one space, if it was computed.
 
         Returns:
-            The token, and whether its signature was known to be valid.
+            The token, and whether its signature was already known to be valid.
         """
-        # In two, as a callable of the application may raise in the checks: then no frame has the token.
+        # Two functions: a callable of the application may raise in check(), and then no frame has the token.
         verified = self._verify(request.environ, digest)
         is_remembered = verified.used
         return self._validator.check(verified), is_remembered
@@ -91,14 +93,14 @@ class Guard:
         value = environ.get(self.environ_key)
         token = bearer_token([] if value is None else [value], self._header_name)
         if value is None or token is None:
-            raise TokenValidationError("This request has no access token.", reason="missing_token")
-        # With more spaces around the token the digest is not its own.
+            raise TokenValidationError("The request has no access token.", reason="missing_token")
+        # With more whitespace around the token, the digest is not that of the token.
         return self._validator.verify(token, digest if value[7:] == token else None)
 
     def keep_private(self, response: Response) -> Response:
-        """Keep shared caches from giving an answer that depends on this guard's header to other callers.
+        """Keep shared caches from sending an answer that depends on this guard's header to other callers.
 
-        For headers other than ``Authorization``, for which caches do so themselves (RFC 9111, section 3.5).
+        Needed for headers other than ``Authorization``, which caches respect (RFC 9111, section 3.5).
         """
         if self.held_key in current_request().__dict__:
             response.vary.add(self._header_name)
@@ -116,19 +118,19 @@ class Guard:
         """Report a rejection, and return its answer.
 
         Args:
-            error: why it is rejected; the application may have raised it.
-            requirement: what the guard requires that rejects it.
-            token: the request's own, if the validator accepted it.
+            error: why the request is rejected; the application may have raised it.
+            requirement: what the rejecting guard requires.
+            token: the request's token, if the validator accepted it.
         """
         problem = problem_from(error, self._wording)
         if isinstance(problem, TokenValidationError):
-            # Only a 403 is about the request's own token for certain: a view may validate other tokens.
+            # Only a 403 is certain to concern the request's own token: a view may validate other tokens.
             if token is not None and problem.code == 403:
                 self._identify(problem, request.environ, token)
             if problem.required_scopes is None:
                 problem.required_scopes = self._needed_scopes(request, requirement)
-        answer = problem.answer_of_a_check() or add_challenge_if_caught(problem)
-        # Only the rejection of a verified token names anyone.
+        answer = problem.answer_of_own_check() or add_challenge_when_caught(problem)
+        # Only the rejection of a verified token names the client.
         is_verified = getattr(problem, "token_scopes", None) is not None
         names = ("client_id", "token_scopes", "required_scopes") if is_verified else ()
         self._on_rejected(
@@ -146,7 +148,7 @@ class Guard:
     def _identify(
         self, error: TokenValidationError, environ: dict[str, Any], token: ValidatedAccessToken
     ) -> None:
-        """Put on ``error`` which client was rejected, with which key of which pool."""
+        """Set the client, the key id and the pool of ``token`` on ``error``."""
         error.client_id, error.token_scopes = token.client_id, token.scopes
         try:
             self._verify(environ).identify(error)
@@ -154,6 +156,6 @@ class Guard:
             return  # the key has been removed since the token was accepted
 
     def _needed_scopes(self, request: Request, requirement: Requirement) -> frozenset[str]:
-        """Every scope that a token needs here: by the settings, by ``requirement`` and by the route."""
+        """Return every scope that the settings, ``requirement`` and the route require."""
         here = requirement.scopes_for(request.method) or frozenset()
         return self._validator.required_scopes | here | self._named_scopes(request)

@@ -1,4 +1,4 @@
-"""A blueprint for probes: what the application holds, and whether it is ready."""
+"""A blueprint for probes: the state of keys and tokens, and whether the application is ready."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from .requirement import PUBLIC
 
 READY_TIMEOUT = 2.0
-"""Seconds for which a probe waits for the keys of a service that has just started."""
+"""Seconds that a probe waits for the keys of a service that has just started."""
 
 _UNSTORED = {"Cache-Control": "no-store"}
 
@@ -18,10 +18,10 @@ _UNSTORED = {"Cache-Control": "no-store"}
 def health_blueprint_of(
     health: Callable[[], Mapping[str, object]], warm_up: Callable[..., Mapping[str, object]], name: str
 ) -> Blueprint:
-    """``/health``: all of it, always 200. ``/ready``: 200 or 503, without details. Both are public.
+    """Return a blueprint with ``/health``, always 200 with details, and ``/ready``, 200 or 503 without.
 
-    An outage of Cognito is no reason to take a service out of rotation: what it holds goes on
-    serving, so that ``/ready`` stays 200.
+    Both are public. An outage of Cognito is no reason to take a service out of rotation: its cached keys
+    still work, and ``/ready`` stays 200.
     """
     blueprint = Blueprint(name, __name__)
 
@@ -31,11 +31,11 @@ def health_blueprint_of(
 
     @blueprint.get("/ready")
     def ready() -> ResponseReturnValue:
-        # A service that gets no traffic until it is ready would otherwise never ask for its keys.
+        # A service that gets no traffic until it is ready would otherwise never fetch its keys.
         is_ready = bool(health()["ready"] or warm_up(timeout=READY_TIMEOUT)["ready"])
         return {"ready": is_ready}, 200 if is_ready else 503, _UNSTORED
 
-    # Probes have no token. A guard of the blueprint itself holds all the same.
+    # Probes have no token. A guard of the blueprint itself still applies.
     for view in (details, ready):
         setattr(view, PUBLIC, blueprint)
     return blueprint

@@ -1,13 +1,13 @@
 """Finds guards that never run.
 
-They stand above their route, which has the function below them::
+Such a guard is above the route decorator, which registers the function below it::
 
     @m2m.require_scopes("orders/write")
     @app.post("/orders")                 # registers the function without the guard
     def order(): ...
 
-Or they stand in the ``decorators`` of a class whose framework does not apply those, as Flask-Admin and
-flask-openapi3 do not.
+Or it is in the ``decorators`` of a class, and the framework ignores that attribute, as Flask-Admin and
+flask-openapi3 do.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ _apps: weakref.WeakSet[Flask] = weakref.WeakSet()
 
 
 def note_app(app: Flask) -> None:
-    """Remember an application, whose routes may have a guard around a view that another has without."""
+    """Remember an application: its routes may guard a view that another application uses without a guard."""
     _apps.add(app)
 
 
 def misplaced_guards(app: Flask) -> dict[str, Misplaced]:
-    """Which endpoints have what has no effect.
+    """Return the endpoints with a guard or a ``public`` that has no effect, and which it is.
 
-    A ``"guard"`` or a ``"public"`` stands above the route; a guard stands in the ``"decorators"`` of a class.
+    ``"guard"`` and ``"public"`` are above the route; ``"decorators"`` is a guard in the ``decorators`` of a
+    class that the framework ignores.
     """
     below = {id(view) for each in {app, *_apps} for view in _views_below_guards(each)}
     found: dict[str, Misplaced] = {}
@@ -56,37 +57,37 @@ def misplaced_guards(app: Flask) -> dict[str, Misplaced]:
 
 
 _PROBLEMS: dict[Misplaced, str] = {
-    "guard": "guarded: its guard stands above the route, so it never runs. Put the route's decorator above "
-    "the guard.",
-    "public": "public: its public stands above the route, so it has no effect. Put the route's decorator "
-    "above it.",
-    "decorators": "guarded: the guard in the decorators of its class never runs, because the framework does "
-    "not apply them. Decorate the methods of the class, or use protect.",
+    "guard": "guarded: its guard is above the route decorator, so it never runs. Move the guard below the "
+    "route decorator.",
+    "public": "public: its public is above the route decorator, so it has no effect. Move public below the "
+    "route decorator.",
+    "decorators": "guarded: the guard in the decorators of its class never runs, because the framework "
+    "ignores them. Decorate the methods of the class, or use protect.",
 }
 
 
 def guard_problems(app: Flask) -> list[str]:
-    """What is wrong with the guards of ``app``, a sentence or two each."""
+    """Return a message for each misplaced guard of ``app`` and each unknown public endpoint."""
     problems = [
         f"The view {endpoint!r} is not {_PROBLEMS[what]}" for endpoint, what in misplaced_guards(app).items()
     ]
     for function in itertools.chain.from_iterable(app.before_request_funcs.values()):
         if has_guard_around(function) and not requirements_of(function):
             problems.append(
-                f"The before_request function {function.__qualname__!r} is not guarded: its guard stands "
-                "above before_request, so it never runs. Put before_request above the guard."
+                f"The before_request function {function.__qualname__!r} is not guarded: its guard is above "
+                "before_request, so it never runs. Move the guard below before_request."
             )
     for protection in protections_in(app):
         for name in sorted(protection.unknown_public(app)):
             problems.append(
                 f"protect(public=…) names the endpoint {name!r}, which does not exist. "
-                "`flask routes` lists the endpoints."
+                "Run `flask routes` to list the endpoints."
             )
     return problems
 
 
 def check_guards(app: Flask) -> None:
-    """Log what is wrong with the guards of ``app``, or raise it where somebody develops or tests."""
+    """Log what is wrong with the guards of ``app``, and raise it in debug mode and in tests."""
     problems = guard_problems(app)
     for problem in problems:
         _logger.error("%s", problem, extra={"event": "guard-misplaced"})
@@ -106,7 +107,7 @@ def _views_below_guards(app: Flask) -> Iterator[Any]:
 
 
 def _ignores_decorators(layers: list[Any]) -> bool:
-    """Whether a class of the view's has a guard in its ``decorators`` that is not around the view."""
+    """Return whether a class of the view has a guard in its ``decorators`` that does not wrap the view."""
     around = {id(each) for layer in layers for each in requirements_of(layer)}
     return any(
         id(each) not in around
@@ -117,11 +118,11 @@ def _ignores_decorators(layers: list[Any]) -> bool:
 
 
 def _classes_of(layers: list[Any]) -> Iterator[Any]:
-    """The classes whose method a view is."""
+    """Yield the classes of which the view is a method."""
     for layer in layers:
         yield getattr(layer, "view_class", None)
         yield type(getattr(layer, "__self__", None))
-        # flask-openapi3 registers a function that makes an object of the class and calls the method with it.
+        # flask-openapi3 registers a function that creates an object of the class and calls its method.
         for cell in getattr(layer, "__closure__", None) or ():
             with contextlib.suppress(ValueError):  # a variable that is not set yet
                 held = cell.cell_contents

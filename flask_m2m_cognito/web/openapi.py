@@ -1,4 +1,4 @@
-"""Adds the guards of an application to an OpenAPI document: their scopes, and their answers."""
+"""Adds the scopes and the answers of an application's guards to an OpenAPI document."""
 
 from __future__ import annotations
 
@@ -33,15 +33,14 @@ def with_security(
     """Return a copy of an OpenAPI document in which each guarded operation has its scopes and errors.
 
     Args:
-        document: what apispec, flask-smorest, APIFlask, Flask-RESTX or a person wrote.
+        document: the document, by apispec, flask-smorest, APIFlask or Flask-RESTX, or written by hand.
         app: the application that it describes.
-        token_url: the token endpoint, if it is known: the scheme is then ``oauth2``.
-        issuer: of a trusted pool: without a token endpoint the scheme is its ``openIdConnect``.
-        of_every_token: what the settings require, on top of the operation's own.
+        token_url: the token endpoint, if it is known. The scheme is then ``oauth2``.
+        issuer: the issuer of a trusted pool. Without a token endpoint the scheme is its ``openIdConnect``.
+        of_every_token: what the settings require of every token, besides the guards.
 
     Raises:
-        ConfigurationError: it is not an OpenAPI document, or it has operations of which it cannot be told
-            whether they are guarded.
+        ConfigurationError: it is not an OpenAPI document, or has operations that match no route.
     """
     dialect = _dialect_of(document)
     described: dict[str, Any] = _copy_of(document)
@@ -65,7 +64,7 @@ def with_security(
     if unknown:
         raise ConfigurationError(
             f"The OpenAPI document has operations that match no route of {app.name!r}: {', '.join(unknown)}. "
-            "Correct the path, set 'servers' to where the paths begin, or give it a 'security' of its own."
+            "Correct the paths, set 'servers' to their URL prefix, or add a 'security' to the operations."
         )
     dialect.complete(described, _scheme(dialect, token_url, issuer, needed))
     return described
@@ -73,10 +72,10 @@ def with_security(
 
 _RESPONSES = {
     401: ("The access token is missing or invalid.", "WWW-Authenticate", "string"),
-    403: ("The access token is valid, but not sufficient.", "WWW-Authenticate", "string"),
-    503: ("The access token cannot be checked at the moment.", "Retry-After", "integer"),
+    403: ("The access token is valid, but does not allow this request.", "WWW-Authenticate", "string"),
+    503: ("The access token cannot be verified at the moment.", "Retry-After", "integer"),
 }
-"""What a guard may answer: the description, and a header with its type."""
+"""For each status of a guard: the description, and a header with its type."""
 
 _PROBLEM = {
     "type": "object",
@@ -89,12 +88,12 @@ _PROBLEM = {
     },
     "required": ["type", "title", "status", "detail", "reason"],
 }
-"""A body of the guards' (RFC 9457)."""
+"""The schema of a guard's body (RFC 9457)."""
 
 
 @dataclass(frozen=True)
 class _Dialect:
-    """Where a version of OpenAPI keeps what operations refer to: ``/`` parts the names of members."""
+    """The places of schemes, responses and schemas in a version of OpenAPI, as paths with ``/``."""
 
     schemes: str
     responses: str
@@ -133,16 +132,14 @@ def _dialect_of(document: object) -> _Dialect:
         return _SWAGGER
     else:
         given = f"Swagger {document['swagger']}"
-    raise ConfigurationError(
-        f"openapi() takes an OpenAPI 3 or Swagger 2.0 document as a dictionary, not {given}."
-    )
+    raise ConfigurationError(f"openapi() needs an OpenAPI 3 or Swagger 2.0 document as a dict, got {given}.")
 
 
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 
 def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any], list[str]]]:
-    """Each operation's path, method and description, and the prefixes that its path may have in a URL."""
+    """Yield each operation's path, method and description, and the URL prefixes that its path may have."""
     for path, item in (document.get("paths") or {}).items():
         for name in _METHODS:
             operation = item.get(name) if isinstance(item, dict) else None
@@ -150,15 +147,15 @@ def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[st
                 yield path, name.upper(), operation, _prefixes(operation, item, document)
 
 
-def _prefixes(*levels: Mapping[str, Any]) -> list[str]:
-    """Where the paths begin: the most specific ``servers`` count (OpenAPI 3.0.3, Operation Object)."""
-    servers: list[Any] = next((each["servers"] for each in levels if each.get("servers")), [])
+def _prefixes(*sections: Mapping[str, Any]) -> list[str]:
+    """Return the URL prefixes, by the most specific ``servers`` (OpenAPI 3.0.3, Operation Object)."""
+    servers: list[Any] = next((each["servers"] for each in sections if each.get("servers")), [])
     urls = [
         _with_variables(server["url"], server.get("variables") or {})
         for server in servers
         if isinstance(server, Mapping) and "url" in server
     ]
-    paths = [urlsplit(url).path for url in urls] + [levels[-1].get("basePath") or ""]
+    paths = [urlsplit(url).path for url in urls] + [sections[-1].get("basePath") or ""]
     return [path.rstrip("/") for path in paths]
 
 
@@ -169,17 +166,17 @@ def _with_variables(url: str, variables: Mapping[str, Any]) -> str:
 
 
 class _Routes:
-    """The routes of an application, by what a document calls them."""
+    """The routes of an application, by the paths that a document may use for them."""
 
     def __init__(self, app: Flask) -> None:
         self._routes: dict[tuple[str, str], list[Route]] = {}
         for route in routes_by_method(app, with_automatic=True):
-            # A document may name a parameter otherwise, or leave out a last slash, to which Flask redirects.
+            # A document may use other parameter names, or omit a trailing slash, to which Flask redirects.
             for key in _names_of(_CONVERTER.sub(r"{\1}", route.rule)):
                 self._routes.setdefault((route.methods[0], key), []).append(route)
 
     def find(self, method: str, path: str, prefixes: Iterable[str]) -> Route | None:
-        """The route of an operation: below a prefix, else where an application is mounted at the prefix."""
+        """Return the route of an operation: below a prefix, or else where the application is mounted."""
         for each in dict.fromkeys([*(f"{prefix}{path}" for prefix in prefixes), path]):
             for key in _names_of(each):
                 found = self._routes.get((method, key))
@@ -192,20 +189,20 @@ class _Routes:
         if len(required) > 1:
             rules = ", ".join(route.rule for route in routes)
             raise ConfigurationError(
-                f"The OpenAPI document's operation {operation} may be any of several routes that require "
-                f"different scopes: {rules}. Name its parameters as the route does."
+                f"In the OpenAPI document, {operation} matches several routes with different requirements: "
+                f"{rules}. Use the parameter names of the route."
             )
         return routes[0]
 
 
 def _names_of(path: str) -> Iterable[str]:
-    """A path as it is, without the names of its parameters, and without a last slash too."""
+    """Return a path as it is, without the names of its parameters, and also without a trailing slash."""
     unnamed = re.sub(r"\{[^{}]*\}", "{}", path)
     return dict.fromkeys((path, unnamed, unnamed.rstrip("/")))
 
 
 def _member(of: dict[str, Any], name: str) -> dict[str, Any]:
-    """A dictionary in a dictionary, made if it is not there: YAML reads one without members as ``None``."""
+    """Return a member that is a dict, created if it is missing. YAML reads an empty one as ``None``."""
     if of.get(name) is None:
         of[name] = {}
     member: dict[str, Any] = of[name]
@@ -213,22 +210,24 @@ def _member(of: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _copy_of(value: Any) -> Any:
-    """A copy of what JSON can hold. Unlike ``deepcopy`` it makes two of one object that stands at two places:
-    operations that share their description have each their own security."""
+    """Return a copy of JSON data. Unlike ``deepcopy``, it copies a shared object once for each place.
+
+    Operations that share their description then each have their own security.
+    """
     if isinstance(value, Mapping):
         return {key: _copy_of(each) for key, each in value.items()}
     return [_copy_of(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _security(route: Route, alternatives: Iterable[frozenset[str]]) -> list[dict[str, list[str]]]:
-    """Alternatives, any of which will do (OpenAPI 3.0.3, Security Requirement Object)."""
+    """Return the alternatives, one of which is enough (OpenAPI 3.0.3, Security Requirement Object)."""
     needed = [{SCHEME: sorted(scopes)} for scopes in sorted(alternatives, key=sorted)]
     is_optional = all(need.is_optional for need in route.needs)
     return [{}, *needed] if is_optional else needed
 
 
 def _alternatives_of(route: Route, of_every_token: Requirement) -> set[frozenset[str]]:
-    """The smallest sets of scopes that meet all that a route requires."""
+    """Return the smallest sets of scopes that meet every requirement of a route."""
     choices = [_alternatives(of_every_token.scopes, of_every_token.match)]
     choices += [_alternatives(need.scopes or frozenset(), need.match) for need in route.needs]
     unions = {frozenset().union(*combination) for combination in itertools.product(*choices)}

@@ -1,7 +1,7 @@
-"""What a caller is answered: one table from a reason to a status, a challenge and a body.
+"""Builds the answers to rejected requests: one table maps a reason to a status, a challenge and a body.
 
-Each is a werkzeug exception and one of the library's, so that an application's handlers for the code or for
-either class replace it.
+Each answer is both a werkzeug exception and one of the library's. An application's error handler for the
+status code or for either class replaces it.
 
 Sources: RFC 6750, section 3 (challenge); RFC 9457 (body); RFC 9110, section 10.2.3 (Retry-After).
 """
@@ -31,12 +31,12 @@ from ..formats.scopes import join_scopes
 from .request_globals import current_request, hide_request_token
 
 _DEFAULT_RETRY_AFTER = 5.0
-"""Seconds, where nothing better is known."""
+"""Seconds to wait if the error has no ``retry_after``."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """How a reason is answered. ``error`` is the challenge's code (RFC 6750, section 3.1), if it has one."""
+    """The answer to a reason. ``error`` is the code in the challenge, if any (RFC 6750, section 3.1)."""
 
     status: int
     title: str
@@ -61,26 +61,26 @@ ANSWERS: dict[str, Row] = {
     "wrong_audience": _INVALID_TOKEN,
     "invalid": _INVALID_TOKEN,
     # The token is valid: 401 would make callers get a new one, which is rejected too.
-    "rejected_by_check": Row(403, "Rejected by this service"),
+    "rejected_by_check": Row(403, "Access denied"),
     "client_not_allowed": Row(403, "Client not allowed"),
-    "method_not_allowed": Row(403, "Method not allowed for this token"),
+    "method_not_allowed": Row(403, "HTTP method not allowed"),
     "insufficient_scope": Row(403, "Insufficient scope", "insufficient_scope"),
-    "keys_unavailable": Row(503, "Access tokens can't be checked at the moment"),
-    "token_unavailable": Row(503, "Another service can't be called at the moment"),
+    "keys_unavailable": Row(503, "Token verification unavailable"),
+    "token_unavailable": Row(503, "Outgoing call unavailable"),
 }
 
-_CHECKS_OF_THE_APPLICATION = ("rejected_by_check", "client_not_allowed")
-"""Reasons for which the application's own check may have raised the answer."""
+_OWN_CHECK_REASONS = ("rejected_by_check", "client_not_allowed")
+"""Reasons for which a check of the application may have raised its own answer."""
 
 
 @dataclass(frozen=True)
 class Wording:
-    """An application's part of every answer.
+    """The parts of every answer that an application configures.
 
     Attributes:
-        realm: of the challenge.
-        problem_type_base: a URL to which a reason is appended for a problem's ``type``.
-        challenge_suffix: more parameters of the challenge.
+        realm: the ``realm`` of the challenge.
+        problem_type_base: the URL to which the reason is appended to form a problem's ``type``.
+        challenge_suffix: further parameters of the challenge.
     """
 
     realm: str
@@ -88,35 +88,35 @@ class Wording:
     challenge_suffix: str = ""
 
 
-_NO_TOKEN_OF_OUR_OWN = "This service has no access token for a service that it calls."
+_TOKEN_UNAVAILABLE = "This service could not obtain a token for its own outgoing call."
 _NOT_IN_A_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5B\x5D-\x7E]")
-"""An application's own text may have what no header can carry (RFC 6750, section 3)."""
+"""Characters that an ``error_description`` must not have (RFC 6750, section 3)."""
 
 Answerable = TokenValidationError | KeysUnavailableError | CognitoTokenRequestError
-"""The library's errors that have an answer; any other is a mistake in the program."""
+"""The library's errors that have an answer. Any other error is a mistake in the program."""
 
 
 class Problem(HTTPException):
-    """A rejection as ``application/problem+json``. ``reason`` and ``error`` say what happened.
+    """A rejection as ``application/problem+json``.
 
-    Each one is of the class of its error too, see :func:`problem_from`.
+    Each problem is also an instance of the class of its error, see :func:`problem_from`.
 
     Attributes:
         reason: which check failed.
-        error: the exception behind it.
+        error: the exception that caused the rejection.
     """
 
     reason: Reason = "invalid"
     title: str = ""
     error: Exception | None = None
     wording: Wording = Wording("")
-    # Before those of a class of the application's.
+    # These take precedence over attributes of a class of the application.
     description: str | None = None
     response: Any = None
     retry_after: Any = None
 
     def __str__(self) -> str:
-        # The library's text, as where nothing turns the error into an answer.
+        # The library's text, the same as that of the error itself.
         return str(self.args[0]) if self.args else ""
 
     def __repr__(self) -> str:
@@ -127,7 +127,7 @@ class Problem(HTTPException):
 
     @property
     def challenge(self) -> str | None:
-        """The ``WWW-Authenticate`` of the answer (RFC 6750, section 3)."""
+        """The ``WWW-Authenticate`` header of the answer (RFC 6750, section 3)."""
         if not isinstance(self, TokenValidationError):
             return None
         row = ANSWERS.get(self.reason, _INVALID_TOKEN)
@@ -136,7 +136,7 @@ class Problem(HTTPException):
         if row.error is not None:
             parameters |= {"error": row.error, "error_description": _NOT_IN_A_DESCRIPTION.sub("?", str(self))}
         if self.required_scopes and (row.status == 401 or self.reason == "insufficient_scope"):
-            # A 401 names them too: MCP clients ask the token endpoint for exactly these.
+            # A 401 names them too: MCP clients request a token with exactly these scopes.
             parameters["scope"] = join_scopes(self.required_scopes)
         text = ", ".join(
             f"{name}={quote_header_value(value, allow_token=False)}" for name, value in parameters.items()
@@ -168,14 +168,14 @@ class Problem(HTTPException):
             headers.append(("Retry-After", str(max(1, math.ceil(seconds)))))
         return headers
 
-    def answer_of_a_check(self) -> HTTPException | None:
-        """What a check of the application's own raised as the answer, if that is why a token was rejected."""
+    def answer_of_own_check(self) -> HTTPException | None:
+        """Return the answer that a check of the application raised, if that is why the token was rejected."""
         own = self.error.__cause__ if self.error is not None else None
-        is_by_check = self.reason in _CHECKS_OF_THE_APPLICATION
+        is_by_check = self.reason in _OWN_CHECK_REASONS
         return own if is_by_check and isinstance(own, HTTPException) else None
 
     def complete(self, response: Response) -> Response:
-        """Put its headers on the answer, which a framework's handler may have made without."""
+        """Add the headers to ``response``, which a framework's error handler may have built without them."""
         if response.status_code == self.code:
             for name, value in self._other_headers():
                 response.headers.setdefault(name, value)
@@ -183,20 +183,20 @@ class Problem(HTTPException):
         return response
 
     def add_challenge(self, response: Response) -> None:
-        """Put the challenge on ``response``, if its status is this one and it has no Bearer challenge."""
+        """Add the challenge to ``response`` if it has the same status and no Bearer challenge."""
         challenges = response.headers.get_all("WWW-Authenticate")
         is_missing = not any(each.lower().startswith("bearer") for each in challenges)
         if self.challenge is not None and response.status_code == self.code and is_missing:
-            # Beside a framework's own, such as Basic: a client may choose (RFC 9110, section 11.6.1).
+            # Keep a framework's own challenge, such as Basic: a client may choose (RFC 9110, section 11.6.1).
             response.headers.add("WWW-Authenticate", self.challenge)
 
 
 def problem_from(error: Answerable, wording: Wording) -> Problem:
-    """The answer to ``error``: an exception of its class, with its attributes, that is werkzeug's as well.
+    """Return the answer to ``error``: an exception of its class and of werkzeug's.
 
-    So an application's ``errorhandler`` for the status, for the library's class and for ``HTTPException`` all
-    work, and a handler for a subclass of its own gets what that subclass holds. What the application raised
-    may hold anything, and be of any class: a rejection must not become a 500 because of that.
+    The answer has the attributes of ``error``. An application's ``errorhandler`` for the status, for the
+    library's class or for ``HTTPException`` works, and one for a subclass gets that subclass's attributes. An
+    error that the application raised may have any attributes and class, and must not cause a 500.
     """
     try:
         problem = _problem(error, wording)
@@ -212,29 +212,29 @@ def _problem(error: Answerable, wording: Wording) -> Problem:
     text = hide_request_token(str(error))
     problem = _new_problem(type(error), row.status, (text,))
     problem.__dict__.update(error.__dict__)
-    problem.code = row.status  # over an attribute of that name of the application's class
+    problem.code = row.status  # replaces an attribute of that name in the application's class
     problem.response = None
     problem.reason = reason
     problem.title = row.title
     problem.error = problem.__cause__ = error
     problem.wording = wording
-    # Callers of this service are not told what its own token request was answered.
+    # Callers do not learn how this service's own token request was answered.
     is_own = isinstance(error, CognitoTokenRequestError)
-    problem.description = _NO_TOKEN_OF_OUR_OWN if is_own else text
+    problem.description = _TOKEN_UNAVAILABLE if is_own else text
     return problem
 
 
 def _new_problem(kind: type[Exception], status: int, arguments: tuple[Any, ...]) -> Problem:
-    # Without __init__: a class of the application's may take other arguments than a text.
+    # Without __init__: a class of the application may take other arguments than one text.
     problem_class = _class_of(kind, status)  # type: ignore[arg-type]  # mypy: no class is Hashable
     return problem_class.__new__(problem_class, *arguments)
 
 
 @functools.lru_cache(maxsize=256)
 def _class_of(kind: type[Exception], status: int) -> type[Problem]:
-    """A class that is a ``Problem``, the library's (or the application's) class, and werkzeug's for a status.
+    """Return a subclass of ``Problem``, of the error's class, and of werkzeug's class for a status.
 
-    The library's comes before werkzeug's, so that handlers for it are the more specific ones.
+    The error's class comes before werkzeug's, which makes handlers for it the more specific ones.
     """
     bases = (Problem, kind, default_exceptions[status])
     problem: type[Problem] = type(kind.__name__, bases, {"code": status})
@@ -242,7 +242,7 @@ def _class_of(kind: type[Exception], status: int) -> type[Problem]:
 
 
 def _check_answer(problem: Problem) -> None:
-    """Raise unless the answer can be sent and reported."""
+    """Raise an exception unless the answer can be sent and reported."""
     problem.get_body()
     problem.get_headers()
     texts = [problem.reason, *(getattr(problem, name, None) for name in ("client_id", "kid", "pool"))]
@@ -256,7 +256,7 @@ def _check_answer(problem: Problem) -> None:
 
 
 def _plain(error: Answerable) -> Answerable:
-    """An error of the library's own class, with the text and reason of one of the application's class."""
+    """Return an error of the library's own class, with the text and the reason of ``error``."""
     text, reason = "", ""
     with contextlib.suppress(Exception):
         text = str(error)
@@ -270,14 +270,15 @@ def _plain(error: Answerable) -> Answerable:
 
 
 _CAUGHT = "_flask_m2m_cognito_caught"
-"""The attribute of a request for its last 401 that did not leave the view."""
+"""The attribute of a request that holds its last 401 while the view may still catch it."""
 
 
-def add_challenge_if_caught(problem: Problem) -> Problem:
-    """Return ``problem``, which the view may catch. Then it says nothing of the answer, with one exception.
+def add_challenge_when_caught(problem: Problem) -> Problem:
+    """Return ``problem``, and add its challenge to another 401 if the view catches it.
 
-    Where the view catches it and a framework answers 401 with a challenge of another scheme, such as
-    Flask-HTTPAuth with Basic, the answer has its challenge too: a token is another way in.
+    A problem that the view catches has no effect on the answer, with one exception: a framework may answer
+    401 with a challenge of another scheme, such as Flask-HTTPAuth with Basic. That answer gets this challenge
+    too, because a token would also be accepted.
     """
     held = current_request().__dict__
     if problem.code == 401:
@@ -288,8 +289,8 @@ def add_challenge_if_caught(problem: Problem) -> Problem:
 
 
 def complete_answer_to(problem: Problem) -> None:
-    """Put the headers of ``problem``, which left the view, on the answer, whoever makes its body."""
-    # Frameworks with a handler for every HTTPException make an answer of their own.
+    """Add the headers of ``problem``, which the view did not catch, to the answer."""
+    # Frameworks with a handler for every HTTPException build an answer of their own.
     current_request().__dict__.pop(_CAUGHT, None)
     after_this_request(problem.complete)
 

@@ -1,4 +1,4 @@
-"""Guards a whole application or blueprint, and names the exceptions."""
+"""Guards a whole application or blueprint, except for its public views."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .requirement import PUBLIC, ByMethod, Requirement, requirement_from
 View = TypeVar("View", bound=Callable[..., Any])
 
 PROTECTIONS = "__cognito_m2m_protections__"
-"""The attribute of an application or a blueprint for its protections, a list: all of them hold."""
+"""The attribute of an application or a blueprint that holds its protections, a list. All of them apply."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +25,9 @@ class Protection:
     """What every request to an application or a blueprint requires.
 
     Attributes:
-        requirement: what its token must be.
-        public: endpoints that everybody reaches, besides the views that are marked ``public``.
-        blueprint: whose they are, if they are not an application's.
+        requirement: what its token must meet.
+        public: endpoints that need no token, besides the views that are marked ``public``.
+        blueprint: the protected blueprint; ``None`` for an application.
     """
 
     requirement: Requirement
@@ -35,10 +35,10 @@ class Protection:
     blueprint: Blueprint | None
 
     def before_request(self) -> None:
-        """Let the current request in, or raise the answer that rejects it."""
+        """Check the current request, and raise the answer if it is rejected."""
         rule, endpoint = request.url_rule, request.endpoint
-        # An unknown URL is guarded: without a valid token a caller does not learn which URLs there are.
-        # An automatic OPTIONS is not: browsers send it without a token (CORS preflight).
+        # An unknown URL is guarded: without a valid token a caller does not learn which URLs exist.
+        # An automatic OPTIONS is not guarded: browsers send it without a token (CORS preflight).
         if (
             rule is None
             or endpoint is None
@@ -47,12 +47,12 @@ class Protection:
             admit(self.requirement)
 
     def unknown_public(self, app: Flask) -> frozenset[str]:
-        """The names in ``public`` that no endpoint of ``app`` has."""
+        """Return the names in ``public`` that are not endpoints of ``app``."""
         endpoints = app.view_functions
         return self.public.difference(endpoints, *(self._local_names(each, app) for each in endpoints))
 
     def exempts(self, endpoint: str, app: Flask) -> bool:
-        """Whether everybody reaches this endpoint of ``app``."""
+        """Return whether this endpoint of ``app`` is public."""
         mark = getattr(app.view_functions.get(endpoint), PUBLIC, None)
         if mark is True or (isinstance(mark, Blueprint) and mark is not self.blueprint):
             return True
@@ -61,7 +61,7 @@ class Protection:
         return endpoint in self.public or not self.public.isdisjoint(self._local_names(endpoint, app))
 
     def _local_names(self, endpoint: str, app: Flask) -> list[str]:
-        """An endpoint's names in the blueprint, which may be nested or renamed: with and without its own."""
+        """Return an endpoint's names in the blueprint, with and without that of the blueprint itself."""
         if self.blueprint is None:
             return []
         local = (
@@ -82,7 +82,7 @@ def protect(
 ) -> None:
     """Require a valid token for every view of an application or a blueprint: see ``CognitoM2M.protect``."""
     if not isinstance(scaffold, (Flask, Blueprint)):
-        raise ConfigurationError(f"protect guards a Flask application or a Blueprint, not {scaffold!r}.")
+        raise ConfigurationError(f"protect guards a Flask application or a Blueprint, got {scaffold!r}.")
     protection = Protection(
         requirement_from(scopes, match, clients, by_method),
         _public_endpoints(public),
@@ -95,9 +95,9 @@ def protect(
 
 
 def protections_over(app: Flask, endpoint: str) -> Iterator[tuple[str, Protection]]:
-    """Those of the application, then those of the endpoint's blueprints, the outermost first.
+    """Yield the protections of the application, then of the endpoint's blueprints, the outermost first.
 
-    Each with the words for whose it is, such as ``"blueprint orders"``.
+    Each comes with its place, such as ``"blueprint orders"``.
     """
     for protection in _protections_of(app):
         yield "application", protection
@@ -107,28 +107,28 @@ def protections_over(app: Flask, endpoint: str) -> Iterator[tuple[str, Protectio
 
 
 def protections_in(app: Flask) -> list[Protection]:
-    """Those of an application and of its blueprints."""
+    """Return the protections of an application and of its blueprints."""
     scaffolds = {id(each): each for each in (app, *app.blueprints.values())}
     return [protection for scaffold in scaffolds.values() for protection in _protections_of(scaffold)]
 
 
 def public(view: View) -> View:
-    """A decorator for a view, or for a class's ``decorators``, that :func:`protect` lets everybody reach.
+    """Mark a view as public, so :func:`protect` does not guard it. Also for a class's ``decorators``.
 
-    Its token is not looked at. A ``require_scopes`` on the same view holds all the same.
+    A token in the request is ignored. A ``require_scopes`` on the same view still applies.
     """
     if not callable(view):
-        raise ConfigurationError(f"public marks a view function, not {view!r}.")
+        raise ConfigurationError(f"public marks a view function, got {view!r}.")
     if isinstance(view, type):
         raise ConfigurationError(
-            f"public marks functions: for the class {view.__name__} use its decorators = [public]."
+            f"public cannot decorate the class {view.__name__}. Set decorators = [public] in the class."
         )
     setattr(view, PUBLIC, True)
     return view
 
 
 def is_answered_by_flask(rule: Rule, method: str) -> bool:
-    """Whether Flask answers ``method`` without the view: an automatic OPTIONS."""
+    """Return whether Flask answers ``method`` without the view, as it does an automatic OPTIONS."""
     return method == "OPTIONS" and bool(getattr(rule, "provide_automatic_options", False))
 
 
@@ -138,15 +138,15 @@ def _protections_of(scaffold: object) -> list[Protection]:
 
 
 def _names_of_blueprints(endpoint: str) -> list[str]:
-    """The names under which an endpoint's blueprints are registered, the outermost first."""
+    """Return the names under which an endpoint's blueprints are registered, the outermost first."""
     names = endpoint.split(".")
     return [".".join(names[:length]) for length in range(1, len(names))]
 
 
 def _public_endpoints(public: Iterable[str]) -> frozenset[str]:
     if isinstance(public, (str, bytes)) or not isinstance(public, Iterable):
-        raise ConfigurationError(f"public must be a list of endpoints, not {public!r}.")
+        raise ConfigurationError(f"public must be a list of endpoints, got {public!r}.")
     names = list(public)
     if not all(isinstance(each, str) and each for each in names):
-        raise ConfigurationError(f"public must be a list of endpoints, not {names!r}.")
+        raise ConfigurationError(f"public must be a list of endpoints, got {names!r}.")
     return frozenset(names)

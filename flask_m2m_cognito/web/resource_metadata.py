@@ -1,4 +1,4 @@
-"""Serves the metadata of a protected resource: where clients get a token, for which scopes (RFC 9728)."""
+"""Serves protected resource metadata, which says where clients get tokens and for which scopes (RFC 9728)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ WELL_KNOWN = "/.well-known/oauth-protected-resource"
 
 
 def metadata_path(resource: str) -> str:
-    """Where a resource's metadata is served: its path comes after the well-known part.
+    """Return the path of a resource's metadata: the well-known path, then the resource's own path.
 
     >>> metadata_path("https://api.example.com/"), metadata_path("https://api.example.com/stock/")
     ('/.well-known/oauth-protected-resource', '/.well-known/oauth-protected-resource/stock/')
 
-    Source: RFC 9728, section 3.1. Only a slash that is all of the path goes away.
+    Source: RFC 9728, section 3.1. A slash is removed only if it is the whole path.
     """
     path = urlsplit(resource).path
     return WELL_KNOWN + ("" if path == "/" else path)
 
 
 def metadata_url(resource: str) -> str:
-    """The URL of a resource's metadata, for a challenge's ``resource_metadata`` (RFC 9728, section 5.1)."""
+    """Return the URL of a resource's metadata, for the challenge (RFC 9728, section 5.1)."""
     return urlsplit(resource)._replace(path=metadata_path(resource), fragment="").geturl()
 
 
@@ -39,13 +39,13 @@ def serve_metadata(
     more: Mapping[str, Any],
     of_every_token: Requirement = ANY_TOKEN,
 ) -> None:
-    """Have ``app`` serve its metadata document, to everybody: at the resource's path and at the root.
+    """Make ``app`` serve its metadata document publicly, at the resource's path and at the root.
 
     Args:
-        resource: the application's own identifier.
-        issuers: of the authorization servers whose tokens it accepts.
-        more: further members, which replace those that are made.
-        of_every_token: what the settings require, on top of the views' own.
+        resource: the identifier of the application.
+        issuers: the authorization servers whose tokens it accepts.
+        more: further members, which replace generated ones of the same name.
+        of_every_token: what the settings require of every token, besides the views.
     """
     servers = list(issuers)
 
@@ -66,6 +66,6 @@ def serve_metadata(
         response.access_control_allow_origin = "*"
         return response
 
-    # A server hands on the path without percent signs. Clients that have no challenge try the root, too.
+    # A server decodes the path. Clients without a challenge try the root path, too.
     for path in dict.fromkeys((unquote(metadata_path(resource)), WELL_KNOWN)):
         app.add_url_rule(path, endpoint="cognito_m2m_metadata", view_func=document)

@@ -1,6 +1,6 @@
-"""What each route of an application requires, read off its views, its blueprints and the application.
+"""What each route of an application requires, by its view, its blueprints and the application.
 
-For unit tests, ``flask m2m routes``, metadata, OpenAPI, and the ``scope`` of a 401.
+Used by unit tests, ``flask m2m routes``, metadata, OpenAPI, and the ``scope`` of a 401.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _WITH_METHOD_DECORATORS = ("flask_restful", "flask_restx")
 """Packages whose classes apply their ``method_decorators``."""
 
 _DISPATCHING = ("flask.views", *_WITH_METHOD_DECORATORS)
-"""Packages whose ``dispatch_request`` is known to call the method that answers."""
+"""Packages whose ``dispatch_request`` is known to call the method for the request."""
 
 _CALLING = (
     "flask_m2m_cognito.",
@@ -36,7 +36,7 @@ _CALLING = (
     "webargs.",
     *_DISPATCHING,
 )
-"""Packages whose decorators call what they wrap, or reject the request. Any other may do something else."""
+"""Packages whose decorators call what they wrap, or reject the request. Others may answer instead."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class RouteNeed:
     """What one guard requires for the methods of a route.
 
     Attributes:
-        where: whose guard it is: ``"application"``, ``"blueprint …"`` or ``"view"``.
-        scopes: what the token must have; ``None`` if the method is rejected whatever the token.
-        match: all of them, or any.
-        clients: the client ids that may call; ``None`` is every one that the application lets in.
-        is_optional: a request without a token gets past it.
-        is_skippable: it stands below something that may answer without it: a cache or another decorator of
-            which that cannot be known, a class's own ``dispatch_request`` or ``as_view``.
+        where: where the guard is: ``"application"``, ``"blueprint …"`` or ``"view"``.
+        scopes: the scopes that the token must have; ``None`` if the method is rejected with any token.
+        match: ``"all"`` if the token needs all of them, ``"any"`` if one is enough.
+        clients: the client ids that may call; ``None`` allows every client that the settings allow.
+        is_optional: whether a request without a token passes this guard.
+        is_skippable: whether something above the guard may answer without it: a cache or another unknown
+            decorator, or a class's own ``dispatch_request`` or ``as_view``.
     """
 
     where: str
@@ -63,15 +63,15 @@ class RouteNeed:
 
 @dataclass(frozen=True)
 class Route:
-    """Methods of one URL rule that require the same.
+    """The methods of one URL rule that have the same requirements.
 
     Attributes:
-        rule: such as ``/items/<int:number>``.
-        endpoint: such as ``shop.items``.
-        methods: such as ``("GET",)``, sorted. HEAD is left out where it requires what GET does.
-        needs: all of them hold; none is an open route.
-        misplaced: what has no effect: a ``"guard"`` or a ``"public"`` above the route, or the
-            ``"decorators"`` of a class that its framework does not apply.
+        rule: the URL rule, such as ``/items/<int:number>``.
+        endpoint: the endpoint, such as ``shop.items``.
+        methods: the HTTP methods, sorted, such as ``("GET",)``. HEAD is omitted if it requires what GET does.
+        needs: what each guard requires. All of them apply; an open route has none.
+        misplaced: what has no effect: a ``"guard"`` or a ``"public"`` above the route, or a guard in the
+            ``"decorators"`` of a class whose framework ignores them.
     """
 
     rule: str
@@ -82,12 +82,12 @@ class Route:
 
     @property
     def is_open(self) -> bool:
-        """Whether a request without a token may get through; also true of an unknown route."""
+        """Whether a request without a token may reach the view. Also true for an unknown route."""
         return all(need.is_optional or need.is_skippable for need in self.needs)
 
     @property
     def is_unknown(self) -> bool:
-        """Whether a cache, or a decorator of the application's own, may answer without the guards."""
+        """Whether a cache or a decorator of the application may answer without the guards."""
         return self.is_open and not all(need.is_optional for need in self.needs)
 
     def __str__(self) -> str:
@@ -95,7 +95,7 @@ class Route:
 
 
 def routes_of(app: Flask) -> list[Route]:
-    """Every rule by its methods, in the order of the rules' texts; without what Flask answers itself."""
+    """Return the routes of each rule, sorted by rule, without methods that Flask answers itself."""
     methods: dict[tuple[str, str, tuple[RouteNeed, ...]], list[str]] = {}
     for each in routes_by_method(app):
         methods.setdefault((each.rule, each.endpoint, each.needs), []).extend(each.methods)
@@ -108,7 +108,7 @@ def routes_of(app: Flask) -> list[Route]:
 
 
 def routes_by_method(app: Flask, *, with_automatic: bool = False) -> Iterator[Route]:
-    """A route for each method of each rule, in the order of the URL map.
+    """Yield a route for each method of each rule, in the order of the URL map.
 
     Args:
         with_automatic: include OPTIONS where Flask answers it without the view.
@@ -122,26 +122,26 @@ def routes_by_method(app: Flask, *, with_automatic: bool = False) -> Iterator[Ro
 
 
 def scopes_in(needs: Iterable[RouteNeed]) -> frozenset[str]:
-    """Every scope that one of ``needs`` names."""
+    """Return every scope that one of ``needs`` names."""
     return frozenset(scope for need in needs for scope in need.scopes or ())
 
 
 def scopes_of_routes(app: Flask) -> frozenset[str]:
-    """Every scope that a route of ``app`` requires."""
+    """Return every scope that a route of ``app`` requires."""
     return scopes_in(need for route in routes_by_method(app) for need in route.needs)
 
 
 def named_scopes_of(app: Flask) -> Callable[[Request], frozenset[str]]:
     """Return a function that finds every scope that the guards of a request's route name.
 
-    Routes do not change once requests are served, so each is read once.
+    Routes do not change after the first request, so each is read once.
     """
 
-    found: dict[tuple[int, str], frozenset[str]] = {}  # a rule can't be hashed, and stays in its map
+    found: dict[tuple[int, str], frozenset[str]] = {}  # a rule is not hashable, and stays in its map
 
     def named_scopes(request: Request) -> frozenset[str]:
         rule, method = request.url_rule, request.method
-        # An application may override the method with any text, which must not fill the memory.
+        # An application may let callers override the method with any text, which must not fill the memory.
         if rule is None or rule.map is not app.url_map or method not in (rule.methods or ()):
             return frozenset()
         key = id(rule), method
@@ -153,7 +153,7 @@ def named_scopes_of(app: Flask) -> Callable[[Request], frozenset[str]]:
 
 
 def _without_equal_head(methods: list[str]) -> tuple[str, ...]:
-    """HEAD is GET without the body: it is listed only where it requires something else."""
+    """Return the methods without HEAD if they have GET. HEAD is GET without the body."""
     return tuple(method for method in methods if method != "HEAD" or "GET" not in methods)
 
 
@@ -180,9 +180,10 @@ def _needs(app: Flask, endpoint: str, method: str) -> tuple[RouteNeed, ...]:
 
 
 def _requirements_at(view: Any, method: str) -> tuple[list[Requirement], int]:
-    """The requirements of a view, and how many of them stand above everything that may answer first.
+    """Return the requirements of a view, and how many of them certainly apply.
 
-    Below a view function is what its class calls: ``dispatch_request``, decorators of methods, the method.
+    A requirement certainly applies if nothing above it may answer first. Below the view function of a class
+    come its ``dispatch_request``, the decorators of its methods, and the method.
     """
     view_class = getattr(view, "view_class", None)
     dispatch = getattr(view_class, "dispatch_request", None)
@@ -203,7 +204,7 @@ def _requirements_at(view: Any, method: str) -> tuple[list[Requirement], int]:
 
 
 def _below_what_may_answer(view: Any) -> Any:
-    """What stands below the first of a view's decorators that may answer without calling it, or ``None``."""
+    """Return what is below the first decorator that may answer without calling the view, or ``None``."""
     for layer in layers_of(view):
         below = getattr(layer, "__wrapped__", None)
         if below is not None and not _is_of(_CALLING, layer):
@@ -212,7 +213,7 @@ def _below_what_may_answer(view: Any) -> Any:
 
 
 def _is_of(packages: tuple[str, ...], function: Any) -> bool:
-    """Whether one of these packages defines a function; ``functools.wraps`` changes its ``__module__``."""
+    """Return whether one of these packages defines a function. ``functools.wraps`` changes ``__module__``."""
     function = getattr(function, "__func__", function)
     return isinstance(function, FunctionType) and function.__globals__["__name__"].startswith(packages)
 
@@ -229,7 +230,7 @@ def _handler(view_class: Any, method: str) -> Callable[..., Any] | None:
 
 
 def _method_decorators(view_class: Any, method: str) -> tuple[Any, ...]:
-    """Those of Flask-RESTful and Flask-RESTX: a list, or a list for each method. Flask itself has none."""
+    """Return the ``method_decorators`` of a Flask-RESTful or Flask-RESTX class for one method."""
     bases = getattr(view_class, "__mro__", ())
     if not any(base.__module__.startswith(_WITH_METHOD_DECORATORS) for base in bases):
         return ()

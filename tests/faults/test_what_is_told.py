@@ -194,7 +194,7 @@ def test_a_refusal_is_logged_with_reason_kid_pool_and_path_as_fields(
     assert record.levelno == logging.INFO
     assert (fields["reason"], fields["status"], fields["path"]) == ("expired", 401, "/items")
     assert (fields["kid"], fields["pool"]) == (pool.kid, pool.pool_id)
-    assert record.getMessage() == "Refused a request: expired"
+    assert record.getMessage() == "Rejected a request: expired"
 
 
 def test_ten_a_minute_for_each_reason_are_logged_and_then_a_count(clocks: Clocks, records: Records) -> None:
@@ -252,7 +252,7 @@ for _ in range(13):
         [sys.executable, "-c", program], env={**os.environ, **environment}, capture_output=True, text=True
     )
     assert ended.returncode == 0, ended.stderr
-    assert ended.stderr.splitlines()[-1] == "3 more requests were refused: missing_token"
+    assert ended.stderr.splitlines()[-1] == "3 more requests were rejected: missing_token"
 
 
 # -- token requests are billed -----------------------------------------------------------------

@@ -153,16 +153,16 @@ def unknown_public_endpoint_of_a_blueprint(app: Flask, m2m: CognitoM2M) -> None:
 
 
 MISTAKES = [
-    (route_of_app, "'a' is not guarded: its guard stands above the route"),
-    (route_of_blueprint, "'shop.a' is not guarded: its guard stands above the route"),
-    (decorator_between, "'a' is not guarded: its guard stands above the route"),
-    (optional_token, "'a' is not guarded: its guard stands above the route"),
-    (second_guard, "'a' is not guarded: its guard stands above the route"),
-    (public_above_a_wrapping_route, "'a' is not public: its public stands above the route"),
+    (route_of_app, "'a' is not guarded: its guard is above the route decorator"),
+    (route_of_blueprint, "'shop.a' is not guarded: its guard is above the route decorator"),
+    (decorator_between, "'a' is not guarded: its guard is above the route decorator"),
+    (optional_token, "'a' is not guarded: its guard is above the route decorator"),
+    (second_guard, "'a' is not guarded: its guard is above the route decorator"),
+    (public_above_a_wrapping_route, "'a' is not public: its public is above the route decorator"),
     (decorators_that_flask_admin_ignores, "'shop.index' is not guarded: the guard in the decorators"),
     (decorators_that_openapi_view_ignores, "'Shop.get' is not guarded: the guard in the decorators"),
     (decorators_that_an_own_as_view_ignores, "'shop' is not guarded: the guard in the decorators"),
-    (before_request, "check_all' is not guarded: its guard stands above before_request"),
+    (before_request, "check_all' is not guarded: its guard is above before_request"),
     (unknown_public_endpoint, "the endpoint 'helth', which does not exist"),
     (unknown_public_endpoint_of_a_blueprint, "the endpoint 'b', which does not exist"),
 ]
@@ -297,5 +297,5 @@ def test_commands_name_it(app: Flask, m2m: CognitoM2M, monkeypatch: pytest.Monke
     assert "OPEN; the decorators of its class are not applied" in routes.output
     found = runner.invoke(group, ["check"], obj=info)
     assert found.exit_code == 1
-    assert "'a' is not guarded: its guard stands above the route" in found.output
+    assert "'a' is not guarded: its guard is above the route decorator" in found.output
     assert "'shop.index' is not guarded: the guard in the decorators" in found.output
