@@ -320,8 +320,8 @@ class CognitoM2M(M2MMethods):
             return apps[0]
         if not apps and self._last_app_name is not None:
             raise RuntimeError(
-                f"The application {self._last_app_name!r}, with which CognitoM2M was initialised, has been "
-                "garbage-collected. Keep a reference to it, such as `app = create_app()` in a module."
+                f"The application {self._last_app_name!r} of this CognitoM2M has been garbage-collected. "
+                " Keep a reference to it, such as `app = create_app()` in a module."
             )
         known = ", ".join(sorted(repr(app.name) for app in apps)) or "none"
         raise RuntimeError(

@@ -1,4 +1,4 @@
-"""Errors are data: the tree, the attributes, and that they survive a trip to another process."""
+"""The errors: base classes, attributes, copying and pickling."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ REQUEST_FAILED = {
 }
 
 
-class OfAnApplication(InsufficientScopeError):
-    """A subclass, with more to say."""
+class ApplicationError(InsufficientScopeError):
+    """A subclass of an application."""
 
 
-def refused_by_an_application() -> OfAnApplication:
-    error = OfAnApplication("text", token_scopes=frozenset(), required_scopes=frozenset("a"))
+def rejected_by_an_application() -> ApplicationError:
+    error = ApplicationError("text", token_scopes=frozenset(), required_scopes=frozenset("a"))
     error.kid = "a"
     return error
 
@@ -55,7 +55,9 @@ ERRORS = [
         id="InsufficientScopeError",
     ),
     pytest.param(
-        refused_by_an_application(), {"kid": "a", "required_scopes": {"a"}}, id="a subclass of an application"
+        rejected_by_an_application(),
+        {"kid": "a", "required_scopes": {"a"}},
+        id="a subclass of an application",
     ),
     pytest.param(
         KeysUnavailableError("text", retry_after=2.5),
@@ -73,16 +75,16 @@ ERRORS = [
 ]
 
 TRIPS = [
-    pytest.param(lambda error: error, id="as it was made"),
+    pytest.param(lambda error: error, id="original"),
     pytest.param(lambda error: pickle.loads(pickle.dumps(error)), id="pickled"),
-    pytest.param(copy.copy, id="copied"),
-    pytest.param(copy.deepcopy, id="copied deep"),
+    pytest.param(copy.copy, id="copy"),
+    pytest.param(copy.deepcopy, id="deep copy"),
 ]
 
 
 @pytest.mark.parametrize("trip", TRIPS)
 @pytest.mark.parametrize(("error", "attributes"), ERRORS)
-def test_type_text_and_attributes_stay(
+def test_type_text_and_attributes_survive(
     error: Exception, attributes: dict[str, Any], trip: Callable[[Exception], Exception]
 ) -> None:
     arrived = trip(error)
@@ -101,7 +103,7 @@ def test_type_text_and_attributes_stay(
         (TokenUnavailableError, {M2MCognitoError, CognitoTokenRequestError}),
     ],
 )
-def test_tree(child: type[Exception], parents: set[type[Exception]]) -> None:
+def test_each_error_has_its_base_classes(child: type[Exception], parents: set[type[Exception]]) -> None:
     ours = {M2MCognitoError, TokenValidationError, CognitoTokenRequestError, ValueError}
     assert set(child.__mro__) & (ours - {child}) == parents
 
@@ -115,14 +117,14 @@ def test_every_error_is_a_public_name() -> None:
     assert errors <= set(flask_m2m_cognito.__all__)
 
 
-def test_what_is_not_said_is_none() -> None:
+def test_unset_attributes_are_none() -> None:
     assert set(vars(CognitoTokenRequestError("text")).values()) == {None}
     assert KeysUnavailableError("text").retry_after is None
     error = TokenValidationError("text")
     assert (error.reason, error.kid) == ("invalid", None)
 
 
-def test_several_problems_are_one_message_with_a_line_for_each() -> None:
+def test_each_of_several_problems_has_a_line() -> None:
     error = ConfigurationError("A is wrong.", "B is wrong.")
     assert error.problems == ("A is wrong.", "B is wrong.")
     assert str(error).splitlines()[1:] == ["  - A is wrong.", "  - B is wrong."]
@@ -130,7 +132,7 @@ def test_several_problems_are_one_message_with_a_line_for_each() -> None:
 
 
 def test_reasons_are_stable() -> None:
-    """A new one is added here; one that is taken away breaks users' logs, metrics and tests."""
+    """Add new reasons here. Removing one breaks the logs, metrics and tests of users."""
     assert set(REASONS) == {
         "missing_token",
         "bad_header",

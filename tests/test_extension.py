@@ -1,4 +1,4 @@
-"""The front door: applications with settings of their own, tokens in and out, and what is said aloud."""
+"""``CognitoM2M``: applications with their own settings, tokens in both directions, and warnings."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ def m2m() -> CognitoM2M:
 
 @pytest.fixture(autouse=True)
 def _kept_apps() -> Iterator[None]:
-    """A CognitoM2M keeps no application, and a test may not either."""
+    """Release the applications after each test: a CognitoM2M does not keep them alive."""
     yield
     KEPT.clear()
 
 
 def app_of(m2m: CognitoM2M | None, pool: LocalUserPool, name: str = "inventory", **settings: Any) -> Flask:
-    """A service with one guarded view. ``settings`` are on top of the pool's; ``None`` takes one out."""
+    """Return a service with one guarded view. ``settings`` change those of the pool; ``None`` removes one."""
     app = Flask(name)
     KEPT.append(app)
     usual = {"SECRET_KEY": SECRET_KEY, **pool.config(ALLOWED_CLIENT_IDS="*")}
@@ -97,7 +97,7 @@ def status_of(app: Flask, token: str) -> int:
 
 
 def settings_without(*prefixes: str) -> dict[str, Any]:
-    """Takes the settings with these beginnings out of what ``app_of`` gives."""
+    """Return settings that make ``app_of`` remove those with these prefixes."""
     names = [
         "USER_POOL_ID", "ISSUER", "JWKS_URL", "ALLOWED_CLIENT_IDS",
         "TOKEN_URL", "CLIENT_ID", "CLIENT_SECRET", "SCOPES",
@@ -110,14 +110,14 @@ RECEIVES_ONLY = settings_without("TOKEN_URL", "CLIENT_ID", "CLIENT_SECRET", "SCO
 
 
 class TestApplications:
-    def test_each_has_its_own_settings(
+    def test_each_application_has_its_own_settings(
         self, m2m: CognitoM2M, pool: LocalUserPool, other_pool: LocalUserPool
     ) -> None:
         one, other = app_of(m2m, pool, "one"), app_of(m2m, other_pool, "other")
         assert (status_of(one, pool.token()), status_of(one, other_pool.token())) == (200, 401)
         assert (status_of(other, pool.token()), status_of(other, other_pool.token())) == (401, 200)
 
-    def test_each_asks_with_its_own_client(
+    def test_each_application_uses_its_own_client(
         self, m2m: CognitoM2M, pool: LocalUserPool, other_pool: LocalUserPool
     ) -> None:
         one, other = app_of(m2m, pool, "one"), app_of(m2m, other_pool, "other")
@@ -127,7 +127,7 @@ class TestApplications:
                 assert m2m.validator.validate(token).iss == its_pool.issuer
         assert (pool.count("token"), other_pool.count("token")) == (1, 1)
 
-    def test_application_may_be_given_when_the_object_is_made(self, pool: LocalUserPool) -> None:
+    def test_constructor_takes_an_application(self, pool: LocalUserPool) -> None:
         app = app_of(None, pool)
         CognitoM2M(app)
         assert status_of(app, pool.token()) == 200
@@ -156,7 +156,7 @@ class TestApplications:
             (m2m if which == "the same" else CognitoM2M()).init_app(app)
         assert app.extensions["cognito_m2m"] is parts
 
-    def test_wrong_settings_leave_nothing_behind(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+    def test_invalid_settings_leave_no_state(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
         app = app_of(None, pool, COGNITO_M2M_LEEWAY="soon", COGNITO_M2M_REGON="us-east-1")
         with pytest.raises(ConfigurationError) as caught:
             m2m.init_app(app)
@@ -169,28 +169,30 @@ class TestApplications:
 
     def test_settings_are_read_once(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
         app = app_of(m2m, pool)
-        app.config["COGNITO_M2M_ALLOWED_CLIENT_IDS"] = ["nobody"]
+        app.config["COGNITO_M2M_ALLOWED_CLIENT_IDS"] = ["other"]
         assert status_of(app, pool.token()) == 200
 
-    def test_object_does_not_keep_an_application(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+    def test_object_does_not_keep_an_application_alive(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
         app = weakref.ref(app_of(m2m, pool))
         KEPT.clear()
         gc.collect()
         assert app() is None
 
-    def test_init_app_asks_nobody(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+    def test_init_app_sends_no_request(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
         app_of(m2m, pool)
         assert pool.count() == 0
 
 
 class TestContexts:
-    def test_without_one_the_only_application_is_served(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+    def test_without_a_context_the_only_application_is_used(
+        self, m2m: CognitoM2M, pool: LocalUserPool
+    ) -> None:
         app = app_of(m2m, pool)
         assert m2m.token() == m2m.for_app(app).token()
         assert m2m.validator is m2m.for_app(app).validator
 
     @pytest.mark.parametrize("number", [0, 2], ids=["none", "two"])
-    def test_without_one_it_raises_if_there_are(
+    def test_without_a_context_no_app_or_two_apps_raise(
         self, m2m: CognitoM2M, pool: LocalUserPool, number: int
     ) -> None:
         apps = [app_of(m2m, pool, f"app-{each}") for each in range(number)]
@@ -199,7 +201,7 @@ class TestContexts:
         assert "for_app" in str(caught.value)
         assert all(repr(app.name) in str(caught.value) for app in apps)
 
-    def test_for_app_serves_a_thread(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+    def test_for_app_works_in_a_thread(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
         app = app_of(m2m, pool)
         app_of(m2m, pool, "another")
         with ThreadPoolExecutor(1) as thread:
@@ -208,10 +210,10 @@ class TestContexts:
             assert m2m.token() == token
 
     @pytest.mark.parametrize(
-        ("ahead", "said"), [(3700, "3700 s ahead of"), (-90, "90 s behind"), (20, None), (0, None)]
+        ("ahead", "text"), [(3700, "3700 s ahead of"), (-90, "90 s behind"), (20, None), (0, None)]
     )
-    def test_wrong_clock_is_warned_of_once(
-        self, m2m: CognitoM2M, caplog: pytest.LogCaptureFixture, ahead: float, said: str | None
+    def test_wrong_clock_is_warned_about_once(
+        self, m2m: CognitoM2M, caplog: pytest.LogCaptureFixture, ahead: float, text: str | None
     ) -> None:
         with LocalUserPool(clock=lambda: time.time() - ahead) as elsewhere:
             app = app_of(m2m, elsewhere)
@@ -219,8 +221,8 @@ class TestContexts:
                 m2m.for_app(app).token(scopes)
             settle()
         found = [each.getMessage() for each in caplog.records if "clock" in each.getMessage()]
-        assert len(found) == (0 if said is None else 1)
-        assert said is None or said in found[0]
+        assert len(found) == (0 if text is None else 1)
+        assert text is None or text in found[0]
 
     def test_token_headers_are_each_clients_own(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
         billing = {"CLIENT_ID": "billing", "CLIENT_SECRET": pool.client("billing").secret}
@@ -264,7 +266,7 @@ class TestContexts:
         with pytest.raises(RuntimeError, match="0 applications: none"):
             CognitoM2M().token()
 
-    def test_it_raises_in_an_uninitialised_applications_context(
+    def test_context_of_an_uninitialised_application_raises(
         self, m2m: CognitoM2M, pool: LocalUserPool
     ) -> None:
         app_of(m2m, pool)
@@ -278,14 +280,14 @@ class TestClients:
         billing = {"CLIENT_ID": "billing", "CLIENT_SECRET": pool.client("billing").secret}
         return app_of(m2m, pool, COGNITO_M2M_CLIENTS={"billing": {**billing, "SCOPES": "stock/read"}})
 
-    def test_named_one_asks_with_its_own_id_at_the_shared_endpoint(
+    def test_named_client_uses_its_id_at_the_shared_endpoint(
         self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool
     ) -> None:
         token = m2m.validator.validate(m2m.token(client="billing"))
         assert (token.client_id, token.scopes) == ("billing", {"stock/read"})
         assert pool.requests[0].form["client_id"] == "billing"
 
-    def test_default_one_asks_for_the_settings_scopes(
+    def test_default_client_requests_the_settings_scopes(
         self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool
     ) -> None:
         token = m2m.validator.validate(m2m.token())
@@ -300,14 +302,16 @@ class TestClients:
         assert pool.count("token") == 1
 
     @pytest.mark.parametrize("method", ["token", "auth", "session", "client"])
-    def test_unknown_one_is_an_error_that_names_those_that_are(
+    def test_unknown_client_is_an_error_that_names_known_ones(
         self, app: Flask, m2m: CognitoM2M, method: str
     ) -> None:
-        asked = {"name": "biling"} if method == "client" else {"client": "biling"}
+        arguments = {"name": "biling"} if method == "client" else {"client": "biling"}
         with pytest.raises(ConfigurationError, match="'billing'"):
-            getattr(m2m.for_app(app), method)(**asked)
+            getattr(m2m.for_app(app), method)(**arguments)
 
-    def test_client_gives_the_part_underneath(self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+    def test_client_returns_the_underlying_client(
+        self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool
+    ) -> None:
         default, billing = m2m.client(), m2m.client("billing")
         assert isinstance(default, CognitoM2MClient)
         assert (default.client_id, billing.client_id) == ("local-client", "billing")
@@ -321,7 +325,7 @@ class TestClients:
             session.get(peer.url(), timeout=5)
         assert peer.tokens == [m2m.token(client="billing")] * 2
 
-    def test_scope_that_the_client_may_not_have_is_an_error_at_once(
+    def test_scope_not_allowed_for_the_client_is_an_error(
         self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool
     ) -> None:
         with pytest.raises(TokenUnavailableError) as caught:
@@ -352,21 +356,21 @@ class TestClients:
         assert "client_secret" not in pool.requests[0].form
         assert pool.requests[0].headers["Authorization"].startswith("Basic ")
 
-    def test_metadata_goes_along(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+    def test_metadata_of_the_settings_is_sent(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
         app_of(m2m, pool, COGNITO_M2M_CLIENT_METADATA={"tenant": "acme"})
         m2m.token()
         assert pool.requests[0].form["aws_client_metadata"] == '{"tenant":"acme"}'
 
 
 class TestOneDirection:
-    def test_application_that_only_receives_has_no_client(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+    def test_receiving_application_has_no_client(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
         app = app_of(m2m, pool, **RECEIVES_ONLY)
         assert status_of(app, pool.token()) == 200
-        for ask in (m2m.token, m2m.client):
+        for method in (m2m.token, m2m.client):
             with pytest.raises(ConfigurationError, match="COGNITO_M2M_CLIENT_ID"):
-                ask()
+                method()
 
-    def test_application_that_only_calls_trusts_nobody(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+    def test_calling_application_trusts_no_pool(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
         app = app_of(m2m, pool, **CALLS_ONLY)
         assert m2m.token()
         assert m2m.for_app(app).guard is None
@@ -383,33 +387,33 @@ class TestOneDirection:
     def test_guarded_view_without_init_app_is_never_open(self, pool: LocalUserPool) -> None:
         assert status_of(app_of(None, pool), pool.token()) == 500
 
-    def test_pinned_keys_of_a_pool_serve_without_its_jwks(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+    def test_pinned_keys_work_without_the_jwks_endpoint(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
         app = app_of(m2m, pool, COGNITO_M2M_JWKS={pool.pool_id: pool.jwks()})
         pool.offline()
         assert status_of(app, pool.token("inventory/read")) == 200
 
-    def test_a_pinned_key_with_a_name_twice_is_not_used(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+    def test_pinned_key_with_a_duplicate_name_is_not_used(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
         (key,) = pool.jwks()["keys"][-1:]
         with pytest.raises(ConfigurationError, match="JWKS"):
             app_of(m2m, pool, COGNITO_M2M_JWKS=f'{{"keys":[{json.dumps(key)[:-1]},"kid":"other"}}]}}')
 
-    def test_pinned_keys_of_no_use_are_an_error_that_names_the_pool(
+    def test_unusable_pinned_keys_are_an_error_naming_the_pool(
         self, m2m: CognitoM2M, pool: LocalUserPool
     ) -> None:
         with pytest.raises(ConfigurationError, match=f"JWKS.*{pool.pool_id}.*RSA keys"):
             app_of(m2m, pool, COGNITO_M2M_JWKS={pool.pool_id: {"keys": [{"kty": "EC"}]}})
 
-    def test_validator_is_the_part_underneath(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+    def test_validator_is_the_underlying_validator(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
         app_of(m2m, pool)
         assert isinstance(m2m.validator, CognitoAccessTokenValidator)
         assert (m2m.validator.issuer, m2m.validator.jwks_url) == (pool.issuer, pool.jwks_url)
 
 
 class TestModuleLevel:
-    """``auth()`` and ``session()`` made beside the object, before there is any application."""
+    """``auth()`` and ``session()`` at module level, before any application exists."""
 
     @pytest.mark.parametrize("way", ["auth", "session"])
-    def test_it_carries_the_token_of_the_application_that_sends(
+    def test_auth_sends_the_token_of_the_current_application(
         self,
         m2m: CognitoM2M,
         pool: LocalUserPool,
@@ -431,7 +435,7 @@ class TestModuleLevel:
         assert peer.tokens == [m2m.for_app(app).token("orders/read") for app in apps]
         assert peer.tokens[0] != peer.tokens[1]
 
-    def test_without_a_context_several_applications_send_nothing(
+    def test_auth_without_a_context_raises_for_several_apps(
         self, m2m: CognitoM2M, pool: LocalUserPool, peer: Peer
     ) -> None:
         auth = m2m.auth()
@@ -449,7 +453,7 @@ class TestInAView:
         app.get("/call")(lambda: m2m.token()[:0] or "called")
         return app
 
-    def test_no_token_is_503_with_a_time_to_come_back(self, app: Flask, pool: LocalUserPool) -> None:
+    def test_unavailable_token_is_503_with_retry_after(self, app: Flask, pool: LocalUserPool) -> None:
         with pool.offline():
             answer = app.test_client().get("/call")
         assert answer.status_code == 503
@@ -458,7 +462,7 @@ class TestInAView:
         assert answer.json is not None
         assert answer.json["reason"] == "token_unavailable"
 
-    def test_application_may_handle_it(self, app: Flask, pool: LocalUserPool) -> None:
+    def test_application_may_handle_the_error(self, app: Flask, pool: LocalUserPool) -> None:
         @app.errorhandler(TokenUnavailableError)
         def handle(error: TokenUnavailableError) -> tuple[str, int]:
             return f"{error.error_code}", 502
@@ -468,7 +472,7 @@ class TestInAView:
         assert (answer.status_code, answer.text) == (502, "unauthorized_client")
 
 
-class TestManyAtOnce:
+class TestConcurrency:
     def test_eight_threads_at_a_cold_start_make_one_request_each_way(
         self, m2m: CognitoM2M, pool: LocalUserPool
     ) -> None:
@@ -493,7 +497,9 @@ class TestManyAtOnce:
             assert len(set(tokens)) == 1
         assert (pool.count("jwks"), pool.count("token")) == (1, 1)
 
-    def test_both_directions_work_while_the_pool_is_off(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+    def test_both_directions_work_while_the_pool_is_offline(
+        self, m2m: CognitoM2M, pool: LocalUserPool
+    ) -> None:
         app, seen, unseen = app_of(m2m, pool), pool.token(), pool.token()
         assert status_of(app, seen) == 200
         ours = m2m.token()
@@ -503,8 +509,8 @@ class TestManyAtOnce:
             assert status_of(app, pool.token(expires_in=-60)) == 401
 
 
-def warned_by(app: Flask) -> list[str]:
-    """The warnings of ``init_app``, each without what follows the first comma."""
+def warnings_of(app: Flask) -> list[str]:
+    """Return the warnings of ``init_app``, each up to the first comma."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         CognitoM2M().init_app(app)
@@ -515,7 +521,7 @@ def warned_by(app: Flask) -> list[str]:
 ANY_CLIENT = "COGNITO_M2M_ALLOWED_CLIENT_IDS is not set"
 NO_KEY = "COGNITO_M2M_CACHE_KEY (or SECRET_KEY) is not set"
 SHORT_KEY = "COGNITO_M2M_CACHE_KEY (or SECRET_KEY) is shorter than 16 bytes"
-UNSAID: dict[str, Any] = {"COGNITO_M2M_ALLOWED_CLIENT_IDS": None}
+UNSET: dict[str, Any] = {"COGNITO_M2M_ALLOWED_CLIENT_IDS": None}
 
 
 PLAIN_HTTP = "COGNITO_M2M_ALLOW_HTTP_HOSTS allows plain http to"
@@ -621,28 +627,28 @@ class TestRecordAtStart:
 
 
 class TestWarnings:
-    def test_any_client_may_call_is_warned_of(
+    def test_unset_allowed_clients_are_warned_about(
         self, pool: LocalUserPool, caplog: pytest.LogCaptureFixture
     ) -> None:
-        assert warned_by(app_of(None, pool, **UNSAID)) == [ANY_CLIENT]
+        assert warnings_of(app_of(None, pool, **UNSET)) == [ANY_CLIENT]
         (record,) = (record for record in caplog.records if record.levelno >= logging.WARNING)
         assert (record.name, record.levelname) == ("flask_m2m_cognito", "WARNING")
 
     @pytest.mark.parametrize(
         "settings",
         [
-            pytest.param({"COGNITO_M2M_ALLOWED_CLIENT_IDS": "*"}, id="any is said aloud"),
+            pytest.param({"COGNITO_M2M_ALLOWED_CLIENT_IDS": "*"}, id="any is allowed explicitly"),
             pytest.param({"COGNITO_M2M_ALLOWED_CLIENT_IDS": ["orders"]}, id="clients are named"),
             pytest.param({"COGNITO_M2M_ALLOWED_CLIENT_IDS": bool}, id="a callable decides"),
-            pytest.param({**UNSAID, "COGNITO_M2M_REQUIRED_SCOPES": "a/read"}, id="scopes are demanded"),
-            pytest.param({**UNSAID, "COGNITO_M2M_AUDIENCE": "inventory"}, id="an audience is demanded"),
-            pytest.param(CALLS_ONLY, id="nobody may"),
+            pytest.param({**UNSET, "COGNITO_M2M_REQUIRED_SCOPES": "a/read"}, id="scopes are required"),
+            pytest.param({**UNSET, "COGNITO_M2M_AUDIENCE": "inventory"}, id="an audience is required"),
+            pytest.param(CALLS_ONLY, id="no user pool"),
             pytest.param({"SECRET_KEY": None}, id="no key and the default cache"),
             pytest.param({"SECRET_KEY": None, "CACHE_TYPE": "SimpleCache"}, id="no key and SimpleCache"),
             pytest.param({"SECRET_KEY": None, "CACHE_TYPE": "NullCache"}, id="no key and NullCache"),
             pytest.param(
                 {"SECRET_KEY": None, "CACHE_TYPE": "flask_caching.backends.simplecache.SimpleCache"},
-                id="no key and SimpleCache by its whole name",
+                id="no key and SimpleCache by its full name",
             ),
             pytest.param({"SECRET_KEY": "short"}, id="a short key and the default cache"),
             pytest.param({"CACHE_TYPE": "RedisCache"}, id="SECRET_KEY and Redis"),
@@ -652,10 +658,10 @@ class TestWarnings:
             ),
         ],
     )
-    def test_nothing_is_warned_of_when(
+    def test_no_warning_when(
         self, pool: LocalUserPool, caplog: pytest.LogCaptureFixture, settings: dict[str, Any]
     ) -> None:
-        assert warned_by(app_of(None, pool, **settings)) == []
+        assert warnings_of(app_of(None, pool, **settings)) == []
         assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
     def test_warning_is_printed_once_without_a_log(self, pool: LocalUserPool) -> None:
@@ -675,7 +681,7 @@ class TestWarnings:
     ) -> None:
         url = f"redis://:{password}@127.0.0.1:6379/0"
         app = app_of(None, pool, CACHE_TYPE="RedisCache", CACHE_REDIS_URL=url)
-        (text,) = warned_by(app)
+        (text,) = warnings_of(app)
         assert text.startswith("CACHE_REDIS_URL cannot be parsed")
         assert "percent-encoded" in caplog.text
         assert "hunter2" not in caplog.text
@@ -685,7 +691,7 @@ class TestWarnings:
         self, pool: LocalUserPool, password: str
     ) -> None:
         url = f"rediss://me:{password}@cache.test:6379/0?db=1"
-        assert warned_by(app_of(None, pool, CACHE_TYPE="RedisCache", CACHE_REDIS_URL=url)) == []
+        assert warnings_of(app_of(None, pool, CACHE_TYPE="RedisCache", CACHE_REDIS_URL=url)) == []
 
     @pytest.mark.parametrize(
         ("audience", "warnings"),
@@ -695,8 +701,8 @@ class TestWarnings:
         self, pool: LocalUserPool, audience: str | None, warnings: list[str]
     ) -> None:
         settings = {"COGNITO_M2M_RESOURCE": "https://stock.example/", "COGNITO_M2M_AUDIENCE": audience}
-        said = warned_by(app_of(None, pool, **settings))
-        assert [text.partition(" that are")[0] for text in said] == warnings
+        found = warnings_of(app_of(None, pool, **settings))
+        assert [text.partition(" that are")[0] for text in found] == warnings
 
     @pytest.mark.parametrize(
         ("settings", "warning"),
@@ -710,21 +716,21 @@ class TestWarnings:
     def test_shared_cache_without_a_long_key_is_warned_about(
         self, pool: LocalUserPool, kind: str, settings: dict[str, Any], warning: str
     ) -> None:
-        assert warned_by(app_of(None, pool, CACHE_TYPE=kind, **settings)) == [warning]
+        assert warnings_of(app_of(None, pool, CACHE_TYPE=kind, **settings)) == [warning]
 
     def test_cache_of_the_application_without_a_key_is_warned_about(
         self, pool: LocalUserPool, tmp_path: Path
     ) -> None:
         app = app_of(None, pool, SECRET_KEY=None)
         Cache(config={"CACHE_TYPE": "FileSystemCache", "CACHE_DIR": str(tmp_path)}).init_app(app)
-        assert warned_by(app) == [NO_KEY]
+        assert warnings_of(app) == [NO_KEY]
 
     def test_later_cache_without_a_key_is_logged_at_its_first_use(
         self, pool: LocalUserPool, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        # A warning there would be an error of the cache in tests like these, which make errors of them.
+        # A warning there would look like a cache error in tests, which turn warnings into errors.
         app = app_of(None, pool, SECRET_KEY=None)
-        assert warned_by(app) == []
+        assert warnings_of(app) == []
         Cache(config={"CACHE_TYPE": "FileSystemCache", "CACHE_DIR": str(tmp_path)}).init_app(app)
         assert status_of(app, pool.token()) == 200
         texts = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
@@ -732,14 +738,14 @@ class TestWarnings:
         assert list(tmp_path.iterdir())
 
 
-def everything_said(caplog: pytest.LogCaptureFixture) -> str:
-    """Each record with all that its fields hold, and the tracebacks as handlers format them."""
+def everything_logged(caplog: pytest.LogCaptureFixture) -> str:
+    """Return each record with all its fields, and the tracebacks as handlers format them."""
     formatter = logging.Formatter("%(message)s")
     return "\n".join(f"{formatter.format(record)} {vars(record)}" for record in caplog.records)
 
 
-class TestNothingSecretIsSaid:
-    def test_at_any_level_by_anybody(
+class TestSecrets:
+    def test_no_log_record_or_output_has_a_secret(
         self,
         m2m: CognitoM2M,
         pool: LocalUserPool,
@@ -751,29 +757,29 @@ class TestNothingSecretIsSaid:
         caplog.set_level(logging.DEBUG)
         app = app_of(m2m, pool, CACHE_TYPE="FileSystemCache", CACHE_DIR=str(tmp_path))
         app.get("/call")(lambda: requests.get(peer.url(), auth=m2m.auth(), timeout=5).text)
-        good, expired = pool.token(), pool.token(expires_in=-60)
-        secrets = {SECRET_KEY, pool.client().secret, good, expired, good.split(".")[2]}
-        statuses = [status_of(app, good), status_of(app, expired)]
+        valid, expired = pool.token(), pool.token(expires_in=-60)
+        secrets = {SECRET_KEY, pool.client().secret, valid, expired, valid.split(".")[2]}
+        statuses = [status_of(app, valid), status_of(app, expired)]
         with pool.offline():
             statuses.append(status_of(app, pool.token(headers={"kid": "unknown"})))
-        assert [*statuses, status_of(app, good[:-4] + "AAAA")] == [200, 401, 503, 401]
+        assert [*statuses, status_of(app, valid[:-4] + "AAAA")] == [200, 401, 503, 401]
         assert app.test_client().get("/call").text == "well"
         secrets.add(m2m.token())
         for file in tmp_path.iterdir():
             file.write_bytes(b"spoilt" + file.read_bytes())
-        quoted = {"error": f"no {pool.client().secret}", "error_description": good, "access_token": good}
+        quoted = {"error": f"no {pool.client().secret}", "error_description": valid, "access_token": valid}
         with pool.answer("token", quoted, status=400), pytest.raises(TokenUnavailableError):
             m2m.token("orders/read")
-        with pool.answer("token", {"access_token": f"{good}\n"}), pytest.raises(TokenUnavailableError):
+        with pool.answer("token", {"access_token": f"{valid}\n"}), pytest.raises(TokenUnavailableError):
             m2m.token("orders/write")
         with pool.offline(), pytest.raises(TokenUnavailableError):
             m2m.token("inventory/read")
         settle()
-        said = everything_said(caplog) + "".join(capfd.readouterr())
-        assert "urllib3" in said
-        assert {secret for secret in secrets if secret in said} == set()
+        text = everything_logged(caplog) + "".join(capfd.readouterr())
+        assert "urllib3" in text
+        assert {secret for secret in secrets if secret in text} == set()
 
-    def test_by_any_repr(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+    def test_no_repr_has_a_secret(self, m2m: CognitoM2M, pool: LocalUserPool) -> None:
         app = app_of(m2m, pool)
         token = m2m.token()
         status_of(app, token)

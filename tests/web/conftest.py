@@ -1,4 +1,4 @@
-"""Applications that trust the test's pool, and the object that they were initialised with."""
+"""Fixtures: applications that trust the test's pool, and their CognitoM2M."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def m2m() -> CognitoM2M:
 
 @pytest.fixture
 def make_app(pool: LocalUserPool, m2m: CognitoM2M) -> MakeApp:
-    """Makes an application that trusts the pool, with these settings on top."""
+    """Return a function that creates an application, which trusts the pool, with extra settings."""
 
     def make(name: str | Flask = "shop", **settings: Any) -> Flask:
         app = Flask(name) if isinstance(name, str) else name
@@ -40,7 +40,7 @@ def app(make_app: MakeApp) -> Flask:
 
 @pytest.fixture
 def bearer(pool: LocalUserPool) -> Bearer:
-    """The header with a new token that has these scopes."""
+    """Return a function that creates a header with a new token for the given scopes."""
 
     def header(*scopes: str, **named: Any) -> dict[str, str]:
         return {"Authorization": f"Bearer {pool.token(scopes, **named)}"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 SCHEME = "cognito_m2m"
-OK: dict[str, Any] = {"responses": {"200": {"description": "What was asked for."}}}
+OK: dict[str, Any] = {"responses": {"200": {"description": "The item."}}}
 RECEIVES_ONLY: dict[str, Any] = {"TOKEN_URL": None, "CLIENT_ID": None, "CLIENT_SECRET": None, "SCOPES": None}
 
 
@@ -13,7 +13,7 @@ def view() -> dict[str, bool]:
     """A view.
     ---
     get:
-      responses: {"200": {"description": "What was asked for."}}
+      responses: {"200": {"description": "The item."}}
     """
     return {"reached": True}
 
@@ -22,9 +22,9 @@ def view_of_both() -> dict[str, bool]:
     """A view.
     ---
     get:
-      responses: {"200": {"description": "What was asked for."}}
+      responses: {"200": {"description": "The item."}}
     post:
-      responses: {"200": {"description": "What was made."}}
+      responses: {"200": {"description": "The new item."}}
     """
     return {"reached": True}
 
@@ -34,19 +34,19 @@ def numbered(number: int) -> dict[str, int]:
     ---
     get:
       parameters: [{name: number, in: path, required: true, schema: {type: integer}}]
-      responses: {"200": {"description": "What was asked for."}}
+      responses: {"200": {"description": "The item."}}
     """
     return {"number": number}
 
 
 def copied(function: Any) -> Any:
-    """The function anew: marks and descriptions are of one view."""
+    """Return a copy of a view, because marks and descriptions belong to one function."""
 
-    def anew() -> Any:
+    def copy() -> Any:
         return function()
 
-    anew.__doc__ = function.__doc__
-    return anew
+    copy.__doc__ = function.__doc__
+    return copy
 
 
 def securities_of(document: dict[str, Any]) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def security_of(document: dict[str, Any], path: str = "/a") -> Any:
     return document["paths"][path]["get"].get("security")
 
 
-def referred(document: Any, reference: dict[str, str]) -> Any:
+def resolve(document: Any, reference: dict[str, str]) -> Any:
     for name in reference["$ref"].removeprefix("#/").split("/"):
         document = document[name]
     return document

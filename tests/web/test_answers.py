@@ -1,4 +1,4 @@
-"""What a caller is answered: the design's table "Answers", one real request for each reason."""
+"""The answers to rejected requests: a real request for each reason of the table on docs/answers.md."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ REALM = 'the "shop" \\ of all'
 
 @dataclass(frozen=True)
 class Case:
-    """A rejected request, and the answer by the design's table.
+    """A rejected request and its expected answer.
 
     Attributes:
-        names_client: the token is verified, so its rejection names its client.
+        names_client: whether the rejection names the client, because the token was verified.
     """
 
     status: int
@@ -96,11 +96,11 @@ CASES = {
     "insufficient_scope": Case(403, "insufficient_scope", token_with(scopes="other/read"), True),
     "keys_unavailable": Case(503, fault={"status": 503, "headers": {"Retry-After": "7"}}),
 }
-"""By reason, but for two: ``token_unavailable`` is not of a guard, and ``invalid`` of nobody's own."""
+"""By reason. A guard itself never answers ``token_unavailable`` or ``invalid``."""
 
 
-def rejected_app(make_app: MakeApp, case: Case, **settings: Any) -> Flask:
-    """An application with a view that rejects the request of ``case``."""
+def make_rejecting_app(make_app: MakeApp, case: Case, **settings: Any) -> Flask:
+    """Return an application with a view that rejects the request of ``case``."""
     app = make_app(**{**case.settings, **settings})
     requirement = case.requirement or {"match": "any"}
 
@@ -112,7 +112,7 @@ def rejected_app(make_app: MakeApp, case: Case, **settings: Any) -> Flask:
     return app
 
 
-def rejection_by(app: Flask, pool: LocalUserPool, case: Case, token: str | None = None) -> TestResponse:
+def get_rejection(app: Flask, pool: LocalUserPool, case: Case, token: str | None = None) -> TestResponse:
     token = case.token(pool) if token is None else token
     if case.fault is not None:
         pool.fail("jwks", **case.fault)
@@ -134,7 +134,9 @@ def test_rejection_has_its_status_headers_and_body(
     make_app: MakeApp, pool: LocalUserPool, reason: str, case: Case
 ) -> None:
     base = "https://errors.example.com/#"
-    answer = rejection_by(rejected_app(make_app, case, REALM=REALM, PROBLEM_TYPE_BASE=base), pool, case)
+    answer = get_rejection(
+        make_rejecting_app(make_app, case, REALM=REALM, PROBLEM_TYPE_BASE=base), pool, case
+    )
     assert (answer.status_code, answer.content_type) == (case.status, "application/problem+json")
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers.get("Retry-After") == ("7" if case.status == 503 else None)
@@ -168,11 +170,11 @@ def test_rejection_names_the_client_of_a_verified_token(
     caplog.set_level("INFO", "flask_m2m_cognito.auth")
     sent: list[dict[str, Any]] = []
     raised: list[Any] = []
-    app = rejected_app(make_app, case)
+    app = make_rejecting_app(make_app, case)
     app.register_error_handler(case.status, lambda error: raised.append(error) or error)
     token = case.token(pool)
     with signals.token_rejected.connected_to(lambda sender, **named: sent.append(named), app):
-        rejection_by(app, pool, case, token)
+        get_rejection(app, pool, case, token)
     (signal,), (error,) = sent, raised
     (fields,) = (vars(each) for each in caplog.records if each.name == "flask_m2m_cognito.auth")
     assert (fields["reason"], fields["status"], fields["path"]) == (reason, case.status, "/a")
@@ -182,18 +184,20 @@ def test_rejection_names_the_client_of_a_verified_token(
             assert (signal["token_scopes"], fields["token_scopes"]) == (None, None)
             assert (signal["required_scopes"], fields["required_scopes"]) == (None, None)
         return
-    claims = claims_in(token)
-    needed = {"a/write"} if case.requirement else {"a/read", "b/write"}
-    had = set(claims.get("scope", "").split())
+    claims = decode_claims(token)
+    required = {"a/write"} if case.requirement else {"a/read", "b/write"}
+    granted = set(claims.get("scope", "").split())
     assert signal["client_id"] == fields["client_id"] == error.client_id == claims["client_id"]
-    assert signal["token_scopes"] == set(fields["token_scopes"]) == error.token_scopes == had
+    assert signal["token_scopes"] == set(fields["token_scopes"]) == error.token_scopes == granted
     if reason != "method_not_allowed":
-        assert signal["required_scopes"] == set(fields["required_scopes"]) == error.required_scopes == needed
+        assert (
+            signal["required_scopes"] == set(fields["required_scopes"]) == error.required_scopes == required
+        )
     assert (error.kid, error.pool) == (pool.kid, pool.pool_id)
     assert (fields["kid"], fields["pool"]) == (pool.kid, pool.pool_id)
 
 
-def claims_in(token: str) -> dict[str, Any]:
+def decode_claims(token: str) -> dict[str, Any]:
     payload = token.split(".")[1]
     claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     return claims
@@ -209,12 +213,12 @@ def test_handlers_of_the_application_replace_the_answer(
         kinds.append(InsufficientScopeError)
     for handled in kinds:
         seen: list[Any] = []
-        app = rejected_app(make_app, case)
+        app = make_rejecting_app(make_app, case)
         app.register_error_handler(Exception, lambda error: ("any", 500))
         app.register_error_handler(
             handled, lambda error, seen=seen: seen.append(error) or ({"own": error.reason}, error.code)
         )
-        answer = rejection_by(app, pool, case)
+        answer = get_rejection(app, pool, case)
         assert (answer.status_code, answer.json) == (case.status, {"own": reason})
         assert ("WWW-Authenticate" in answer.headers) is (case.status != 503)
         (error,) = seen
@@ -226,7 +230,7 @@ def test_handlers_of_the_application_replace_the_answer(
         assert (arrived.reason, str(arrived), arrived.code) == (reason, str(error), case.status)
 
 
-def test_401_names_every_scope_the_route_needs(make_app: MakeApp, m2m: CognitoM2M) -> None:
+def test_401_names_every_scope_the_route_requires(make_app: MakeApp, m2m: CognitoM2M) -> None:
     app = make_app(REQUIRED_SCOPES=["fleet/use"])
     m2m.protect(app, "shop/enter")
     scopes = {"GET": "shelf/read", "POST": ["shelf/write", "shelf/admin"]}
@@ -245,7 +249,7 @@ def test_401_names_every_scope_the_route_needs(make_app: MakeApp, m2m: CognitoM2
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["a new token", "a remembered token"])
-def test_settings_scopes_name_the_client_too(
+def test_missing_settings_scope_names_the_client_too(
     make_app: MakeApp, pool: LocalUserPool, caplog: pytest.LogCaptureFixture, known: bool
 ) -> None:
     caplog.set_level("INFO", "flask_m2m_cognito.auth")
@@ -266,11 +270,11 @@ def guarded_app(app: Flask) -> Flask:
     return app
 
 
-def test_401_names_no_scope_where_none_is_needed(guarded_app: Flask) -> None:
+def test_401_names_no_scope_if_none_is_required(guarded_app: Flask) -> None:
     assert guarded_app.test_client().get("/a").headers["WWW-Authenticate"] == 'Bearer realm="shop"'
 
 
-def test_handler_for_another_code_leaves_the_answer(guarded_app: Flask) -> None:
+def test_handler_for_another_code_is_not_used(guarded_app: Flask) -> None:
     guarded_app.register_error_handler(Forbidden, lambda error: ("own", 403))
     body = guarded_app.test_client().get("/a").json
     assert (body["reason"], body["type"]) == ("missing_token", "about:blank")
@@ -282,7 +286,7 @@ def test_handlers_own_status_and_headers_stay(guarded_app: Flask) -> None:
     assert (answer.status_code, answer.headers.get("WWW-Authenticate")) == (404, None)
 
 
-def test_head_request_gets_the_headers_alone(guarded_app: Flask) -> None:
+def test_head_request_gets_only_the_headers(guarded_app: Flask) -> None:
     answer = guarded_app.test_client().head("/a")
     assert (answer.status_code, answer.data) == (401, b"")
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="shop"'
@@ -295,7 +299,7 @@ def test_abort_in_a_check_answers_where_a_view_validates(make_app: MakeApp, pool
 
 
 @pytest.mark.parametrize("own", [401, 403, 503])
-def test_caught_rejection_says_nothing_of_a_later_answer(app: Flask, pool: LocalUserPool, own: int) -> None:
+def test_caught_rejection_does_not_change_a_later_answer(app: Flask, pool: LocalUserPool, own: int) -> None:
     @app.get("/a")
     def a() -> None:
         with contextlib.suppress(TokenValidationError):
@@ -312,7 +316,7 @@ def test_caught_rejection_says_nothing_of_a_later_answer(app: Flask, pool: Local
 
 
 @pytest.mark.parametrize("replaces", [False, True], ids=["own body", "a handler's body"])
-def test_challenge_is_of_the_rejection_that_left_the_view(app: Flask, replaces: bool) -> None:
+def test_challenge_belongs_to_the_uncaught_rejection(app: Flask, replaces: bool) -> None:
     if replaces:
         app.register_error_handler(HTTPException, lambda error: ("", error.code))
 
@@ -330,14 +334,14 @@ def test_challenge_is_of_the_rejection_that_left_the_view(app: Flask, replaces: 
 @pytest.mark.parametrize(
     ("seconds", "whole"),
     [
-        pytest.param(None, 5, id="nothing known"),
+        pytest.param(None, 5, id="unknown"),
         pytest.param(0.0, 1, id="now"),
         pytest.param(0.2, 1, id="less than one"),
         pytest.param(7.0, 7, id="whole"),
         pytest.param(7.001, 8, id="rounded up"),
     ],
 )
-def test_retry_after_is_whole_and_at_least_one(seconds: float | None, whole: int) -> None:
+def test_retry_after_is_a_whole_number_of_at_least_one(seconds: float | None, whole: int) -> None:
     problem: Any = problem_from(TokenUnavailableError("", retry_after=seconds), Wording("shop"))
     assert dict(problem.get_headers())["Retry-After"] == str(whole)
 
@@ -353,7 +357,7 @@ def test_retry_after_is_whole_and_at_least_one(seconds: float | None, whole: int
     ("setting", "reason"),
     [("TOKEN_CHECK", "rejected_by_check"), ("ALLOWED_CLIENT_IDS", "client_not_allowed")],
 )
-def test_an_abort_in_an_own_check_is_the_answer(
+def test_abort_in_an_own_check_is_the_answer(
     make_app: MakeApp,
     pool: LocalUserPool,
     caplog: pytest.LogCaptureFixture,

@@ -1,4 +1,4 @@
-"""``authorize``: the guard's check in a view, for what a token must have that depends on the request."""
+"""``authorize`` runs the guard's check in a view, for requirements that depend on the request."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def add_view(app: Flask, m2m: CognitoM2M, kind: str) -> None:
         ({"scopes": ["rows/a"]}, None, 401, "missing_token"),
     ],
 )
-def test_answers_are_the_guards(
+def test_answers_equal_those_of_a_guard(
     app: Flask,
     m2m: CognitoM2M,
     bearer: Bearer,
@@ -80,7 +80,7 @@ def test_unavailable_keys_are_503(app: Flask, m2m: CognitoM2M, pool: LocalUserPo
     assert (answer.status_code, answer.json["reason"]) == (503, "keys_unavailable")
 
 
-def test_a_caught_rejection_leaves_the_requests_token(app: Flask, m2m: CognitoM2M, bearer: Bearer) -> None:
+def test_caught_rejection_keeps_the_token_of_the_request(app: Flask, m2m: CognitoM2M, bearer: Bearer) -> None:
     @app.get("/rows")
     @m2m.require_scopes("rows/see")
     def rows() -> Answer:
@@ -94,7 +94,7 @@ def test_a_caught_rejection_leaves_the_requests_token(app: Flask, m2m: CognitoM2
     assert answer.json == {"lacks": ["rows/secret"], "client": "billing"}
 
 
-def test_the_principal_is_loaded(app: Flask, m2m: CognitoM2M, bearer: Bearer) -> None:
+def test_principal_is_loaded(app: Flask, m2m: CognitoM2M, bearer: Bearer) -> None:
     m2m.principal_loader(lambda token: token.client_id.upper())
 
     @app.get("/rows")
@@ -107,7 +107,9 @@ def test_the_principal_is_loaded(app: Flask, m2m: CognitoM2M, bearer: Bearer) ->
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-def test_principal_loader_may_call_it(app: Flask, m2m: CognitoM2M, bearer: Bearer, is_async: bool) -> None:
+def test_principal_loader_may_call_authorize(
+    app: Flask, m2m: CognitoM2M, bearer: Bearer, is_async: bool
+) -> None:
     calls: list[str] = []
 
     def load(token: ValidatedAccessToken) -> str:
@@ -125,11 +127,11 @@ def test_principal_loader_may_call_it(app: Flask, m2m: CognitoM2M, bearer: Beare
     client = app.test_client()
     answer = client.get("/a", headers=bearer("rows/read", client_id="billing"))
     assert (answer.text, calls) == ("row", ["billing"])
-    refused = client.get("/a", headers=bearer("rows/write"))
-    assert (refused.status_code, refused.json["reason"]) == (403, "insufficient_scope")
+    rejected = client.get("/a", headers=bearer("rows/write"))
+    assert (rejected.status_code, rejected.json["reason"]) == (403, "insufficient_scope")
 
 
-def test_async_view_without_its_principal_is_told_so(app: Flask, m2m: CognitoM2M, bearer: Bearer) -> None:
+def test_async_view_without_a_principal_gets_an_error(app: Flask, m2m: CognitoM2M, bearer: Bearer) -> None:
     @m2m.principal_loader
     async def load(token: ValidatedAccessToken) -> str:
         return "row"
@@ -149,7 +151,7 @@ def test_async_view_without_its_principal_is_told_so(app: Flask, m2m: CognitoM2M
     assert (answer.text, accepted) == ("seen", ["billing"])
 
 
-def test_no_principal_is_an_error_that_says_so(app: Flask, m2m: CognitoM2M, bearer: Bearer) -> None:
+def test_missing_principal_is_a_clear_error(app: Flask, m2m: CognitoM2M, bearer: Bearer) -> None:
     app.testing = True
     app.get("/a", endpoint="unguarded")(lambda: str(current_principal))
     app.get("/b", endpoint="guarded")(m2m.require_scopes()(lambda: str(current_principal.name)))
@@ -161,6 +163,6 @@ def test_no_principal_is_an_error_that_says_so(app: Flask, m2m: CognitoM2M, bear
 
 
 @pytest.mark.parametrize("arguments", [{"match": "some"}, {"clients": "billing"}])
-def test_wrong_arguments_are_errors(app: Flask, m2m: CognitoM2M, arguments: Any) -> None:
+def test_invalid_arguments_are_errors(app: Flask, m2m: CognitoM2M, arguments: Any) -> None:
     with app.test_request_context(), pytest.raises(ConfigurationError):
         m2m.authorize("a", **arguments)

@@ -1,4 +1,4 @@
-"""Refusals keep their status and challenge under frameworks that answer every HTTPException themselves."""
+"""Rejections keep status and challenge in frameworks that answer every HTTPException themselves."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from flask_m2m_cognito import CognitoM2M, TokenValidationError
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.web.conftest import Bearer, MakeApp
 
-# What these frameworks import warns of what the framework will have to change.
+# These frameworks import packages that emit deprecation warnings.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 Start = Callable[..., Flask]
-"""Initialises ``m2m`` with an application, or with a plain one, with these settings on top."""
+"""Initialises ``m2m`` with the given or a plain application, with extra settings."""
 
 
 def reached() -> dict[str, bool]:
-    """What connexion calls by its name."""
+    """Return an answer. connexion calls this function by its name."""
     return {"reached": True}
 
 
@@ -178,7 +178,7 @@ def httpauth_with_a_token_for_basic(start: Start, m2m: CognitoM2M) -> Flask:
 
 
 @pytest.mark.parametrize("make", [restful_with_basic_challenges, httpauth_with_a_token_for_basic])
-def test_a_frameworks_basic_challenge_does_not_replace_ours(
+def test_basic_challenge_does_not_replace_bearer(
     start: Start, m2m: CognitoM2M, make: Callable[..., Flask]
 ) -> None:
     answer = make(start, m2m).test_client().get("/a")
@@ -188,7 +188,7 @@ def test_a_frameworks_basic_challenge_does_not_replace_ours(
     assert any(each.startswith("Basic ") for each in challenges)
 
 
-def test_bearer_challenge_of_the_applications_own_stays(start: Start, m2m: CognitoM2M) -> None:
+def test_own_bearer_challenge_stays_alone(start: Start, m2m: CognitoM2M) -> None:
     app = plain(start, m2m)
     own = {"WWW-Authenticate": 'Bearer realm="mine"'}
     app.register_error_handler(401, lambda error: ("own", 401, own))
@@ -200,7 +200,7 @@ TRAPS = {"TRAP_HTTP_EXCEPTIONS": True, "TRAP_BAD_REQUEST_ERRORS": True}
 
 
 @pytest.mark.parametrize("raised", ["by the guard", "in the view"])
-def test_answers_are_whole_with_trapped_http_exceptions(
+def test_answers_are_complete_with_trapped_http_exceptions(
     make_app: MakeApp, m2m: CognitoM2M, pool: LocalUserPool, bearer: Bearer, raised: str
 ) -> None:
     app = make_app()
@@ -228,29 +228,29 @@ def test_answers_are_whole_with_trapped_http_exceptions(
         client.get("/not-ours")
 
 
-def test_handler_that_passes_errors_on_makes_no_answer(
+def test_handler_that_reraises_errors_keeps_the_answer(
     make_app: MakeApp, m2m: CognitoM2M, bearer: Bearer
 ) -> None:
-    class OfAnotherFramework(Exception):
+    class ForeignError(Exception):
         def __init__(self, status_code: int) -> None:
             self.status_code = status_code
 
-    def pass_on(error: HTTPException) -> None:
-        raise OfAnotherFramework(error.code or 0)
+    def reraise(error: HTTPException) -> None:
+        raise ForeignError(error.code or 0)
 
-    # As connexion does, whose middleware makes an answer of the status and the text alone.
+    # connexion does this: its middleware builds an answer from the status and the text only.
     app = plain(make_app, m2m)
     app.config.update(TRAPS, PROPAGATE_EXCEPTIONS=True)
-    app.register_error_handler(HTTPException, pass_on)
+    app.register_error_handler(HTTPException, reraise)
     app.get("/not-ours", endpoint="not_ours")(lambda: abort(409))
     answer = app.test_client().get("/a", headers=bearer("shop/other"))
     assert (answer.status_code, answer.json["reason"]) == (403, "insufficient_scope")
     assert answer.headers["WWW-Authenticate"].endswith('scope="shop/use"')
-    with pytest.raises(OfAnotherFramework):
+    with pytest.raises(ForeignError):
         app.test_client().get("/not-ours")
 
 
-def test_connexions_recipe_and_guards_give_whole_answers(
+def test_connexion_recipe_and_guards_answer_completely(
     make_app: MakeApp,
     m2m: CognitoM2M,
     pool: LocalUserPool,

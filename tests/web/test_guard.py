@@ -1,4 +1,4 @@
-"""Which requests reach a view, however it is guarded, and what the view finds there."""
+"""Which requests reach a guarded view, for each kind of guard, and what the view finds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ guard = require_scopes("inventory/read")
 BOTH: Any = {"methods": ["GET", "POST"]}
 
 
-# Defined before any extension object or application exists, as a module of views would.
+# Defined before any extension object or application exists, as in a module of views.
 @guard
 def early_view() -> Answer:
     return caller()
@@ -65,7 +65,7 @@ class Methods(MethodView):
 
 
 class Decorators(View):
-    decorators = [guard]  # noqa: RUF012 - as Flask's documentation has it
+    decorators = [guard]  # noqa: RUF012 - as in Flask's documentation
     methods = ["GET", "POST"]  # noqa: RUF012
 
     def dispatch_request(self) -> Answer:
@@ -91,7 +91,7 @@ def rule(view: Any, **named: Any) -> Callable[[Flask], None]:
 
 WAYS = {
     "a function view": rule(guard(caller), **BOTH),
-    # The object knows no application: the guard is found through the current one.
+    # The object has no application: the guard is found through current_app.
     "a view by the object's decorator": rule(CognitoM2M().require_scopes("inventory/read")(caller), **BOTH),
     "a view that was defined before any extension object": rule(early_view, **BOTH),
     "an async view": rule(guard(async_view), **BOTH),
@@ -104,7 +104,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_way_to_guard_lets_in_only_valid_tokens(app: Flask, bearer: Bearer, way: str) -> None:
+def test_every_kind_of_guard_accepts_only_valid_tokens(app: Flask, bearer: Bearer, way: str) -> None:
     WAYS[way](app)
     client = app.test_client()
     headers = bearer("inventory/read", client_id="billing")
@@ -115,12 +115,12 @@ def test_every_way_to_guard_lets_in_only_valid_tokens(app: Flask, bearer: Bearer
         assert client.open("/items", method=method).status_code == 401
     lacking = client.get("/items", headers=bearer("inventory/write"))
     assert (lacking.status_code, lacking.json["reason"]) == (403, "insufficient_scope")
-    # This one runs for OPTIONS too: protect() is what lets a preflight pass.
+    # A before_request function runs for OPTIONS too; only protect() lets a preflight pass.
     assert client.options("/items").status_code == (401 if way.startswith("before_request") else 200)
 
 
-def reached(app: Flask, headers: Any, *scopes: str, method: str = "GET", **named: Any) -> str:
-    """``"reached"``, or why not, of a view that requires this."""
+def reason_for(app: Flask, headers: Any, *scopes: str, method: str = "GET", **named: Any) -> str:
+    """Return ``"reached"``, or the reason for the rejection, for a view with this requirement."""
     app.route("/a", methods=["GET", "POST", "PUT"])(
         require_scopes(*scopes, **named)(lambda: {"reason": "reached"})
     )
@@ -139,8 +139,10 @@ class TestRequirements:
             pytest.param({"match": "any"}, "c", "insufficient_scope", id="another of any"),
         ],
     )
-    def test_match(self, app: Flask, bearer: Bearer, required: Any, token: str, reason: str) -> None:
-        assert reached(app, bearer(*token.split()), "a", "b", **required) == reason
+    def test_match_decides_between_all_and_any_scopes(
+        self, app: Flask, bearer: Bearer, required: Any, token: str, reason: str
+    ) -> None:
+        assert reason_for(app, bearer(*token.split()), "a", "b", **required) == reason
 
     @pytest.mark.parametrize(
         ("claims", "reason"),
@@ -150,23 +152,25 @@ class TestRequirements:
             pytest.param({"expires_in": -60}, "expired", id="that has expired"),
         ],
     )
-    def test_no_scopes_is_any_valid_token(
+    def test_without_scopes_any_valid_token_passes(
         self, app: Flask, bearer: Bearer, claims: dict[str, Any], reason: str
     ) -> None:
-        assert reached(app, bearer(**claims)) == reason
+        assert reason_for(app, bearer(**claims)) == reason
 
     @pytest.mark.parametrize(
         ("client_id", "scopes", "reason"),
         [
-            pytest.param("billing", "a", "reached", id="one that may"),
-            pytest.param("stranger", "a", "client_not_allowed", id="one that may not"),
-            pytest.param("stranger", "b", "client_not_allowed", id="one that may not and lacks the scope"),
-            pytest.param("billing", "b", "insufficient_scope", id="one that may and lacks the scope"),
+            pytest.param("billing", "a", "reached", id="listed"),
+            pytest.param("stranger", "a", "client_not_allowed", id="not listed"),
+            pytest.param("stranger", "b", "client_not_allowed", id="not listed, without the scope"),
+            pytest.param("billing", "b", "insufficient_scope", id="listed, without the scope"),
         ],
     )
-    def test_clients(self, app: Flask, bearer: Bearer, client_id: str, scopes: str, reason: str) -> None:
+    def test_only_listed_clients_pass(
+        self, app: Flask, bearer: Bearer, client_id: str, scopes: str, reason: str
+    ) -> None:
         headers = bearer(scopes, client_id=client_id)
-        assert reached(app, headers, "a", clients=["billing", "reports"]) == reason
+        assert reason_for(app, headers, "a", clients=["billing", "reports"]) == reason
 
     @pytest.mark.parametrize(
         ("method", "scopes", "reason"),
@@ -177,24 +181,26 @@ class TestRequirements:
             pytest.param("GET", "write", "insufficient_scope", id="GET with another method's scope"),
             pytest.param("POST", "read", "insufficient_scope", id="POST with GET's scope"),
             pytest.param("POST", "write", "reached", id="POST with one of any"),
-            pytest.param("PUT", "read write", "method_not_allowed", id="a method that is not in the map"),
+            pytest.param("PUT", "read write", "method_not_allowed", id="a method without an entry"),
         ],
     )
-    def test_by_method(self, app: Flask, bearer: Bearer, method: str, scopes: str, reason: str) -> None:
+    def test_scopes_depend_on_the_method(
+        self, app: Flask, bearer: Bearer, method: str, scopes: str, reason: str
+    ) -> None:
         required: Any = {"by_method": {"get": "read", "POST": ["write", "admin"]}, "match": "any"}
-        assert reached(app, bearer(*scopes.split()), method=method, **required) == reason
+        assert reason_for(app, bearer(*scopes.split()), method=method, **required) == reason
 
-    def test_method_not_in_the_map_is_401_without_a_valid_token(self, app: Flask) -> None:
+    def test_method_without_an_entry_is_401_without_a_valid_token(self, app: Flask) -> None:
         headers = {"Authorization": "Bearer nonsense"}
-        assert reached(app, headers, method="PUT", by_method={"GET": "read"}) == "malformed"
+        assert reason_for(app, headers, method="PUT", by_method={"GET": "read"}) == "malformed"
 
     @pytest.mark.parametrize(
         ("method", "scopes", "reason"),
         [
-            pytest.param("PATCH", "write", "insufficient_scope", id="a method with a scope that is lacking"),
+            pytest.param("PATCH", "write", "insufficient_scope", id="a method without its scope"),
             pytest.param("patch", "admin", "reached", id="its scope, for a name in lower case"),
             pytest.param("HEAD", "write", "insufficient_scope", id="HEAD without GET's scope"),
-            pytest.param("PURGE", "write admin", "method_not_allowed", id="a method that is not in the map"),
+            pytest.param("PURGE", "write admin", "method_not_allowed", id="a method without an entry"),
         ],
     )
     @pytest.mark.parametrize("where", ["a Request class", "before_request", "before_request, protected"])
@@ -225,22 +231,22 @@ class TestRequirements:
         assert answer.json["reason"] == reason
 
     @pytest.mark.parametrize(
-        ("scopes", "lacked"),
+        ("scopes", "missing"),
         [
             pytest.param("a b", None, id="both"),
-            pytest.param("a", "b", id="the outer's alone"),
-            pytest.param("b", "a", id="the inner's alone"),
+            pytest.param("a", "b", id="only the outer scope"),
+            pytest.param("b", "a", id="only the inner scope"),
         ],
     )
-    def test_stacked_guards_both_hold(
-        self, app: Flask, bearer: Bearer, scopes: str, lacked: str | None
+    def test_stacked_guards_both_apply(
+        self, app: Flask, bearer: Bearer, scopes: str, missing: str | None
     ) -> None:
         app.route("/a")(require_scopes("a")(require_scopes("b")(caller)))
         answer = app.test_client().get("/a", headers=bearer(*scopes.split()))
-        if lacked is None:
+        if missing is None:
             assert answer.status_code == 200
         else:
-            assert answer.www_authenticate.parameters["scope"] == lacked
+            assert answer.www_authenticate.parameters["scope"] == missing
 
     def test_token_check_runs_after_settings_scopes_before_views(
         self, make_app: MakeApp, bearer: Bearer
@@ -263,7 +269,7 @@ class TestRequirements:
 
 @pytest.fixture
 def digests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A line for each digest of a token that is computed."""
+    """Return a list that gets an item for each computed digest of a token."""
     computed: list[str] = []
 
     class Hash:
@@ -281,7 +287,7 @@ def digests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 class TestDigests:
     @pytest.fixture
     def client(self, app: Flask, bearer: Bearer) -> FlaskClient:
-        """A client that has called with a token of another length."""
+        """Return a client that has already called with a token of another length."""
         app.add_url_rule("/items", "items", guard(caller))
         client = app.test_client()
         client.get("/items", headers=bearer("inventory/read", first="long" * 50))
@@ -296,7 +302,7 @@ class TestDigests:
             assert client.get("/items", headers=headers).status_code == 200
             assert digests == ["digest"]
 
-    def test_token_after_more_spaces_is_remembered_without_them(
+    def test_extra_whitespace_is_not_part_of_the_token(
         self, app: Flask, client: FlaskClient, pool: LocalUserPool
     ) -> None:
         token, checks = pool.token("inventory/read"), []
@@ -307,7 +313,7 @@ class TestDigests:
 
 
 class TestApplications:
-    def test_one_object_serves_apps_with_settings_of_their_own(
+    def test_one_object_serves_apps_with_different_settings(
         self, make_app: MakeApp, m2m: CognitoM2M, bearer: Bearer
     ) -> None:
         view = m2m.require_scopes()(caller)
@@ -321,7 +327,7 @@ class TestApplications:
         assert statuses == [200, 403, 403, 200]
 
     @pytest.mark.parametrize(("is_initialised", "text"), [(False, "init_app"), (True, "USER_POOL_ID")])
-    def test_view_that_no_guard_can_guard_is_an_error_and_not_open(
+    def test_view_without_a_usable_guard_is_an_error_not_open(
         self, pool: LocalUserPool, is_initialised: bool, text: str
     ) -> None:
         app = Flask("caller")

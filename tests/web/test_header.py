@@ -1,4 +1,4 @@
-"""Which header holds the token, how it may be written, and what shared caches may do with the answer."""
+"""Which header contains the token, in which form, and how shared caches treat the answer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TestAuthorization:
             pytest.param("Bearer  {} ", 200, id="more spaces"),
             pytest.param("Bearer {},Bearer {}", 400, id="two joined by the server"),
             pytest.param("Basic eDp5, Bearer {}", 400, id="hidden behind Basic"),
-            pytest.param("Bearer", 400, id="the scheme alone"),
+            pytest.param("Bearer", 400, id="only the scheme"),
             pytest.param("\tBearer {}\t ", 200, id="tabs around it"),
             pytest.param("Bearer {}\t{}", 400, id="a tab inside"),
             pytest.param("Bearer é{}", 400, id="a letter that is not ASCII"),
@@ -41,13 +41,13 @@ class TestAuthorization:
         ],
     )
     @pytest.mark.parametrize("is_known", [False, True], ids=["a new token", "a remembered token"])
-    def test_statuses(
+    def test_each_form_of_the_header_has_its_status(
         self, client: FlaskClient, pool: LocalUserPool, value: str, status: int, is_known: bool
     ) -> None:
         token = pool.token()
         if is_known:
             assert client.get("/a", headers={"Authorization": f"Bearer {token}"}).status_code == 200
-        # Not through the test client's headers: werkzeug would strip and join.
+        # Not through the test client's headers, which werkzeug would strip and join.
         environ = {"HTTP_AUTHORIZATION": value.replace("{}", token).encode().decode("latin-1")}
         assert client.get("/a", environ_overrides=environ).status_code == status
 
@@ -56,7 +56,7 @@ class TestAuthorization:
         assert (answer.status_code, answer.json["reason"]) == (400, "bad_header")
 
     @pytest.mark.parametrize("is_known", [False, True], ids=["a new token", "a remembered token"])
-    def test_more_than_8_kib_are_400_and_not_read(
+    def test_header_above_8_kib_is_400_and_not_parsed(
         self, app: Flask, client: FlaskClient, pool: LocalUserPool, is_known: bool
     ) -> None:
         token = pool.token(padding="x" * 8192)
@@ -76,7 +76,7 @@ class TestAuthorization:
 
 
 class TestAnotherHeader:
-    """What proxies send, and what a shared cache may do with the answer: it protects Authorization only."""
+    """Headers that proxies send. A shared cache protects only answers to requests with Authorization."""
 
     @pytest.fixture
     def app(self, make_app: MakeApp, m2m: CognitoM2M) -> Flask:
@@ -97,7 +97,7 @@ class TestAnotherHeader:
             pytest.param("{}, {}", 400, 400, id="two tokens"),
         ],
     )
-    def test_it_may_hold_the_bare_token(
+    def test_header_may_contain_the_bare_token(
         self, app: Flask, pool: LocalUserPool, value: str, optional: int, guarded: int
     ) -> None:
         headers = {"X-Access-Token": value.replace("{}", pool.token("a", "x"))}
@@ -106,19 +106,19 @@ class TestAnotherHeader:
         if guarded == 200:
             assert {answer.json["client"] for answer in answers} == {"x"}
 
-    def test_authorization_is_ignored_then(self, app: Flask, bearer: Bearer, pool: LocalUserPool) -> None:
+    def test_authorization_header_is_ignored(self, app: Flask, bearer: Bearer, pool: LocalUserPool) -> None:
         client, token = app.test_client(), {"X-Access-Token": pool.token("a")}
         assert client.get("/guarded", headers={**token, "Authorization": "Bearer bad"}).status_code == 200
         assert client.get("/guarded", headers=bearer("a")).status_code == 401
 
-    def test_its_name_is_in_the_problem(self, app: Flask) -> None:
+    def test_header_name_is_in_the_problem(self, app: Flask) -> None:
         answer = app.test_client().get("/guarded", headers={"X-Access-Token": "Bearer"})
         assert (answer.status_code, "The X-Access-Token header" in answer.json["detail"]) == (400, True)
 
     @pytest.mark.parametrize("path", ["/optional", "/guarded", "/unknown"])
     @pytest.mark.parametrize("scopes", [None, "a", "b"], ids=["no token", "a valid token", "lacking scopes"])
     @pytest.mark.parametrize("is_handled", [False, True], ids=["own answer", "an application's handler"])
-    def test_answers_are_kept_from_shared_caches(
+    def test_shared_caches_do_not_store_answers(
         self,
         app: Flask,
         m2m: CognitoM2M,
@@ -144,10 +144,10 @@ class TestAnotherHeader:
             pytest.param(
                 "max-age=60, must-revalidate", {"max-age", "must-revalidate", "private"}, id="fresh"
             ),
-            pytest.param("public, max-age=60", {"max-age", "private"}, id="public, as send_file says"),
+            pytest.param("public, max-age=60", {"max-age", "private"}, id="public, as send_file sets it"),
         ],
     )
-    def test_the_applications_own_cache_headers_stay(
+    def test_own_cache_headers_stay(
         self, app: Flask, pool: LocalUserPool, own: str, directives: set[str]
     ) -> None:
         headers, query = {"X-Access-Token": pool.token()}, {"Cache-Control": own, "Vary": "Origin"}
@@ -155,7 +155,7 @@ class TestAnotherHeader:
         assert set(answer.cache_control) == directives
         assert set(answer.vary) == {"Origin", "X-Access-Token"}
 
-    def test_answers_that_depend_on_no_token_are_left_alone(
+    def test_answers_without_a_guard_are_unchanged(
         self, app: Flask, m2m: CognitoM2M, make_app: MakeApp
     ) -> None:
         m2m.protect(app, public=["open"])

@@ -1,4 +1,4 @@
-"""Rejections through the adapters that run a WSGI application on AWS Lambda."""
+"""Answers to rejected requests through the adapters that run a WSGI application on AWS Lambda."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The library's errors that a view, a principal loader or ``before_request`` raises are answered."""
+"""The answers to library errors that a view, a principal loader or ``before_request`` raises."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.web.conftest import MakeApp
 
 
 class TestTokenUnavailableInAView:
-    """A view that calls another service, which can't be done without a token of our own."""
+    """A view calls another service, and this service cannot obtain a token for that."""
 
     @pytest.fixture
     def app(self, make_app: MakeApp, m2m: CognitoM2M, pool: LocalUserPool) -> Flask:
@@ -43,7 +43,7 @@ class TestTokenUnavailableInAView:
         pool.fail("token", status=503, headers={"Retry-After": "9"})
         return app
 
-    def test_it_is_503_and_says_nothing_of_the_other_service(self, app: Flask, pool: LocalUserPool) -> None:
+    def test_answer_is_503_without_internal_details(self, app: Flask, pool: LocalUserPool) -> None:
         answer = app.test_client().get("/call")
         assert (answer.status_code, answer.content_type) == (503, "application/problem+json")
         assert answer.headers["Retry-After"] == "9"
@@ -68,7 +68,7 @@ class TestTokenUnavailableInAView:
             pytest.param(Exception, id="Exception"),
         ],
     )
-    def test_an_application_may_handle(self, app: Flask, handled: Any) -> None:
+    def test_application_may_handle_the_error(self, app: Flask, handled: Any) -> None:
         seen: list[Exception] = []
 
         @app.errorhandler(handled)
@@ -83,11 +83,11 @@ class TestTokenUnavailableInAView:
         assert error.status_code == 503
         assert isinstance(error.__cause__, CognitoTokenRequestError)
 
-    def test_a_handler_for_another_error_leaves_the_answer(self, app: Flask) -> None:
+    def test_handler_for_another_error_is_not_used(self, app: Flask) -> None:
         app.register_error_handler(TokenValidationError, lambda error: ("own", 502))
         assert app.test_client().get("/call").status_code == 503
 
-    def test_a_view_may_catch_it(self, app: Flask, m2m: CognitoM2M) -> None:
+    def test_view_may_catch_the_error(self, app: Flask, m2m: CognitoM2M) -> None:
         @app.get("/careful")
         def careful() -> dict[str, Any]:
             try:
@@ -97,7 +97,7 @@ class TestTokenUnavailableInAView:
 
         assert app.test_client().get("/careful").json == {"status": 503, "reason": "token_unavailable"}
 
-    def test_outside_a_request_its_text_is_for_operators(self, app: Flask) -> None:
+    def test_outside_a_request_the_text_has_the_details(self, app: Flask) -> None:
         with app.app_context(), pytest.raises(TokenUnavailableError) as raised:
             app.extensions["cognito_m2m"].token()
         error = raised.value
@@ -111,7 +111,7 @@ class TestTokenUnavailableInAView:
 PLAIN_ERRORS = [
     pytest.param(TokenValidationError("No.", reason="expired"), 401, id="TokenValidationError"),
     pytest.param(TokenValidationError("No.", reason="bad_header"), 400, id="a malformed header"),
-    pytest.param(TokenValidationError("No.", reason="client_not_allowed"), 403, id="another client"),
+    pytest.param(TokenValidationError("No.", reason="client_not_allowed"), 403, id="client not allowed"),
     pytest.param(
         InsufficientScopeError("No.", token_scopes=frozenset(), required_scopes=frozenset({"row/7"})),
         403,
@@ -159,7 +159,7 @@ def raises_in_a_restx_resource(app: Flask, error: Exception) -> None:
 
 
 def odd(**attributes: Any) -> TokenValidationError:
-    """An error of an application's class with what no answer can be made of."""
+    """Return an error of an application's class with attributes that do not fit into an answer."""
     kind: type[TokenValidationError] = type("Odd", (TokenValidationError,), attributes)
     return kind("No.")
 
@@ -201,7 +201,7 @@ RAISED_IN = [
 
 
 class TestErrorsOfTheLibraryInAView:
-    """They get the answer that a guard would give."""
+    """Errors of the library get the same answers as those of a guard."""
 
     @pytest.fixture(params=RAISED_IN, ids=lambda place: place.__name__)
     def place(self, request: pytest.FixtureRequest) -> Callable[[Flask, Exception], None]:
@@ -211,7 +211,7 @@ class TestErrorsOfTheLibraryInAView:
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     @pytest.mark.parametrize("testing", [False, True])
     @pytest.mark.parametrize(("error", "status"), PLAIN_ERRORS)
-    def test_they_are_answered(
+    def test_library_errors_get_the_guards_answers(
         self, make_app: MakeApp, pool: LocalUserPool, place: Any, error: Any, status: int, testing: bool
     ) -> None:
         app = make_app()
@@ -233,7 +233,9 @@ class TestErrorsOfTheLibraryInAView:
         "handled",
         [InsufficientScopeError, TokenValidationError, M2MCognitoError, 403, Forbidden, HTTPException],
     )
-    def test_handlers_of_the_application_come_first(self, make_app: MakeApp, handled: Any, when: str) -> None:
+    def test_handlers_of_the_application_take_precedence(
+        self, make_app: MakeApp, handled: Any, when: str
+    ) -> None:
         app = Flask("shop")
         if when == "after init_app":
             make_app(app)
@@ -244,7 +246,7 @@ class TestErrorsOfTheLibraryInAView:
         answer = app.test_client().get("/a")
         assert (answer.status_code, answer.json) == (403, ["row/7"])
 
-    def test_handler_for_a_subclass_gets_its_own_error(self, app: Flask, make_app: MakeApp) -> None:
+    def test_handler_for_a_subclass_gets_that_error(self, app: Flask, make_app: MakeApp) -> None:
         class Overdrawn(TokenValidationError):
             def __init__(self, balance: int) -> None:
                 super().__init__("Overdrawn.", reason="rejected_by_check")
@@ -262,7 +264,7 @@ class TestErrorsOfTheLibraryInAView:
 
     @pytest.mark.parametrize("odd", ODD_ERRORS)
     @pytest.mark.parametrize("place", [raises_in_a_view, raises_in_a_principal_loader])
-    def test_odd_error_of_the_application_is_answered(
+    def test_unusual_error_of_the_application_is_answered(
         self, app: Flask, pool: LocalUserPool, place: Any, odd: str
     ) -> None:
         place(app, ODD_ERRORS[odd])
@@ -270,7 +272,7 @@ class TestErrorsOfTheLibraryInAView:
         assert (answer.status_code, answer.json["reason"]) == (401, "invalid")
         assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="shop", error="invalid_token"')
 
-    def test_they_count_as_rejections(
+    def test_library_errors_count_as_rejections(
         self, app: Flask, pool: LocalUserPool, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level("INFO", "flask_m2m_cognito.auth")
@@ -281,20 +283,20 @@ class TestErrorsOfTheLibraryInAView:
         assert (record["reason"], record["client_id"]) == ("insufficient_scope", "reports")
         assert (record["required_scopes"], record["path"]) == (["row/7"], "/a")
 
-    def test_an_answer_of_the_applications_own_stays(self, app: Flask) -> None:
+    def test_http_exception_of_the_application_stays(self, app: Flask) -> None:
         class Mine(TokenValidationError, ServiceUnavailable):
             pass
 
         app.get("/a")(lambda: raise_error(Mine("Own.")))
         assert app.test_client().get("/a").status_code == 503
 
-    def test_a_wrong_argument_is_no_answer(self, app: Flask) -> None:
+    def test_configuration_error_is_a_500(self, app: Flask) -> None:
         app.get("/a")(lambda: raise_error(ConfigurationError("No.")))
         assert app.test_client().get("/a").status_code == 500
 
 
 @pytest.mark.parametrize("text", ["key → gone", "two\r\nlines", "a\ttab", 'a "quote" and \\'])
-def test_text_of_the_application_fits_into_the_challenge(app: Flask, text: str) -> None:
+def test_own_text_is_sanitized_for_the_challenge(app: Flask, text: str) -> None:
     app.get("/a")(lambda: raise_error(TokenValidationError(text)))
     answer = app.test_client().get("/a")
     description = answer.www_authenticate.parameters["error_description"]

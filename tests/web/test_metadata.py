@@ -1,4 +1,4 @@
-"""RFC 9728: a client that knows nothing but a service's address finds where to get a token, and for what."""
+"""RFC 9728: a client that knows only a service's URL finds where to get a token, and for which scopes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.web.resource_metadata import metadata_path, metadata_url
 from tests.web.conftest import Bearer, MakeApp
 
-# Most tests here have no AUDIENCE, so that any token of the pool will do.
+# Most tests here set no AUDIENCE, so any token of the pool is accepted.
 pytestmark = pytest.mark.filterwarnings("ignore:COGNITO_M2M_RESOURCE is set")
 
 RESOURCE = "https://stock.example.com"
@@ -36,23 +36,25 @@ class TestAddress:
     @pytest.mark.parametrize(
         ("resource", "url"),
         [
-            pytest.param(RESOURCE, f"{RESOURCE}{WELL_KNOWN}", id="host alone"),
-            pytest.param(f"{RESOURCE}/", f"{RESOURCE}{WELL_KNOWN}", id="slash behind the host"),
+            pytest.param(RESOURCE, f"{RESOURCE}{WELL_KNOWN}", id="only a host"),
+            pytest.param(f"{RESOURCE}/", f"{RESOURCE}{WELL_KNOWN}", id="slash after the host"),
             pytest.param(f"{RESOURCE}:8443", f"{RESOURCE}:8443{WELL_KNOWN}", id="port"),
             pytest.param(f"{RESOURCE}/v1/stock", f"{RESOURCE}{WELL_KNOWN}/v1/stock", id="path"),
-            pytest.param(f"{RESOURCE}/stock/", f"{RESOURCE}{WELL_KNOWN}/stock/", id="path with a last slash"),
+            pytest.param(
+                f"{RESOURCE}/stock/", f"{RESOURCE}{WELL_KNOWN}/stock/", id="path with a trailing slash"
+            ),
             pytest.param(f"{RESOURCE}/a?b=c", f"{RESOURCE}{WELL_KNOWN}/a?b=c", id="path and query"),
             pytest.param(f"{RESOURCE}/?b=c", f"{RESOURCE}{WELL_KNOWN}?b=c", id="query"),
         ],
     )
-    def test_well_known_part_stands_between_host_and_path(self, resource: str, url: str) -> None:
+    def test_well_known_path_is_between_host_and_path(self, resource: str, url: str) -> None:
         assert metadata_url(resource) == url
 
     @pytest.mark.parametrize(
         "resource",
         [f"{RESOURCE}/v1/stock", f"{RESOURCE}/stock/", f"{RESOURCE}/?b=c", f"{RESOURCE}/caf%C3%A9/a%20b"],
     )
-    def test_document_is_served_at_the_address_that_challenges_name(
+    def test_document_is_served_at_the_url_in_challenges(
         self, make_app: MakeApp, resource: str, m2m: CognitoM2M
     ) -> None:
         app = make_app(RESOURCE=resource)
@@ -73,7 +75,7 @@ class TestAddress:
 
 
 class TestDocument:
-    def test_it_names_the_resource_and_the_pool(self, app: Flask, pool: LocalUserPool) -> None:
+    def test_document_names_the_resource_and_the_pool(self, app: Flask, pool: LocalUserPool) -> None:
         answer = app.test_client().get(WELL_KNOWN)
         assert answer.mimetype == "application/json"
         assert answer.headers["Cache-Control"] == "public, max-age=3600"
@@ -112,7 +114,7 @@ class TestDocument:
             "a/one", "a/two", "b/also", "b/get", "b/post", "c/use", "of/all", "outer/use",
         ]  # fmt: skip
 
-    def test_scopes_of_guards_that_hold_nothing_are_not_named(self, app: Flask, m2m: CognitoM2M) -> None:
+    def test_scopes_of_unused_guards_are_not_listed(self, app: Flask, m2m: CognitoM2M) -> None:
         blueprint = Blueprint("open", __name__)
         blueprint.get("/a")(m2m.public(view))
         m2m.protect(blueprint, "a/use")
@@ -120,40 +122,42 @@ class TestDocument:
         app.get("/b")(m2m.optional_token(lambda: "b"))
         assert app.test_client().get(WELL_KNOWN).json["scopes_supported"] == []
 
-    def test_more_members_are_added_and_replace(self, make_app: MakeApp) -> None:
+    def test_extra_members_are_added_or_replace_others(self, make_app: MakeApp) -> None:
         more: dict[str, Any] = {"resource_name": "Stock", "scopes_supported": ["a/read"]}
         document = make_app(RESOURCE=RESOURCE, RESOURCE_METADATA=more).test_client().get(WELL_KNOWN).json
         assert (document["resource_name"], document["scopes_supported"]) == ("Stock", ["a/read"])
         assert document["resource"] == RESOURCE
 
-    def test_without_the_setting_there_is_none(self, make_app: MakeApp, m2m: CognitoM2M) -> None:
+    def test_without_the_setting_there_is_no_document(self, make_app: MakeApp, m2m: CognitoM2M) -> None:
         app = make_app()
         app.get("/a")(m2m.require_scopes()(view))
         assert app.test_client().get(WELL_KNOWN).status_code == 404
         assert challenge_of(app, "/a") == 'Bearer realm="shop"'
 
-    def test_it_can_only_be_read(self, app: Flask) -> None:
+    def test_document_is_read_only(self, app: Flask) -> None:
         assert app.test_client().post(WELL_KNOWN).status_code == 405
         assert app.test_client().head(WELL_KNOWN).status_code == 200
 
 
-class TestWhoReachesIt:
+class TestAccess:
     @pytest.mark.parametrize(
         "headers",
         [
             pytest.param({}, id="no token"),
-            pytest.param({"Authorization": "Bearer bad"}, id="bad token"),
+            pytest.param({"Authorization": "Bearer bad"}, id="invalid token"),
             pytest.param({"Authorization": "Basic YTpi"}, id="another scheme"),
         ],
     )
-    def test_everybody_also_under_protection(
+    def test_document_is_public_under_protection(
         self, app: Flask, headers: dict[str, str], m2m: CognitoM2M
     ) -> None:
         m2m.protect(app, "all/use")
         answer = app.test_client().get(WELL_KNOWN, headers=headers)
         assert (answer.status_code, answer.json["scopes_supported"]) == (200, ["all/use"])
 
-    def test_everybody_while_the_pool_is_down(self, app: Flask, pool: LocalUserPool, m2m: CognitoM2M) -> None:
+    def test_document_is_served_while_the_pool_is_down(
+        self, app: Flask, pool: LocalUserPool, m2m: CognitoM2M
+    ) -> None:
         m2m.protect(app)
         with pool.offline():
             assert app.test_client().get(WELL_KNOWN).status_code == 200

@@ -1,4 +1,4 @@
-"""A guard above its route never runs: that is found at the first request, and by the commands."""
+"""A guard above its route never runs. The first request and the commands detect that."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Add = Callable[[Flask, CognitoM2M], Any]
 
 
 def plain(decorated: Callable[..., Any]) -> Callable[..., Any]:
-    """A decorator that keeps no attribute of what it wraps."""
+    """Wrap a function without keeping its attributes."""
 
     @functools.wraps(decorated, updated=())
     def wrapper() -> Any:
@@ -166,7 +166,7 @@ MISTAKES = [
     (unknown_public_endpoint, "the endpoint 'helth', which does not exist"),
     (unknown_public_endpoint_of_a_blueprint, "the endpoint 'b', which does not exist"),
 ]
-# What these frameworks import warns of what the framework will have to change.
+# These frameworks import packages that emit deprecation warnings.
 pytestmark = pytest.mark.filterwarnings("ignore")
 by_mistake = pytest.mark.parametrize(
     ("add", "text"), MISTAKES, ids=lambda each: getattr(each, "__name__", "")
@@ -175,7 +175,7 @@ by_mistake = pytest.mark.parametrize(
 
 @by_mistake
 @pytest.mark.parametrize("flag", ["debug", "testing"])
-def test_it_is_an_exception_in_debug_and_testing(
+def test_mistake_raises_in_debug_and_testing(
     app: Flask, m2m: CognitoM2M, add: Add, text: str, flag: str
 ) -> None:
     add(app, m2m)
@@ -186,7 +186,7 @@ def test_it_is_an_exception_in_debug_and_testing(
 
 
 @by_mistake
-def test_it_is_logged_once_as_an_error_else(
+def test_mistake_is_logged_once_in_production(
     app: Flask, m2m: CognitoM2M, add: Add, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     add(app, m2m)
@@ -277,13 +277,13 @@ def nested_blueprint(app: Flask, m2m: CognitoM2M) -> None:
     ],
     ids=lambda each: getattr(each, "__name__", ""),
 )
-def test_what_is_right_is_no_error(app: Flask, m2m: CognitoM2M, add: Add, status: int) -> None:
+def test_correct_guards_are_not_errors(app: Flask, m2m: CognitoM2M, add: Add, status: int) -> None:
     add(app, m2m)
     app.testing = True
     assert app.test_client().get("/a", follow_redirects=True).status_code == status
 
 
-def test_commands_name_it(app: Flask, m2m: CognitoM2M, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_report_mistakes(app: Flask, m2m: CognitoM2M, monkeypatch: pytest.MonkeyPatch) -> None:
     from click.testing import CliRunner
     from flask.cli import ScriptInfo
 

@@ -1,4 +1,4 @@
-"""What a guard does not see, with the packages that the page "What is not guarded" names."""
+"""Requests that a guard does not check, with the packages of docs/guide/what-is-not-guarded.md."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from example_app.stage import LoopbackServer
 from flask_m2m_cognito import CognitoM2M, ConfigurationError
 from tests.web.conftest import Bearer
 
-# What these frameworks import warns of what the framework will have to change.
+# These frameworks import packages that emit deprecation warnings.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 UPGRADE = (
@@ -28,7 +28,7 @@ UPGRADE = (
 
 
 def statuses_of_upgrade(app: Flask, path: str, *headers: str) -> list[int]:
-    """The status of each answer on one connection that asks for a WebSocket."""
+    """Return the status of each answer on one connection that requests a WebSocket."""
     with served(app) as port, socket.create_connection(("127.0.0.1", port), 10) as connection:
         lines = (f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", *UPGRADE, *headers, "", "")
         connection.sendall("\r\n".join(lines).encode())

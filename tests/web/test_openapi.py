@@ -1,4 +1,4 @@
-"""``m2m.openapi(document)`` says what the guards require, in documents that a real validator takes."""
+"""``m2m.openapi(document)`` adds what the guards require, and a real validator accepts the result."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.web.documents import (
     RECEIVES_ONLY,
     SCHEME,
     copied,
-    referred,
+    resolve,
     security_of,
     view,
 )
 
 
-def described(app: Flask, paths: Any = None, token_url: str | None = None, **members: Any) -> dict[str, Any]:
-    """A document of these operations, else of ``GET /a``, with what the guards of ``app`` require."""
+def describe(app: Flask, paths: Any = None, token_url: str | None = None, **members: Any) -> dict[str, Any]:
+    """Return a document of these operations, or of ``GET /a``, completed by the guards of ``app``."""
     info = {"title": "shop", "version": "1"}
     document = {"openapi": "3.0.3", "info": info, "paths": paths or {"/a": {"get": OK}}, **members}
     with app.app_context():
@@ -38,20 +38,20 @@ def guarded_app(app: Flask, m2m: CognitoM2M) -> Flask:
     return app
 
 
-def test_required_scopes_of_the_settings_hold_too(make_app: MakeApp, m2m: CognitoM2M) -> None:
+def test_required_scopes_of_the_settings_apply_too(make_app: MakeApp, m2m: CognitoM2M) -> None:
     app = make_app(REQUIRED_SCOPES=["all/a", "all/b"], SCOPE_MATCH="any")
     app.get("/a")(m2m.require_scopes("a/read")(view))
-    document = described(app)
+    document = describe(app)
     validate(document)
     assert security_of(document) == [{SCHEME: ["a/read", "all/a"]}, {SCHEME: ["a/read", "all/b"]}]
     flow = document["components"]["securitySchemes"][SCHEME]["flows"]["clientCredentials"]
     assert flow["scopes"].keys() == {"a/read", "all/a", "all/b"}
 
 
-def test_more_than_is_needed_is_no_alternative(app: Flask, m2m: CognitoM2M) -> None:
+def test_superset_of_scopes_is_not_an_alternative(app: Flask, m2m: CognitoM2M) -> None:
     inner = m2m.require_scopes("a/read")(view)
     app.get("/a")(m2m.require_scopes("a/read", "a/admin", match="any")(inner))
-    assert security_of(described(app)) == [{SCHEME: ["a/read"]}]
+    assert security_of(describe(app)) == [{SCHEME: ["a/read"]}]
 
 
 def test_receive_only_service_keeps_its_scopes(
@@ -59,7 +59,7 @@ def test_receive_only_service_keeps_its_scopes(
 ) -> None:
     app = make_app(**RECEIVES_ONLY)
     app.get("/a")(m2m.require_scopes("a/read", "a/admin", match="any")(view))
-    document = described(app)
+    document = describe(app)
     validate(document)
     assert document["components"]["securitySchemes"][SCHEME] == {
         "type": "openIdConnect",
@@ -70,7 +70,7 @@ def test_receive_only_service_keeps_its_scopes(
 
 def test_token_url_may_be_given(guarded_app: Flask) -> None:
     url = "https://auth.example.com/oauth2/token"
-    document = described(guarded_app, token_url=url)
+    document = describe(guarded_app, token_url=url)
     validate(document)
     scheme = document["components"]["securitySchemes"][SCHEME]
     assert scheme["flows"]["clientCredentials"] == {"tokenUrl": url, "scopes": {"a/read": "a/read"}}
@@ -80,16 +80,16 @@ def test_guarded_operation_has_the_answers_of_its_guard(guarded_app: Flask) -> N
     own = {"description": "Not you."}
     operation = {"responses": {**OK["responses"], "403": own}}
     paths = {"/a": {"get": operation}, "/b": {"get": {**OK, "security": []}}}
-    document = described(guarded_app, paths)
+    document = describe(guarded_app, paths)
     validate(document)
     responses = document["paths"]["/a"]["get"]["responses"]
     assert list(responses) == ["200", "403", "401", "503"]
     assert responses["403"] == own
     assert list(document["paths"]["/b"]["get"]["responses"]) == ["200"]
-    unauthorized = referred(document, responses["401"])
+    unauthorized = resolve(document, responses["401"])
     assert list(unauthorized["headers"]) == ["WWW-Authenticate"]
-    assert list(referred(document, responses["503"])["headers"]) == ["Retry-After"]
-    schema = referred(document, unauthorized["content"]["application/problem+json"]["schema"])
+    assert list(resolve(document, responses["503"])["headers"]) == ["Retry-After"]
+    schema = resolve(document, unauthorized["content"]["application/problem+json"]["schema"])
     assert sorted(schema["required"]) == sorted(guarded_app.test_client().get("/a").get_json(force=True))
 
 
@@ -99,46 +99,46 @@ def test_guarded_operation_has_the_answers_of_its_guard(guarded_app: Flask) -> N
         pytest.param("/v1/a", "/a", ["https://api.example.com/v1"], id="relative to a server"),
         pytest.param("/v1/a", "/a", ["/v1/"], id="relative to a server's path"),
         pytest.param("/v2/a", "/a", ["/v1", "/v2"], id="relative to the second server"),
-        pytest.param("/a", "/a", ["https://api.example.com/mounted"], id="an application that is mounted"),
+        pytest.param("/a", "/a", ["https://api.example.com/mounted"], id="a mounted application"),
         pytest.param("/v1/a", "/a", ["https://example.com/{version}"], id="a server with a variable"),
         pytest.param("/a/<int:number>", "/a/{id}", [], id="a parameter of another name"),
         pytest.param("/v1/<x>/a/<y>", "/{p}/a/{q}", ["/v1"], id="both"),
-        pytest.param("/a/", "/a", [], id="without the last slash"),
+        pytest.param("/a/", "/a", [], id="without the trailing slash"),
         pytest.param("/a/<name>", "/a/{name}", [], id="no converter"),
         pytest.param("/a/<int:name>", "/a/{name}", [], id="converter"),
         pytest.param("/a/<string(length=2):name>", "/a/{name}", [], id="converter with an argument"),
         pytest.param("/a/<any(one, two):name>/b", "/a/{name}/b", [], id="converter with a list"),
-        pytest.param("/a/<path:name>/", "/a/{name}/", [], id="path with a last slash"),
+        pytest.param("/a/<path:name>/", "/a/{name}/", [], id="path with a trailing slash"),
     ],
 )
-def test_operation_is_matched_by_what_its_path_means(
+def test_operation_matches_its_route_by_path(
     app: Flask, m2m: CognitoM2M, rule: str, path: str, servers: list[str]
 ) -> None:
     app.add_url_rule(rule, "a", m2m.require_scopes("a/read")(view))
     urls = [{"url": url, "variables": {"version": {"default": "v1"}}} for url in servers]
     for item, more in (({"get": OK}, {"servers": urls}), ({"servers": urls, "get": OK}, {})):
-        assert security_of(described(app, {path: item}, **more), path) == [{SCHEME: ["a/read"]}]
+        assert security_of(describe(app, {path: item}, **more), path) == [{SCHEME: ["a/read"]}]
 
 
 @pytest.mark.parametrize(("path", "method"), [("/typo", "get"), ("/a", "delete"), ("/a/{id}", "get")])
 def test_operation_without_a_route_is_an_error(guarded_app: Flask, path: str, method: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(f": {method.upper()} {path}. ")):
-        described(guarded_app, {"/a": {"get": OK}, path: {method: OK}})
+        describe(guarded_app, {"/a": {"get": OK}, path: {method: OK}})
 
 
-def test_operation_of_several_routes_is_an_error(app: Flask, m2m: CognitoM2M) -> None:
+def test_ambiguous_operation_is_an_error(app: Flask, m2m: CognitoM2M) -> None:
     app.add_url_rule("/a/<int:number>", "number", m2m.require_scopes("a/read")(view))
     app.add_url_rule("/a/<name>", "name", copied(view))
-    document = described(app, {"/a/{number}": {"get": OK}, "/a/{name}": {"get": OK}})
+    document = describe(app, {"/a/{number}": {"get": OK}, "/a/{name}": {"get": OK}})
     assert security_of(document, "/a/{number}") == [{SCHEME: ["a/read"]}]
     assert "security" not in document["paths"]["/a/{name}"]["get"]
     with pytest.raises(ConfigurationError, match=r"/a/<int:number>, /a/<name>"):
-        described(app, {"/a/{id}": {"get": OK}})
+        describe(app, {"/a/{id}": {"get": OK}})
 
 
-def test_what_else_the_document_has_stays(guarded_app: Flask) -> None:
+def test_other_parts_of_the_document_stay(guarded_app: Flask) -> None:
     other = {"basic": {"type": "http", "scheme": "basic"}}
-    document = described(
+    document = describe(
         guarded_app,
         {"/a": {"summary": "An a.", "get": OK}, "/elsewhere": {"get": {**OK, "security": []}}},
         components={"securitySchemes": other, "schemas": {"Item": {"type": "object"}}},
@@ -150,17 +150,17 @@ def test_what_else_the_document_has_stays(guarded_app: Flask) -> None:
     assert document["security"] == [{"basic": []}]
     assert security_of(document) == [{SCHEME: ["a/read"]}]
     assert document["paths"]["/elsewhere"]["get"] == {**OK, "security": []}
-    assert list(OK["responses"]) == ["200"]  # though both operations share it
+    assert list(OK["responses"]) == ["200"]  # the shared dict is not changed
     assert document["paths"]["/a"]["summary"] == "An a."
 
 
-def test_made_twice_it_is_the_same(app: Flask, m2m: CognitoM2M) -> None:
+def test_second_call_changes_nothing(app: Flask, m2m: CognitoM2M) -> None:
     app.get("/a")(m2m.optional_token(view))
-    once = described(app)
+    once = describe(app)
     assert m2m.openapi(once, app) == once
 
 
-def test_application_of_another_is_rejected(m2m: CognitoM2M) -> None:
+def test_uninitialised_application_is_an_error(m2m: CognitoM2M) -> None:
     with pytest.raises(RuntimeError):
         m2m.openapi({"paths": {}}, Flask("other"))
 
@@ -170,12 +170,12 @@ def test_application_of_another_is_rejected(m2m: CognitoM2M) -> None:
     [{"swagger": "1.2", "paths": {"/a": {"get": OK}}}, [], None],
     ids=["Swagger 1", "a list", "nothing"],
 )
-def test_other_documents_are_errors(app: Flask, m2m: CognitoM2M, document: Any) -> None:
+def test_unsupported_documents_are_errors(app: Flask, m2m: CognitoM2M, document: Any) -> None:
     with pytest.raises(ConfigurationError, match="OpenAPI 3"):
         m2m.openapi(document, app)
 
 
-def test_empty_parts_of_a_document_are_none(guarded_app: Flask, m2m: CognitoM2M) -> None:
-    document = described(guarded_app, {"/a": None}, components=None)
+def test_empty_parts_of_a_document_are_accepted(guarded_app: Flask, m2m: CognitoM2M) -> None:
+    document = describe(guarded_app, {"/a": None}, components=None)
     assert list(document["components"]["securitySchemes"]) == [SCHEME]
     assert m2m.openapi({"openapi": "3.1.0", "paths": None}, guarded_app)["paths"] is None

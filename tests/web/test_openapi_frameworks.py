@@ -1,4 +1,4 @@
-"""``m2m.openapi`` completes the documents that apispec, flask-smorest, APIFlask and Flask-RESTX make."""
+"""``m2m.openapi`` completes the documents of apispec, flask-smorest, APIFlask and Flask-RESTX."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from tests.web.documents import (
     SCHEME,
     copied,
     numbered,
-    referred,
+    resolve,
     securities_of,
     security_of,
     view,
     view_of_both,
 )
 
-# What these frameworks import warns of what the framework will have to change.
+# These frameworks import packages that emit deprecation warnings.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 class Plain:
-    """Flask with apispec, which is told of each view."""
+    """Flask with apispec, to which each view is added."""
 
     def make(self, make_app: MakeApp, version: str = "3.0.3") -> Flask:
         self.version = version
@@ -162,7 +162,9 @@ def test_each_guard_is_in_the_document(
 
 
 @pytest.mark.parametrize("where", ["decorators", "methods"])
-def test_class_based_views_are_in_it(maker: Plain, make_app: MakeApp, m2m: CognitoM2M, where: str) -> None:
+def test_class_based_views_are_in_the_document(
+    maker: Plain, make_app: MakeApp, m2m: CognitoM2M, where: str
+) -> None:
     app = maker.make(make_app)
     shop = maker.blueprint("shop")
 
@@ -198,7 +200,7 @@ def test_class_based_views_are_in_it(maker: Plain, make_app: MakeApp, m2m: Cogni
     }
 
 
-def test_protected_application_is_in_it(maker: Plain, make_app: MakeApp, m2m: CognitoM2M) -> None:
+def test_protected_application_is_in_the_document(maker: Plain, make_app: MakeApp, m2m: CognitoM2M) -> None:
     app = maker.make(make_app)
     shop = maker.blueprint("shop")
     shop.route("/a", endpoint="a")(copied(view))
@@ -233,11 +235,11 @@ def test_swagger_of_restx_is_described(
     validate(document)
     operation = document["paths"]["/items/{number}"]["get"]
     assert {"401", "403", "503"} < operation["responses"].keys()
-    assert referred(document, referred(document, operation["responses"]["401"])["schema"])["required"]
+    assert resolve(document, resolve(document, operation["responses"]["401"])["schema"])["required"]
     scheme = document["securityDefinitions"][SCHEME]
     if receives_only:
         assert scheme == {"type": "apiKey", "in": "header", "name": "Authorization"}
-        assert operation["security"] == [{SCHEME: []}]  # Swagger 2 knows scopes of oauth2 only
+        assert operation["security"] == [{SCHEME: []}]  # Swagger 2 has scopes only for oauth2
     else:
         assert (scheme["flow"], scheme["tokenUrl"]) == ("application", pool.token_url)
         assert operation["security"] == [{SCHEME: ["a/read"]}]
@@ -255,7 +257,7 @@ def test_flask_smorest_serves_the_document(make_app: MakeApp, m2m: CognitoM2M) -
     assert security_of(document) == [{SCHEME: ["a/read"]}]
 
 
-def test_spec_processor_of_apiflask_may_make_it(make_app: MakeApp, m2m: CognitoM2M) -> None:
+def test_apiflask_spec_processor_completes_the_document(make_app: MakeApp, m2m: CognitoM2M) -> None:
     app: Any = Api().make(make_app)
     app.get("/a")(m2m.require_scopes("a/read")(view))
     app.spec_processor(m2m.openapi)

@@ -1,4 +1,4 @@
-"""protect, public, optional_token and principal_loader, as an application uses them."""
+"""``protect``, ``public``, ``optional_token`` and ``principal_loader`` in an application."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_protected_app_rejects_every_url_without_a_token(app: Flask, m2m: Cognit
     assert [client.get(path, headers=bearer()).status_code for path in ("/a", "/unknown")] == [200, 404]
 
 
-def test_scopes_of_the_app_and_of_the_view_both_hold(app: Flask, m2m: CognitoM2M, bearer: Bearer) -> None:
+def test_scopes_of_the_app_and_the_view_both_apply(app: Flask, m2m: CognitoM2M, bearer: Bearer) -> None:
     m2m.protect(app, "shop/use")
     add_view(app, "/a", m2m.require_scopes("shop/admin"))
     client = app.test_client()
@@ -50,7 +50,7 @@ def test_scopes_of_the_app_and_of_the_view_both_hold(app: Flask, m2m: CognitoM2M
     assert client.get("/a", headers=bearer("shop/use", "shop/admin")).status_code == 200
 
 
-def test_protected_blueprint_guards_nested_ones_and_nothing_else(
+def test_protected_blueprint_guards_itself_and_nested_ones(
     app: Flask, m2m: CognitoM2M, bearer: Bearer
 ) -> None:
     outer, inner = Blueprint("outer", __name__), Blueprint("inner", __name__)
@@ -66,7 +66,7 @@ def test_protected_blueprint_guards_nested_ones_and_nothing_else(
     assert client.get("/outer/inner/b", headers=bearer("shop/use")).status_code == 200
 
 
-def test_public_view_is_reached_whatever_the_token(app: Flask, m2m: CognitoM2M) -> None:
+def test_public_view_ignores_the_token(app: Flask, m2m: CognitoM2M) -> None:
     m2m.protect(app)
     add_view(app, "/a", m2m.public)
     client = app.test_client()
@@ -74,7 +74,7 @@ def test_public_view_is_reached_whatever_the_token(app: Flask, m2m: CognitoM2M) 
     assert client.get("/a", headers={"Authorization": "Bearer bad"}).status_code == 200
 
 
-def test_a_class_is_public_by_its_decorators(app: Flask, m2m: CognitoM2M) -> None:
+def test_class_is_public_by_its_decorators(app: Flask, m2m: CognitoM2M) -> None:
     class Open(MethodView):
         decorators = [m2m.public]  # noqa: RUF012
 
@@ -86,7 +86,7 @@ def test_a_class_is_public_by_its_decorators(app: Flask, m2m: CognitoM2M) -> Non
     assert app.test_client().get("/a").status_code == 200
 
 
-def test_endpoints_of_others_are_named(app: Flask, m2m: CognitoM2M) -> None:
+def test_public_names_endpoints_of_other_packages(app: Flask, m2m: CognitoM2M) -> None:
     blueprint = Blueprint("bp", __name__, static_folder=".", static_url_path="/files")
     m2m.protect(app, public=["static", "bp.static"])
     m2m.protect(blueprint, public=["static"])
@@ -95,14 +95,14 @@ def test_endpoints_of_others_are_named(app: Flask, m2m: CognitoM2M) -> None:
     assert app.test_client().get("/bp/files/none.css").status_code == 404
 
 
-def test_a_public_view_with_scopes_of_its_own_keeps_them(app: Flask, m2m: CognitoM2M, bearer: Bearer) -> None:
+def test_public_view_keeps_its_own_scopes(app: Flask, m2m: CognitoM2M, bearer: Bearer) -> None:
     m2m.protect(app)
     add_view(app, "/a", lambda view: m2m.public(m2m.require_scopes("shop/use")(view)))
     assert app.test_client().get("/a").status_code == 401
     assert app.test_client().get("/a", headers=bearer("shop/use")).status_code == 200
 
 
-def test_automatic_options_passes_and_a_views_own_does_not(app: Flask, m2m: CognitoM2M) -> None:
+def test_automatic_options_passes_but_own_options_does_not(app: Flask, m2m: CognitoM2M) -> None:
     m2m.protect(app)
     add_view(app, "/automatic")
 
@@ -115,7 +115,7 @@ def test_automatic_options_passes_and_a_views_own_does_not(app: Flask, m2m: Cogn
     assert app.test_client().options("/unknown").status_code == 401
 
 
-def test_by_method_holds_for_a_whole_blueprint(app: Flask, m2m: CognitoM2M, bearer: Bearer) -> None:
+def test_by_method_applies_to_a_whole_blueprint(app: Flask, m2m: CognitoM2M, bearer: Bearer) -> None:
     blueprint = Blueprint("bp", __name__)
     m2m.protect(blueprint, by_method={"get": "shop/read"})
 
@@ -132,7 +132,9 @@ def test_by_method_holds_for_a_whole_blueprint(app: Flask, m2m: CognitoM2M, bear
     assert answers[2].json["reason"] == "method_not_allowed"
 
 
-def test_public_holds_wherever_a_blueprint_is_registered(app: Flask, m2m: CognitoM2M, bearer: Bearer) -> None:
+def test_public_applies_wherever_a_blueprint_is_registered(
+    app: Flask, m2m: CognitoM2M, bearer: Bearer
+) -> None:
     parent, child = Blueprint("parent", __name__), Blueprint("child", __name__, url_prefix="/c")
     m2m.protect(child, "child/use", public=["open"])
     add_view(child, "/open")
@@ -143,8 +145,10 @@ def test_public_holds_wherever_a_blueprint_is_registered(app: Flask, m2m: Cognit
     client = app.test_client()
     assert [client.get(f"{path}/open").status_code for path in ("/p/c", "/r")] == [200, 200]
     assert [client.get(f"{path}/closed").status_code for path in ("/p/c", "/r")] == [401, 401]
-    left_open = {route.rule for route in routes_by_method(app) if route.is_open and route.methods == ("GET",)}
-    assert left_open == {"/p/c/open", "/r/open", "/static/<path:filename>"}
+    open_rules = {
+        route.rule for route in routes_by_method(app) if route.is_open and route.methods == ("GET",)
+    }
+    assert open_rules == {"/p/c/open", "/r/open", "/static/<path:filename>"}
 
 
 @pytest.mark.parametrize(
@@ -152,7 +156,7 @@ def test_public_holds_wherever_a_blueprint_is_registered(app: Flask, m2m: Cognit
     [{"public": "static"}, {"public": [1]}, {"match": "some"}, {"clients": "one"}],
     ids=["public as text", "public of numbers", "bad match", "clients as text"],
 )
-def test_wrong_arguments_are_errors_at_once(
+def test_invalid_arguments_are_errors_at_once(
     app: Flask, m2m: CognitoM2M, arguments: dict[str, object]
 ) -> None:
     with pytest.raises(ConfigurationError):
@@ -166,17 +170,15 @@ def test_protect_without_an_app_and_public_on_a_class_are_errors(m2m: CognitoM2M
         m2m.public(type("View", (MethodView,), {}))
 
 
-def test_optional_token_tells_nobody_and_a_bad_token_apart(
-    app: Flask, m2m: CognitoM2M, bearer: Bearer
-) -> None:
+def test_optional_token_rejects_an_invalid_token(app: Flask, m2m: CognitoM2M, bearer: Bearer) -> None:
     @app.get("/a")
     @m2m.optional_token
     def view() -> ResponseReturnValue:
         assert (g.m2m_token is None) is not bool(current_token)
-        return current_token.client_id if current_token else "nobody"
+        return current_token.client_id if current_token else "anonymous"
 
     client = app.test_client()
-    assert client.get("/a").text == "nobody"
+    assert client.get("/a").text == "anonymous"
     assert client.get("/a", headers=bearer()).text == "local-client"
     assert client.get("/a", headers={"Authorization": "Bearer bad"}).status_code == 401
     assert client.get("/a", headers={"Authorization": "Bearer"}).status_code == 400
@@ -202,7 +204,7 @@ def test_two_guards_load_the_principal_once_a_request(app: Flask, m2m: CognitoM2
     assert len(loaded) == 2
 
 
-def test_app_that_is_passed_a_request_loads_its_own_principal(pool: LocalUserPool, bearer: Bearer) -> None:
+def test_nested_app_loads_its_own_principal(pool: LocalUserPool, bearer: Bearer) -> None:
     def service(name: str) -> tuple[Flask, CognitoM2M]:
         app, m2m = Flask(name), CognitoM2M()
         app.config.update(pool.config(ALLOWED_CLIENT_IDS="*"))
@@ -222,7 +224,7 @@ def test_app_that_is_passed_a_request_loads_its_own_principal(pool: LocalUserPoo
 
 
 @pytest.mark.parametrize("kind", ["sync", "async", "async loader", "authorize"])
-def test_a_rejection_by_the_principal_loader_is_reported(
+def test_rejection_by_the_principal_loader_is_reported(
     app: Flask, m2m: CognitoM2M, bearer: Bearer, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     caplog.set_level("INFO", "flask_m2m_cognito.auth")
@@ -233,10 +235,10 @@ def test_a_rejection_by_the_principal_loader_is_reported(
             abort(410)
         return "row"
 
-    async def tenant_later(token: ValidatedAccessToken) -> str:
+    async def load_async(token: ValidatedAccessToken) -> str:
         return tenant(token)
 
-    m2m.principal_loader(tenant_later if kind == "async loader" else tenant)
+    m2m.principal_loader(load_async if kind == "async loader" else tenant)
 
     async def async_view() -> str:
         return str(g.m2m_principal)
@@ -263,7 +265,7 @@ def test_a_rejection_by_the_principal_loader_is_reported(
     assert record["required_scopes"] == ["shop/use"]
 
 
-def test_an_error_of_the_loader_names_the_client(
+def test_error_of_the_loader_names_the_client(
     app: Flask, m2m: CognitoM2M, bearer: Bearer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "flask_m2m_cognito.auth")
@@ -303,7 +305,7 @@ def test_health_is_public_unless_guarded_itself(
     assert (f"{prefix}/ready" in opened) is not is_guarded
 
 
-def test_principal_loader_that_is_no_function_is_an_error(m2m: CognitoM2M) -> None:
+def test_principal_loader_must_be_a_function(m2m: CognitoM2M) -> None:
     with pytest.raises(ConfigurationError, match="principal_loader"):
         m2m.principal_loader("tenant")  # type: ignore[arg-type]
 
@@ -311,7 +313,7 @@ def test_principal_loader_that_is_no_function_is_an_error(m2m: CognitoM2M) -> No
 @pytest.mark.parametrize("is_protected", [False, True], ids=["guarded", "protected and guarded"])
 @pytest.mark.parametrize("is_view_async", [False, True], ids=["a view", "an async view"])
 @pytest.mark.parametrize("is_async", [False, True], ids=["a function", "a coroutine function"])
-def test_principal_loader_serves_each_kind_of_view_once(
+def test_principal_is_loaded_once_for_each_kind_of_view(
     app: Flask, m2m: CognitoM2M, bearer: Bearer, is_async: bool, is_view_async: bool, is_protected: bool
 ) -> None:
     calls: list[str] = []
@@ -320,7 +322,7 @@ def test_principal_loader_serves_each_kind_of_view_once(
         calls.append(token.client_id)
         return "row"
 
-    async def tenant_later(token: ValidatedAccessToken) -> str:
+    async def load_async(token: ValidatedAccessToken) -> str:
         await asyncio.sleep(0)
         return tenant(token)
 
@@ -331,7 +333,7 @@ def test_principal_loader_serves_each_kind_of_view_once(
         await asyncio.sleep(0)
         return view()
 
-    m2m.principal_loader(tenant_later if is_async else tenant)
+    m2m.principal_loader(load_async if is_async else tenant)
     if is_protected:
         m2m.protect(app)
     chosen: Any = async_view if is_view_async else view
@@ -346,7 +348,7 @@ def test_principal_loader_serves_each_kind_of_view_once(
 
 
 @pytest.mark.parametrize("name", ["public", "optional_token", "principal_loader"])
-def test_parentheses_are_an_error_that_says_so(m2m: CognitoM2M, name: str) -> None:
+def test_parentheses_are_a_clear_error(m2m: CognitoM2M, name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{name} takes no parentheses"):
         getattr(m2m, name)()
 

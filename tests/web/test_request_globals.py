@@ -1,4 +1,4 @@
-"""What a view finds of its token: it belongs to the request."""
+"""What a view finds in ``g`` and ``current_token``. The token belongs to the request."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from tests.web.conftest import Bearer, MakeApp
 Answer = dict[str, Any]
 
 
-class TestWhatTheViewFinds:
-    def test_the_token_and_its_claims(self, app: Flask, bearer: Bearer) -> None:
+class TestView:
+    def test_view_finds_the_token_and_its_claims(self, app: Flask, bearer: Bearer) -> None:
         found: list[Any] = []
 
         @app.get("/a")
@@ -45,9 +45,7 @@ class TestWhatTheViewFinds:
         assert found[0].scopes == {"a", "b"}
         assert answer.json["tenant"] == "x"
 
-    def test_claims_that_a_view_changes_do_not_reach_another_request(
-        self, app: Flask, bearer: Bearer
-    ) -> None:
+    def test_changed_claims_do_not_reach_another_request(self, app: Flask, bearer: Bearer) -> None:
         @app.get("/a")
         @require_scopes()
         def view() -> Any:
@@ -60,14 +58,14 @@ class TestWhatTheViewFinds:
         first, second = (client.get("/a", headers=headers).json for _ in range(2))
         assert first == second
 
-    def test_current_token_is_false_where_no_guard_was(self, app: Flask) -> None:
+    def test_current_token_is_false_without_a_guard(self, app: Flask) -> None:
         app.get("/a")(lambda: {"has_token": bool(current_token)})
         assert app.test_client().get("/a").json == {"has_token": False}
         assert not current_token
         with app.app_context(), pytest.raises(RuntimeError, match="not guarded"):
             _ = current_token.client_id
 
-    def test_requests_at_once_find_each_their_own(
+    def test_concurrent_requests_find_their_own_token(
         self, app: Flask, pool: LocalUserPool, bearer: Bearer
     ) -> None:
         together = threading.Barrier(8)
@@ -78,17 +76,17 @@ class TestWhatTheViewFinds:
             together.wait(5)
             return current_token.client_id
 
-        def called_by(client_id: str) -> str:
+        def call_as(client_id: str) -> str:
             return app.test_client().get("/a", headers=bearer(client_id=client_id)).text
 
         ids = [f"client-{number}" for number in range(8)]
         with ThreadPoolExecutor(8) as threads:
-            assert list(threads.map(called_by, ids)) == ids
+            assert list(threads.map(call_as, ids)) == ids
         assert pool.count("jwks") == 1
 
 
 def seen() -> Answer:
-    """All that a request can see of its token, by each name."""
+    """Return what a request finds of its token under each name."""
     return {
         "g": None if g.get("m2m_token") is None else g.m2m_token.client_id,
         "claims": None if g.get("m2m_claims") is None else g.m2m_claims["client_id"],
@@ -101,7 +99,7 @@ def seen() -> Answer:
 NOTHING = {"g": None, "claims": None, "principal": None, "current_token": None, "in g": []}
 
 
-def all_of(client_id: str) -> Answer:
+def everything_of(client_id: str) -> Answer:
     return {
         "g": client_id,
         "claims": client_id,
@@ -111,10 +109,10 @@ def all_of(client_id: str) -> Answer:
     }
 
 
-class TestTheTokenBelongsToTheRequest:
+class TestRequest:
     @pytest.fixture
     def app(self, app: Flask, m2m: CognitoM2M) -> Flask:
-        """With a view of each kind that shows what it sees, and a loader of principals."""
+        """Return an application with a principal loader and a view of each kind."""
         m2m.principal_loader(lambda token: f"row of {token.client_id}")
         app.add_url_rule("/open", "open", seen)
         app.add_url_rule("/optional", "optional", m2m.optional_token(seen))
@@ -142,7 +140,7 @@ class TestTheTokenBelongsToTheRequest:
         ],
     )
     @pytest.mark.parametrize("outer", ["sync", "async"])
-    def test_a_request_inside_it_changes_nothing(
+    def test_inner_request_does_not_change_the_token(
         self, app: Flask, bearer: Bearer, outer: str, path: str, scopes: str | None, status: int
     ) -> None:
         headers = {} if scopes is None else bearer(scopes, client_id="inner")
@@ -160,14 +158,12 @@ class TestTheTokenBelongsToTheRequest:
         answer = app.test_client().get("/outer", headers=bearer(client_id="outer"))
         assert inner.status_code == status
         if status == 200:
-            nobody = {**NOTHING, "in g": all_of("")["in g"]} if path == "/optional" else NOTHING
-            assert inner.json == (nobody if scopes is None or path == "/open" else all_of("inner"))
-        assert answer.json == all_of("outer")
+            nobody = {**NOTHING, "in g": everything_of("")["in g"]} if path == "/optional" else NOTHING
+            assert inner.json == (nobody if scopes is None or path == "/open" else everything_of("inner"))
+        assert answer.json == everything_of("outer")
 
     @pytest.mark.parametrize("name", ["m2m_token", "m2m_claims", "m2m_principal"])
-    def test_an_unguarded_view_gets_an_error_that_says_so(
-        self, app: Flask, bearer: Bearer, name: str
-    ) -> None:
+    def test_unguarded_view_gets_a_clear_error(self, app: Flask, bearer: Bearer, name: str) -> None:
         app.testing = True
         app.add_url_rule("/a", "a", lambda: str(getattr(g, name)))
         app.add_url_rule("/outer", "outer", require_scopes()(lambda: app.test_client().get("/a").text))
@@ -175,9 +171,7 @@ class TestTheTokenBelongsToTheRequest:
             with pytest.raises(AttributeError, match="not guarded"):
                 app.test_client().get(path, headers=bearer())
 
-    def test_principal_without_a_loader_is_an_error_that_says_so(
-        self, make_app: MakeApp, bearer: Bearer
-    ) -> None:
+    def test_principal_without_a_loader_is_a_clear_error(self, make_app: MakeApp, bearer: Bearer) -> None:
         app = make_app()
         app.testing = True
         app.add_url_rule("/a", "a", require_scopes()(lambda: str(g.m2m_principal)))
@@ -188,13 +182,13 @@ class TestTheTokenBelongsToTheRequest:
         client = app.test_client()
         with app.app_context():
             headers = bearer("a", client_id="first")
-            assert client.get("/guarded", headers=headers).json == all_of("first")
+            assert client.get("/guarded", headers=headers).json == everything_of("first")
             assert seen() == client.get("/open").json == NOTHING
-            assert client.get("/optional").json == {**NOTHING, "in g": all_of("")["in g"]}
+            assert client.get("/optional").json == {**NOTHING, "in g": everything_of("")["in g"]}
             assert client.get("/guarded").status_code == 401
             assert seen() == client.get("/open").json == NOTHING
 
-    def test_a_copied_request_context_has_it(self, app: Flask, bearer: Bearer) -> None:
+    def test_copied_request_context_has_the_token(self, app: Flask, bearer: Bearer) -> None:
         @app.get("/a")
         @require_scopes()
         def view() -> Answer:
@@ -202,7 +196,7 @@ class TestTheTokenBelongsToTheRequest:
                 return threads.submit(copy_current_request_context(seen)).result()
 
         headers = bearer(client_id="copied")
-        assert app.test_client().get("/a", headers=headers).json == all_of("copied")
+        assert app.test_client().get("/a", headers=headers).json == everything_of("copied")
 
     def test_rejection_keeps_the_token_the_request_had(
         self, app: Flask, m2m: CognitoM2M, bearer: Bearer
@@ -211,10 +205,10 @@ class TestTheTokenBelongsToTheRequest:
         app.register_error_handler(401, lambda error: seen())
         m2m.protect(app, public=["open"])
         client = app.test_client()
-        assert client.get("/guarded", headers=bearer("b", client_id="x")).json == all_of("x")
+        assert client.get("/guarded", headers=bearer("b", client_id="x")).json == everything_of("x")
         assert client.get("/guarded").json == NOTHING
 
-    def test_the_context_of_another_app_does_not_have_it(self, make_app: MakeApp, bearer: Bearer) -> None:
+    def test_context_of_another_app_has_no_token(self, make_app: MakeApp, bearer: Bearer) -> None:
         app, other = make_app(), make_app("other")
 
         @app.get("/a")
@@ -225,7 +219,9 @@ class TestTheTokenBelongsToTheRequest:
 
         assert app.test_client().get("/a", headers=bearer()).json == NOTHING
 
-    def test_app_initialised_under_its_own_context_has_it(self, make_app: MakeApp, bearer: Bearer) -> None:
+    def test_app_initialised_under_its_own_context_has_the_token(
+        self, make_app: MakeApp, bearer: Bearer
+    ) -> None:
         app = Flask("shop")
         app.get("/a")(require_scopes()(lambda: g.m2m_token.client_id))
         with app.app_context():
@@ -233,16 +229,16 @@ class TestTheTokenBelongsToTheRequest:
             headers = bearer(client_id="x")
             assert app.test_client().get("/a", headers=headers).text == "x"
 
-    def test_a_value_of_the_applications_own_is_a_default(self, app: Flask, bearer: Bearer) -> None:
+    def test_own_value_is_a_default(self, app: Flask, bearer: Bearer) -> None:
         @app.before_request
         def set_default() -> None:
             g.m2m_principal = "nobody"
 
         client = app.test_client()
         assert client.get("/open").json["principal"] == "nobody"
-        assert client.get("/guarded", headers=bearer("a", client_id="x")).json == all_of("x")
+        assert client.get("/guarded", headers=bearer("a", client_id="x")).json == everything_of("x")
 
-    def test_globals_class_of_the_applications_own_stays(self, make_app: MakeApp, bearer: Bearer) -> None:
+    def test_own_globals_class_stays(self, make_app: MakeApp, bearer: Bearer) -> None:
         class Globals(Flask.app_ctx_globals_class):  # type: ignore[misc]
             def __getattr__(self, name: str) -> str:
                 return f"no {name}"

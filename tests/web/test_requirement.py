@@ -1,4 +1,4 @@
-"""What a view requires is checked when its decorator runs, and is plain data afterwards."""
+"""The arguments of a decorator are checked when it runs, and are plain data afterwards."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("scopes", "named"),
         [
-            pytest.param([], {"match": "some"}, id="a match that is neither"),
+            pytest.param([], {"match": "some"}, id="an unknown match"),
             pytest.param(["a"], {"match": ["all"]}, id="a match that is a list"),
             pytest.param(["a"], {"match": None}, id="no match"),
             pytest.param([""], {}, id="an empty scope"),
@@ -45,13 +45,13 @@ class TestMistakes:
             pytest.param(["a", ("b",)], {}, id="a tuple after a scope"),
             pytest.param(["a"], {"clients": "billing"}, id="clients as one text"),
             pytest.param(["a"], {"clients": b"billing"}, id="clients as bytes"),
-            pytest.param(["a"], {"clients": []}, id="no client at all"),
+            pytest.param(["a"], {"clients": []}, id="no client"),
             pytest.param(["a"], {"clients": [""]}, id="an empty client"),
-            pytest.param(["a"], {"clients": [None]}, id="a client that is None"),
+            pytest.param(["a"], {"clients": [None]}, id="None as a client"),
             pytest.param(["a"], {"clients": 7}, id="clients as a number"),
             pytest.param(["a"], {"clients": [["a"]]}, id="clients as a list in a list"),
             pytest.param(["a"], {"by_method": {"GET": "b"}}, id="scopes and by_method"),
-            pytest.param([], {"by_method": {}}, id="by_method that names no method"),
+            pytest.param([], {"by_method": {}}, id="by_method without a method"),
             pytest.param([], {"by_method": ["GET"]}, id="by_method as a list"),
             pytest.param([], {"by_method": "GET"}, id="by_method as text"),
             pytest.param([], {"by_method": {"GET": "a b"}}, id="by_method with two scopes in one text"),
@@ -64,7 +64,7 @@ class TestMistakes:
             pytest.param([], {"by_method": {"GET": "a", "get": "b"}}, id="by_method with a method twice"),
         ],
     )
-    def test_wrong_arguments_are_value_errors_at_once(
+    def test_invalid_arguments_are_value_errors_at_once(
         self, decorator: Callable[..., Any], scopes: list[Any], named: dict[str, Any]
     ) -> None:
         with pytest.raises(ConfigurationError) as raised:
@@ -72,11 +72,11 @@ class TestMistakes:
         assert isinstance(raised.value, ValueError)
 
     @pytest.mark.parametrize("decorated", [view, type("Items", (MethodView,), {})])
-    def test_without_parentheses_is_an_error(self, decorator: Callable[..., Any], decorated: Any) -> None:
+    def test_missing_parentheses_are_an_error(self, decorator: Callable[..., Any], decorated: Any) -> None:
         with pytest.raises(ConfigurationError, match="parentheses"):
             decorator(decorated)
 
-    def test_on_a_class_is_an_error_that_names_what_to_do(self, decorator: Callable[..., Any]) -> None:
+    def test_decorated_class_is_an_error_with_advice(self, decorator: Callable[..., Any]) -> None:
         with pytest.raises(ConfigurationError, match=r"Items.*decorators"):
             decorator("a")(type("Items", (MethodView,), {}))
 
@@ -85,7 +85,7 @@ class TestRequirements:
     @pytest.mark.parametrize(
         ("scopes", "named", "requirement"),
         [
-            pytest.param([], {}, Requirement(), id="nothing: any valid token"),
+            pytest.param([], {}, Requirement(), id="no scopes: any valid token"),
             pytest.param(["a", "b"], {}, Requirement(frozenset("ab")), id="scopes"),
             pytest.param(["a", "b"], {"match": "any"}, Requirement(frozenset("ab"), "any"), id="any"),
             pytest.param(
@@ -106,19 +106,19 @@ class TestRequirements:
             ),
         ],
     )
-    def test_are_data_on_the_view(
+    def test_requirements_are_data_on_the_view(
         self, scopes: list[str], named: dict[str, Any], requirement: Requirement
     ) -> None:
         assert requirements_of(require_scopes(*scopes, **named)(view)) == (requirement,)
 
-    def test_of_stacked_guards_are_all_there_the_outer_first(self) -> None:
+    def test_stacked_requirements_are_listed_outermost_first(self) -> None:
         stacked = require_scopes("a")(require_scopes("b", clients=["x"])(view))
         assert requirements_of(stacked) == (
             Requirement(frozenset("a")),
             Requirement(frozenset("b"), clients=frozenset("x")),
         )
 
-    def test_a_view_that_is_not_guarded_has_none(self) -> None:
+    def test_unguarded_view_has_no_requirements(self) -> None:
         assert requirements_of(view) == ()
 
     def test_guarded_view_keeps_its_name_and_leaves_the_original(self) -> None:
@@ -132,13 +132,13 @@ class TestRequirements:
             pytest.param(
                 {"GET": "read"}, "get", {"read"}, id="a method in lower case, as werkzeug routes it"
             ),
-            pytest.param({"DELETE": []}, "DELETE", set(), id="one that needs none"),
+            pytest.param({"DELETE": []}, "DELETE", set(), id="a method without scopes"),
             pytest.param({"GET": "read"}, "HEAD", {"read"}, id="HEAD is covered by GET"),
-            pytest.param({"GET": "read", "HEAD": "peek"}, "HEAD", {"peek"}, id="HEAD may be named itself"),
+            pytest.param({"GET": "read", "HEAD": "peek"}, "HEAD", {"peek"}, id="HEAD has its own entry"),
             pytest.param({"HEAD": "peek"}, "GET", None, id="GET is not covered by HEAD"),
             pytest.param({"GET": "read"}, "OPTIONS", None, id="OPTIONS is not covered by GET"),
             pytest.param({"GET": "read"}, "", None, id="empty"),
-            pytest.param(None, "BREW", set(), id="without a map they are for every method"),
+            pytest.param(None, "BREW", set(), id="without by_method: every method"),
         ],
     )
     def test_scopes_for_a_method(self, by_method: Any, method: str, scopes: set[str] | None) -> None:

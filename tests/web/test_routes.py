@@ -1,4 +1,4 @@
-"""What each route requires is read off it, wherever a framework lets a guard stand; ``m2m.routes``."""
+"""``m2m.routes`` lists what each route requires, wherever its guard is."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class OtherMethod(MethodView):
 
 
 class MethodDecorators(MethodView):
-    """As in Flask-RESTful, but Flask does not look at it."""
+    """An attribute of Flask-RESTful, which Flask ignores."""
 
     method_decorators = [guard]  # noqa: RUF012
 
@@ -80,7 +80,7 @@ class MethodDecorators(MethodView):
 
 
 class NoMethod(View):
-    """A plain view, which answers by itself."""
+    """A plain view, which answers in dispatch_request."""
 
     def dispatch_request(self) -> str:
         return ""
@@ -95,14 +95,12 @@ class NoMethod(View):
     [(DispatchRequest, READ), (Method, READ), (Decorators, READ), (OtherMethod, frozenset())],
     ids=["dispatch_request", "a method", "decorators of the class", "another method"],
 )
-def test_a_class_requires_what_stands_before_its_method(
-    view_class: type[View], scopes: frozenset[str]
-) -> None:
+def test_class_requires_what_guards_its_method(view_class: type[View], scopes: frozenset[str]) -> None:
     assert scopes_of_get(add(Flask("shop"), view_class)) == scopes
 
 
 @pytest.mark.parametrize("view_class", [MethodDecorators, NoMethod])
-def test_what_flask_does_not_run_requires_nothing(view_class: type[View]) -> None:
+def test_guard_that_flask_does_not_run_is_not_listed(view_class: type[View]) -> None:
     app = add(Flask("shop"), view_class)
     assert app.test_client().get("/a").status_code == 200
     assert scopes_of_get(app) == frozenset()
@@ -131,7 +129,7 @@ class CachedBelow(MethodView):
 
 
 def remember(view: Any) -> Any:
-    """A cache that a person wrote, with a way to look into it."""
+    """Cache answers like a hand-written decorator that shows its cache."""
     answers: dict[str, Any] = {}
 
     @functools.wraps(view)
@@ -143,17 +141,17 @@ def remember(view: Any) -> Any:
 
 
 def plain(view: Any) -> Any:
-    """A decorator that calls what is below it."""
+    """Wrap a function in one that calls it."""
     return functools.wraps(view)(lambda: view())
 
 
 def named_after(view: Any) -> Any:
-    """A function that has the name and the text of another, which it does not call."""
+    """Return a function with the name and docstring of another, which it does not call."""
     return functools.wraps(view)(lambda: str(READ))
 
 
 def memo(view: Any) -> Any:
-    """A cache that a person wrote, without a way to look into it."""
+    """Cache answers like a hand-written decorator that hides its cache."""
     answers: dict[str, Any] = {}
 
     @functools.wraps(view)
@@ -166,7 +164,7 @@ def memo(view: Any) -> Any:
 
 
 class Memo:
-    """The same as a class."""
+    """The same as ``memo``, as a class."""
 
     def __init__(self, view: Any) -> None:
         functools.update_wrapper(self, view)
@@ -186,7 +184,7 @@ class OwnAsView(Method):
 
 
 def dispatched(*guards: Any) -> Any:
-    """A class whose own dispatch_request stands above its guarded method, below ``guards``."""
+    """Return a class with its own dispatch_request, below ``guards``, above its guarded method."""
 
     class Dispatched(Method):
         def dispatch_request(self) -> str:  # type: ignore[override]
@@ -208,15 +206,15 @@ class WrappedDispatch(Method):
         pytest.param(cache.memoize()(guard(lambda: "")), 1, id="memoize above"),
         pytest.param(functools.lru_cache(guard(lambda: "")), 1, id="lru_cache above"),
         pytest.param(plain(functools.cache(plain(guard(lambda: "")))), 1, id="cache among others above"),
-        pytest.param(remember(guard(lambda: "")), 1, id="a cache of one's own above"),
-        pytest.param(plain(remember(guard(lambda: ""))), 1, id="a cache of one's own below another"),
+        pytest.param(remember(guard(lambda: "")), 1, id="an own cache above"),
+        pytest.param(plain(remember(guard(lambda: ""))), 1, id="an own cache below another decorator"),
         pytest.param(functools.singledispatch(guard(lambda: "")), 1, id="singledispatch above"),
-        pytest.param(named_after(guard(lambda: "")), 1, id="a function with its name alone above"),
+        pytest.param(named_after(guard(lambda: "")), 1, id="a function with only its name above"),
         pytest.param(
-            plain(named_after(guard(lambda: ""))), 1, id="a function with its name alone below another"
+            plain(named_after(guard(lambda: ""))), 1, id="a function with only its name below another"
         ),
-        pytest.param(plain(guard(lambda: "")), 1, id="a decorator of one's own above"),
-        pytest.param(memo(guard(lambda: "")), 1, id="a cache without a sign of it above"),
+        pytest.param(plain(guard(lambda: "")), 1, id="an own decorator above"),
+        pytest.param(memo(guard(lambda: "")), 1, id="a hidden cache above"),
         pytest.param(Memo(guard(lambda: "")), 1, id="a cache that is a class above"),
         pytest.param(OwnAsView.as_view("a"), 1, id="an own as_view above"),
         pytest.param(cross_origin()(guard(lambda: "")), 0, id="Flask-CORS above"),
@@ -229,7 +227,7 @@ class WrappedDispatch(Method):
         pytest.param(guard(functools.lru_cache(guard(lambda: ""))), 1, id="between two guards"),
         pytest.param(guard(cache.cached()(lambda: "")), 0, id="cached below"),
         pytest.param(guard(functools.lru_cache(lambda: "")), 0, id="lru_cache below"),
-        pytest.param(guard(plain(remember(lambda: ""))), 0, id="a cache of one's own below"),
+        pytest.param(guard(plain(remember(lambda: ""))), 0, id="an own cache below"),
         pytest.param(CachedBelow.as_view("a"), 0, id="below the class's guard"),
         pytest.param(WrappedDispatch.as_view("a"), 0, id="Flask's dispatch_request above"),
     ],
@@ -265,7 +263,7 @@ def test_method_decorators_of_flask_restful_count(decorators: Any, scopes: froze
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("library", ["flask_restful", "flask_restx"])
-def test_dispatch_request_counts_if_it_is_a_frameworks(library: str) -> None:
+def test_dispatch_request_counts_if_a_framework_defines_it(library: str) -> None:
     module = importlib.import_module(library)
 
     class Item(module.Resource):  # type: ignore[misc, name-defined]
@@ -301,25 +299,25 @@ def shop(make_app: MakeApp, m2m: CognitoM2M) -> Flask:
     return app
 
 
-def test_routes_say_what_each_method_requires(shop: Flask, m2m: CognitoM2M) -> None:
+def test_routes_list_what_each_method_requires(shop: Flask, m2m: CognitoM2M) -> None:
     of_blueprint = RouteNeed("blueprint orders", frozenset({"orders/read"}), "all", None, is_optional=False)
     listed = RouteNeed("view", frozenset({"orders/list"}), "all", frozenset({"billing"}), is_optional=False)
-    refused = RouteNeed("view", None, "all", frozenset({"billing"}), is_optional=False)
+    rejected = RouteNeed("view", None, "all", frozenset({"billing"}), is_optional=False)
     assert [route for route in m2m.routes(shop) if route.rule in ("/about", "/orders")] == [
         Route("/about", "about", ("GET",), ()),
         Route("/orders", "orders.list", ("GET",), (of_blueprint, listed)),
-        Route("/orders", "orders.list", ("POST",), (of_blueprint, refused)),
+        Route("/orders", "orders.list", ("POST",), (of_blueprint, rejected)),
     ]
     assert m2m.routes() == m2m.for_app(shop).routes() == m2m.routes(shop)
 
 
-def test_routes_tell_open_unknown_and_misplaced(shop: Flask, m2m: CognitoM2M) -> None:
+def test_routes_show_open_unknown_and_misplaced(shop: Flask, m2m: CognitoM2M) -> None:
     routes = m2m.routes(shop)
     assert {route.endpoint for route in routes if route.is_open} == {"about", "kept", "unsure", "above"}
     assert {route.endpoint for route in routes if route.is_unknown} == {"unsure"}
     assert {route.endpoint: route.misplaced for route in routes if route.misplaced} == {"above": "guard"}
 
 
-def test_routes_are_of_an_initialised_application(m2m: CognitoM2M) -> None:
+def test_routes_of_an_uninitialised_application_raise(m2m: CognitoM2M) -> None:
     with pytest.raises(RuntimeError, match="'other'"):
         m2m.routes(Flask("other"))
