@@ -1,6 +1,6 @@
-"""``flask m2m explain``: each check of a token in order, with what it saw and what it wanted.
+"""``flask m2m explain``: show each check of a token in order, with what it found and what it requires.
 
-The verdict is the validator's own; here it is only put into words.
+The verdict is the validator's own. This module only puts it into words.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ Rejection = TokenValidationError | KeysUnavailableError
 
 
 def explain(app: Flask, text: str, *, as_json: bool, endpoint: str | None) -> int:
-    """Print each check. The exit status: 1 if the token is refused, or by every method of the endpoint.
+    """Print each check, and return the exit status.
+
+    The status is 1 if the validator rejects the token, or if the guards of every method of the endpoint do.
 
     Args:
-        text: the token, with or without what stands before it in a header.
-        endpoint: hold it against the guards of this endpoint as well.
+        text: the token, with or without the name and the scheme of a header before it.
+        endpoint: check the token against the guards of this endpoint as well.
     """
     parts = parts_of(app)
     pools_of(parts)
@@ -51,13 +53,13 @@ def explain(app: Flask, text: str, *, as_json: bool, endpoint: str | None) -> in
 
 
 def bare_token(text: str) -> str:
-    """The token in what people paste.
+    """Return the token in a pasted text.
 
     >>> bare_token("Authorization: Bearer abc\\n"), bare_token('"abc"')
     ('abc', 'abc')
     """
     words = text.strip().strip("'\"").split()
-    # A token has no space in it: what stands before the last word names the header and the scheme.
+    # A token has no space in it: the words before the last one are the header's name and the scheme.
     return words[-1].strip("'\"") if words else ""
 
 
@@ -66,7 +68,9 @@ def _find_routes(app: Flask, endpoint: str | None) -> list[Route]:
         return []
     routes = [route for route in routes_of(app) if route.endpoint == endpoint]
     if not routes:
-        raise click.ClickException(f"There is no endpoint {endpoint!r}: `flask m2m routes` lists them.")
+        raise click.ClickException(
+            f"There is no endpoint {endpoint!r}. `flask m2m routes` lists the endpoints."
+        )
     return routes
 
 
@@ -78,7 +82,7 @@ def _get_verdict(parts: AppM2M, jwt: str) -> ValidatedAccessToken | Rejection:
 
 
 def _get_clock_offset(parts: AppM2M) -> float | None:
-    """By the answer that brought the keys; if they came from the cache, one is asked for."""
+    """Return the clock offset by the keys' download. If they came from the cache, send a request for it."""
     offset: float | None = parts.health()["clock_offset"]
     if offset is not None:
         return offset
@@ -88,9 +92,9 @@ def _get_clock_offset(parts: AppM2M) -> float | None:
 
 
 def _mark_steps(steps: list[Step], error: Rejection) -> list[Step]:
-    """Return ``steps`` with the status of each by the error of the validator."""
+    """Return ``steps`` with their status according to the validator's error."""
     check = UNKNOWN_KEY if isinstance(error, KeysUnavailableError) else failed_check(error)
-    # A token that can't be read is one step, whichever check it failed first.
+    # A token that cannot be parsed is one step, whichever check it failed first.
     place = [step.check for step in steps].index(check.step.name) if len(steps) > 1 else 0
     before = [replace(step, status="ok") for step in steps[:place]]
     return [*before, replace(steps[place], status="failed"), *steps[place + 1 :]]
@@ -111,9 +115,9 @@ def _build_route_step(route: Route, token: ValidatedAccessToken) -> Step:
 def _print(steps: list[Step], error: Rejection | None, offset: float | None, *, as_json: bool) -> None:
     failed = [step for step in steps if step.status == "failed"]
     if error is not None:
-        summary = f"Refused ({error.reason}): {error} Saw: {failed[0].saw}."
+        summary = f"Rejected ({error.reason}): {error} Found: {failed[0].saw}."
     else:
-        summary = f"Good, but not for {listed(step.check for step in failed)}." if failed else "Good."
+        summary = f"Valid, but rejected by {listed(step.check for step in failed)}." if failed else "Valid."
     if as_json:
         content: dict[str, Any] = {
             "good": error is None,
@@ -124,6 +128,8 @@ def _print(steps: list[Step], error: Rejection | None, offset: float | None, *, 
         }
         echo_json(content)
         return
-    for line in columns((step.status, step.check, f"saw {step.saw}; wanted {step.wanted}") for step in steps):
+    for line in columns(
+        (step.status, step.check, f"found: {step.saw}; required: {step.wanted}") for step in steps
+    ):
         click.echo(line)
     click.echo(summary)

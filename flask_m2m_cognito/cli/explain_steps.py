@@ -1,4 +1,4 @@
-"""The checks of an access token as rows: what each saw in this token, and what it wanted."""
+"""The rows of ``flask m2m explain``: what each check found in a token, and what it requires."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from .words import clock_words, duration, listed, quoted
 
 @dataclass(frozen=True)
 class Step:
-    """One check."""
+    """The row of one check. The attributes are the names in ``--json``.
+
+    Attributes:
+        check: the name of the check.
+        saw: what it found in the token.
+        wanted: what it requires.
+        status: ``"ok"``, ``"failed"`` or ``"not reached"``.
+    """
 
     check: str
     saw: str
@@ -27,14 +34,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Seen:
-    """Header and claims of a token, unverified. Its signature is not in here."""
+    """The unverified header and claims of a token. The signature is not included."""
 
     header: dict[str, Any] = field(repr=False)
     claims: dict[str, Any] = field(repr=False)
 
 
 def read_token(jwt: str) -> Seen | None:
-    """What can be read of a token, by the validator's own rules; ``None`` if it has not even the form."""
+    """Decode a token without verifying it, by the validator's rules. Return ``None`` if it is malformed."""
     try:
         header, claims, _ = (decode_base64url(part) for part in jwt.encode("ascii").split(b"."))
         return Seen(parse_object(header), parse_object(claims, most_values=None))
@@ -45,9 +52,9 @@ def read_token(jwt: str) -> Seen | None:
 def list_steps(
     seen: Seen | None, validator: CognitoAccessTokenValidator, now: float, offset: float | None
 ) -> list[Step]:
-    """Every check, in the order in which they are made."""
+    """Return a row for each check, in the validator's order."""
     if seen is None:
-        return [Step("form", "something else (not shown)", NOT_A_JWT.step.requires)]
+        return [Step("form", "not a JSON Web Token (text not shown)", NOT_A_JWT.step.requires)]
     saw = _describe_token(seen, now, offset)
     steps = dict.fromkeys(check.step for check in CHECKS)
     return [Step(step.name, saw[step.name], _describe_requirement(step, validator, seen)) for step in steps]
@@ -71,7 +78,7 @@ def _describe_token(seen: Seen, now: float, offset: float | None) -> dict[str, s
         "client": quoted(claims.get("client_id")),
         "audience": quoted(claims.get("aud")),
         "required scopes": quoted(claims.get("scope")),
-        "own check": "all of it",
+        "own check": "the whole token",
     }
 
 
@@ -82,7 +89,7 @@ def _describe_requirement(step: Requirement, validator: CognitoAccessTokenValida
     if step.name == "key":
         return _list_kids(validator, seen.claims.get("iss")) or step.requires
     if step.name == "client" and callable(value):
-        return "that your callable COGNITO_M2M_ALLOWED_CLIENT_IDS says yes"
+        return "a true answer from your callable COGNITO_M2M_ALLOWED_CLIENT_IDS"
     if step.name == "times":
         value = duration(value)
     elif step.name == "required scopes":
@@ -96,7 +103,11 @@ def _list_kids(validator: CognitoAccessTokenValidator, issuer: object) -> str | 
     for trusted in validator.pools:
         if issuer in trusted.pool.issuers:
             keys = trusted.key_source.state.value
-            return "keys that can't be had now" if keys is None else listed(map(quoted, keys.kids), "or")
+            return (
+                "a key of the pool, but the keys are unavailable"
+                if keys is None
+                else listed(map(quoted, keys.kids), "or")
+            )
     return None
 
 
@@ -107,12 +118,12 @@ def _describe_times(claims: dict[str, Any], now: float, offset: float | None) ->
     parts = [f"expired {duration(left)} ago" if left <= 0 else f"{duration(left)} left"]
     begins_in = claims.get("nbf", now) - now
     if begins_in > 0:
-        parts.append(f"begins in {duration(begins_in)}")
+        parts.append(f"not valid for another {duration(begins_in)}")
     return ", ".join([*parts, clock_words(offset)])
 
 
 def _describe_owner(claims: dict[str, Any]) -> str:
     if "username" in claims:
-        return f"a person's, with the username {quoted(claims['username'])}"
+        return f"user access token of {quoted(claims['username'])}"
     is_machine = claims.get("sub") == claims.get("client_id")
-    return "a machine's" if is_machine else f"sub {quoted(claims.get('sub'))}"
+    return "machine token" if is_machine else f"sub {quoted(claims.get('sub'))}"

@@ -1,1 +1,1 @@
-"""What a text means: scopes, URLs, regions, JSON. Pure."""
+"""Parse scopes, URLs, Regions and JSON. These modules do no input or output."""

@@ -1,4 +1,4 @@
-"""The addresses of Cognito in a region: the partition's DNS suffixes and domain names.
+"""Derive Cognito's hosts in a Region: the DNS suffixes and domain names of its partition.
 
 Source: AWS General Reference, "Amazon Cognito Identity endpoints and quotas", and the
 ``partitions.json`` of the AWS SDKs. For the EU Sovereign Cloud they disagree about the
@@ -14,7 +14,7 @@ _POOL_ID = rf"(?P<region>{_REGION})_[A-Za-z0-9]{{1,55}}"
 
 
 def is_region(text: str) -> bool:
-    """Whether ``text`` has the form of a region's name.
+    """Return whether ``text`` has the form of a Region's name.
 
     >>> is_region("us-west-2"), is_region("us-gov-west-1"), is_region("https://us-west-2")
     (True, True, False)
@@ -23,7 +23,7 @@ def is_region(text: str) -> bool:
 
 
 def region_of(user_pool_id: str) -> str | None:
-    """Return the region in a user pool id, or ``None`` if it does not have the form of one.
+    """Return the Region in a user pool id, or ``None`` if the id is malformed.
 
     >>> region_of("eu-central-1_AbCdEfGhI")
     'eu-central-1'
@@ -35,7 +35,7 @@ def region_of(user_pool_id: str) -> str | None:
 
 
 def dns_suffixes_of(region: str) -> tuple[str, ...]:
-    """Return the DNS suffixes of the region's Cognito hosts, the likeliest first.
+    """Return the DNS suffixes of the Region's Cognito hosts, the most likely first.
 
     >>> dns_suffixes_of("cn-north-1")
     ('amazonaws.com.cn',)
@@ -48,7 +48,7 @@ def dns_suffixes_of(region: str) -> tuple[str, ...]:
 
 
 def user_pools_api_urls(region: str) -> tuple[str, ...]:
-    """Return the URLs of the region's user pools API, the likeliest first.
+    """Return the URLs of the Region's user pools API, the most likely first.
 
     >>> user_pools_api_urls("us-west-2")
     ('https://cognito-idp.us-west-2.amazonaws.com/',)

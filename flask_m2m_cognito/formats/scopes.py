@@ -1,4 +1,4 @@
-"""What a scope string is: the one place that parses, compares and joins scopes.
+"""Parse, compare and join scopes. No other module does.
 
 Source: RFC 6749, section 3.3: ``scope = scope-token *( SP scope-token )``.
 """
@@ -15,12 +15,12 @@ ScopeMatch = Literal["all", "any"]
 
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x2B\x2D-\x5B\x5D-\x7E]+")
 
-SCOPE_FORM = "a scope is printable ASCII without space, comma, quote and backslash"
-"""What :func:`is_scope` checks, for errors."""
+SCOPE_FORM = "a scope may have only printable ASCII, without spaces, commas, quotes and backslashes"
+"""The rule of :func:`is_scope`, for error messages."""
 
 
 def parse_scopes(text: str) -> frozenset[str]:
-    """The scopes of a token's ``scope`` claim. Only U+0020 separates them.
+    """Return the scopes in a token's ``scope`` claim. Only a space (U+0020) separates them.
 
     >>> sorted(parse_scopes("orders/read orders/write"))
     ['orders/read', 'orders/write']
@@ -31,9 +31,9 @@ def parse_scopes(text: str) -> frozenset[str]:
 
 
 def requested_scopes(scopes: str | Iterable[str]) -> tuple[str, ...]:
-    """The scopes that somebody asks for, in order and each once, from a string or a sequence.
+    """Return the scopes to request, in order and without duplicates, from a string or a sequence.
 
-    White space of any kind separates them, as in m2m-cognito: this is a person's text, not a token's.
+    Whitespace of any kind separates them, as in m2m-cognito: a developer wrote this text, not Cognito.
 
     >>> requested_scopes("a/read  b/write a/read")
     ('a/read', 'b/write')
@@ -45,7 +45,7 @@ def requested_scopes(scopes: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def join_scopes(scopes: Iterable[str]) -> str:
-    """One scope string, sorted, so that equal sets give equal text.
+    """Return one sorted scope string, so equal sets give equal text.
 
     >>> join_scopes({"b", "a"})
     'a b'
@@ -54,9 +54,9 @@ def join_scopes(scopes: Iterable[str]) -> str:
 
 
 def is_scope(text: object) -> bool:
-    """Whether ``text`` is one scope token: printable ASCII without space, comma, ``"`` and ``\\``.
+    """Return whether ``text`` is one scope: printable ASCII without space, comma, ``"`` and ``\\``.
 
-    RFC 6749 allows a comma. No Cognito scope has one, so it is a list that was written with commas.
+    RFC 6749 allows a comma, but no Cognito scope has one: such a text is a list separated by commas.
 
     >>> [is_scope(text) for text in ("orders/read", "", "two words", "a,b", 'a"b', "é")]
     [True, False, False, False, False, False]
@@ -65,13 +65,13 @@ def is_scope(text: object) -> bool:
 
 
 def check_scope(scope: object) -> None:
-    """Raise :class:`ConfigurationError`, a ``ValueError``, unless ``scope`` is one scope token."""
+    """Raise :class:`ConfigurationError`, a ``ValueError``, unless ``scope`` is one scope."""
     if not is_scope(scope):
         raise ConfigurationError(f"Invalid scope {scope!r}: {SCOPE_FORM}.")
 
 
 def has_scopes(held: Collection[str], required: frozenset[str], match: ScopeMatch = "all") -> bool:
-    """Whether ``held`` has all, or any, of ``required``. Nothing required is always had.
+    """Return whether ``held`` has all, or any, of ``required``. If nothing is required, return true.
 
     >>> has_scopes({"a"}, frozenset({"a", "b"})), has_scopes({"a"}, frozenset({"a", "b"}), "any")
     (False, True)
@@ -84,13 +84,13 @@ def has_scopes(held: Collection[str], required: frozenset[str], match: ScopeMatc
 def check_match(match: object, name: str = "match") -> None:
     """Raise :class:`ConfigurationError`, a ``ValueError``, unless ``match`` is ``"all"`` or ``"any"``."""
     if match not in ("all", "any"):
-        raise ConfigurationError(f"{name} must be 'all' or 'any', not {match!r}.")
+        raise ConfigurationError(f"{name} must be 'all' or 'any', got {match!r}.")
 
 
 def insufficient_scope(
     held: frozenset[str], required: frozenset[str], match: ScopeMatch
 ) -> InsufficientScopeError:
-    """The error for a token that lacks all, or any, of ``required``."""
+    """Return the error for a token that lacks scopes of ``required``."""
     text = (
         "The access token lacks one or more required scopes."
         if match == "all"

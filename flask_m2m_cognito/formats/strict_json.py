@@ -1,4 +1,4 @@
-"""JSON and base64url as RFC 8725 wants them read: one meaning for each text, or none."""
+"""Parse JSON and base64url strictly, as RFC 8725 asks: reject every ambiguous text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 MOST_VALUES = 4096
-"""Commas and brackets in a text that is still read: what it says costs the reader more than its length."""
+"""The most commas and brackets in a text: values cost more to parse than characters."""
 
 _BASE64URL = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _LEFT_OUT = b"!"
@@ -23,36 +23,37 @@ _WHITESPACE = " \t\n\r"
 _SPACE = re.compile(rf"[{_WHITESPACE}]*")
 _DIGITS_AT_ONCE = 600
 _MANY_DIGITS = re.compile(r"[0-9]{640}")
-"""So many digits are what ``int`` may refuse, by ``sys.set_int_max_str_digits``, and fewer are not."""
+"""``int`` may reject this many digits (see ``sys.set_int_max_str_digits``), but never fewer."""
 
 NAME_TWICE: Final = object()
-"""Stands for an object that has a name twice, where the rest of the text is of use without it."""
+"""Replaces an object with a duplicate name where the rest of the text is still useful."""
 
 
 def parse_object(
     text: bytes, most_values: int | None = MOST_VALUES, *, keeps_rest: bool = False
 ) -> dict[str, Any]:
-    """Return the JSON object in ``text``, UTF-8.
+    """Parse ``text``, in UTF-8, into a JSON object.
 
     Args:
-        keeps_rest: replace an inner object that has a name twice by :data:`NAME_TWICE`.
-        most_values: commas and brackets that ``text`` may have. ``None`` limits neither these nor the
-            digits of a number: for a text whose length is limited.
+        text: the JSON.
+        most_values: the most commas and brackets that ``text`` may have. ``None`` limits neither these nor
+            the digits of a number; use it only for a text whose length is limited.
+        keeps_rest: replace an inner object that has a duplicate name by :data:`NAME_TWICE`.
 
     Raises:
-        ValueError: it is not one, has a name twice (at any depth, without ``keeps_rest``), ``NaN`` or
-            ``Infinity``, more than ``most_values`` commas and brackets, or a number that Python does not
-            read.
+        ValueError: ``text`` is not a JSON object, or has a duplicate name (at any depth, without
+            ``keeps_rest``), ``NaN`` or ``Infinity``, more than ``most_values`` commas and brackets, or a
+            number that Python does not parse.
     """
-    # Each takes a byte, so that a short text need not be counted.
+    # Each comma or bracket takes a byte, so a short text need not be counted.
     if most_values is not None and len(text) > most_values and values_in(text) > most_values:
-        raise ValueError("says too much")
+        raise ValueError("has too many values")
     content = text.decode("utf-8").strip(_WHITESPACE)
     decoder = _DECODER_OF_THE_REST if keeps_rest else _DECODER
     value: Any = None
     end = -1
     try:
-        # Without the decoder's search for whitespace around, which is a fifth of its time.
+        # raw_decode skips the search for surrounding whitespace, which takes a fifth of the time.
         value, end = decoder.raw_decode(content)
     except RecursionError:
         pass
@@ -61,7 +62,7 @@ def parse_object(
             raise
         decoder = _DECODER_OF_LONG_NUMBERS
     if end == -1:
-        # Not above: there the error would have another one as its context, which holds the text.
+        # Not in the except block: there the error would have a context that holds the text.
         value = _decode_hard(content, decoder)
     elif end != len(content):
         raise ValueError("is not JSON")
@@ -71,7 +72,7 @@ def parse_object(
 
 
 def values_in(text: bytes) -> int:
-    """Return how many commas and opening brackets ``text`` has."""
+    """Return the number of commas and opening brackets in ``text``."""
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
@@ -84,10 +85,14 @@ def _decode_hard(text: str, decoder: json.JSONDecoder) -> Any:
 
 
 def _decode_by_loop(text: str, decoder: json.JSONDecoder) -> Any:
-    """As ``decoder.decode``, which takes a call for each level: how deep a text may nest then depends on the
-    caller's stack and on the version of Python."""
+    """Decode as ``decoder.decode``, but without recursion.
+
+    With recursion, the accepted depth would depend on the caller's stack and on the version of Python.
+    """
     as_object: Callable[[list[tuple[str, Any]]], Any] = decoder.object_pairs_hook
-    unfinished: list[tuple[list[Any], list[str] | None]] = []  # of each: the values; the names of an object
+    unfinished: list[
+        tuple[list[Any], list[str] | None]
+    ] = []  # for each: its values, and the names if it is an object
     position = _after_space(text, 0)
     while True:
         if text.startswith(("[", "{"), position):
@@ -120,7 +125,7 @@ def _decode_by_loop(text: str, decoder: json.JSONDecoder) -> Any:
 
 
 def _after_name(text: str, position: int, names: list[str] | None, decoder: json.JSONDecoder) -> int:
-    """Read the name of a member into ``names``, if there are any, and return where its value begins."""
+    """Read a member's name into ``names``, if this is an object, and return where its value begins."""
     if names is None:
         return position
     if not text.startswith('"', position):
@@ -142,14 +147,14 @@ def decode_base64url(text: bytes) -> bytes:
     """Return the bytes of unpadded base64url in its one canonical form (RFC 7515, section 2).
 
     Raises:
-        ValueError: padding, another alphabet, a length that can't be, or bits that say nothing.
+        ValueError: the text has padding, another alphabet, an impossible length, or unused bits that are set.
     """
     last = len(text) % 4
-    # The last character has two or four bits too many, which must be 0.
+    # The last character has two or four unused bits, which must be 0.
     if last and text[-1] not in _LAST_CHARACTERS[last]:
         raise ValueError("is not canonical base64url")
     decoded = binascii.a2b_base64(text.translate(_TO_BASE64) + _PADDING[last])
-    # What is of another alphabet was left out, so that less came out.
+    # The decoder skips characters of other alphabets, so the result is too short.
     if len(decoded) != len(text) * 3 // 4:
         raise ValueError("is not base64url")
     return decoded
@@ -158,7 +163,7 @@ def decode_base64url(text: bytes) -> bytes:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        raise ValueError("has a name twice")
+        raise ValueError("has a duplicate name")
     return value
 
 

@@ -1,6 +1,6 @@
-"""Which URLs a token, a secret or a key may travel over: https, or http to loopback and to allowed hosts.
+"""Decide which URLs are safe for tokens, secrets and keys: https, or http to loopback and to allowed hosts.
 
-URLs are read strictly and not as a browser would: a text that two parsers may read differently is not safe.
+URLs are parsed strictly, not as a browser does: a text that two parsers may read differently is not safe.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from ..exceptions import ConfigurationError
 
-# urllib.parse is not used for our own URLs: on Python 3.10 it reads "http://[::1]evil.com" as the host "::1".
+# urllib.parse is not used for these URLs: on Python 3.10 it reads "http://[::1]evil.com" as the host "::1".
 _URL = re.compile(
     r"(?P<scheme>https?)://"
     r"(?:\[(?P<ipv6>[0-9A-F:.]+)\]|(?P<name>[A-Z0-9_][A-Z0-9._-]*))"
@@ -24,19 +24,20 @@ _IPV6_LOOPBACK = ipaddress.IPv6Address("::1")
 _HOST_NAME = re.compile(
     r"(?P<wildcard>\*\.)?[A-Z0-9_][A-Z0-9_-]*(\.[A-Z0-9_][A-Z0-9_-]*)*", re.IGNORECASE | re.ASCII
 )
-# What the system's resolver may read as an address: "10.1", "0177.0.0.1", "0x7f000001".
+# The system's resolver may read such names as addresses: "10.1", "0177.0.0.1", "0x7f000001".
 _ENDS_IN_NUMBER = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)", re.IGNORECASE | re.ASCII)
 
 
 _HTTP_NOT_ALLOWED = (
-    "plain http is only for loopback (localhost, 127.0.0.0/8, [::1]) and hosts in ALLOW_HTTP_HOSTS; use https"
+    "use https; plain http is allowed only to loopback (localhost, 127.0.0.0/8, [::1]) "
+    "and to hosts in ALLOW_HTTP_HOSTS"
 )
 
 
 def is_safe_url(url: str, http_hosts: Collection[str] = ()) -> bool:
-    """Whether ``url`` is https, or http to loopback or to one of ``http_hosts``, without user and password.
+    """Return whether ``url`` is https, or http to loopback or to ``http_hosts``, without user and password.
 
-    ``http_hosts`` are what :func:`http_hosts_from` returns.
+    ``http_hosts`` must be the result of :func:`http_hosts_from`.
 
     >>> [is_safe_url(url) for url in ("https://api.example.com/a?b=c", "http://127.0.0.1:5000", "http://[::1]/")]
     [True, True, True]
@@ -54,12 +55,12 @@ def is_safe_url(url: str, http_hosts: Collection[str] = ()) -> bool:
 
 
 def http_hosts_from(hosts: str | Iterable[str]) -> tuple[str, ...]:
-    """Return the hosts that plain http may go to, checked and in one spelling; one text is one host.
+    """Check and normalize the hosts for plain http; a string is one host.
 
-    A host is a name or an IP address. ``*.example`` is any name below ``example``, of any number of labels.
+    A host is a name or an IP address. ``*.example`` is any name below ``example``, with any number of labels.
 
     Raises:
-        ConfigurationError: one of them is not such a host.
+        ConfigurationError: one of the hosts is invalid.
     """
     given = [hosts] if isinstance(hosts, str) else list(hosts)
     for host in given:
@@ -73,26 +74,26 @@ def http_host_problem(host: str) -> str | None:
     """Return what is wrong with a host for plain http, or ``None``.
 
     >>> http_host_problem("*")
-    "a bare '*' would allow every host; name them, as in 'stock' or '*.svc.cluster.local'"
+    "name the hosts, as in 'stock' or '*.svc.cluster.local'; a bare '*' would allow every host"
     >>> http_host_problem("*.svc.cluster.local") is None
     True
     """
     if not isinstance(host, str):
         return "give text"
     if host.strip("*. ") == "":
-        return "a bare '*' would allow every host; name them, as in 'stock' or '*.svc.cluster.local'"
+        return "name the hosts, as in 'stock' or '*.svc.cluster.local'; a bare '*' would allow every host"
     if _ip_address(host.strip("[]")) is not None:
         return None
     name = _HOST_NAME.fullmatch(host)
     if name is None:
-        return "give a host without scheme, port and path, as in 'stock' or '*.svc.cluster.local'"
+        return "use a host without scheme, port and path, as in 'stock' or '*.svc.cluster.local'"
     if name["wildcard"] and _ENDS_IN_NUMBER.fullmatch(host[2:]):
-        return "a wildcard stands for names, not for IP addresses; name each address"
+        return "name each IP address; a wildcard matches names only"
     return None
 
 
 def is_redis_url(url: str) -> bool:
-    """Whether ``url`` can be split as a Redis URL: no character of its password ends the host.
+    """Return whether ``url`` is a valid Redis URL: no character of its password ends the host.
 
     >>> [is_redis_url(f"redis://:{password}@cache:6379/0") for password in ("a%2Fb", "a@b", "a/b", "1#2")]
     [True, True, False, False]
@@ -102,12 +103,12 @@ def is_redis_url(url: str) -> bool:
         _ = parts.port
     except ValueError:
         return False
-    # After "redis://:12/34@cache", whose host seems to be empty and port 12.
+    # In "redis://:12/34@cache" the host seems to be empty and the port 12.
     return "@" not in f"{parts.path}{parts.query}{parts.fragment}"
 
 
 def is_origin(url: str) -> bool:
-    """Whether ``url`` is scheme, host and perhaps port, and nothing else.
+    """Return whether ``url`` consists of scheme, host and an optional port, and nothing else.
 
     >>> [is_origin(url) for url in ("http://pool:9229", "https://[::1]", "http://pool/a", "pool:9229")]
     [True, True, False, False]
@@ -116,7 +117,7 @@ def is_origin(url: str) -> bool:
 
 
 def http_hosts_for(url: str) -> list[str]:
-    """Return what ``ALLOW_HTTP_HOSTS`` must name for ``url`` to be used: its host, or nothing.
+    """Return the hosts that ``ALLOW_HTTP_HOSTS`` must name to allow ``url``: its host, or none.
 
     >>> [http_hosts_for(url) for url in ("http://pool:9229/a", "http://localhost:9229", "https://pool")]
     [['pool'], [], []]
@@ -126,7 +127,7 @@ def http_hosts_for(url: str) -> list[str]:
 
 
 def is_loopback_url(url: str) -> bool:
-    """Whether ``url`` is http or https to this machine.
+    """Return whether ``url`` is http or https to this machine.
 
     >>> is_loopback_url("http://LOCALHOST:5000/"), is_loopback_url("http://127.0.0.1.evil.com/")
     (True, False)
@@ -136,7 +137,7 @@ def is_loopback_url(url: str) -> bool:
 
 
 def is_loopback_host(host: str) -> bool:
-    """Whether ``host`` is ``localhost``, a dotted quad in 127.0.0.0/8, or ``::1``, in brackets or not.
+    """Return whether ``host`` is ``localhost``, in 127.0.0.0/8, or ``::1`` (with or without brackets).
 
     >>> [is_loopback_host(host) for host in ("localhost", "127.8.9.10", "[::1]")]
     [True, True, True]
@@ -148,28 +149,30 @@ def is_loopback_host(host: str) -> bool:
     if host.startswith("[") and host.endswith("]"):
         return _ip_address(host[1:-1]) == _IPV6_LOOPBACK
     address = _ip_address(host)
-    # Not .is_loopback: newer Pythons call ::ffff:127.0.0.1 loopback, older ones do not.
+    # Not .is_loopback: newer versions of Python count ::ffff:127.0.0.1 as loopback, older ones do not.
     return address == _IPV6_LOOPBACK or (isinstance(address, ipaddress.IPv4Address) and address.is_loopback)
 
 
 def url_problem(url: str, http_hosts: Collection[str] = ()) -> str | None:
-    """Return what is wrong with a URL of a configuration, or ``None``. Quotes nothing of it.
+    """Return what is wrong with a configured URL, or ``None``. The text quotes nothing of the URL.
 
-    >>> url_problem("http://auth.example.com/oauth2/token")
-    'plain http is only for loopback (localhost, 127.0.0.0/8, [::1]) and hosts in ALLOW_HTTP_HOSTS; use https'
+    >>> url_problem("auth.example.com/oauth2/token")
+    'use a complete URL that begins with https://'
+    >>> url_problem("http://auth.example.com/oauth2/token").split(";")[0]
+    'use https'
     >>> url_problem("http://auth.example.com/oauth2/token", ["auth.example.com"]) is None
     True
     >>> url_problem("https://auth.example.com/oauth2/token") is None
     True
     """
     if re.fullmatch(r"https?://.*", url, re.IGNORECASE | re.DOTALL) is None:
-        return "give a whole URL that begins with https://"
+        return "use a complete URL that begins with https://"
     if "@" in re.split(r"[/?#]", url.split("://", 1)[1], maxsplit=1)[0]:
-        return "a URL here has no user or password in it"
+        return "remove the user and password from the URL"
     if "#" in url:
-        return "a URL here has no fragment (#)"
+        return "remove the fragment (#) from the URL"
     if _parse(url) is None:
-        return "give a URL with a plain host, and a port at most, all in ASCII without space or backslash"
+        return "use a URL with a plain host and at most a port, in ASCII without spaces and backslashes"
     if not is_safe_url(url, http_hosts):
         return _HTTP_NOT_ALLOWED
     return None

@@ -1,7 +1,7 @@
-"""Every check of an access token once, in order: its reason, its text, and what it requires.
+"""Define every check of an access token, in order: its reason, its message and its requirement.
 
-The validator makes these checks, in the order of :data:`CHECKS`, and ``flask m2m explain`` prints them. Only
-:meth:`CognitoAccessTokenValidator.recall` states the order again, for speed, and a test holds the two equal.
+The validator runs these checks in the order of :data:`CHECKS`, and ``flask m2m explain`` prints them. Only
+:meth:`CognitoAccessTokenValidator.recall` repeats the order, for speed. A test checks that both agree.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from .validated_access_token import ValidatedAccessToken
 AllowedClients = Collection[str] | Callable[[str], bool] | None
 
 _LATEST = 2**53
-"""Beyond this a number is no moment, and an int that large can't be added to a float."""
+"""Larger numbers are not valid times, and an int that large cannot be added to a float."""
 
 
 class ClaimsPolicy:
-    """What a service requires of the claims of each token.
+    """The requirements of a service for the claims of each token.
 
-    The arguments are those of :class:`CognitoAccessTokenValidator`, which is a policy with keys.
+    The arguments are those of :class:`CognitoAccessTokenValidator`, which adds the keys to this policy.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ClaimsPolicy:
     def run_own_check(
         self, setting: str, check: Callable[[Any], object], subject: object, failed: Check
     ) -> TokenValidationError | None:
-        """Return the rejection unless a check of the application's own accepts ``subject``."""
+        """Return the rejection if the application's own check does not accept ``subject``, else ``None``."""
         objection = self._own_checks.objection(setting, check, subject)
         if objection is None:
             return None
@@ -68,22 +68,25 @@ class ClaimsPolicy:
 
 
 def _check_texts(name: str, given: Collection[str]) -> Collection[str]:
-    # One text is a collection too, of its letters.
+    # A string is a collection too: of its characters.
     if isinstance(given, (str, bytes)):
-        raise ConfigurationError(f"{name} must be a list, not one text: [{given!r}].")
+        raise ConfigurationError(
+            f"{name} must be a list of strings, got the string {given!r}. Use [{given!r}]."
+        )
     if not all(isinstance(each, str) for each in given):
-        raise ConfigurationError(f"{name} must be a list of texts, not {given!r}.")
+        raise ConfigurationError(f"{name} must be a list of strings, got {given!r}.")
     return given
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What one check, or several, require of a token: a row of ``flask m2m explain``.
+    """The requirement of one check, or of several: a row of ``flask m2m explain``.
 
     Attributes:
-        requires: in words; ``{}`` stands for the value of ``setting``.
-        setting: the attribute of the validator that it depends on.
-        unset: what it requires while that attribute is ``None`` or ``False``.
+        name: the name of the row.
+        requires: the requirement in words. ``{}`` stands for the value of ``setting``.
+        setting: the attribute of the validator that the requirement depends on.
+        unset: the requirement in words while that attribute is ``None`` or ``False``.
     """
 
     name: str
@@ -94,7 +97,7 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Check:
-    """One check of a token, with the reason and the text of the error that it raises."""
+    """One check of a token, with the reason and the message of its rejection."""
 
     step: Step
     reason: Reason
@@ -103,33 +106,33 @@ class Check:
     def rejection(
         self, kid: str | None = None, pool: str | None = None, text: str = ""
     ) -> TokenValidationError:
-        """Return the error with which it rejects a token.
+        """Return the error that rejects a token.
 
         Args:
-            kid, pool: what is known of the token, for logs.
-            text: in place of its own text.
+            kid, pool: the key id and the pool id of the token, for logs.
+            text: a message to use instead of the check's own.
         """
         return TokenValidationError(text or self.text, reason=self.reason, kid=kid, pool=pool)
 
 
 @dataclass(frozen=True, eq=False)
 class ClaimCheck(Check):
-    """A check whose result never changes: it depends on the claims and on ``machine_tokens_only``."""
+    """A check whose result never changes: it depends on claims and ``machine_tokens_only`` alone."""
 
     is_passed: Callable[[dict[str, Any], bool], bool]
 
 
 @dataclass(frozen=True, eq=False)
 class ServiceCheck(Check):
-    """A check of what this service requires: it returns the rejection, or ``None``."""
+    """A check of this service's own requirements. It returns the rejection, or ``None``."""
 
     find_rejection: Callable[[ValidatedAccessToken, ClaimsPolicy], TokenValidationError | None]
 
 
 def has_times(claims: dict[str, Any], machines_only: bool = False) -> bool:
-    """Return whether exp and iat are moments, and nbf too, if it is there."""
+    """Return whether exp and iat are valid times, and nbf too if it is present."""
     for moment in (claims.get("exp"), claims.get("iat"), claims.get("nbf", 0)):
-        # Not isinstance: a bool is an int to it. NaN and infinity can't be parsed.
+        # isinstance would accept a bool as an int. The parser rejects NaN and infinity.
         if (type(moment) is not int and type(moment) is not float) or not -_LATEST < moment < _LATEST:
             return False
     return True
@@ -165,38 +168,49 @@ def _own_rejection(token: ValidatedAccessToken, policy: ClaimsPolicy) -> TokenVa
     return policy.run_own_check("TOKEN_CHECK", policy.token_check, token, REJECTED_BY_CHECK)
 
 
-_FORM = Step("form", "three parts with dots between, a JSON Web Token")
+_FORM = Step("form", "a JSON Web Token: three base64url parts separated by dots")
 _ALGORITHM = Step("algorithm", '"RS256"')
-_KEY_ID = Step("key id", "the name of a key, and no extension that must be understood (crit)")
+_KEY_ID = Step("key id", "a key id (kid), and no critical extensions (crit)")
 _ISSUER = Step("issuer", "{}", "issuers")
 _KEY = Step("key", "a key of a trusted issuer")
-_SIGNATURE = Step("signature", "the signature that this key makes for these contents")
-_TOKEN_USE = Step("token use", '"access": an ID token says who somebody is')
-_TIMES = Step("times", "not expired and already begun, give or take {} (COGNITO_M2M_LEEWAY)", "leeway")
-_CLIENT_ID = Step("client id", "the app client that it was issued to")
+_SIGNATURE = Step("signature", "a valid signature by this key")
+_TOKEN_USE = Step("token use", '"access"; ID tokens are not accepted')
+_TIMES = Step("times", "not expired and already valid, with a leeway of {} (COGNITO_M2M_LEEWAY)", "leeway")
+_CLIENT_ID = Step("client id", "the id of an app client (client_id)")
 _MACHINE = Step(
     "machine",
-    "a machine's: without username, and sub is the client id (COGNITO_M2M_MACHINE_TOKENS_ONLY)",
+    "machine token: no username, and sub equal to client_id (COGNITO_M2M_MACHINE_TOKENS_ONLY)",
     "machine_tokens_only",
-    "any token; sub, if present, is text",
+    "any token; sub, if present, must be a string",
 )
-_SCOPE = Step("scope", "text, or nothing")
+_SCOPE = Step("scope", "a string, or absent")
 _CLIENT = Step(
     "client", "{} (COGNITO_M2M_ALLOWED_CLIENT_IDS)", "allowed_client_ids", "any client of the pool"
 )
-_AUDIENCE = Step("audience", "{} (COGNITO_M2M_AUDIENCE)", "audience", "anything: it is not checked")
+_AUDIENCE = Step(
+    "audience", "{} (COGNITO_M2M_AUDIENCE)", "audience", "any audience; COGNITO_M2M_AUDIENCE is unset"
+)
 _REQUIRED_SCOPES = Step("required scopes", "{} (COGNITO_M2M_REQUIRED_SCOPES)", "required_scopes")
-_OWN_CHECK = Step("own check", "that COGNITO_M2M_TOKEN_CHECK does not refuse it", "token_check", "none")
+_OWN_CHECK = Step(
+    "own check",
+    "a true answer from COGNITO_M2M_TOKEN_CHECK",
+    "token_check",
+    "COGNITO_M2M_TOKEN_CHECK is unset",
+)
 
-NOT_A_JWT = Check(_FORM, "malformed", "The access token is not a JSON Web Token.")
+NOT_A_JWT = Check(_FORM, "malformed", "The access token is malformed: it is not a JSON Web Token.")
 WRONG_ALGORITHM = Check(_ALGORITHM, "wrong_algorithm", "The access token is not signed with RS256.")
-CRITICAL_EXTENSION = Check(_KEY_ID, "malformed", "The access token's header has critical extensions.")
-PLAIN_PAYLOAD = Check(_KEY_ID, "malformed", "The access token's payload is not in base64url.")
-NO_KID = Check(_KEY_ID, "malformed", "The access token's header names no key.")
-NO_ISSUER = Check(_ISSUER, "malformed", "The access token has no issuer.")
-WRONG_ISSUER = Check(_ISSUER, "wrong_issuer", "The access token is from another issuer.")
-UNKNOWN_KEY = Check(_KEY, "unknown_key", "The access token is signed by a key that its issuer does not have.")
-BAD_SIGNATURE = Check(_SIGNATURE, "bad_signature", "The access token's signature is not good.")
+CRITICAL_EXTENSION = Check(
+    _KEY_ID, "malformed", "The access token has critical header extensions (crit), which are not supported."
+)
+PLAIN_PAYLOAD = Check(
+    _KEY_ID, "malformed", "The access token has an unencoded payload (b64), which is not supported."
+)
+NO_KID = Check(_KEY_ID, "malformed", "The access token has no valid key id (kid).")
+NO_ISSUER = Check(_ISSUER, "malformed", "The access token has no valid issuer (iss).")
+WRONG_ISSUER = Check(_ISSUER, "wrong_issuer", "The access token's issuer is not trusted.")
+UNKNOWN_KEY = Check(_KEY, "unknown_key", "The access token is signed with an unknown key.")
+BAD_SIGNATURE = Check(_SIGNATURE, "bad_signature", "The access token's signature is invalid.")
 WRONG_TOKEN_USE = ClaimCheck(
     _TOKEN_USE,
     "wrong_token_use",
@@ -206,27 +220,27 @@ WRONG_TOKEN_USE = ClaimCheck(
 BAD_TIMES = ClaimCheck(
     _TIMES,
     "malformed",
-    "The access token's exp, iat or nbf is missing or not a number.",
+    "The access token's exp, iat or nbf is missing or invalid.",
     has_times,
 )
 EXPIRED = Check(_TIMES, "expired", "The access token has expired.")
-NOT_YET_VALID = Check(_TIMES, "not_yet_valid", "The access token is not valid yet.")
+NOT_YET_VALID = Check(_TIMES, "not_yet_valid", "The access token is not yet valid.")
 NO_CLIENT_ID = ClaimCheck(
     _CLIENT_ID,
     "missing_client_id",
-    "The access token has no client_id.",
+    "The access token has no valid client_id.",
     lambda claims, machines_only: isinstance(claims.get("client_id") or None, str),
 )
 BAD_SUB = ClaimCheck(
     _MACHINE,
     "malformed",
-    "The access token's sub is not text.",
+    "The access token's sub must be a string.",
     lambda claims, machines_only: isinstance(claims.get("sub", ""), str),
 )
 USER_TOKEN = ClaimCheck(
     _MACHINE,
     "user_token",
-    "The access token is a person's; only machines may call.",
+    "User access tokens are not accepted; use a client-credentials token.",
     lambda claims, machines_only: (
         not machines_only or ("username" not in claims and claims.get("sub") == claims["client_id"])
     ),
@@ -234,21 +248,21 @@ USER_TOKEN = ClaimCheck(
 BAD_SCOPE = ClaimCheck(
     _SCOPE,
     "malformed",
-    "The access token's scope is not text.",
+    "The access token's scope must be a string.",
     lambda claims, machines_only: isinstance(claims.get("scope") or "", str),
 )
 CLIENT_NOT_ALLOWED = ServiceCheck(
-    _CLIENT, "client_not_allowed", "The access token's client is not allowed.", _client_rejection
+    _CLIENT, "client_not_allowed", "The client is not allowed to call this service.", _client_rejection
 )
 WRONG_AUDIENCE = ServiceCheck(
-    _AUDIENCE, "wrong_audience", "The access token is for another audience.", _audience_rejection
+    _AUDIENCE, "wrong_audience", "The access token is for a different audience.", _audience_rejection
 )
-# Its text depends on scope_match, and a view's scopes have the same: see insufficient_scope.
+# The message depends on scope_match. A view's scopes have the same messages: see insufficient_scope.
 INSUFFICIENT_SCOPE = ServiceCheck(_REQUIRED_SCOPES, "insufficient_scope", "", _scope_rejection)
 REJECTED_BY_CHECK = ServiceCheck(
     _OWN_CHECK,
     "rejected_by_check",
-    "This service's own check rejected the access token.",
+    "The access token was rejected by an additional check of this service.",
     _own_rejection,
 )
 
@@ -257,14 +271,14 @@ CHECKS: tuple[Check, ...] = (
     UNKNOWN_KEY, BAD_SIGNATURE, WRONG_TOKEN_USE, BAD_TIMES, EXPIRED, NOT_YET_VALID, NO_CLIENT_ID, BAD_SUB,
     USER_TOKEN, BAD_SCOPE, CLIENT_NOT_ALLOWED, WRONG_AUDIENCE, INSUFFICIENT_SCOPE, REJECTED_BY_CHECK,
 )  # fmt: skip
-"""The order in which a token is checked. The first check that fails rejects it."""
+"""The order of the checks. The first check that fails rejects the token."""
 
 _CLAIM_CHECKS = tuple((check.is_passed, check) for check in CHECKS if isinstance(check, ClaimCheck))
 SERVICE_CHECKS = tuple(check for check in CHECKS if isinstance(check, ServiceCheck))
 
 
 def first_defect(claims: dict[str, Any], machines_only: bool) -> ClaimCheck | None:
-    """Return the first check that these claims fail at any time and for any service, or ``None``."""
+    """Return the first check that these claims fail at any time in any service, or ``None``."""
     for is_passed, check in _CLAIM_CHECKS:
         if not is_passed(claims, machines_only):
             return check
@@ -272,6 +286,6 @@ def first_defect(claims: dict[str, Any], machines_only: bool) -> ClaimCheck | No
 
 
 def failed_check(rejection: TokenValidationError) -> Check:
-    """Return the check that raised ``rejection``. Where the text varies, the reason is of one check only."""
+    """Return the check that raised ``rejection``. If its message varies, only one check has its reason."""
     same_reason = [check for check in CHECKS if check.reason == rejection.reason]
     return next((check for check in same_reason if check.text == str(rejection)), same_reason[0])

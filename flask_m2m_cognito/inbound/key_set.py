@@ -1,4 +1,4 @@
-"""A pool's keys by ``kid``, parsed once."""
+"""Parse a pool's key set (JWKS) into keys by ``kid``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..formats.strict_json import decode_base64url, parse_object
 
 MIN_BITS = 2048
 MAX_BITS = 8192
-"""Beyond this a signature costs more than an attacker should be able to make us pay."""
+"""Larger keys would let an attacker make each verification too expensive."""
 
 _MOST_KEYS = 100
 
@@ -20,10 +20,10 @@ class VerificationKey:
     """One public RSA key of a pool, for RS256 only.
 
     Attributes:
-        kid: its id.
-        n, e: its modulus and exponent, in base64url.
-        has_signed: whether for a signing input the signature is this key's RSASSA-PKCS1-v1_5 with
-            SHA-256 (RFC 7518, section 3.3).
+        kid: the key id.
+        n, e: the modulus and the exponent, in base64url.
+        has_signed: takes a signing input and a signature, and returns whether the signature is this
+            key's RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518, section 3.3).
     """
 
     kid: str
@@ -33,7 +33,7 @@ class VerificationKey:
 
 
 class KeySet:
-    """The keys of a pool that can be used, by ``kid``."""
+    """The usable keys of a pool, by ``kid``."""
 
     __slots__ = ("_by_kid", "get")
 
@@ -44,11 +44,11 @@ class KeySet:
 
     @property
     def kids(self) -> tuple[str, ...]:
-        """The ids of its keys."""
+        """The ids of the keys."""
         return tuple(self._by_kid)
 
     def to_document(self) -> dict[str, Any]:
-        """Return a JWKS with just these keys (RFC 7517, section 5)."""
+        """Return these keys as a JWKS (RFC 7517, section 5)."""
         return {
             "keys": [
                 {"kty": "RSA", "kid": key.kid, "n": key.n, "e": key.e, "alg": "RS256", "use": "sig"}
@@ -69,12 +69,12 @@ class KeySet:
 
 
 class NoUsableKeys(Exception):
-    """An answer, or a document, in which there is no key that could verify a token.
+    """A response, or a document, has no key that can verify a token.
 
     Attributes:
-        retry_after: seconds of the answer's ``Retry-After``, if it had one.
-        is_final: the source answered that there are no keys, as Cognito does for a deleted pool: a key set
-            without a usable key, or one of the statuses 400, 404 and 410.
+        retry_after: seconds of the response's ``Retry-After``, if it had one.
+        is_final: whether the source reported that there are no keys, as Cognito does for a deleted pool: a
+            key set without a usable key, or one of the statuses 400, 404 and 410.
     """
 
     def __init__(self, message: str, retry_after: float | None = None, is_final: bool = False) -> None:
@@ -84,33 +84,33 @@ class NoUsableKeys(Exception):
 
 
 def parse_key_set(document: object, known: KeySet | None = None) -> KeySet:
-    """Return the keys of a JWKS that can be used. One that can't does not spoil the set.
+    """Return the usable keys of a JWKS. Skip the others.
 
-    Used are RSA keys of 2048 to 8192 bits with a ``kid``, unless ``use``, ``alg`` or ``key_ops`` say
-    that they are not for verifying RS256. There, null counts as absent. Of two with the same ``kid``
-    the first counts. In bytes, a key that has a name twice is not used.
+    A usable key is an RSA key of 2048 to 8192 bits with a ``kid``, unless ``use``, ``alg`` or ``key_ops``
+    exclude it from verifying RS256. There, null counts as absent. If two keys have the same ``kid``, the
+    first counts. A key with a duplicate name is not usable (this can be seen only if the document is bytes).
 
     Args:
         document: the JSON (RFC 7517, section 5), parsed or as bytes.
-        known: a set whose key objects are taken over where they are the same keys, so that what
-            was verified with them stays so.
+        known: an older set. Keys that did not change keep their objects, so tokens that were verified
+            with them stay verified.
 
     Raises:
-        NoUsableKeys: there is no such key.
+        NoUsableKeys: there is no usable key.
         ValueError: the bytes are not a JSON object.
     """
     if isinstance(document, bytes):
         document = parse_object(document, keeps_rest=True)
     rows = document.get("keys") if isinstance(document, Mapping) else None
     if not isinstance(rows, (list, tuple)):
-        raise NoUsableKeys('a key set is an object with a list "keys"')
+        raise NoUsableKeys('the key set is not a JSON object with a list "keys"')
     keys: dict[str, VerificationKey] = {}
     for row in rows[:_MOST_KEYS]:
         key = _parse_key(row, known)
         if key is not None:
             keys.setdefault(key.kid, key)
     if not keys:
-        raise NoUsableKeys("the key set has no key that can verify RS256", is_final=True)
+        raise NoUsableKeys("the key set has no usable RS256 key", is_final=True)
     return KeySet(keys)
 
 
@@ -142,11 +142,11 @@ def _build_key(kid: str, n: str, e: str) -> VerificationKey | None:
         exponent = int.from_bytes(decode_base64url(e.encode("ascii")), "big")
         if not MIN_BITS <= modulus.bit_length() <= MAX_BITS or not 3 <= exponent < 2**64:
             return None
-        # Only the public part is handed on: a set that holds private parts must not matter.
+        # Pass only the public part on, so private parts in a set are ignored.
         public_key: Any = RSAAlgorithm.from_jwk({"kty": "RSA", "n": n, "e": e})
     except ValueError:
         return None
-    # PyJWT's own check builds these again for each signature, at a twentieth of its time.
+    # Built once: PyJWT builds these again for each signature, which takes a twentieth of its time.
     verify, padding, digest = public_key.verify, PKCS1v15(), SHA256()
 
     def has_signed(signing_input: bytes, signature: bytes) -> bool:

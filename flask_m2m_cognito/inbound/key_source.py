@@ -1,4 +1,4 @@
-"""The fresh key set of one pool: what is fetched, shared and kept fresh, put together."""
+"""Keep the key set of one pool fresh: fetch it, share it over the cache, refresh it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .key_set import KeySet, NoUsableKeys, parse_key_set
 from .user_pool import UserPool
 
 KIND = "keys"
-"""What an entry with keys is called in the store."""
+"""The kind of a store entry that holds keys."""
 
 _FOREVER = float("inf")
 
 
 @dataclass(frozen=True)
 class KeyTimes:
-    """How long keys serve, in seconds: see the settings of the same names."""
+    """How long keys are used, in seconds: see the settings of the same names."""
 
     fresh_for: float = 3600.0
     usable_for: float = 86400.0
@@ -35,10 +35,13 @@ class KeyTimes:
     refresh_deadline: float = 10.0
 
     def build_fetched(self, keys: KeySet, fetched_at: float, chance: float) -> Fetched[KeySet]:
-        """Return ``keys`` and how long they serve, from a moment in seconds since the epoch.
+        """Return ``keys`` with the times until which they are fresh and usable.
 
-        ``chance``, 0 to 1, moves the renewal by up to 7 % either way, so hosts that started together do not
-        renew together.
+        Args:
+            keys: the key set.
+            fetched_at: when it was fetched, in seconds since the epoch.
+            chance: 0 to 1. It moves the renewal by up to 7 % either way, so hosts that started together do
+                not renew together.
         """
         fresh_for = min(self.fresh_for * (0.93 + 0.14 * chance), self.usable_for)
         return Fetched(keys, fetched_at + fresh_for, fetched_at + self.usable_for, fetched_at)
@@ -46,10 +49,12 @@ class KeyTimes:
 
 @dataclass(frozen=True)
 class TrustedPool:
-    """A pool and what keeps its keys fresh.
+    """A user pool with the source of its keys.
 
     Attributes:
-        has_no_keys: set once the pool's source has answered that there are no keys.
+        pool: the user pool.
+        key_source: keeps the pool's keys fresh.
+        has_no_keys: is set once the pool has reported that it has no keys.
     """
 
     pool: UserPool
@@ -57,7 +62,7 @@ class TrustedPool:
     has_no_keys: Event = field(repr=False)
 
     def entry_in(self, store: SealedStore) -> Entry | None:
-        """Return what ``store`` has of these keys."""
+        """Return the entry of this pool's keys in ``store``, if there is one."""
         return store.load(_store_name(self.pool), KIND)
 
 
@@ -75,12 +80,12 @@ def trusted_pool_from(
     refreshing: Refreshing = REFRESHING,
     spread: Callable[[], float] = random.random,
 ) -> TrustedPool:
-    """Return ``pool`` with keys that are fetched at first use, for all processes that share ``store``.
+    """Return ``pool`` with a source of its keys, which are fetched at first use and shared over ``store``.
 
     Args:
-        pinned: keys that serve at once, and whenever the pool's can't be had.
+        pinned: keys to use at once, and whenever the pool's own keys are unavailable.
         refreshing: the clock by which keys age, threads and observers.
-        spread: chance in 0..1, drawn for each value: see :meth:`KeyTimes.build_fetched`.
+        spread: returns a random number in 0..1 for each value: see :meth:`KeyTimes.build_fetched`.
     """
     times = KeyTimes() if times is None else times
     has_no_keys = Event()
@@ -120,11 +125,11 @@ def build_fetch(
     clock: Clock = SYSTEM,
     on_no_keys: Callable[[], None] = lambda: None,
 ) -> Fetch[KeySet]:
-    """Return a fetch of the first usable key set that ``urls`` have.
+    """Return a function that fetches the first usable key set from ``urls``.
 
     Args:
-        times, spread: how long a set serves, counted from before the request.
-        on_no_keys: is called when the source answered that there are no keys.
+        times, spread: how long a set is used, counted from before the request.
+        on_no_keys: is called when the source reports that there are no keys.
     """
 
     def fetch(ask: Ask[KeySet]) -> Fetched[KeySet]:
@@ -155,11 +160,11 @@ def build_fetch(
 def _parse_answer(answer: Answer, known: KeySet | None) -> KeySet:
     if answer.status != 200:
         is_final = answer.status in (400, 404, 410)
-        raise NoUsableKeys(f"{answer.url} answered {answer.status}", is_final=is_final)
+        raise NoUsableKeys(f"{answer.url} returned HTTP status {answer.status}", is_final=is_final)
     try:
         return parse_key_set(answer.body, known)
     except ValueError:
-        raise NoUsableKeys(f"{answer.url} did not answer with a JSON object") from None
+        raise NoUsableKeys(f"{answer.url} did not return a JSON object") from None
     except NoUsableKeys as error:
         raise NoUsableKeys(f"{answer.url}: {error}", is_final=error.is_final) from None
 
@@ -175,6 +180,6 @@ def _import_all(store: SealedStore | None) -> None:
 
 def _unavailable(cause: Exception, retry_in: float) -> KeysUnavailableError:
     return KeysUnavailableError(
-        "The keys that sign this service's access tokens can't be had at the moment.",
+        "The token signing keys are temporarily unavailable.",
         retry_after=retry_in,
     )

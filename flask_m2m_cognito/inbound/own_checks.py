@@ -1,4 +1,4 @@
-"""Checks that an application supplies: ``TOKEN_CHECK`` and a callable ``ALLOWED_CLIENT_IDS``."""
+"""Run the application's own checks: ``TOKEN_CHECK`` and a callable ``ALLOWED_CLIENT_IDS``."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _logger = logging.getLogger("flask_m2m_cognito.auth")
 
 
 class Objection(NamedTuple):
-    """Why a check does not let a token in: a text of its own, if it has one, and what it raised."""
+    """Why a check does not accept a token: its own message, if it has one, and what it raised."""
 
     text: str = ""
     cause: Exception | None = None
 
 
 class OwnChecks:
-    """Runs an application's own checks by one rule: a token is accepted only on a true answer.
+    """Runs the application's own checks: a token is accepted only on a true answer.
 
     Args:
-        answers: exceptions by which a check gives an answer of its own, such as werkzeug's ``HTTPException``.
-            They are no failure, so they are not logged.
-        clock: by which the minute is counted.
-        hide: returns a text without the token that is checked, which a check may quote.
+        answers: exceptions with which a check chooses the HTTP answer, such as werkzeug's ``HTTPException``.
+            They are not failures, so they are not logged.
+        clock: measures the minute of the log limit.
+        hide: removes the checked token from a text, because a check may quote it.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class OwnChecks:
         """Return why ``check`` does not accept ``subject``, or ``None`` if it does.
 
         Args:
-            setting: the name of the check, for the log.
+            setting: the name of the setting that holds the check, for the log.
         """
         try:
             try:
@@ -81,7 +81,7 @@ class OwnChecks:
             return Objection(cause=None if hidden else error)
 
     def _may_log(self, setting: str) -> bool:
-        # Any caller with a valid token can make a check fail, as often as it likes.
+        # Any caller with a valid token can make a check fail, as often as the caller likes.
         with self._lock.get():
             now, logged_at = self._clock.monotonic(), self._logged_at[setting]
             if len(logged_at) == MOST_LOGGED_A_MINUTE and now < logged_at[0] + _MINUTE:
@@ -91,12 +91,12 @@ class OwnChecks:
 
 
 def is_true_answer(answer: object) -> bool:
-    """Return whether a check accepts: whether its answer is true, and is not still to be computed.
+    """Return whether a check's answer is true and already computed.
 
-    What an async function or a generator returns is always true, whatever it computes later.
+    The return value of an async function or a generator is always true in Python, so it does not count.
 
     Raises:
-        Exception: whatever the answer raises when it is asked for its truth.
+        Exception: whatever ``bool(answer)`` raises.
     """
     if answer is NotImplemented or isinstance(answer, (Awaitable, Iterator, AsyncIterator, Future)):
         return False

@@ -1,4 +1,4 @@
-"""A token that is decoded without verifying: nothing in it may be believed."""
+"""Decode a token without verifying it: nothing in the result can be trusted."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from .claims_policy import CRITICAL_EXTENSION, NO_ISSUER, NO_KID, NOT_A_JWT, PLA
 
 _LONGEST_KID = 256
 _MOST_IN_HEADER = 256
-"""Values of a header. Cognito's have two; an ``x5c``, which nobody looks at, has one for each certificate.
+"""The most values in a header. Cognito's headers have two; an ``x5c``, which is ignored, has one for each
+certificate.
 
-Reading 256 takes 40 us, where a whole token takes 50.
+Parsing 256 values takes 40 us; validating a whole token takes 50 us.
 """
 _LONGEST_PLAIN_HEADER = 2048
-"""Bytes of a header, as it is sent, beyond which it must not have a long number: 4000 digits take 120 us."""
+"""Longer encoded headers, in bytes, must not have a long number: parsing 4000 digits takes 120 us."""
 _TOO_MANY_DIGITS = b"0" * 641
 _TO_ZEROS = bytes(b"0"[0] if chr(byte).isdigit() and byte < 128 else b" "[0] for byte in range(256))
 _MOST_BEFORE_KEYS = 64
 _LONGEST_BEFORE_KEYS = 2048
-"""Values and bytes of a payload that is read before its signature is verified.
+"""The most values and bytes of a payload that is parsed before its signature is verified.
 
-To read 8 KiB of the costliest JSON takes eight times what a whole token does. Only what a pool has signed is
-worth that.
+Parsing 8 KiB of the most expensive JSON takes eight times as long as validating a whole token. Only a payload
+that a pool has signed is worth that.
 """
 
 
@@ -35,14 +36,14 @@ class UnverifiedToken:
     """The parts of a JWS in compact form (RFC 7515, section 7.1). Nothing here is verified.
 
     Attributes:
-        kid: which key is said to have signed it.
+        kid: the id of the key that signed it, according to the header.
         payload: the JSON text of the claims.
-        header_part: the header as it was sent.
+        header_part: the encoded header.
         signing_input: the bytes that were signed.
         signature: the signature.
-        issuers: who is said to have issued it. Until the claims are parsed: every trusted issuer that the
-            payload names somewhere.
-        claims: what it says; empty until they are parsed.
+        issuers: the issuer, according to the claims. Before the claims are parsed: every trusted issuer that
+            the payload names somewhere.
+        claims: the claims; empty until they are parsed.
     """
 
     kid: str
@@ -57,15 +58,14 @@ class UnverifiedToken:
 def decode_unverified(
     token: str, known_headers: Mapping[bytes, str] | None = None, trusted: Iterable[str] | None = None
 ) -> UnverifiedToken:
-    """Decode ``token``, if it has the shape of a Cognito access token.
+    """Decode ``token`` without verifying it.
 
     Args:
-        known_headers: the ``kid`` of headers that need not be parsed again.
-        trusted: the issuers that count. With these, the claims of a long token are not parsed.
+        known_headers: the ``kid`` for each encoded header that was parsed before.
+        trusted: the trusted issuers. If they are given, the claims of a long token are not parsed.
 
     Raises:
-        TokenValidationError: ``malformed`` or ``wrong_algorithm``: it can't become valid, whatever
-            keys there are.
+        TokenValidationError: ``malformed`` or ``wrong_algorithm``: no key could make this token valid.
     """
     kid: str | None = None
     header: dict[str, Any] = {}
@@ -84,7 +84,7 @@ def decode_unverified(
     except (ValueError, AttributeError):
         payload = b""
     if not payload:
-        # Not raised above: what was caught holds the token, and would be the error's context.
+        # Not raised in the except block: the caught exception holds the token and would become the context.
         raise NOT_A_JWT.rejection()
     if kid is None:
         kid = _parse_kid(header)
@@ -100,7 +100,7 @@ def decode_unverified(
 
 
 def parse_claims(payload: bytes, kid: str) -> dict[str, Any]:
-    """Return the claims in the payload of a token, which name an issuer.
+    """Parse a token's payload into its claims, and check that they name an issuer.
 
     Raises:
         TokenValidationError: ``malformed``.
@@ -111,7 +111,7 @@ def parse_claims(payload: bytes, kid: str) -> dict[str, Any]:
     except ValueError:
         claims = None
     if claims is None:
-        # Not raised above: what was caught holds the payload.
+        # Not raised in the except block: the caught exception holds the payload.
         raise NOT_A_JWT.rejection()
     if not isinstance(claims.get("iss"), str):
         raise NO_ISSUER.rejection(kid)
@@ -119,7 +119,7 @@ def parse_claims(payload: bytes, kid: str) -> dict[str, Any]:
 
 
 def _find_trusted_issuers(payload: bytes, issuers: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the trusted issuers that ``payload`` names at any depth: one is that of a token of theirs."""
+    """Return the trusted issuers that ``payload`` names at any depth; a valid token's is one of them."""
     found = _build_pattern(issuers).finditer(payload)
     named = (issuers[match.lastindex - 1] for match in found if match.lastindex is not None)
     return tuple(dict.fromkeys(named))
@@ -132,21 +132,21 @@ def _build_pattern(issuers: tuple[str, ...]) -> re.Pattern[bytes]:
 
 
 def _build_json_pattern(text: str) -> str:
-    """Return a pattern of ``text`` in each of the forms that JSON has for it."""
+    """Return a pattern that matches ``text`` in each of its JSON spellings."""
     return "".join(rf"(?:\\?{re.escape(char)}|\\u(?i:{ord(char):04x}))" for char in text)
 
 
 def _parse_kid(header: dict[str, Any]) -> str:
     kid = header.get("kid")
-    shown = kid if isinstance(kid, str) and len(kid) <= _LONGEST_KID else None
+    valid_kid = kid if isinstance(kid, str) and len(kid) <= _LONGEST_KID else None
     if header.get("alg") != "RS256":
-        raise WRONG_ALGORITHM.rejection(shown)
-    # Names of extensions that must be understood: we understand none (RFC 7515, section 4.1.11).
+        raise WRONG_ALGORITHM.rejection(valid_kid)
+    # crit lists extensions that a reader must support. We support none (RFC 7515, section 4.1.11).
     if "crit" in header:
-        raise CRITICAL_EXTENSION.rejection(shown)
-    # Who understands it reads the payload as it is sent; no JWT may have it (RFC 7797, sections 6 and 7).
+        raise CRITICAL_EXTENSION.rejection(valid_kid)
+    # A reader that supports b64 would not decode the payload. No JWT may use it (RFC 7797, sections 6 and 7).
     if header.get("b64", True) is not True:
-        raise PLAIN_PAYLOAD.rejection(shown)
-    if not shown:
+        raise PLAIN_PAYLOAD.rejection(valid_kid)
+    if not valid_kid:
         raise NO_KID.rejection()
-    return shown
+    return valid_kid

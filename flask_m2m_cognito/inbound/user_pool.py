@@ -1,4 +1,4 @@
-"""A user pool: which issuers its tokens may name, and where its keys are."""
+"""Derive a user pool's issuers and JWKS URLs from its id."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class UserPool:
     Attributes:
         pool_id: such as ``us-west-2_AbCdEfGhI``.
         region: such as ``us-west-2``; empty where an issuer was given and no region.
-        issuers: what ``iss`` may be, compared as text. The first is the usual one.
-        jwks_urls: where its keys are, in the order in which they are asked.
+        issuers: the valid values of ``iss``, compared as text. The first is the usual one.
+        jwks_urls: the URLs of its keys, in the order in which they are tried.
     """
 
     pool_id: str
@@ -48,22 +48,20 @@ def user_pool_from(
     'https://issuer-cognito-idp.us-west-2.amazonaws.com/us-west-2_AbCdEfGhI/.well-known/jwks.json'
 
     Args:
-        region: if it is not in the pool id.
-        replica_regions: Cognito multi-Region: others whose hosts serve the same pool.
-        issuer: instead of Cognito's own two.
-        jwks_url: instead of ``<issuer>/.well-known/jwks.json``.
+        region: the AWS Region, if the pool id does not contain it.
+        replica_regions: more Regions whose hosts serve the same pool (Cognito multi-Region).
+        issuer: replaces Cognito's own two issuers.
+        jwks_url: replaces ``<issuer>/.well-known/jwks.json``.
         allow_http_hosts: hosts of these overrides that may be reached over plain http, besides loopback.
 
     Raises:
-        ConfigurationError: there is no pool id, the region is neither given nor in it, or one of them, or
-            an override, would lead to another host than Cognito's or over plain http.
+        ConfigurationError: the pool id is empty, the Region is unknown, or one of the arguments is invalid
+            or would lead to another host than Cognito's or over plain http.
 
     Source: Amazon Cognito Developer Guide, "Verifying JSON web tokens".
     """
     if not pool_id:
-        raise ConfigurationError(
-            "No user pool is named: give its id, which looks like 'us-west-2_AbCdEfGhI'."
-        )
+        raise ConfigurationError("The user pool id is empty. Pass an id such as 'us-west-2_AbCdEfGhI'.")
     region = region or region_of(pool_id) or ""
     if issuer is not None:
         issuers: tuple[str, ...] = (issuer,)
@@ -73,8 +71,8 @@ def user_pool_from(
         issuers = tuple(f"https://{host}/{pool_id}" for each in regions for host in _list_hosts(each))
     else:
         raise ConfigurationError(
-            f"The region of user pool {pool_id!r} is not in its id, which should look like "
-            "'us-west-2_AbCdEfGhI': give the region."
+            f"User pool id {pool_id!r} does not contain a Region, as 'us-west-2_AbCdEfGhI' does. "
+            "Pass region as well."
         )
     jwks_urls = tuple(f"{each.rstrip('/')}/.well-known/jwks.json" for each in issuers)
     if jwks_url is not None:
@@ -82,18 +80,18 @@ def user_pool_from(
     http_hosts = http_hosts_from(allow_http_hosts)
     problem = next(filter(None, (url_problem(url, http_hosts) for url in jwks_urls)), None)
     if problem:
-        raise ConfigurationError(f"The address of the keys of {pool_id!r} cannot be used: {problem}.")
+        raise ConfigurationError(f"The JWKS URL of user pool {pool_id!r} cannot be used: {problem}.")
     return UserPool(pool_id, region, issuers, jwks_urls)
 
 
 def _check_parts(pool_id: str, regions: Iterable[str]) -> None:
-    """Raise unless each is what it should be in the URLs that are made of them."""
+    """Raise unless the pool id and each Region are safe to put into a URL."""
     for region in regions:
         if not is_region(region):
-            raise ConfigurationError(f"{region!r} is not a region: it should look like 'us-west-2'.")
+            raise ConfigurationError(f"{region!r} is not a valid AWS Region. Use a name such as 'us-west-2'.")
     if _POOL_ID.fullmatch(pool_id) is None:
         raise ConfigurationError(
-            f"{pool_id!r} is not a user pool id: it should look like 'us-west-2_AbCdEfGhI'."
+            f"{pool_id!r} is not a valid user pool id. Use an id such as 'us-west-2_AbCdEfGhI'."
         )
 
 

@@ -1,4 +1,4 @@
-"""What a view gets: the claims of a valid token."""
+"""The token object that a view gets: the claims of a valid token."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..remote.clock import WallReader
 class _Clocked:
     """The clock of the validator that accepted a token.
 
-    A slot and no field of the dataclass: two tokens are equal whatever their clocks, and a clock is neither
-    shown nor pickled.
+    It is a slot, not a field of the dataclass. So tokens with different clocks can be equal, and the clock is
+    neither in the ``repr`` nor pickled.
     """
 
     __slots__ = ("_clock",)
@@ -27,9 +27,9 @@ class ValidatedAccessToken(_Clocked):
     """An access token that passed every check.
 
     Attributes:
-        client_id: the app client that it was issued to.
-        scopes: what it was granted.
-        claims: all of its claims. This token's own: changing them reaches no other request.
+        client_id: the id of the app client that the token was issued to.
+        scopes: the scopes that the token was granted.
+        claims: all claims. They belong to this object: changing them does not affect other requests.
     """
 
     client_id: str
@@ -38,44 +38,49 @@ class ValidatedAccessToken(_Clocked):
 
     @property
     def sub(self) -> str | None:
-        """The subject: in a machine's token its client id."""
+        """The subject (``sub``). In a machine token it is the client id."""
         return self.claims.get("sub")
 
     @property
     def iss(self) -> str | None:
-        """The issuer, a URL that names the user pool."""
+        """The issuer (``iss``): a URL that names the user pool."""
         return self.claims.get("iss")
 
     @property
     def aud(self) -> str | list[str] | None:
-        """The audience, in tokens that were asked for with a resource."""
+        """The audience (``aud``), if the token was requested for a resource."""
         return self.claims.get("aud")
 
     @property
     def exp(self) -> int | None:
-        """When it expires, in seconds since the epoch."""
+        """The time when the token expires (``exp``), in seconds since the epoch."""
         return self.claims.get("exp")
 
     @property
     def iat(self) -> int | None:
-        """When it was issued, in seconds since the epoch."""
+        """The time when the token was issued (``iat``), in seconds since the epoch."""
         return self.claims.get("iat")
 
     @property
     def expires_in(self) -> float:
-        """Seconds until it expires, by the clock of the validator that accepted it; 0 if it has expired.
+        """The seconds until the token expires; 0 if it has expired.
 
-        A token that no validator made, or that was copied or unpickled, has the system clock.
+        The clock is that of the validator that accepted the token. A token that you created, copied or
+        unpickled uses the system clock.
         """
         clock: WallReader = getattr(self, "_clock", time)
         return max(0.0, (self.exp or 0) - clock.time())
 
     def has_scope(self, scope: str) -> bool:
-        """Whether it was granted ``scope``."""
+        """Return whether the token has ``scope``."""
         return scope in self.scopes
 
     def has_scopes(self, *scopes: str, match: ScopeMatch = "all") -> bool:
-        """Whether it was granted all, or any, of ``scopes``. True if none are named.
+        """Return whether the token has all, or any, of ``scopes``. Return true if you name none.
+
+        Args:
+            scopes: the scopes to look for.
+            match: ``"all"`` or ``"any"`` of them.
 
         Raises:
             ConfigurationError: ``match`` is neither ``"all"`` nor ``"any"``.
@@ -87,7 +92,7 @@ class ValidatedAccessToken(_Clocked):
 def build_token(
     client_id: str, scopes: frozenset[str], claims: dict[str, Any], clock: WallReader
 ) -> ValidatedAccessToken:
-    """Build a token in half the time that a frozen dataclass takes to build itself."""
+    """Return a new token, in half the time that the constructor of a frozen dataclass takes."""
     token = new_token(ValidatedAccessToken)
     set_client_id(token, client_id)
     set_scopes(token, scopes)
@@ -96,7 +101,7 @@ def build_token(
     return token
 
 
-# For where even the call of build_token is too much.
+# For the fast path, where even a call of build_token costs too much.
 new_token: Callable[[type[ValidatedAccessToken]], ValidatedAccessToken] = object.__new__
 set_client_id: Callable[[ValidatedAccessToken, str], None]
 set_scopes: Callable[[ValidatedAccessToken, frozenset[str]], None]

@@ -1,6 +1,6 @@
-"""The checks of an access token in a row: *verify* (key, signature), then *check* (claims).
+"""Validate an access token in two steps: *verify* (key, signature), then *check* (claims).
 
-What verify finds is remembered; check is what every request pays.
+The result of verify is remembered. Every request pays for check.
 """
 
 from __future__ import annotations
@@ -35,40 +35,41 @@ from .validated_access_token import (
 from .verified_token import VerifiedToken, VerifiedTokens
 
 _UNKNOWN_KEY_PATIENCE = 1.0
-"""The age of a running download, in seconds, until which a request with an unknown ``kid``, or a signature
-that fails under a known one, waits for it.
+"""A request with an unknown ``kid``, or with an invalid signature under a known one, waits for a running
+download until that is this old, in seconds.
 
-Anybody can send one, and each that waits holds a worker thread."""
+Anyone can send such a request, and each one that waits holds a worker thread."""
 
 _MOST_HEADERS = 64
 _FINDERS = tuple(check.find_rejection for check in SERVICE_CHECKS)
 
 
 class CognitoAccessTokenValidator(ClaimsPolicy):
-    """Validates access tokens of a user pool, or of several.
+    """Validate access tokens of one user pool or of several.
 
-    Safe to use from any number of threads. Keys are fetched at first use and kept fresh.
+    You can use one validator from any number of threads. It fetches keys at first use and keeps them fresh.
 
     Args:
         region: AWS region of the pool, such as ``us-west-2``.
         user_pool_id: such as ``us-west-2_AbCdEfGhI``.
-        allowed_client_ids: the clients that are accepted, or a callable that says so; ``None`` is any.
-        required_scopes: what every token must have.
-        scope_match: ``"all"`` of them or ``"any"``.
-        audience: what ``aud`` must be or contain; ``None`` is not checked.
-        leeway: seconds of clock skew on ``exp`` and ``nbf``.
-        machine_tokens_only: refuse tokens of people.
+        allowed_client_ids: the client ids to accept, or a callable that takes a client id and returns
+            whether to accept it; ``None`` accepts any client of the pool.
+        required_scopes: scopes that every token must have.
+        scope_match: whether a token must have ``"all"`` of them or ``"any"``.
+        audience: the value, or the values, that ``aud`` must be or contain; ``None`` skips this check.
+        leeway: the clock skew to tolerate on ``exp`` and ``nbf``, in seconds.
+        machine_tokens_only: reject user access tokens.
         token_check: is called with each token that passed every other check. The token is accepted only
             if it returns a true value.
-        verified_tokens: how many verified tokens are remembered; 0 is none.
-        pools: instead of ``region`` and ``user_pool_id``: pools with their keys.
-        answers: exceptions of the application's checks that are an answer, not a failure to log.
-        hide: returns a text of those checks without the token.
-        clock: by which tokens expire and keys age.
+        verified_tokens: how many verified tokens to remember; 0 remembers none.
+        pools: pools with their keys, instead of ``region`` and ``user_pool_id``.
+        answers: exceptions with which the application's checks choose the answer; they are not logged.
+        hide: removes the token from a text of those checks.
+        clock: the clock by which tokens expire and keys age.
 
     Raises:
-        ConfigurationError: ``scope_match`` is neither (a ``ValueError``), no pool is given, or a required
-            scope is no scope.
+        ConfigurationError: ``scope_match`` is neither ``"all"`` nor ``"any"``, there is no pool, two pools
+            have the same issuer, or a required scope is not a valid scope. It is a ``ValueError``.
     """
 
     def __init__(
@@ -103,38 +104,38 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
             trusted_pool_from(user_pool_from(user_pool_id, region=region)),
         )
         first = self.pools[0].pool
-        #: AWS region of the (first) pool.
+        #: The AWS Region of the (first) pool.
         self.region: str = region or first.region
-        #: Id of the (first) pool.
+        #: The id of the (first) pool.
         self.user_pool_id: str = first.pool_id
-        #: What ``iss`` usually is, for the (first) pool.
+        #: The usual issuer (``iss``) of the (first) pool.
         self.issuer: str = first.issuers[0]
         #: Every trusted issuer, of every pool.
         self.issuers: tuple[str, ...] = tuple(
             issuer for trusted in self.pools for issuer in trusted.pool.issuers
         )
-        #: Where the (first) pool's keys are.
+        #: The URL of the (first) pool's keys.
         self.jwks_url: str = first.jwks_urls[0]
         self._memory = VerifiedTokens(verified_tokens)
         self._new_digest = self._memory.new_digest
         self._find = self._memory.get
         self._longest = 0
-        # The kid of headers that were part of what a pool has signed: all tokens of a key have the same.
+        # The kid for each encoded header that a pool has signed. All tokens of one key have the same header.
         self._kid_by_header: dict[bytes, str] = {}
         self._by_issuer = _index_by_issuer(self.pools)
         self._time = clock.wall_reader
         self._monotonic = clock.monotonic
 
     def validate(self, token: str) -> ValidatedAccessToken:
-        """Return the claims of ``token``, if it passes every check.
+        """Validate ``token`` and return its claims.
 
         Args:
             token: the JWT, without ``Bearer``.
 
         Raises:
-            TokenValidationError: it is invalid; ``reason`` says which check it failed.
-            InsufficientScopeError: it is valid but lacks :attr:`required_scopes`.
-            KeysUnavailableError: its key is unavailable, so it may be valid: answer 503, not 401.
+            TokenValidationError: the token is invalid; ``reason`` names the check that it failed.
+            InsufficientScopeError: the token is valid but lacks :attr:`required_scopes`.
+            KeysUnavailableError: the key is unavailable, so the token may be valid: answer 503, not 401.
 
         Source: RFC 7519, section 7.2; RFC 8725; Amazon Cognito Developer Guide, "Verifying JSON web tokens".
         """
@@ -143,17 +144,17 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
             verified = self.verify(token)
         except (TokenValidationError, KeysUnavailableError) as error:
             failure = error.with_traceback(None)
-        # Error trackers send the locals of each frame: this one is left without the token.
+        # Error trackers send the local variables of each frame, so this frame must not keep the token.
         del token
         if failure is not None:
             raise failure
         return self.check(verified)
 
     def verify(self, token: str, digest: bytes | None = None) -> VerifiedToken:
-        """Return ``token`` with a valid signature, from memory or by verifying it.
+        """Verify the signature of ``token``, or find the token in memory.
 
         Args:
-            digest: what :meth:`recall` returned for this very token: it takes 3 us to compute.
+            digest: the digest that :meth:`recall` returned for this token. Computing it takes 3 us.
 
         Raises:
             TokenValidationError, KeysUnavailableError: as :meth:`validate`.
@@ -171,14 +172,14 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         return verified
 
     def recall(self, token: str) -> ValidatedAccessToken | bytes:
-        """Return ``token`` as :meth:`validate` does, if nothing has changed since its signature was verified.
+        """Return the claims of a remembered token, if nothing has changed since it was verified.
 
-        Fast path: equal to :meth:`verify` and :meth:`check`, in one function, because calls dominate its
-        cost. It accepts what they would, and leaves the rest to them.
+        Fast path: equivalent to :meth:`verify` and :meth:`check`, in one function, because calls dominate
+        its cost. It accepts only tokens that they accept, and leaves all other tokens to them.
 
         Returns:
-            Or its digest, for :meth:`verify`: it is not known, or not as it was. Empty if it is longer than
-            each that is known.
+            The claims, or the digest of ``token`` for :meth:`verify` if the token is not remembered or
+            something has changed. The digest is empty if ``token`` is longer than every remembered token.
 
         Raises:
             TokenValidationError: as :meth:`validate`.
@@ -187,7 +188,7 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
             return b""
         hasher = self._new_digest()
         hasher.update(token.encode("utf-8", "surrogatepass"))
-        del token  # as error trackers send what is in each frame
+        del token  # error trackers send the local variables of each frame
         digest: bytes = hasher.digest()
         verified = self._find(digest)
         if verified is None:
@@ -223,7 +224,7 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         return validated
 
     def _compute_digest(self, token: str) -> bytes:
-        # What is longer than all that were verified is none of them: it takes the longer to digest.
+        # A token longer than every verified token is not remembered, and would take longest to digest.
         return self._memory.digest(token) if len(token) <= self._longest else b""
 
     def _is_still_verified(self, known: VerifiedToken) -> bool:
@@ -236,7 +237,7 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         return True
 
     def check(self, verified: VerifiedToken) -> ValidatedAccessToken:
-        """Return the claims of a verified token, if they pass every check now.
+        """Check the claims of a verified token now, and return them.
 
         Raises:
             TokenValidationError: as :meth:`validate`.
@@ -256,7 +257,8 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
 
     def _verify_signature(self, unverified: UnverifiedToken) -> VerifiedToken:
         rejection: TokenValidationError | KeysUnavailableError | None = None
-        # A long token may name several trusted issuers: its own is read once a key of one has signed it.
+        # A long token may name several trusted issuers. Its claims are parsed only after a key of one of them
+        # has verified the signature.
         tried: list[TrustedPool] = []
         for issuer in unverified.issuers:
             trusted = self._by_issuer.get(issuer)
@@ -292,10 +294,11 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
     def _get_newer_key(
         self, key: VerificationKey, keys: KeySet, trusted: TrustedPool, started: float
     ) -> tuple[VerificationKey, KeySet]:
-        """Return the key that took this one's ``kid`` and its set, after at most one download; else this one.
+        """Return the key that replaced ``key`` under its ``kid``, and its set; else ``key`` and ``keys``.
 
-        An emulator that restarts has a new key under the same ``kid``. Anyone can send a bad signature, so
-        the bounds are those of an unknown ``kid``. A failed download leaves the verdict of the known key.
+        An emulator that restarts has a new key under the same ``kid``. Anyone can send an invalid signature,
+        so the limits are those of an unknown ``kid``: at most one download, with bounded waiting. If the
+        download fails, the verdict of the known key stands.
         """
         kid = key.kid
         try:
@@ -308,8 +311,8 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         return (key, keys) if found is None else (found, newer)
 
     def _get_key(self, kid: str, trusted: TrustedPool, started: float) -> tuple[VerificationKey, KeySet]:
-        """Return the key with this id and its set, after at most one download for an unknown one."""
-        # For an unknown kid even a renewal that is due is waited for with patience only.
+        """Return the key with this id and its set. Download the keys at most once if the id is unknown."""
+        # For an unknown kid, the wait is bounded even if a renewal is due.
         keys = trusted.key_source.state.value
         if keys is None or keys.get(kid) is not None or trusted.key_source.held() is None:
             keys = trusted.key_source.get()
@@ -324,15 +327,15 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         failure = trusted.key_source.state.failure
         if failure is None:
             raise UNKNOWN_KEY.rejection(kid, trusted.pool.pool_id)
-        # The key may be new and the token valid.
+        # The key may be new, so the token may be valid.
         raise KeysUnavailableError(
-            "The key of this access token is not known, and newer keys can't be had at the moment.",
+            "The access token's key is unknown, and newer signing keys are temporarily unavailable.",
             retry_after=trusted.key_source.renewable_in(),
         ) from failure.error
 
 
 def _index_by_issuer(pools: Sequence[TrustedPool]) -> dict[str, TrustedPool]:
-    """Return the pool of each issuer. Either of two pools could sign for an issuer that both have."""
+    """Return the pool of each issuer. Two pools with one issuer could sign each other's tokens."""
     by_issuer: dict[str, TrustedPool] = {}
     for trusted in pools:
         for issuer in trusted.pool.issuers:

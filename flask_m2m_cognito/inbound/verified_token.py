@@ -1,4 +1,4 @@
-"""A token whose signature has been verified, and the bounded memory of such tokens."""
+"""Verified tokens, and the bounded memory of them."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ from .unverified_token import UnverifiedToken, parse_claims
 Rejection = TypeVar("Rejection", bound=TokenValidationError)
 
 _MOST_CHANCES = 8
-"""Second chances for each entry that is put. Unbounded, a million used entries held the lock for 0.5 s."""
+"""Second chances for each insertion. Without this limit, a million used entries held the lock for 0.5 s."""
 
 
 class VerifiedToken:
-    """A token that its pool's key has signed: its claims may be believed, but are not checked.
+    """A token with a verified signature. Its claims can be trusted, but are not checked yet.
 
     Attributes:
-        trusted: the pool that it is from.
-        key: the object that verified it: while it is in the key set, the signature need not be looked at.
-        key_source: what keeps the pool's keys fresh.
+        trusted: the pool that issued it.
+        key: the object that verified it. While it is in the key set, the signature stays valid.
+        key_source: keeps the pool's keys fresh.
         key_set: the key set in which ``key`` was last seen.
-        flat_claims: its claims, not to be changed, if it came again and they have neither lists nor objects.
-        valid_from, valid_until: when it may be used, the leeway taken in.
-        defect: the first check that its claims fail at any time and for any service, or ``None``.
+        flat_claims: the claims, not to be changed, once the token has been used twice and if they hold
+            neither lists nor objects.
+        valid_from, valid_until: the times between which it is valid, including the leeway.
+        defect: the first check that its claims fail at any time in any service, or ``None``.
     """
 
     __slots__ = (
@@ -86,18 +87,18 @@ class VerifiedToken:
                 self.valid_from = claims["nbf"] - leeway
 
     def claims(self) -> dict[str, Any]:
-        """Return its claims, the caller's own.
+        """Return the claims as a dict that belongs to the caller.
 
-        The first caller gets those that were parsed. Only a token that comes again is worth more memory
-        than its text: its claims are kept, and copied for each request. Those in which there is a
-        list or an object (or a bracket in a text) are parsed again each time, so that no request can
-        reach into another's.
+        The first caller gets the dict that was parsed at verification. Only a token that comes again is worth
+        more memory than its text: its claims are then kept, and copied for each request. Claims with a list
+        or an object (or a bracket in a string) are parsed again for each request, so no request can change
+        another's claims.
         """
         if self.flat_claims is not None:
             return self.flat_claims.copy()
         try:
             unshared = self._unshared
-            del self._unshared  # which one of several threads succeeds in
+            del self._unshared  # only one of several threads succeeds
         except AttributeError:
             return self._parse_again()
         return unshared
@@ -106,7 +107,7 @@ class VerifiedToken:
         try:
             parsed: dict[str, Any] = json.loads(self._payload)
         except (ValueError, RecursionError):
-            # A number of more digits, or a deeper nesting, than Python reads.
+            # A number has more digits, or the nesting is deeper, than the json module accepts.
             parsed = parse_claims(self._payload, self.key.kid)
         if self._payload.rfind(b"{") <= 0 and b"[" not in self._payload:
             self.flat_claims = parsed
@@ -114,7 +115,7 @@ class VerifiedToken:
         return parsed
 
     def rejection_at(self, now: float) -> TokenValidationError:
-        """Return the rejection by the first check that it fails at ``now``. There must be one."""
+        """Return the rejection by the first check that the token fails at ``now``. It must fail one."""
         failed = [] if self.defect is None else [self.defect]
         if now >= self.valid_until:
             failed.append(EXPIRED)
@@ -125,7 +126,7 @@ class VerifiedToken:
     def identify(self, error: Rejection) -> Rejection:
         """Return ``error`` with this token's client, scopes, key and pool.
 
-        Only a verified token names anyone: the claims of any other token are the caller's to choose.
+        Only a verified token identifies a client: the sender of any other token chooses its claims freely.
         """
         error.client_id = self.client_id if type(self.client_id) is str and self.client_id else None
         error.token_scopes = self.scopes
@@ -133,23 +134,22 @@ class VerifiedToken:
         return error
 
 
-# Tokens of one client say the same again and again. Only what a pool has signed comes here.
+# Tokens of one client have the same scopes. Only scopes that a pool has signed are cached here.
 _parse_scopes_cached = functools.lru_cache(maxsize=1024)(parse_scopes)
 
 
 class VerifiedTokens:
-    """The last ``size`` tokens that were verified; with a ``size`` of 0 none.
+    """Remembers the last ``size`` verified tokens; a ``size`` of 0 remembers none.
 
-    It holds no token: entries are found by a keyed digest, whose key is random for each object. The
-    digest is most of what a guard costs. Inside a request BLAKE2b takes three quarters of what SHA-256
-    does, also where the processor has instructions for the latter, which wins in a loop. A hit writes
-    nothing that needs a lock: it marks the entry, and an entry that is marked gets a second chance when
-    room is needed.
+    It holds no tokens: it finds entries by a keyed digest, with a random key for each object. The digest is
+    most of the cost of a guard. Inside a request BLAKE2b takes three quarters of the time of SHA-256, even on
+    processors with SHA-256 instructions, where SHA-256 is faster in a loop. A hit needs no lock: it only
+    marks the entry. A marked entry gets a second chance when room is needed.
     """
 
     def __init__(self, size: int = 4096) -> None:
         self._size = size
-        #: The beginning of each digest: the key goes in once, not for each token.
+        #: Copies the keyed hash object, so the key is hashed once and not for each token.
         self.new_digest: Callable[[], Any] = blake2b(key=os.urandom(64), digest_size=16).copy
         self._entries: OrderedDict[bytes, VerifiedToken] = OrderedDict()
         self._lock = PerProcess(threading.Lock)  # for writing
@@ -157,15 +157,15 @@ class VerifiedTokens:
         self.get: Callable[[bytes], VerifiedToken | None] = self._entries.get
 
     def digest(self, token: str) -> bytes:
-        """Return what ``token`` is found by."""
+        """Return the keyed digest of ``token``."""
         digest = self.new_digest()
-        # A lone surrogate can't be in a token, but it must not raise here.
+        # A lone surrogate is never valid in a token, but it must not raise here.
         digest.update(token.encode("utf-8", "surrogatepass"))
         result: bytes = digest.digest()
         return result
 
     def put(self, digest: bytes, entry: VerifiedToken) -> None:
-        """Remember ``entry``, and forget an older one, if possible one that was not used lately."""
+        """Remember ``entry``. If the memory is full, forget an older entry, preferably an unused one."""
         if self._size <= 0:
             return
         chances = _MOST_CHANCES

@@ -1,4 +1,4 @@
-"""``flask m2m explain`` shows each check of a token with what it saw and wanted."""
+"""``flask m2m explain`` shows each check of a token, what it found and what it requires."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STEPS = [
 
 
 def failed(content: dict[str, Any]) -> dict[str, str]:
-    """The one step that failed; those before it are ok, those after it were not reached."""
+    """Return the step that failed: the steps before it are ok, those after it were not reached."""
     statuses = [step["status"] for step in content["steps"]]
     place = statuses.index("failed")
     assert statuses == ["ok"] * place + ["failed"] + ["not reached"] * (len(statuses) - place - 1)
@@ -34,7 +34,7 @@ def failed(content: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def test_good_token_passes_every_check_in_order(flask: Flask, pool: LocalUserPool) -> None:
+def test_valid_token_passes_every_check_in_order(flask: Flask, pool: LocalUserPool) -> None:
     ended = flask("explain", "--json", stdin=pool.token("stock/read") + "\n")
     assert ended.status == 0
     assert ended.json["good"]
@@ -47,11 +47,11 @@ def test_text_is_one_line_for_each_check(flask: Flask, pool: LocalUserPool) -> N
     assert ended.status == 0
     assert len(ended.out.splitlines()) == len(STEPS) + 1
     assert ended.line("issuer", pool.issuer)
-    assert ended.out.endswith("Good.\n")
+    assert ended.out.endswith("Valid.\n")
 
 
 @pytest.mark.parametrize("aud", [json.dumps([1] * 2000), json.dumps(",[" * 2000), "1" + "0" * 4500])
-def test_long_claims_are_read_as_a_service_reads_them(pool: LocalUserPool, aud: str) -> None:
+def test_long_claims_are_parsed_as_by_a_service(pool: LocalUserPool, aud: str) -> None:
     app = Application("shop")
     app.config.update(pool.config(ALLOWED_CLIENT_IDS="*"))
     CognitoM2M(app)
@@ -61,23 +61,25 @@ def test_long_claims_are_read_as_a_service_reads_them(pool: LocalUserPool, aud: 
     assert json.loads(ended.stdout)["good"]
 
 
-def test_expired_says_when_and_how_the_clock_is(flask: Flask, pool: LocalUserPool) -> None:
+def test_expired_token_shows_age_and_clock(flask: Flask, pool: LocalUserPool) -> None:
     ended = flask("explain", stdin=pool.token(expires_in=-3 * 3600))
     assert ended.status == 1
     assert ended.line("failed", "expired 3 h ago, your clock agrees with Cognito's")
-    assert ended.out.splitlines()[-1].startswith("Refused (expired)")
+    assert ended.out.splitlines()[-1].startswith("Rejected (expired)")
 
 
-def test_clock_that_is_behind_is_named(early_pool: LocalUserPool, tmp_path: Path) -> None:
+def test_slow_clock_is_reported(early_pool: LocalUserPool, tmp_path: Path) -> None:
     flask = Flask(early_pool, tmp_path)
     ended = flask("explain", stdin=early_pool.token(nbf=int(time.time()) + 290))
     assert ended.status == 1
     line = ended.line("failed", "times")
-    assert "begins in" in line
+    assert "not valid for another" in line
     assert "min" in line.split("your clock is ")[1].split(" behind Cognito's")[0]
 
 
-def test_keys_from_the_cache_leave_the_clock_known(flask: Flask, pool: LocalUserPool, tmp_path: Path) -> None:
+def test_clock_is_known_when_keys_come_from_the_cache(
+    flask: Flask, pool: LocalUserPool, tmp_path: Path
+) -> None:
     shared: dict[str, Any] = {
         "CACHE_TYPE": "FileSystemCache",
         "CACHE_DIR": str(tmp_path),
@@ -116,7 +118,7 @@ def forged(pool: LocalUserPool) -> str:
     ],
     ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
 )
-def test_each_check_says_what_it_saw(
+def test_failed_check_shows_what_it_found(
     pool: LocalUserPool,
     make: Callable[[LocalUserPool], str],
     reason: str,
@@ -143,54 +145,59 @@ def test_each_check_says_what_it_saw(
 @pytest.mark.parametrize(
     ("setting", "value", "check", "wanted"),
     [
-        ("audience", None, "audience", "anything: it is not checked"),
+        ("audience", None, "audience", "any audience; COGNITO_M2M_AUDIENCE is unset"),
         ("audience", "here", "audience", '"here" (COGNITO_M2M_AUDIENCE)'),
         ("audience", ["b", "a"], "audience", '"a" or "b" (COGNITO_M2M_AUDIENCE)'),
         ("audience", [], "audience", "none (COGNITO_M2M_AUDIENCE)"),
         ("audience", "", "audience", '"" (COGNITO_M2M_AUDIENCE)'),
         ("allowed_client_ids", None, "client", "any client of the pool"),
         ("allowed_client_ids", [], "client", "none (COGNITO_M2M_ALLOWED_CLIENT_IDS)"),
-        ("allowed_client_ids", bool, "client", "that your callable COGNITO_M2M_ALLOWED_CLIENT_IDS says yes"),
+        (
+            "allowed_client_ids",
+            bool,
+            "client",
+            "a true answer from your callable COGNITO_M2M_ALLOWED_CLIENT_IDS",
+        ),
         ("required_scopes", ["a", "b"], "required scopes", "a and b (COGNITO_M2M_REQUIRED_SCOPES)"),
-        ("machine_tokens_only", False, "machine", "any token; sub, if present, is text"),
-        ("token_check", None, "own check", "none"),
-        ("token_check", bool, "own check", "that COGNITO_M2M_TOKEN_CHECK does not refuse it"),
+        ("machine_tokens_only", False, "machine", "any token; sub, if present, must be a string"),
+        ("token_check", None, "own check", "COGNITO_M2M_TOKEN_CHECK is unset"),
+        ("token_check", bool, "own check", "a true answer from COGNITO_M2M_TOKEN_CHECK"),
         (
             "leeway",
             90,
             "times",
-            "not expired and already begun, give or take 1 min 30 s (COGNITO_M2M_LEEWAY)",
+            "not expired and already valid, with a leeway of 1 min 30 s (COGNITO_M2M_LEEWAY)",
         ),
     ],
 )
-def test_each_check_says_what_it_wants(setting: str, value: Any, check: str, wanted: str) -> None:
+def test_each_check_shows_its_requirement(setting: str, value: Any, check: str, wanted: str) -> None:
     validator = CognitoAccessTokenValidator(user_pool_id="us-west-2_AbCdEfGhI", **{setting: value})
     steps = list_steps(Seen({}, {}), validator, 0, None)
     assert {step.check: step.wanted for step in steps}[check] == wanted
 
 
-def test_own_check(flask: Flask, pool: LocalUserPool) -> None:
+def test_rejection_by_token_check_is_shown(flask: Flask, pool: LocalUserPool) -> None:
     ended = flask("explain", "--json", app="service:create_checking_app", stdin=pool.token())
     assert failed(ended.json)["check"] == "own check"
 
 
-def test_keys_that_can_not_be_had(flask: Flask, pool: LocalUserPool) -> None:
+def test_unavailable_keys_fail_the_check_of_the_key(flask: Flask, pool: LocalUserPool) -> None:
     with pool.offline():
         ended = flask("explain", "--json", stdin=pool.token())
     assert (ended.status, ended.json["reason"], ended.json["clock_offset"]) == (1, "keys_unavailable", None)
     assert failed(ended.json)["check"] == "key"
 
 
-def test_what_a_terminal_would_obey_is_escaped(flask: Flask, pool: LocalUserPool) -> None:
+def test_control_characters_are_escaped(flask: Flask, pool: LocalUserPool) -> None:
     ended = flask("explain", stdin=pool.token(iss="https://evil.example\x1b[2J\x7f\n"))
     assert ended.status == 1
     assert all(char.isprintable() for char in ended.out.replace("\n", ""))
 
 
-def test_endpoint_adds_its_own_guards(flask: Flask, pool: LocalUserPool) -> None:
+def test_endpoint_option_adds_a_row_for_each_method(flask: Flask, pool: LocalUserPool) -> None:
     ended = flask("explain", "--json", "--endpoint", "stock", stdin=pool.token("stock/read"))
     assert ended.status == 0
-    assert ended.json["verdict"] == "Good, but not for DELETE /stock and PUT /stock."
+    assert ended.json["verdict"] == "Valid, but rejected by DELETE /stock and PUT /stock."
     assert {step["check"]: step["status"] for step in ended.json["steps"][len(STEPS) :]} == {
         "DELETE /stock": "failed",
         "GET /stock": "ok",
@@ -198,11 +205,11 @@ def test_endpoint_adds_its_own_guards(flask: Flask, pool: LocalUserPool) -> None
     }
 
 
-def test_endpoint_none_of_whose_methods_takes_it(flask: Flask, pool: LocalUserPool) -> None:
+def test_status_is_1_if_every_method_rejects(flask: Flask, pool: LocalUserPool) -> None:
     ended = flask("explain", "--endpoint", "report", stdin=pool.token("stock/read"))
     assert ended.status == 1
     assert ended.line("failed", "GET /report", "reports/all or reports/read from billing")
 
 
-def test_endpoint_that_is_none(flask: Flask, pool: LocalUserPool) -> None:
+def test_unknown_endpoint_is_an_error(flask: Flask, pool: LocalUserPool) -> None:
     assert "no endpoint 'nothing'" in flask("explain", "--endpoint", "nothing", stdin=pool.token()).err

@@ -303,7 +303,7 @@ class TestFetching:
 
     def test_the_failure_names_the_first_address(self, pool: LocalUserPool, fetch: Ask_) -> None:
         pool.fail("jwks", status=429, headers={"Retry-After": "33"})
-        with pytest.raises(NoUsableKeys, match=f"^{pool.jwks_url} answered 429$") as raised:
+        with pytest.raises(NoUsableKeys, match=f"^{pool.jwks_url} returned HTTP status 429$") as raised:
             fetch(pool.jwks_url, f"{pool.url}/not-switched")
         assert raised.value.retry_after == 33
 

@@ -223,7 +223,9 @@ class TestDemands:
             validator_of(pool, **{setting: check}).validate(pool.token())
         assert (type(raised.value), raised.value.reason) == (TokenValidationError, reason)
         assert raised.value.__cause__ is error
-        expected = text or "The access token's client is not allowed.|This service's own check rejected .*"
+        expected = (
+            text or "The client is not allowed .*|The access token was rejected by an additional check .*"
+        )
         assert re.fullmatch(expected, str(raised.value))
 
     def test_an_own_check_that_raises_is_logged_ten_times_a_minute(
@@ -278,17 +280,17 @@ class TestDemands:
 DEFECTS: dict[str, dict[str, Any]] = {
     # In the order of the design.
     "The token is not an access token.": {"token_use": "id"},
-    "The access token's exp, iat or nbf is missing or not a number.": {"exp": "soon"},
+    "The access token's exp, iat or nbf is missing or invalid.": {"exp": "soon"},
     "The access token has expired.": {"exp": NOW - 100},
-    "The access token is not valid yet.": {"nbf": NOW + 100},
-    "The access token has no client_id.": {"client_id": 7},
-    "The access token's sub is not text.": {"sub": 7},
-    "The access token is a person's; only machines may call.": {"username": "ada"},
-    "The access token's scope is not text.": {"scope": 7},
-    "The access token's client is not allowed.": {"client_id": "stranger", "sub": "stranger"},
-    "The access token is for another audience.": {"aud": "other"},
+    "The access token is not yet valid.": {"nbf": NOW + 100},
+    "The access token has no valid client_id.": {"client_id": 7},
+    "The access token's sub must be a string.": {"sub": 7},
+    "User access tokens are not accepted; use a client-credentials token.": {"username": "ada"},
+    "The access token's scope must be a string.": {"scope": 7},
+    "The client is not allowed to call this service.": {"client_id": "stranger", "sub": "stranger"},
+    "The access token is for a different audience.": {"aud": "other"},
     "The access token lacks one or more required scopes.": {"scope": "other/read"},
-    "This service's own check rejected the access token.": {"tenant": "other"},
+    "The access token was rejected by an additional check of this service.": {"tenant": "other"},
 }
 """The text of each check of a claim, and claims that fail it."""
 
