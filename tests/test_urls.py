@@ -1,4 +1,4 @@
-"""Which URLs are safe, and which look so."""
+"""Which URLs are safe, and which only look safe."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_https_and_http_to_loopback_are_safe(url: str) -> None:
         pytest.param("", id="nothing"),
     ],
 )
-def test_what_only_looks_safe_is_not(url: str) -> None:
+def test_url_that_only_looks_safe_is_rejected(url: str) -> None:
     assert not is_safe_url(url)
     assert url_problem(url) is not None
 
@@ -93,7 +93,7 @@ def test_what_only_looks_safe_is_not(url: str) -> None:
         ("http://user@localhost/", False),
     ],
 )
-def test_loopback_is_said_of_the_url_that_stays_here(url: str, expected: bool) -> None:
+def test_is_loopback_url(url: str, expected: bool) -> None:
     assert is_loopback_url(url) is expected
 
 
@@ -102,7 +102,7 @@ def test_other_hosts_are_not_loopback(host: str) -> None:
     assert not is_loopback_host(host)
 
 
-def test_a_configured_url_has_no_fragment() -> None:
+def test_configured_url_must_not_have_a_fragment() -> None:
     assert is_safe_url("https://example.com/#part")
     assert url_problem("https://example.com/#part") is not None
 
@@ -110,7 +110,7 @@ def test_a_configured_url_has_no_fragment() -> None:
 @pytest.mark.parametrize(
     "url", ["https://me:hunter2@example.com/", "hunter2", "http://hunter2.example.com", "https://hunter2\\"]
 )
-def test_what_is_wrong_is_said_without_quoting(url: str) -> None:
+def test_problem_does_not_quote_the_url(url: str) -> None:
     assert "hunter2" not in str(url_problem(url))
 
 
@@ -121,7 +121,7 @@ MESH = http_hosts_from(["stock", "*.SVC.cluster.local", "10.1.2.3", "[2001:db8:0
     "host",
     ["stock", "STOCK:8080", "a.svc.cluster.local", "a.b.c.svc.cluster.local:80", "10.1.2.3", "[2001:db8::7]"],
 )
-def test_plain_http_reaches_allowed_hosts(host: str) -> None:
+def test_plain_http_to_allowed_hosts_is_safe(host: str) -> None:
     assert is_safe_url(f"http://{host}/items?x#y", MESH)
     assert url_problem(f"http://{host}/items?x", MESH) is None
     assert not is_safe_url(f"http://{host}/items")
@@ -143,7 +143,7 @@ def test_plain_http_reaches_allowed_hosts(host: str) -> None:
         "[::ffff:10.1.2.3]",
     ],
 )
-def test_plain_http_reaches_no_other_host(host: str) -> None:
+def test_plain_http_to_other_hosts_is_not_safe(host: str) -> None:
     assert not is_safe_url(f"http://{host}/", MESH)
 
 
@@ -155,10 +155,10 @@ def test_plain_http_reaches_no_other_host(host: str) -> None:
         *("*.1", "*.0.0.1", "*.0x7f", "*.10.0x"),
     ],
 )
-def test_hosts_for_plain_http_must_be_named(host: str) -> None:
+def test_invalid_host_for_plain_http_is_an_error(host: str) -> None:
     with pytest.raises(ConfigurationError, match="cannot be a host for plain http"):
         http_hosts_from(["stock", host])
 
 
-def test_one_host_may_be_given_as_text() -> None:
+def test_one_host_may_be_a_string() -> None:
     assert http_hosts_from("Stock") == ("stock",)

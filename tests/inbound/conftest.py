@@ -1,4 +1,4 @@
-"""Pools for the tests of validators: one whose clock stands still, and one by the test's clocks."""
+"""Pools for the tests of validators: one with a stopped clock, and one with the test's clocks."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.support.clocks import NOW, Clocks
 
 @pytest.fixture
 def pool() -> Iterator[LocalUserPool]:
-    """A pool that is well and has got no request, and whose clock stands still."""
+    """Return a new, working pool with a stopped clock."""
     with LocalUserPool(clock=lambda: NOW) as pool:
         yield pool
 
 
 @pytest.fixture
 def own_pool(clocks: Clocks) -> Iterator[LocalUserPool]:
-    """A pool of this test alone, by its clocks."""
+    """Return a new pool with the clocks of this test."""
     with LocalUserPool(clock=clocks.wall) as pool:
         yield pool
 

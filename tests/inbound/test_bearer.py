@@ -1,4 +1,4 @@
-"""What an Authorization header says, by RFC 6750, section 2.1."""
+"""The token in an Authorization header: RFC 6750, section 2.1."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from flask_m2m_cognito.inbound.bearer import MAX_HEADER, bearer_token
         pytest.param("Bearer abc.def.ghi\t", "abc.def.ghi", id="a tab at the end"),
         pytest.param(" \t bearer  abc.def.ghi\t \t", "abc.def.ghi", id="spaces and tabs on both sides"),
         pytest.param("Bearer AZaz09-._~+/==", "AZaz09-._~+/==", id="every character of b64token"),
-        pytest.param("Bearer x", "x", id="one that is no JSON Web Token: not looked at here"),
-        pytest.param("Bearer bearer", "bearer", id="a token that is named as the scheme"),
+        pytest.param("Bearer x", "x", id="not a JSON Web Token, which is not checked here"),
+        pytest.param("Bearer bearer", "bearer", id="a token with the name of the scheme"),
     ],
 )
-def test_one_bearer_header_gives_its_token(value: str, token: str) -> None:
+def test_bearer_header_returns_its_token(value: str, token: str) -> None:
     assert bearer_token([value]) == token
 
 
@@ -36,12 +36,12 @@ def test_one_bearer_header_gives_its_token(value: str, token: str) -> None:
         pytest.param(["\tBasic dXNlcjpwYXNz\t"], id="Basic between tabs"),
         pytest.param(["Basic dXNlcjpwYXNz"], id="Basic"),
         pytest.param(['Digest username="bearer"'], id="Digest with the word in it"),
-        pytest.param(["BearerToken abc"], id="a scheme that begins alike"),
+        pytest.param(["BearerToken abc"], id="a scheme with the same beginning"),
         pytest.param(["Bearerabc"], id="no space after the scheme"),
         pytest.param(["abc.def.ghi"], id="a token without a scheme"),
     ],
 )
-def test_what_is_no_bearer_header_is_no_token_and_no_error(values: list[str]) -> None:
+def test_other_headers_return_no_token_and_no_error(values: list[str]) -> None:
     assert bearer_token(values) is None
 
 
@@ -75,7 +75,7 @@ def test_what_is_no_bearer_header_is_no_token_and_no_error(values: list[str]) ->
         pytest.param(["Bearer a\u0660c"], id="a digit that is not ASCII"),
     ],
 )
-def test_what_two_readers_may_read_differently_is_refused(values: list[str]) -> None:
+def test_ambiguous_or_malformed_header_is_rejected(values: list[str]) -> None:
     with pytest.raises(TokenValidationError) as raised:
         bearer_token(values)
     assert raised.value.reason == "bad_header"
@@ -85,12 +85,12 @@ def test_what_two_readers_may_read_differently_is_refused(values: list[str]) -> 
     "value", ["abc.def.ghi", "\tabc.def.ghi ", "Bearer abc.def.ghi", "bearer  abc.def.ghi"]
 )
 @pytest.mark.parametrize("header", ["X-Forwarded-Access-Token", "proxy-authorization"])
-def test_another_header_may_hold_the_bare_token(value: str, header: str) -> None:
+def test_another_header_may_hold_a_bare_token(value: str, header: str) -> None:
     assert bearer_token([value], header) == "abc.def.ghi"
 
 
 @pytest.mark.parametrize("value", ["", " ", "Basic dXNlcjpwYXNz", 'Digest username="bearer", realm="x"'])
-def test_another_header_without_a_token_is_no_error(value: str) -> None:
+def test_another_header_without_a_token_is_not_an_error(value: str) -> None:
     assert bearer_token([value], "X-Token") is None
 
 
@@ -108,18 +108,18 @@ def test_another_header_without_a_token_is_no_error(value: str) -> None:
         "Bearer",
     ],
 )
-def test_another_header_that_is_malformed_is_an_error(value: str) -> None:
+def test_malformed_other_header_is_an_error(value: str) -> None:
     with pytest.raises(TokenValidationError) as raised:
         bearer_token([value], "X-Token")
     assert raised.value.reason == "bad_header"
 
 
 @pytest.mark.parametrize("header", ["Authorization", "authorization"])
-def test_authorization_does_not_hold_a_bare_token(header: str) -> None:
+def test_bare_token_in_authorization_is_ignored(header: str) -> None:
     assert bearer_token(["abc.def.ghi"], header) is None
 
 
-def test_8192_bytes_are_read_and_one_more_is_refused() -> None:
+def test_header_longer_than_8192_bytes_is_rejected() -> None:
     token = "a" * (MAX_HEADER - len("Bearer "))
     assert bearer_token([f"Bearer {token}"]) == token
     with pytest.raises(TokenValidationError) as raised:
@@ -127,7 +127,7 @@ def test_8192_bytes_are_read_and_one_more_is_refused() -> None:
     assert raised.value.reason == "bad_header"
 
 
-def test_text_of_the_error_has_nothing_of_the_header() -> None:
+def test_error_text_does_not_quote_the_header() -> None:
     with pytest.raises(TokenValidationError) as raised:
         bearer_token(["Bearer s3cret s3cret"])
     assert "s3cret" not in str(raised.value)

@@ -1,7 +1,7 @@
-"""The fast path answers as a validator that remembers nothing, for every reason and for acceptance.
+"""The fast path has the same results as a validator without memory, for every reason and for acceptance.
 
-``recall`` states the order of the checks again, for speed. Each case fixes what leads to one reason, and
-hypothesis draws the rest: claims, settings, what became of the keys, and the moment of the second request.
+``recall`` repeats the order of the checks, for speed. Each case fixes the inputs that lead to one reason.
+Hypothesis draws the others: claims, settings, the state of the keys, and the time of the second request.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def forbids(token: ValidatedAccessToken) -> bool:
     raise TokenValidationError("Not today.", reason="expired")
 
 
-# The first of each is what a service without special settings and a token without a defect have. Hypothesis
-# begins with it, so each reason below is reached whatever else is drawn.
+# The first value of each is that of a service without special settings and of a token without a defect.
+# Hypothesis starts with it, so each reason below is reached, whatever other values are drawn.
 DRAWN: dict[str, tuple[Any, ...]] = {
     "claim token_use": ("access", "id"),
     "claim exp": (NOW + 3600, NOW + 60, NOW + 60.5, NOW - 5, NOW - 100, "soon"),
@@ -105,7 +105,7 @@ NOT_OF_A_TOKEN = {"missing_token", "bad_header", "method_not_allowed", "token_un
 
 
 def outcome(validate: Any, token: str) -> tuple[Any, ...] | None:
-    """All that a caller can see of a verdict; ``None`` if there is none but a digest."""
+    """Return everything that a caller can see of a verdict; ``None`` if ``validate`` returned a digest."""
     try:
         validated = validate(token)
     except InsufficientScopeError as error:
@@ -182,7 +182,7 @@ def test_fast_path_equals_verify_then_check(pool: LocalUserPool, case: str) -> N
     ) -> None:
         fast, slow = outcome(quick.recall, token), outcome(thorough.validate, token)
         if fast is None:
-            # The keys may have been renewed in between: both look again.
+            # The keys may have been renewed in between, so validate with both again.
             fast, slow = outcome(quick.validate, token), outcome(thorough.validate, token)
         else:
             recalled.add(fast[0])
@@ -195,6 +195,6 @@ def test_fast_path_equals_verify_then_check(pool: LocalUserPool, case: str) -> N
     assert (reason in recalled) is (reason in DECIDED_BY_RECALL)
 
 
-def test_each_reason_that_a_token_can_have_is_compared() -> None:
+def test_every_reason_of_a_token_is_compared() -> None:
     compared = {case.partition(",")[0] for case in LEADS_TO}
     assert compared == {"accepted", *REASONS} - NOT_OF_A_TOKEN

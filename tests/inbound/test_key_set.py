@@ -1,4 +1,4 @@
-"""Which keys of a JWKS are used: RFC 7517, section 4, and the design's fine print on keys."""
+"""Which keys of a JWKS are used: RFC 7517, section 4."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def base64url_int(number: int) -> str:
 
 
 def jwk(kid: object = "good", bits: int = 2048, e: int = 65537, **members: Any) -> dict[str, Any]:
-    """A public key of the right form; nobody has its private half. ``None`` leaves a member out."""
+    """Return a valid public key without a private key. A member that is ``None`` is left out."""
     usual = {"kty": "RSA", "kid": kid, "n": base64url_int(2**bits - 1), "e": base64url_int(e)}
     return {name: value for name, value in {**usual, **members}.items() if value is not None}
 
@@ -43,7 +43,7 @@ NAMES_TWICE = {
     "kid with one value": '"kid":"bad","kid":"bad"',
     "kid with two values": '"kid":"good","kid":"bad"',
     "use": '"kid":"bad","use":"enc","use":"sig"',
-    "a member that is not looked at": '"kid":"bad","x5t":"a","x5t":"b"',
+    "an ignored member": '"kid":"bad","x5t":"a","x5t":"b"',
     "a name deeper in a member": '"kid":"bad","use":{"a":1,"a":2}',
 }
 
@@ -60,19 +60,20 @@ class TestUsedKeys:
             pytest.param(jwk(bits=8192), id="8192 bits, the most"),
             pytest.param(jwk(e=3), id="exponent 3"),
             pytest.param(
-                jwk(x5c=["garbage"], x5u="https://evil.example", x5t="x"), id="certificates, not looked at"
+                jwk(x5c=["garbage"], x5u="https://evil.example", x5t="x"),
+                id="certificates, ignored",
             ),
             pytest.param(
-                jwk(d="AQAB", p="AQAB", q="AQAB", dp=1, dq=[], qi=None), id="private parts, not looked at"
+                jwk(d="AQAB", p="AQAB", q="AQAB", dp=1, dq=[], qi=None), id="private parts, ignored"
             ),
-            pytest.param(jwk(made_up={"a": 1}), id="a member that nobody knows"),
+            pytest.param(jwk(made_up={"a": 1}), id="an unknown member"),
             pytest.param({**jwk(), "use": None}, id="use is null"),
             pytest.param({**jwk(), "alg": None}, id="alg is null"),
             pytest.param({**jwk(), "key_ops": None}, id="key_ops is null"),
             pytest.param({**jwk(), "use": None, "alg": None, "x5c": None}, id="several are null"),
         ],
     )
-    def test_a_key_that_can_verify_rs256_is_used(self, row: dict[str, Any]) -> None:
+    def test_key_that_can_verify_rs256_is_used(self, row: dict[str, Any]) -> None:
         assert kids_of(row) == ("good",)
 
     @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ class TestUsedKeys:
             pytest.param([jwk("bad")], id="a list in the list"),
         ],
     )
-    def test_a_key_that_can_not_is_left_out_and_does_not_spoil_its_set(self, row: object) -> None:
+    def test_unusable_key_is_skipped(self, row: object) -> None:
         assert kids_of(row, jwk("good", bits=2049)) == ("good",)
         with pytest.raises(NoUsableKeys):
             kids_of(row)
@@ -142,13 +143,13 @@ class TestUsedKeys:
             pytest.param(None, id="null"),
         ],
     )
-    def test_a_document_without_a_usable_key_is_none(self, document: object) -> None:
+    def test_document_without_a_usable_key_is_an_error(self, document: object) -> None:
         with pytest.raises(NoUsableKeys):
             parse_key_set(document)
 
     @pytest.mark.parametrize("bad", NAMES_TWICE.values(), ids=NAMES_TWICE)
     @pytest.mark.parametrize("place", [0, 1])
-    def test_a_key_with_a_name_twice_does_not_spoil_its_set(self, bad: str, place: int) -> None:
+    def test_key_with_a_duplicate_name_is_skipped(self, bad: str, place: int) -> None:
         row = {name: value for name, value in jwk().items() if name != "kid"}
         rows = [json.dumps(jwk()), json.dumps(row)[:-1] + f",{bad}}}"]
         document = f'{{"keys":[{rows[place]},{rows[1 - place]}]}}'
@@ -156,16 +157,16 @@ class TestUsedKeys:
         with pytest.raises(NoUsableKeys):
             parse_key_set(f'{{"keys":[{rows[1]}]}}'.encode())
 
-    def test_of_two_keys_with_one_kid_the_first_counts(self) -> None:
+    def test_first_of_two_keys_with_one_kid_is_used(self) -> None:
         keys = parse_key_set({"keys": [jwk("twin", bits=2048), jwk("twin", bits=3072)]})
         assert keys.kids == ("twin",)
         assert keys.get("twin").n == base64url_int(2**2048 - 1)  # type: ignore[union-attr]
 
-    def test_one_that_can_not_be_used_does_not_take_the_kid(self) -> None:
+    def test_unusable_key_does_not_take_its_kid(self) -> None:
         keys = parse_key_set({"keys": [jwk("twin", use="enc"), jwk("twin", bits=3072)]})
         assert keys.get("twin").n == base64url_int(2**3072 - 1)  # type: ignore[union-attr]
 
-    def test_of_thousands_of_keys_the_first_hundred_are_looked_at(self) -> None:
+    def test_only_the_first_hundred_keys_are_parsed(self) -> None:
         keys = parse_key_set({"keys": [jwk(f"key {number}") for number in range(5000)]})
         assert len(keys) == 100
 
@@ -175,7 +176,7 @@ class TestUsedKeys:
 
 
 class TestKeyObjects:
-    def test_a_key_that_is_the_same_keeps_its_object(self) -> None:
+    def test_unchanged_key_keeps_its_object(self) -> None:
         before = parse_key_set({"keys": [jwk("a"), jwk("b")]})
         after = parse_key_set({"keys": [jwk("b", alg="RS256"), jwk("c"), jwk("a")]}, before)
         assert (after.get("a"), after.get("b")) == (before.get("a"), before.get("b"))
@@ -184,22 +185,22 @@ class TestKeyObjects:
     @pytest.mark.parametrize(
         "changed", [pytest.param({"bits": 3072}, id="another n"), pytest.param({"e": 3}, id="another e")]
     )
-    def test_another_key_of_the_same_kid_is_another_object(self, changed: dict[str, int]) -> None:
+    def test_changed_key_of_the_same_kid_is_a_new_object(self, changed: dict[str, int]) -> None:
         before = parse_key_set({"keys": [jwk("a")]})
         after = parse_key_set({"keys": [jwk("a", **changed)]}, before)
         assert after.get("a") is not before.get("a")
 
-    def test_a_key_that_must_not_be_used_any_more_is_not_taken_over(self) -> None:
+    def test_key_that_became_unusable_is_dropped(self) -> None:
         before = parse_key_set({"keys": [jwk("a"), jwk("b")]})
         assert parse_key_set({"keys": [jwk("a", use="enc"), jwk("b")]}, before).kids == ("b",)
 
-    def test_a_set_comes_back_from_the_store_as_it_went_in(self) -> None:
+    def test_set_survives_a_round_trip_through_the_store(self) -> None:
         keys = parse_key_set({"keys": [jwk("a"), jwk("b", bits=3072)]})
         back = parse_key_set(json.loads(json.dumps(keys.to_document())), keys)
         assert back == keys
         assert back.get("a") is keys.get("a")
 
-    def test_a_repr_shows_kids_only(self) -> None:
+    def test_repr_shows_kids_only(self) -> None:
         keys = parse_key_set({"keys": [jwk("a")]})
         assert repr(keys) == "KeySet(kids=['a'])"
         assert repr(keys.get("a")) == "VerificationKey(kid='a')"
@@ -208,7 +209,7 @@ class TestKeyObjects:
         "key",
         [
             pytest.param(jwk(), id="2048 bits"),
-            pytest.param(jwk(bits=8192, e=2**63 + 1), id="the most that is let in"),
+            pytest.param(jwk(bits=8192, e=2**63 + 1), id="the largest accepted key"),
             pytest.param(jwk(n=base64url_int(2**2048 - 2)), id="an even modulus"),
         ],
     )
@@ -221,7 +222,7 @@ class TestKeyObjects:
             pytest.param(b"x" * 5000, id="too long"),
         ],
     )
-    def test_a_signature_of_any_shape_is_bad_and_no_error(
+    def test_malformed_signature_is_invalid_but_not_an_error(
         self, key: dict[str, Any], signature: bytes
     ) -> None:
         found = parse_key_set({"keys": [key]}).get("good")
@@ -234,7 +235,7 @@ Ask_ = Callable[..., Fetched[KeySet]]
 
 @pytest.fixture
 def fetch() -> Ask_:
-    """Fetches from these addresses, once."""
+    """Return a function that fetches once from URLs."""
 
     def fetch_from(*urls: str, held: Fetched[KeySet] | None = None) -> Fetched[KeySet]:
         times = KeyTimes(fresh_for=60, usable_for=600)
@@ -246,12 +247,12 @@ def fetch() -> Ask_:
 
 
 class TestFetching:
-    def test_times_count_from_before_the_request(self, pool: LocalUserPool, fetch: Ask_) -> None:
+    def test_lifetime_starts_before_the_request(self, pool: LocalUserPool, fetch: Ask_) -> None:
         fetched = fetch(pool.jwks_url)
         assert fetched.value.kids == pool.kids
         assert (fetched.fetched_at, fetched.fresh_until, fetched.usable_until) == (NOW, NOW + 60, NOW + 600)
 
-    def test_key_objects_are_those_of_the_set_that_is_held(self, pool: LocalUserPool, fetch: Ask_) -> None:
+    def test_fetch_keeps_the_objects_of_cached_keys(self, pool: LocalUserPool, fetch: Ask_) -> None:
         held = fetch(pool.jwks_url)
         again = fetch(pool.jwks_url, held=held)
         assert again.value.get(pool.kid) is held.value.get(pool.kid)
@@ -271,7 +272,7 @@ class TestFetching:
             pytest.param({"body": {"keys": [jwk(use="enc")]}}, id="no usable key"),
         ],
     )
-    def test_an_answer_without_a_usable_key_is_a_failed_fetch(
+    def test_response_without_a_usable_key_is_a_failed_fetch(
         self, pool: LocalUserPool, fetch: Ask_, fault: dict[str, Any]
     ) -> None:
         pool.fail("jwks", **fault)
@@ -286,7 +287,7 @@ class TestFetching:
             pytest.param({"size": 64 * 1024 + 1}, id="more than 64 KiB"),
         ],
     )
-    def test_no_whole_answer_is_a_failed_fetch(
+    def test_incomplete_response_is_a_failed_fetch(
         self, pool: LocalUserPool, fetch: Ask_, fault: dict[str, Any]
     ) -> None:
         pool.fail("jwks", **fault)
@@ -294,22 +295,20 @@ class TestFetching:
             fetch(pool.jwks_url)
 
     @pytest.mark.parametrize("status", [201, 203, 302, 404, 500])
-    def test_keys_under_another_status_than_200_are_not_taken(
+    def test_keys_with_another_status_than_200_are_ignored(
         self, pool: LocalUserPool, fetch: Ask_, status: int
     ) -> None:
         pool.fail("jwks", status=status, body=pool.jwks())
         with pytest.raises(NoUsableKeys):
             fetch(pool.jwks_url)
 
-    def test_the_failure_names_the_first_address(self, pool: LocalUserPool, fetch: Ask_) -> None:
+    def test_failure_names_the_first_url(self, pool: LocalUserPool, fetch: Ask_) -> None:
         pool.fail("jwks", status=429, headers={"Retry-After": "33"})
         with pytest.raises(NoUsableKeys, match=f"^{pool.jwks_url} returned HTTP status 429$") as raised:
             fetch(pool.jwks_url, f"{pool.url}/not-switched")
         assert raised.value.retry_after == 33
 
-    def test_the_next_address_is_asked_when_one_has_no_usable_key(
-        self, pool: LocalUserPool, fetch: Ask_
-    ) -> None:
+    def test_next_url_is_tried_if_one_has_no_usable_key(self, pool: LocalUserPool, fetch: Ask_) -> None:
         fetched = fetch(f"{pool.url}/gone", f"{pool.url}/gone-too", pool.jwks_url)
         assert fetched.value.kids == pool.kids
         assert [request.path for request in pool.requests] == [
@@ -318,11 +317,11 @@ class TestFetching:
             f"/{pool.pool_id}/.well-known/jwks.json",
         ]
 
-    def test_no_address_is_asked_after_one_that_answers(self, pool: LocalUserPool, fetch: Ask_) -> None:
+    def test_no_url_is_tried_after_a_success(self, pool: LocalUserPool, fetch: Ask_) -> None:
         fetch(pool.jwks_url, f"{pool.url}/never")
         assert pool.count() == 1
 
-    def test_the_request_has_no_body_and_no_credentials(self, pool: LocalUserPool, fetch: Ask_) -> None:
+    def test_request_has_no_body_and_no_credentials(self, pool: LocalUserPool, fetch: Ask_) -> None:
         fetch(pool.jwks_url)
         request = pool.requests[0]
         assert (request.method, request.query, request.body) == ("GET", "", b"")

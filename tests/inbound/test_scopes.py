@@ -1,4 +1,4 @@
-"""What a scope is: RFC 6749, section 3.3."""
+"""Parse and compare scopes: RFC 6749, section 3.3."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ from flask_m2m_cognito.formats.scopes import (
         ),
     ],
 )
-def test_only_a_space_separates_a_tokens_scopes(text: str, scopes: set[str]) -> None:
+def test_only_a_space_separates_the_scopes_of_a_token(text: str, scopes: set[str]) -> None:
     assert parse_scopes(text) == scopes
 
 
 @pytest.mark.parametrize(
-    ("asked", "scopes"),
+    ("requested", "scopes"),
     [
         pytest.param("a/read b/write", ("a/read", "b/write"), id="text"),
-        pytest.param(" a/read\n\tb/write ", ("a/read", "b/write"), id="any white space in a person's text"),
+        pytest.param(" a/read\n\tb/write ", ("a/read", "b/write"), id="any whitespace in a developer's text"),
         pytest.param(["a/read", " b/write "], ("a/read", "b/write"), id="list with spaces around"),
         pytest.param(("a/read", "", " "), ("a/read",), id="empty ones do not count"),
         pytest.param("b a b", ("b", "a"), id="order is kept, each once"),
@@ -50,13 +50,13 @@ def test_only_a_space_separates_a_tokens_scopes(text: str, scopes: set[str]) -> 
         pytest.param([], (), id="empty list"),
     ],
 )
-def test_requested_scopes_come_in_order_and_each_once(
-    asked: str | Iterable[str], scopes: tuple[str, ...]
+def test_requested_scopes_keep_order_without_duplicates(
+    requested: str | Iterable[str], scopes: tuple[str, ...]
 ) -> None:
-    assert requested_scopes(asked) == scopes
+    assert requested_scopes(requested) == scopes
 
 
-def test_equal_sets_give_equal_text() -> None:
+def test_equal_sets_have_equal_text() -> None:
     assert join_scopes({"b", "a", "c"}) == join_scopes(("c", "a", "b")) == "a b c"
 
 
@@ -81,12 +81,12 @@ def test_printable_ascii_is_a_scope(text: str) -> None:
         pytest.param(["a"], id="list"),
     ],
 )
-def test_what_rfc_6749_does_not_allow_is_no_scope(text: object) -> None:
+def test_text_that_rfc_6749_forbids_is_not_a_scope(text: object) -> None:
     assert not is_scope(text)
 
 
 @pytest.mark.parametrize(
-    ("held", "required", "all_had", "any_had"),
+    ("held", "required", "has_all", "has_any"),
     [
         pytest.param("", "", True, True, id="nothing required of nothing"),
         pytest.param("a b", "", True, True, id="nothing required"),
@@ -100,13 +100,13 @@ def test_what_rfc_6749_does_not_allow_is_no_scope(text: object) -> None:
         pytest.param("a", "a/read", False, False, id="the scope is not its beginning"),
     ],
 )
-def test_all_and_any(held: str, required: str, all_had: bool, any_had: bool) -> None:
+def test_has_scopes_matches_all_or_any(held: str, required: str, has_all: bool, has_any: bool) -> None:
     sets = parse_scopes(held), parse_scopes(required)
-    assert (has_scopes(*sets), has_scopes(*sets, "any")) == (all_had, any_had)
+    assert (has_scopes(*sets), has_scopes(*sets, "any")) == (has_all, has_any)
 
 
 @pytest.mark.parametrize("match", ["ALL", "none", "", None, 1, ["all"]])
-def test_another_match_is_a_value_error_that_names_the_argument(match: object) -> None:
+def test_invalid_match_is_an_error_that_names_the_argument(match: object) -> None:
     with pytest.raises(ConfigurationError, match=r"^scope_match ") as raised:
         check_match(match, "scope_match")
     assert isinstance(raised.value, ValueError)

@@ -1,4 +1,4 @@
-"""One meaning for each text, or none: RFC 8725, section 3, and RFC 7515, section 2."""
+"""Ambiguous JSON and base64url are rejected: RFC 8725, section 3, and RFC 7515, section 2."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from flask_m2m_cognito.formats.strict_json import _DECODER, _decode_by_loop, dec
         pytest.param(b'{"a": "' + b"1" * 41 + b'", "b": 7}', {"a": "1" * 41, "b": 7}, id="text of 41 digits"),
     ],
 )
-def test_an_object_is_read(text: bytes, value: object) -> None:
+def test_json_object_is_parsed(text: bytes, value: object) -> None:
     assert parse_object(text) == value
 
 
@@ -56,14 +56,14 @@ def test_an_object_is_read(text: bytes, value: object) -> None:
         pytest.param(b'{"a":' + b"[" * 100_000, id="too deep in arrays, without an end"),
     ],
 )
-def test_what_is_no_object_with_one_meaning_is_refused(text: bytes) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - the caller knows the text, and says its own
+def test_ambiguous_or_invalid_json_is_rejected(text: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the caller has its own message
         parse_object(text)
 
 
 @pytest.mark.parametrize("depth", [100, 1000, 2000, 4000])
 @pytest.mark.parametrize("is_open", [False, True], ids=["closed", "without an end"])
-def test_nesting_is_read_at_any_depth(depth: int, is_open: bool) -> None:
+def test_nesting_of_any_depth_is_parsed(depth: int, is_open: bool) -> None:
     text = b'{"a":' * depth + b"1" + b"}" * (0 if is_open else depth)
     if is_open:
         with pytest.raises(ValueError):  # noqa: PT011
@@ -87,7 +87,7 @@ json_texts = st.recursive(
 
 @given(json_texts)
 @settings(max_examples=500)
-def test_loop_reads_what_the_standard_library_reads(text: str) -> None:
+def test_loop_agrees_with_the_standard_library(text: str) -> None:
     def read(decode: Callable[[str], object]) -> object:
         try:
             return [decode(text)]
@@ -114,26 +114,26 @@ def test_canonical_base64url_is_decoded(text: bytes, content: bytes) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param(b"A", id="a length that can't be"),
-        pytest.param(b"AAAAA", id="a longer length that can't be"),
+        pytest.param(b"A", id="an impossible length"),
+        pytest.param(b"AAAAA", id="a longer impossible length"),
         pytest.param(b"AA==", id="padding"),
         pytest.param(b"AA=", id="half of the padding"),
         pytest.param(b"+/+/", id="the other alphabet"),
-        pytest.param(b"AB", id="bits that say nothing, after one byte"),
-        pytest.param(b"AAB", id="bits that say nothing, after two bytes"),
+        pytest.param(b"AB", id="unused bits that are set, after one byte"),
+        pytest.param(b"AAB", id="unused bits that are set, after two bytes"),
         pytest.param(b"AA AA", id="a space"),
         pytest.param(b"AAAA\n", id="a line end"),
         pytest.param(b"AA\x00A", id="NUL"),
         pytest.param("\uff21\uff21\uff21\uff21".encode(), id="full-width letters"),
     ],
 )
-def test_base64url_in_another_form_is_refused(text: bytes) -> None:
+def test_non_canonical_base64url_is_rejected(text: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         decode_base64url(text)
 
 
-def test_base64url_is_read_as_by_the_standard_library_where_it_is_canonical() -> None:
-    """Every text of up to five of these characters, of which four are none of base64url."""
+def test_base64url_agrees_with_the_standard_library() -> None:
+    """Compare every text of up to five of these characters; three of them are not base64url."""
 
     def expected(text: bytes) -> bytes | None:
         if not re.fullmatch(rb"[A-Za-z0-9_-]*", text) or len(text) % 4 == 1:

@@ -1,4 +1,4 @@
-"""Which issuers are trusted and where the keys are, in every partition."""
+"""A pool's issuers and JWKS URLs, in every partition."""
 
 from __future__ import annotations
 
@@ -41,16 +41,14 @@ from flask_m2m_cognito.inbound.user_pool import user_pool_from
         ),
     ],
 )
-def test_both_issuer_forms_of_the_partition_are_trusted_and_asked_for_keys(
-    pool_id: str, hosts: list[str]
-) -> None:
+def test_both_issuers_of_the_partition_are_trusted(pool_id: str, hosts: list[str]) -> None:
     pool = user_pool_from(pool_id)
     assert pool.issuers == tuple(f"https://{host}/{pool_id}" for host in hosts)
     assert pool.jwks_urls == tuple(f"{issuer}/.well-known/jwks.json" for issuer in pool.issuers)
     assert pool.region == pool_id.partition("_")[0]
 
 
-def test_replicas_hosts_are_trusted_and_asked_last() -> None:
+def test_replica_hosts_are_trusted_and_tried_last() -> None:
     pool = user_pool_from("us-east-1_AbCdEfGhI", replica_regions=["eu-west-1", "ap-south-1"])
     assert pool.issuers == tuple(
         f"https://{service}.{region}.amazonaws.com/us-east-1_AbCdEfGhI"
@@ -60,24 +58,24 @@ def test_replicas_hosts_are_trusted_and_asked_last() -> None:
     assert pool.jwks_urls[-1].startswith("https://issuer-cognito-idp.ap-south-1.")
 
 
-def test_a_replica_that_is_the_pools_own_region_is_named_once() -> None:
+def test_own_region_as_a_replica_is_not_repeated() -> None:
     pool = user_pool_from("us-east-1_AbCdEfGhI", replica_regions=["us-east-1"])
     assert pool.issuers == user_pool_from("us-east-1_AbCdEfGhI").issuers
 
 
-def test_a_given_issuer_replaces_cognitos_and_the_keys_follow_it() -> None:
+def test_issuer_override_also_changes_the_jwks_url() -> None:
     pool = user_pool_from("local", issuer="http://localhost:9229/local/", replica_regions=["eu-west-1"])
     assert pool.issuers == ("http://localhost:9229/local/",)
     assert pool.jwks_urls == ("http://localhost:9229/local/.well-known/jwks.json",)
 
 
-def test_a_given_jwks_url_replaces_every_address_and_no_issuer() -> None:
+def test_jwks_url_override_does_not_change_the_issuers() -> None:
     pool = user_pool_from("us-west-2_AbCdEfGhI", jwks_url="https://mirror.example.com/keys")
     assert pool.jwks_urls == ("https://mirror.example.com/keys",)
     assert pool.issuers == user_pool_from("us-west-2_AbCdEfGhI").issuers
 
 
-def test_a_given_region_wins_over_the_pool_ids() -> None:
+def test_region_argument_overrides_the_pool_id() -> None:
     assert "eu-west-1" in user_pool_from("us-west-2_AbCdEfGhI", region="eu-west-1").issuers[0]
 
 
@@ -90,7 +88,7 @@ def test_a_given_region_wins_over_the_pool_ids() -> None:
         pytest.param({"pools": []}, id="an empty list of pools"),
     ],
 )
-def test_a_validator_without_a_pool_that_can_be_asked_is_an_error(named: dict[str, Any]) -> None:
+def test_validator_without_a_complete_pool_is_an_error(named: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         CognitoAccessTokenValidator(**named)
 
@@ -109,12 +107,12 @@ def test_a_validator_without_a_pool_that_can_be_asked_is_an_error(named: dict[st
     ],
     ids=str,
 )
-def test_region_or_pool_id_that_leads_elsewhere_is_refused(named: dict[str, Any]) -> None:
+def test_region_or_pool_id_of_another_host_is_rejected(named: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         CognitoAccessTokenValidator(**named)
 
 
-def test_override_over_plain_http_to_an_allowed_host_is_used() -> None:
+def test_plain_http_override_to_an_allowed_host_is_used() -> None:
     pool = user_pool_from("a_b", issuer="http://emulator:9229/a_b", allow_http_hosts=["emulator"])
     assert pool.jwks_urls == ("http://emulator:9229/a_b/.well-known/jwks.json",)
     with pytest.raises(ConfigurationError, match="ALLOW_HTTP_HOSTS"):
@@ -131,7 +129,7 @@ def test_override_over_plain_http_to_an_allowed_host_is_used() -> None:
     ],
     ids=str,
 )
-def test_override_over_plain_http_or_elsewhere_is_refused(override: Any) -> None:
+def test_unsafe_override_is_rejected(override: Any) -> None:
     with pytest.raises(ConfigurationError):
         user_pool_from("us-west-2_AbCdEfGhI", **override)
 
@@ -153,14 +151,14 @@ def test_override_over_plain_http_or_elsewhere_is_refused(override: Any) -> None
         ("", None),
     ],
 )
-def test_region_is_read_from_a_whole_pool_id_only(pool_id: str, region: str | None) -> None:
+def test_region_is_parsed_from_complete_pool_ids_only(pool_id: str, region: str | None) -> None:
     assert region_of(pool_id) == region
 
 
 @pytest.mark.parametrize(
     "text", ["us-west-2\n", "us-west", "2", "us_west_2", "us-west-2.evil.example", "us-west-123"]
 )
-def test_what_does_not_look_like_a_region_is_none(text: str) -> None:
+def test_malformed_region_is_not_a_region(text: str) -> None:
     assert not is_region(text)
 
 
@@ -177,6 +175,6 @@ def test_prefix_domain_follows_the_partition(region: str, host: str) -> None:
     assert prefix_domain_host("acme", region) == host
 
 
-def test_suffix_follows_the_partition_and_not_a_likeness() -> None:
+def test_similar_region_names_have_the_usual_suffix() -> None:
     assert dns_suffixes_of("ca-central-1") == ("amazonaws.com",)
     assert dns_suffixes_of("eu-central-1") == ("amazonaws.com",)

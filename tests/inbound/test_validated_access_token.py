@@ -1,4 +1,4 @@
-"""What a view gets."""
+"""The token object that a view gets."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def token(scopes: str = "a/read b/write", **claims: object) -> ValidatedAccessTo
     return ValidatedAccessToken("billing", frozenset(scopes.split()), {**CLAIMS, **claims})
 
 
-def test_claims_that_each_token_has_are_attributes() -> None:
-    good = token(aud=["orders"])
-    assert (good.sub, good.iss, good.aud, good.exp, good.iat) == (
+def test_standard_claims_are_attributes() -> None:
+    validated = token(aud=["orders"])
+    assert (validated.sub, validated.iss, validated.aud, validated.exp, validated.iat) == (
         "billing",
         "https://issuer.example.com",
         ["orders"],
@@ -28,28 +28,28 @@ def test_claims_that_each_token_has_are_attributes() -> None:
     )
 
 
-def test_a_claim_that_is_not_there_is_none() -> None:
+def test_missing_claim_is_none() -> None:
     assert ValidatedAccessToken("billing", frozenset(), {}).aud is None
 
 
-def test_it_is_frozen() -> None:
+def test_token_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         token().client_id = "other"  # type: ignore[misc]
 
 
-def test_claims_are_a_dict_that_json_can_carry() -> None:
+def test_claims_can_be_serialized_as_json() -> None:
     assert type(token().claims) is dict
     assert json.loads(json.dumps(token().claims)) == CLAIMS
 
 
-def test_expires_in_counts_down_and_ends_at_0() -> None:
+def test_expires_in_counts_down_to_0() -> None:
     assert 0 < token(exp=time.time() + 60).expires_in <= 60
     assert token(exp=time.time() - 60).expires_in == 0
     assert ValidatedAccessToken("billing", frozenset(), {}).expires_in == 0
 
 
 @pytest.mark.parametrize(
-    ("asked", "has_all", "has_any"),
+    ("scopes", "has_all", "has_any"),
     [
         pytest.param([], True, True, id="none"),
         pytest.param(["a/read"], True, True, id="one that it has"),
@@ -59,15 +59,16 @@ def test_expires_in_counts_down_and_ends_at_0() -> None:
         pytest.param(["a/read b/write"], False, False, id="two in one text are one scope that it lacks"),
     ],
 )
-def test_has_scopes(asked: list[str], has_all: bool, has_any: bool) -> None:
-    good = token()
-    assert (good.has_scopes(*asked), good.has_scopes(*asked, match="any")) == (has_all, has_any)
+def test_has_scopes(scopes: list[str], has_all: bool, has_any: bool) -> None:
+    validated = token()
+    results = validated.has_scopes(*scopes), validated.has_scopes(*scopes, match="any")
+    assert results == (has_all, has_any)
 
 
-def test_has_scope_is_of_one() -> None:
+def test_has_scope_takes_one_scope() -> None:
     assert (token().has_scope("a/read"), token().has_scope("a")) == (True, False)
 
 
-def test_another_match_is_an_error_even_if_nothing_is_asked() -> None:
+def test_invalid_match_is_an_error_even_without_scopes() -> None:
     with pytest.raises(ConfigurationError):
         token().has_scopes(match="some")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Which tokens are refused, and for which reason; and which are accepted."""
+"""Which tokens are rejected, and for which reason; and which are accepted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def b64(content: bytes) -> str:
 
 
 def with_part(position: int, change: Callable[[str], str]) -> Make:
-    """A good token with one of its three parts changed."""
+    """Return a valid token with one of its three parts changed."""
 
     def make(pool: LocalUserPool) -> str:
         parts = pool.token().split(".")
@@ -40,7 +40,7 @@ def with_part(position: int, change: Callable[[str], str]) -> Make:
 
 
 def with_header(**headers: Any) -> Make:
-    """A good token with these header members on top; ``None`` leaves one out."""
+    """Return a valid token with these header members in addition; ``None`` leaves one out."""
     return lambda pool: pool.token(headers=headers)
 
 
@@ -51,12 +51,12 @@ def with_raw_header(text: str) -> Make:
 
 
 def with_claims(**claims: Any) -> Make:
-    """A good token with these claims on top; ``None`` leaves one out."""
+    """Return a valid token with these claims in addition; ``None`` leaves one out."""
     return lambda pool: pool.token(**claims)
 
 
 def with_raw(name: str, text: str) -> Make:
-    """A good token in which this claim is written exactly so, in JSON or not."""
+    """Return a valid token in which this claim has exactly this text, JSON or not."""
 
     def make(pool: LocalUserPool) -> str:
         usual = {
@@ -76,18 +76,18 @@ def with_raw(name: str, text: str) -> Make:
 
 
 def with_raw_issuer(text: str, escaped: Callable[[str], str] = str) -> Make:
-    """A good token in which iss is written so, with OURS for the right one."""
+    """Return a valid token with this text of iss; OURS stands for the pool's issuer."""
     return lambda pool: with_raw("iss", text.replace("OURS", f'"{escaped(pool.issuer)}"'))(pool)
 
 
 def with_payload(pool: LocalUserPool) -> bytes:
-    """The JSON of a good token's claims."""
+    """Return the JSON of a valid token's claims."""
     payload = with_raw("y", "1")(pool).split(".")[1]
     return urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
 
 
 def filled(opening: str, unit: str, closing: str, size: int = 5000) -> str:
-    """JSON of about ``size`` bytes, which with a signature of 256 is what fits into a header."""
+    """Return JSON of about ``size`` bytes, so the token with its signature still fits into a header."""
     return opening + ",".join([unit] * (size // (len(unit) + 1))) + closing
 
 
@@ -96,7 +96,7 @@ def with_issuer(change: Callable[[str], Any]) -> Make:
 
 
 def hmac_with_the_public_key(pool: LocalUserPool) -> str:
-    """Algorithm confusion: signed with what everybody knows, which is said to be RS256's."""
+    """Return a token of algorithm confusion: an HMAC with the public key, under alg RS256."""
     signing_input, _, _ = pool.token().rpartition(".")
     pem = FORGERS_KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     return f"{signing_input}.{b64(hmac.new(pem, signing_input.encode(), hashlib.sha256).digest())}"
@@ -200,7 +200,7 @@ SIGNED_BY_ANOTHER = [
     pytest.param(
         with_header(kid="x", jwk={"kty": "RSA"}, jku="http://127.0.0.1:9/", x5u="http://127.0.0.1:9/"),
         "unknown_key",
-        id="a key, or where to get it, in the header",
+        id="a key or its URL in the header",
     ),
     pytest.param(lambda pool: pool.token(key=FORGERS_KEY), "bad_signature", id="another key under its kid"),
     pytest.param(with_other_claims_under_its_signature, "bad_signature", id="other claims"),
@@ -214,15 +214,15 @@ SIGNED_BY_ANOTHER = [
 ]
 
 BAD_CLAIMS = [
-    pytest.param(lambda pool: pool.id_token(), "wrong_token_use", id="a person's ID token"),
+    pytest.param(lambda pool: pool.id_token(), "wrong_token_use", id="an ID token of a user"),
     pytest.param(with_claims(token_use=None), "wrong_token_use", id="no token_use"),
     pytest.param(with_claims(token_use="Access"), "wrong_token_use", id="token_use in another case"),
     pytest.param(with_claims(token_use=["access"]), "wrong_token_use", id="token_use that is a list"),
     pytest.param(with_claims(token_use=True), "wrong_token_use", id="token_use that is true"),
     *(
-        pytest.param(with_raw(name, text), "malformed", id=f"{name} {said}")
+        pytest.param(with_raw(name, text), "malformed", id=f"{name} {description}")
         for name in ("exp", "iat", "nbf")
-        for said, text in {
+        for description, text in {
             "that is null": "null",
             "that is text": f'"{NOW + 60}"',
             "that is true": "true",
@@ -235,8 +235,8 @@ BAD_CLAIMS = [
     ),
     pytest.param(with_raw("exp", "9" * 5000), "malformed", id="exp of 5000 digits"),
     *(
-        pytest.param(with_raw("x", text), "malformed", id=f"long claims with {said}")
-        for said, text in {
+        pytest.param(with_raw("x", text), "malformed", id=f"long claims with {description}")
+        for description, text in {
             "a name twice": filled("[", '{"a":1}', "]") + ',"exp":9999999999',
             "a name twice, deeper": filled("[", '{"a":1}', ',{"a":1,"a":1}]'),
             "NaN": filled("[", "1", ",NaN]"),
@@ -260,9 +260,9 @@ BAD_CLAIMS = [
     pytest.param(with_claims(iat=None), "malformed", id="no iat"),
     pytest.param(with_claims(exp=NOW), "expired", id="exp is now"),
     pytest.param(with_claims(exp=-1), "expired", id="exp before the epoch"),
-    pytest.param(with_raw("exp", "1e3"), "expired", id="exp as a float of long ago"),
-    pytest.param(with_claims(nbf=NOW + 1), "not_yet_valid", id="nbf is to come"),
-    pytest.param(with_raw("nbf", "9e15"), "not_yet_valid", id="nbf as a float of long to come"),
+    pytest.param(with_raw("exp", "1e3"), "expired", id="exp as a float, long ago"),
+    pytest.param(with_claims(nbf=NOW + 1), "not_yet_valid", id="nbf in the future"),
+    pytest.param(with_raw("nbf", "9e15"), "not_yet_valid", id="nbf as a float, far in the future"),
     pytest.param(lambda pool: pool.token(without="client_id"), "missing_client_id", id="no client_id"),
     pytest.param(with_raw("client_id", '""'), "missing_client_id", id="empty client_id"),
     pytest.param(with_raw("client_id", "7"), "missing_client_id", id="client_id that is a number"),
@@ -270,8 +270,8 @@ BAD_CLAIMS = [
         with_raw("client_id", '["local-client"]'), "missing_client_id", id="client_id that is a list"
     ),
     *(
-        pytest.param(with_raw("sub", text), "malformed", id=f"sub that is {said}")
-        for said, text in {
+        pytest.param(with_raw("sub", text), "malformed", id=f"sub that is {description}")
+        for description, text in {
             "a number": "7",
             "null": "null",
             "true": "true",
@@ -279,7 +279,7 @@ BAD_CLAIMS = [
             "an object": '{"local-client":1}',
         }.items()
     ),
-    pytest.param(lambda pool: pool.user_token(), "user_token", id="a person's access token"),
+    pytest.param(lambda pool: pool.user_token(), "user_token", id="a user access token"),
     pytest.param(with_claims(username="ada"), "user_token", id="a username"),
     pytest.param(with_claims(username=""), "user_token", id="an empty username"),
     pytest.param(with_raw("username", "null"), "user_token", id="a username that is null"),
@@ -327,9 +327,9 @@ ANYTHING: dict[str, Make] = {
 """Claims that are well-formed, in tokens that fit into a header of 8 KiB."""
 
 
-class TestRefusals:
+class TestRejections:
     @pytest.mark.parametrize(("make", "reason"), NEEDS_NO_KEY)
-    def test_what_can_not_become_good_costs_no_download_even_while_there_are_no_keys(
+    def test_token_that_no_key_makes_valid_causes_no_download(
         self, pool: LocalUserPool, make: Make, reason: str
     ) -> None:
         pool.fail("jwks", status=500)
@@ -345,13 +345,11 @@ class TestRefusals:
             pytest.param(b"\xff.\xff.\xff", id="bytes that are no text"),
         ],
     )
-    def test_what_is_no_text_is_malformed(self, pool: LocalUserPool, token: object) -> None:
+    def test_token_that_is_not_text_is_malformed(self, pool: LocalUserPool, token: object) -> None:
         assert reason_of(validator_of(pool), token) == "malformed"
 
     @pytest.mark.parametrize(("make", "reason"), SIGNED_BY_ANOTHER)
-    def test_a_refusal_says_which_key_of_which_pool_it_was_said_to_be(
-        self, pool: LocalUserPool, make: Make, reason: str
-    ) -> None:
+    def test_rejection_names_the_kid_and_the_pool(self, pool: LocalUserPool, make: Make, reason: str) -> None:
         token = make(pool)
         with pytest.raises(TokenValidationError) as raised:
             validator_of(pool).validate(token)
@@ -359,14 +357,14 @@ class TestRefusals:
         assert raised.value.kid == json.loads(urlsafe_b64decode(header + "=" * (-len(header) % 4)))["kid"]
         assert raised.value.pool == pool.pool_id
 
-    def test_an_issuer_that_is_not_trusted_is_no_pool_of_ours(self, pool: LocalUserPool) -> None:
+    def test_rejection_of_an_untrusted_issuer_names_no_pool(self, pool: LocalUserPool) -> None:
         token = pool.token(iss="https://issuer.example.com")
         with pytest.raises(TokenValidationError) as raised:
             validator_of(pool).validate(token)
         assert (raised.value.kid, raised.value.pool) == (pool.kid, None)
 
     @pytest.mark.parametrize(("make", "reason"), [*NEEDS_NO_KEY, *SIGNED_BY_ANOTHER, *BAD_CLAIMS])
-    def test_invalid_token_is_rejected_each_time_without_a_trace(
+    def test_rejection_of_an_invalid_token_holds_no_token(
         self, pool: LocalUserPool, make: Make, reason: str
     ) -> None:
         validator = validator_of(pool, machine_tokens_only=True)
@@ -381,7 +379,7 @@ class TestRefusals:
         for part in token.split("."):
             assert len(part) < 9 or part not in repr(error)
         assert pool.pool_id not in str(error)
-        # What an error tracker sends: the locals of each frame, this test's own apart.
+        # An error tracker sends the local variables of each frame. This test's own frame does not count.
         frame = error.__traceback__
         inner = []
         while frame is not None:
@@ -392,14 +390,14 @@ class TestRefusals:
 
 class TestAccepted:
     @pytest.mark.parametrize("make", [pytest.param(make, id=name) for name, make in ANYTHING.items()])
-    def test_whatever_claims_hold_a_token_is_accepted(self, pool: LocalUserPool, make: Make) -> None:
+    def test_token_is_accepted_whatever_its_claims_contain(self, pool: LocalUserPool, make: Make) -> None:
         validator, token = validator_of(pool), make(pool)
         assert len(token) < 8186
         seen = [validator.validate(token).claims for _ in range(3)]
         assert seen[0] == seen[1] == seen[2]
         assert seen[0]["x"] not in (None, "")
 
-    def test_a_long_token_may_name_another_of_our_issuers(
+    def test_long_token_may_mention_another_trusted_issuer(
         self, pool: LocalUserPool, own_pool: LocalUserPool
     ) -> None:
         other = filled("[", json.dumps({"iss": own_pool.issuer}), "]")
@@ -424,16 +422,16 @@ class TestAccepted:
     @pytest.mark.parametrize(
         "make",
         [
-            pytest.param(with_claims(), id="as Cognito makes it"),
+            pytest.param(with_claims(), id="as Cognito issues it"),
             pytest.param(with_claims(exp=NOW + 0.5), id="exp as a float"),
             pytest.param(with_claims(nbf=NOW), id="nbf is now"),
-            pytest.param(with_claims(iat=NOW + 3600), id="iat to come: compared with nothing"),
-            pytest.param(with_claims(iat=0), id="iat of long ago"),
+            pytest.param(with_claims(iat=NOW + 3600), id="iat in the future, which is not checked"),
+            pytest.param(with_claims(iat=0), id="iat long ago"),
             pytest.param(with_claims(scope=None), id="no scope"),
             pytest.param(with_raw("scope", "null"), id="scope that is null"),
-            pytest.param(with_claims(aud=7), id="aud of a wrong type, which is not asked for"),
+            pytest.param(with_claims(aud=7), id="aud of a wrong type, which is not checked"),
             pytest.param(with_claims(nested={"a": [1]}), id="claims that are nested"),
-            pytest.param(with_header(typ="at+jwt", x5t="x"), id="header members that nobody looks at"),
+            pytest.param(with_header(typ="at+jwt", x5t="x"), id="ignored header members"),
             pytest.param(
                 with_header(jku="http://127.0.0.1:9/", x5u="x", jwk={}, x5c=[]), id="a key in the header"
             ),
@@ -441,7 +439,7 @@ class TestAccepted:
             pytest.param(with_header(x5c=["M" * 1500] * 3), id="long certificates in the header"),
         ],
     )
-    def test_a_good_token_is_accepted_each_time_it_comes(self, pool: LocalUserPool, make: Make) -> None:
+    def test_valid_token_is_accepted_each_time(self, pool: LocalUserPool, make: Make) -> None:
         validator = validator_of(pool, machine_tokens_only=True)
         token = make(pool)
         first, second = validator.validate(token), validator.validate(token)
@@ -449,7 +447,7 @@ class TestAccepted:
         assert first.client_id == "local-client"
         assert pool.count() == 1
 
-    def test_its_claims_come_as_they_were_signed(self, pool: LocalUserPool) -> None:
+    def test_claims_are_returned_as_signed(self, pool: LocalUserPool) -> None:
         validated = validator_of(pool).validate(pool.token("b/write a/read", jti="7", custom={"x": [1, "é"]}))
         assert validated.scopes == {"a/read", "b/write"}
         assert validated.claims == {
@@ -467,12 +465,12 @@ class TestAccepted:
         }
 
     @pytest.mark.parametrize("sub", [7, True, ["ada"], {"ada": 1}, 1.5])
-    def test_a_persons_sub_must_be_text(self, pool: LocalUserPool, sub: object) -> None:
+    def test_sub_of_a_user_access_token_must_be_a_string(self, pool: LocalUserPool, sub: object) -> None:
         assert reason_of(validator_of(pool), pool.token(username="ada", sub=sub)) == "malformed"
 
-    def test_a_persons_token_may_lack_a_sub(self, pool: LocalUserPool) -> None:
+    def test_user_access_token_may_lack_a_sub(self, pool: LocalUserPool) -> None:
         assert validator_of(pool).validate(pool.token(username="ada", without="sub")).sub is None
 
-    def test_a_persons_token_is_accepted_without_machine_tokens_only(self, pool: LocalUserPool) -> None:
+    def test_user_token_is_accepted_unless_machine_tokens_only(self, pool: LocalUserPool) -> None:
         validated = validator_of(pool).validate(pool.user_token(username="ada"))
         assert validated.claims["username"] == "ada"

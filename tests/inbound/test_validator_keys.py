@@ -1,4 +1,4 @@
-"""When keys are fetched, what an unknown ``kid`` causes, and what is answered while there are no keys."""
+"""When keys are fetched, what an unknown ``kid`` causes, and what happens while keys are unavailable."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ COOLDOWN, FRESH_FOR, USABLE_FOR = 10, 3600, 86400
 
 
 def answer_to(validator: CognitoAccessTokenValidator, token: str) -> str:
-    """``"good"``, or the reason why not."""
+    """Return ``"valid"``, or the reason of the rejection."""
     try:
         validator.validate(token)
     except (TokenValidationError, KeysUnavailableError) as error:
         return error.reason
-    return "good"
+    return "valid"
 
 
 def is_recalled(validator: CognitoAccessTokenValidator, token: str) -> bool:
-    """Whether ``token`` is remembered, with keys and claims as they were."""
+    """Return whether ``token`` is remembered, with unchanged keys."""
     return isinstance(validator.recall(token), ValidatedAccessToken)
 
 
 class TestColdStart:
-    def test_keys_are_fetched_at_first_use_and_once(self, pool: LocalUserPool) -> None:
+    def test_keys_are_fetched_once_at_first_use(self, pool: LocalUserPool) -> None:
         validator = validator_of(pool)
         assert pool.count() == 0
-        assert [answer_to(validator, pool.token()) for _ in range(5)] == ["good"] * 5
+        assert [answer_to(validator, pool.token()) for _ in range(5)] == ["valid"] * 5
         assert (pool.count("jwks"), pool.count()) == (1, 1)
 
-    def test_without_keys_nothing_can_be_said_of_a_token(self, pool: LocalUserPool) -> None:
+    def test_validate_raises_keys_unavailable_without_keys(self, pool: LocalUserPool) -> None:
         pool.fail("jwks", status=500, headers={"Retry-After": "7"})
         with pytest.raises(KeysUnavailableError) as raised:
             validator_of(pool).validate(pool.token())
@@ -55,7 +55,7 @@ class TestColdStart:
         assert not isinstance(raised.value, TokenValidationError)
         assert raised.value.__cause__ is not None
 
-    def test_its_download_answers_for_an_unknown_kid_and_does_not_begin_the_cooldown(
+    def test_first_download_does_not_start_the_cooldown(
         self, own_pool: LocalUserPool, clocks: Clocks
     ) -> None:
         validator = validator_of(own_pool, clocks=clocks)
@@ -64,38 +64,38 @@ class TestColdStart:
         own_pool.rotate_key()
         # Not at the same instant: then the download would count as this token's own.
         clocks.advance(0.001)
-        assert answer_to(validator, own_pool.token()) == "good"
+        assert answer_to(validator, own_pool.token()) == "valid"
         assert own_pool.count("jwks") == 2
 
 
 class TestUnknownKid:
     @pytest.fixture
     def validator(self, own_pool: LocalUserPool, clocks: Clocks) -> CognitoAccessTokenValidator:
-        """One that has had keys for a minute."""
+        """Return a validator that fetched its keys a minute ago."""
         validator = validator_of(own_pool, clocks=clocks)
         validator.validate(own_pool.token())
         clocks.advance(60)
         own_pool.clear_requests()
         return validator
 
-    def test_a_new_key_is_accepted_on_its_first_request(
+    def test_new_key_is_accepted_on_its_first_request(
         self, validator: CognitoAccessTokenValidator, own_pool: LocalUserPool
     ) -> None:
         old = own_pool.token()
         own_pool.rotate_key()
-        assert [answer_to(validator, token) for token in (own_pool.token(), old)] == ["good", "good"]
+        assert [answer_to(validator, token) for token in (own_pool.token(), old)] == ["valid", "valid"]
         assert own_pool.count("jwks") == 1
 
-    def test_a_key_that_came_within_the_cooldown_is_accepted_after_it(
+    def test_key_added_in_the_cooldown_is_accepted_after_it(
         self, validator: CognitoAccessTokenValidator, own_pool: LocalUserPool, clocks: Clocks
     ) -> None:
         answer_to(validator, own_pool.token(headers={"kid": "unknown"}))
         own_pool.rotate_key()
         assert answer_to(validator, own_pool.token()) == "unknown_key"
         clocks.advance(COOLDOWN)
-        assert answer_to(validator, own_pool.token()) == "good"
+        assert answer_to(validator, own_pool.token()) == "valid"
 
-    def test_after_a_failed_download_the_key_may_be_new_and_the_token_good(
+    def test_unknown_kid_is_503_after_a_failed_download(
         self, validator: CognitoAccessTokenValidator, own_pool: LocalUserPool, clocks: Clocks
     ) -> None:
         known = own_pool.token(expires_in=LONG)
@@ -104,11 +104,11 @@ class TestUnknownKid:
         answers = [answer_to(validator, own_pool.token()) for _ in range(3)]
         assert answers == ["keys_unavailable"] * 3
         assert own_pool.count("jwks") == 1
-        # Those that are held go on.
-        assert answer_to(validator, known) == "good"
-        assert answer_to(validator, own_pool.token(key=own_pool.kids[0])) == "good"
+        # Cached keys are still used.
+        assert answer_to(validator, known) == "valid"
+        assert answer_to(validator, own_pool.token(key=own_pool.kids[0])) == "valid"
 
-    def test_a_failed_download_begins_the_cooldown_too(
+    def test_failed_download_starts_the_cooldown_too(
         self, validator: CognitoAccessTokenValidator, own_pool: LocalUserPool, clocks: Clocks
     ) -> None:
         own_pool.rotate_key()
@@ -118,9 +118,9 @@ class TestUnknownKid:
         assert answer_to(validator, own_pool.token()) == "keys_unavailable"
         assert own_pool.count("jwks") == 1
         clocks.advance(1)
-        assert answer_to(validator, own_pool.token()) == "good"
+        assert answer_to(validator, own_pool.token()) == "valid"
 
-    def test_the_answer_follows_the_last_download(
+    def test_answer_depends_on_the_last_download(
         self, validator: CognitoAccessTokenValidator, own_pool: LocalUserPool, clocks: Clocks
     ) -> None:
         token = own_pool.token(headers={"kid": "unknown"})
@@ -131,7 +131,7 @@ class TestUnknownKid:
             clocks.advance(COOLDOWN)
         assert answers == ["unknown_key"] * 2 + ["keys_unavailable"] * 2 + ["unknown_key"] * 2
 
-    def test_retry_after_is_what_the_failed_download_said(
+    def test_retry_after_comes_from_the_failed_download(
         self, validator: CognitoAccessTokenValidator, own_pool: LocalUserPool
     ) -> None:
         own_pool.fail("jwks", status=503, headers={"Retry-After": "120"})
@@ -140,7 +140,7 @@ class TestUnknownKid:
         assert raised.value.retry_after == 120
         assert raised.value.__cause__ is not None
 
-    def test_each_pool_has_a_cooldown_of_its_own(
+    def test_each_pool_has_its_own_cooldown(
         self, own_pool: LocalUserPool, pool: LocalUserPool, clocks: Clocks
     ) -> None:
         validator = validator_of(own_pool, pool, clocks=clocks)
@@ -159,7 +159,7 @@ class TestNewKeyUnderAKnownKid:
 
     @pytest.fixture
     def validator(self, own_pool: LocalUserPool, clocks: Clocks) -> CognitoAccessTokenValidator:
-        """One that holds another key under the pool's ``kid``, for a minute."""
+        """Return a validator that has held another key under the pool's ``kid`` for a minute."""
         with LocalUserPool() as other:
             own_pool.fail("jwks", body=with_kid(other.jwks(), own_pool.kid))
             validator = validator_of(own_pool, clocks=clocks)
@@ -169,13 +169,13 @@ class TestNewKeyUnderAKnownKid:
         own_pool.clear_requests()
         return validator
 
-    def test_it_is_accepted_on_its_first_request(
+    def test_new_key_is_accepted_on_the_first_request(
         self, validator: CognitoAccessTokenValidator, own_pool: LocalUserPool
     ) -> None:
-        assert answer_to(validator, own_pool.token()) == "good"
+        assert answer_to(validator, own_pool.token()) == "valid"
         assert own_pool.count("jwks") == 1
 
-    def test_bad_signatures_cause_one_download_per_cooldown(
+    def test_invalid_signatures_cause_one_download_per_cooldown(
         self, validator: CognitoAccessTokenValidator, own_pool: LocalUserPool, clocks: Clocks
     ) -> None:
         downloads = []
@@ -187,16 +187,16 @@ class TestNewKeyUnderAKnownKid:
             clocks.advance(COOLDOWN / 2)
         assert downloads == [1, 1, 2, 2]
 
-    def test_after_a_failed_download_the_signature_is_bad(
+    def test_signature_is_invalid_after_a_failed_download(
         self, validator: CognitoAccessTokenValidator, own_pool: LocalUserPool, clocks: Clocks
     ) -> None:
         with own_pool.fail("jwks", status=500):
             assert [answer_to(validator, own_pool.token()) for _ in range(3)] == ["bad_signature"] * 3
         assert own_pool.count("jwks") == 1
         clocks.advance(COOLDOWN)
-        assert answer_to(validator, own_pool.token()) == "good"
+        assert answer_to(validator, own_pool.token()) == "valid"
 
-    def test_keys_fetched_for_this_very_request_are_not_fetched_again(
+    def test_keys_fetched_for_a_request_are_not_fetched_twice(
         self, own_pool: LocalUserPool, clocks: Clocks
     ) -> None:
         content, _, signature = own_pool.token().rpartition(".")
@@ -223,19 +223,17 @@ class TestAge:
         validator.validate(token)
         assert own_pool.count("jwks") == 2
 
-    def test_keys_are_usable_for_a_day_without_their_source(
-        self, own_pool: LocalUserPool, clocks: Clocks
-    ) -> None:
+    def test_keys_are_usable_for_a_day_in_an_outage(self, own_pool: LocalUserPool, clocks: Clocks) -> None:
         validator = validator_of(own_pool, clocks=clocks)
         token = own_pool.token(expires_in=LONG)
         validator.validate(token)
         own_pool.fail("jwks", status=500)
         clocks.advance(USABLE_FOR - 1)
-        assert answer_to(validator, token) == "good"
+        assert answer_to(validator, token) == "valid"
         clocks.advance(1)
         assert answer_to(validator, token) == "keys_unavailable"
 
-    def test_a_set_without_a_usable_key_is_a_failed_fetch_and_the_one_before_goes_on(
+    def test_set_without_usable_keys_does_not_replace_the_old_set(
         self, own_pool: LocalUserPool, clocks: Clocks
     ) -> None:
         validator = validator_of(own_pool, clocks=clocks)
@@ -243,12 +241,12 @@ class TestAge:
         validator.validate(token)
         own_pool.answer("jwks", {"keys": [{**own_pool.jwks()["keys"][0], "use": "enc"}]})
         clocks.advance(FRESH_FOR)
-        assert answer_to(validator, token) == "good"
+        assert answer_to(validator, token) == "valid"
         assert own_pool.count("jwks") == 2
         assert answer_to(validator, own_pool.token(headers={"kid": "unknown"})) == "keys_unavailable"
 
     @pytest.mark.parametrize(("chance", "fresh_for"), [(0.0, 930), (0.5, 1000), (1.0, 1070)])
-    def test_moment_of_renewal_is_drawn_for_each_value(
+    def test_time_of_renewal_is_random_for_each_value(
         self, own_pool: LocalUserPool, clocks: Clocks, chance: float, fresh_for: float
     ) -> None:
         drawn = iter([chance, 0.5])
@@ -269,7 +267,7 @@ class TestAge:
         keys.get()
         assert (keys.state.fresh_wall, keys.state.usable_wall) == (clocks.wall() + 500,) * 2
 
-    def test_processes_that_share_keys_renew_them_apart(
+    def test_processes_that_share_keys_renew_at_different_times(
         self, own_pool: LocalUserPool, clocks: Clocks
     ) -> None:
         cache = SimpleCache()
@@ -283,9 +281,9 @@ class TestAge:
 
 
 class TestMemory:
-    """What is remembered of a token: that its key has signed it, and no more."""
+    """The memory of verified tokens: that a key has signed a token, and nothing else."""
 
-    def test_it_is_remembered_when_the_keys_were_fetched_anew_and_its_key_is_among_them(
+    def test_token_stays_remembered_if_a_refresh_keeps_its_key(
         self, own_pool: LocalUserPool, clocks: Clocks
     ) -> None:
         validator = validator_of(own_pool, clocks=clocks)
@@ -296,19 +294,19 @@ class TestMemory:
         assert validator.verify(token) is first
         assert own_pool.count("jwks") == 2
 
-    def test_it_is_refused_once_its_key_is_withdrawn_and_the_new_set_is_known(
+    def test_token_is_rejected_once_its_key_is_withdrawn(
         self, own_pool: LocalUserPool, clocks: Clocks
     ) -> None:
         validator = validator_of(own_pool, clocks=clocks)
         token = own_pool.token(expires_in=LONG)
         validator.validate(token)
         own_pool.rotate_key(keep_old=False)
-        assert answer_to(validator, token) == "good"  # nobody has told us yet
+        assert answer_to(validator, token) == "valid"  # the validator does not know yet
         clocks.advance(60)
         validator.validate(own_pool.token())
         assert answer_to(validator, token) == "unknown_key"
 
-    def test_it_is_refused_if_its_kid_has_another_key_now(
+    def test_token_is_rejected_if_its_kid_has_another_key(
         self, own_pool: LocalUserPool, clocks: Clocks
     ) -> None:
         validator = validator_of(own_pool, clocks=clocks)
@@ -323,7 +321,7 @@ class TestMemory:
     @pytest.mark.parametrize(
         "claims", [pytest.param({}, id="flat"), pytest.param({"deep": {"a": [1, {"b": 2}]}}, id="nested")]
     )
-    def test_claims_of_one_request_do_not_reach_another(
+    def test_changed_claims_do_not_affect_other_requests(
         self, pool: LocalUserPool, claims: dict[str, Any]
     ) -> None:
         validator = validator_of(pool)
@@ -337,7 +335,7 @@ class TestMemory:
             spoil(checked.claims)
 
     @pytest.mark.parametrize("claims", [pytest.param({}, id="flat"), pytest.param({"a": [1]}, id="nested")])
-    def test_claims_of_requests_at_one_moment_are_each_one_s_own(
+    def test_concurrent_requests_get_their_own_claims(
         self, pool: LocalUserPool, claims: dict[str, Any]
     ) -> None:
         validator = validator_of(pool)
@@ -347,7 +345,7 @@ class TestMemory:
             assert len({id(each) for each in outcomes}) == 8
             assert all(each == outcomes[0] for each in outcomes)
 
-    def test_one_that_was_used_since_gets_a_second_chance(self, pool: LocalUserPool) -> None:
+    def test_recently_used_token_gets_a_second_chance(self, pool: LocalUserPool) -> None:
         validator = validator_of(pool, verified_tokens=3)
         steady, *others = [pool.token() for _ in range(4)]
         for token in (steady, *others[:2], steady, others[2]):
@@ -359,29 +357,27 @@ class TestMemory:
             True,
         ]
 
-    def test_0_turns_it_off(self, pool: LocalUserPool) -> None:
+    def test_size_0_turns_the_memory_off(self, pool: LocalUserPool) -> None:
         validator = validator_of(pool, verified_tokens=0)
         token = pool.token()
         assert validator.verify(token) is not validator.verify(token)
         assert not is_recalled(validator, token)
-        assert answer_to(validator, token) == "good"
+        assert answer_to(validator, token) == "valid"
 
-    def test_refused_tokens_that_the_pool_has_not_signed_are_not_remembered(
-        self, pool: LocalUserPool
-    ) -> None:
+    def test_tokens_that_fail_verification_are_not_remembered(self, pool: LocalUserPool) -> None:
         validator = validator_of(pool, verified_tokens=1)
-        good = pool.token()
-        validator.validate(good)
+        valid = pool.token()
+        validator.validate(valid)
         header, payload, signature = pool.token().split(".")
         forged = f"{header}.{payload}.{'A' * len(signature)}"
         for token in ("nonsense", forged, pool.token(headers={"kid": "unknown"}), pool.token(iss="x")):
-            assert answer_to(validator, token) != "good"
-        assert is_recalled(validator, good)
+            assert answer_to(validator, token) != "valid"
+        assert is_recalled(validator, valid)
 
     @pytest.mark.parametrize(
         "claims", [pytest.param({}, id="flat"), pytest.param({"deep": {"a": 1}}, id="nested")]
     )
-    def test_no_token_is_held(self, pool: LocalUserPool, claims: dict[str, Any]) -> None:
+    def test_memory_holds_no_token(self, pool: LocalUserPool, claims: dict[str, Any]) -> None:
         validator = validator_of(pool)
         token = pool.token(**claims)
         validator.validate(token)
@@ -392,7 +388,7 @@ class TestMemory:
         for part in (payload, signature, header + b"." + payload):
             assert not any(part in text for text in texts)
 
-    def test_a_token_that_is_no_text_is_not_remembered_as_one_that_is(self, pool: LocalUserPool) -> None:
+    def test_token_as_bytes_is_remembered_as_its_text(self, pool: LocalUserPool) -> None:
         validator = validator_of(pool)
         token = pool.token()
         validator.validate(token.encode())  # type: ignore[arg-type]
@@ -405,39 +401,39 @@ class TestPinnedKeys:
     def pinned(self, own_pool: LocalUserPool, clocks: Clocks) -> TrustedPool:
         return trusted(own_pool, clocks, pinned=parse_key_set(own_pool.jwks()))
 
-    def test_they_serve_at_once_where_there_is_no_way_out(
+    def test_pinned_keys_are_used_at_once_without_network(
         self, own_pool: LocalUserPool, pinned: TrustedPool, clocks: Clocks
     ) -> None:
         validator = validator_of(pinned, clocks=clocks)
         with own_pool.offline():
-            assert answer_to(validator, own_pool.token(expires_in=LONG)) == "good"
+            assert answer_to(validator, own_pool.token(expires_in=LONG)) == "valid"
             clocks.advance(USABLE_FOR * 400)
-            assert answer_to(validator, own_pool.token(expires_in=LONG)) == "good"
+            assert answer_to(validator, own_pool.token(expires_in=LONG)) == "valid"
         assert pinned.key_source.state.fetched.source == "pinned"  # type: ignore[union-attr]
 
-    def test_the_pools_own_keys_take_their_place(
+    def test_downloaded_keys_replace_pinned_keys(
         self, own_pool: LocalUserPool, pinned: TrustedPool, clocks: Clocks
     ) -> None:
         validator = validator_of(pinned, clocks=clocks)
         old = own_pool.kid
         own_pool.rotate_key(keep_old=False)
-        assert answer_to(validator, own_pool.token()) == "good"
+        assert answer_to(validator, own_pool.token()) == "valid"
         assert pinned.key_source.state.fetched.source == "network"  # type: ignore[union-attr]
         clocks.advance(COOLDOWN)
         assert answer_to(validator, own_pool.token(key=old)) == "unknown_key"
 
-    def test_they_serve_again_when_the_pools_own_are_gone(
+    def test_pinned_keys_are_used_again_when_others_expire(
         self, own_pool: LocalUserPool, pinned: TrustedPool, clocks: Clocks
     ) -> None:
         validator = validator_of(pinned, clocks=clocks)
         token = own_pool.token(expires_in=LONG)
         own_pool.rotate_key(keep_old=False)
-        assert answer_to(validator, own_pool.token()) == "good"
+        assert answer_to(validator, own_pool.token()) == "valid"
         own_pool.fail("jwks", status=500)
         clocks.advance(USABLE_FOR)
-        assert answer_to(validator, token) == "good"
+        assert answer_to(validator, token) == "valid"
 
-    def test_a_kid_that_is_not_among_them_is_503_without_a_way_out(
+    def test_kid_that_is_not_pinned_is_503_without_network(
         self, own_pool: LocalUserPool, pinned: TrustedPool, clocks: Clocks
     ) -> None:
         validator = validator_of(pinned, clocks=clocks)
@@ -447,7 +443,7 @@ class TestPinnedKeys:
 
 
 def spoil(claims: dict[str, Any]) -> None:
-    """Change all that can be changed."""
+    """Change everything that can be changed."""
     for value in claims.values():
         if isinstance(value, dict):
             value["a"].append("changed")
@@ -457,7 +453,7 @@ def spoil(claims: dict[str, Any]) -> None:
 
 
 def texts_within(start: object) -> set[bytes]:
-    """Every text and all bytes that can be reached from ``start`` through plain objects."""
+    """Return every text and all bytes that can be reached from ``start`` through plain objects."""
     found: set[bytes] = set()
     seen: set[int] = set()
     todo = [start]

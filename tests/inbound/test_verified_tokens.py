@@ -8,7 +8,7 @@ from flask_m2m_cognito.inbound.verified_token import VerifiedTokens
 
 
 class Entry:
-    """What is remembered, with a flag that a hit sets."""
+    """A remembered entry, with the flag that a hit sets."""
 
     def __init__(self, used: bool = False) -> None:
         self.used = used
@@ -25,20 +25,20 @@ def put(memory: VerifiedTokens, names: str) -> dict[str, Entry]:
     return entries
 
 
-def test_what_was_put_is_found_by_its_token_alone() -> None:
+def test_entry_is_found_by_its_token_only() -> None:
     memory: VerifiedTokens = VerifiedTokens()
     entry = put(memory, "a")["a"]
     assert memory.get(memory.digest("a")) is entry
     assert memory.get(memory.digest("b")) is None
 
 
-def test_no_more_than_size_are_kept_and_the_oldest_goes_first() -> None:
+def test_oldest_entry_is_dropped_above_the_size() -> None:
     memory: VerifiedTokens = VerifiedTokens(3)
     put(memory, "abcde")
     assert (len(memory), kept(memory, "abcde")) == (3, "cde")
 
 
-def test_one_that_was_used_gets_a_second_chance_and_no_third() -> None:
+def test_used_entry_gets_one_second_chance() -> None:
     memory: VerifiedTokens = VerifiedTokens(3)
     put(memory, "abc")["a"].used = True
     put(memory, "d")
@@ -47,7 +47,7 @@ def test_one_that_was_used_gets_a_second_chance_and_no_third() -> None:
     assert kept(memory, "acdefg") == "efg"
 
 
-def test_one_that_is_used_again_and_again_stays() -> None:
+def test_entry_in_regular_use_stays() -> None:
     memory: VerifiedTokens = VerifiedTokens(3)
     regular = put(memory, "a")["a"]
     for name in "bcdefghijklm":
@@ -56,7 +56,7 @@ def test_one_that_is_used_again_and_again_stays() -> None:
     assert kept(memory, "a") == "a"
 
 
-def test_room_is_made_even_if_all_were_used() -> None:
+def test_an_entry_is_dropped_even_if_all_were_used() -> None:
     memory: VerifiedTokens = VerifiedTokens(3)
     for entry in put(memory, "abc").values():
         entry.used = True
@@ -64,19 +64,19 @@ def test_room_is_made_even_if_all_were_used() -> None:
     assert (len(memory), kept(memory, "abcd")) == (3, "bcd")
 
 
-def test_room_is_made_at_a_cost_that_does_not_grow_with_size() -> None:
+def test_cost_of_dropping_does_not_grow_with_size() -> None:
     memory: VerifiedTokens = VerifiedTokens(1000)
     entries = [Entry(used=True) for _ in range(1000)]
     for number, entry in enumerate(entries):
         memory.put(memory.digest(str(number)), entry)
     for number in range(5):
         memory.put(memory.digest(f"new {number}"), Entry())
-    # Each entry that is looked at loses its mark.
+    # Each entry that is examined loses its mark.
     assert sum(not entry.used for entry in entries) <= 100
     assert len(memory) == 1000
 
 
-def test_a_token_put_again_replaces_its_entry_and_drives_none_out() -> None:
+def test_putting_a_token_again_replaces_its_entry_only() -> None:
     memory: VerifiedTokens = VerifiedTokens(2)
     put(memory, "ab")
     newer = put(memory, "b")["b"]
@@ -97,6 +97,6 @@ def test_digests_of_two_memories_differ() -> None:
     assert all(len(digest) >= 16 for digest in digests)
 
 
-def test_text_that_no_token_can_be_has_a_digest_too() -> None:
+def test_invalid_text_has_a_digest_too() -> None:
     memory: VerifiedTokens = VerifiedTokens()
     assert memory.digest("\ud800") != memory.digest("\ud801")

@@ -1,4 +1,4 @@
-"""A pool on loopback as a validator trusts it, with clocks that a test moves by hand."""
+"""Validators that trust a pool on loopback, with clocks that the test controls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.clocks import Clocks
 
 
 def at_once(run: Callable[[], None]) -> None:
-    """Runs in the caller what would run on a thread."""
+    """Run a function in the caller, instead of on a thread."""
     run()
 
 
@@ -28,7 +28,7 @@ def trusted(
     start_thread: Callable[[Callable[[], None]], None] = at_once,
     **options: Any,
 ) -> TrustedPool:
-    """``pool`` with its keys, which are fetched over real HTTP, by the caller itself."""
+    """Return ``pool`` with its keys, which the caller itself fetches over real HTTP."""
     return trusted_pool_from(
         user_pool_from(pool.pool_id, issuer=pool.issuer, jwks_url=pool.jwks_url),
         times=times,
@@ -40,7 +40,7 @@ def trusted(
 def validator_of(
     *pools: LocalUserPool | TrustedPool, clocks: Clocks | None = None, **options: Any
 ) -> CognitoAccessTokenValidator:
-    """A validator of these pools, by ``clocks``."""
+    """Return a validator of these pools with ``clocks``."""
     clocks = clocks or Clocks()
     return CognitoAccessTokenValidator(
         pools=[trusted(pool, clocks) if isinstance(pool, LocalUserPool) else pool for pool in pools],
@@ -50,7 +50,7 @@ def validator_of(
 
 
 def reason_of(validator: CognitoAccessTokenValidator, token: Any) -> str:
-    """Why ``validator`` refuses ``token``."""
+    """Return the reason for which ``validator`` rejects ``token``."""
     with pytest.raises(TokenValidationError) as raised:
         validator.validate(token)
     return raised.value.reason

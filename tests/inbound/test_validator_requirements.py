@@ -1,4 +1,4 @@
-"""What a service demands of a token, which check comes first, and whose tokens are trusted."""
+"""A service's requirements for tokens, the order of the checks, and the trusted issuers."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from tests.support.clocks import NOW, Clocks
 
 
 class Promise:
-    """What an async function returns: true, and it says nothing yet."""
+    """As the coroutine of an async function: true, but not computed yet."""
 
     def __await__(self) -> Any:
         return iter(())
 
 
 class Undecided:
-    """As an array of several elements: it has no truth."""
+    """As an array of several elements: bool() of it raises."""
 
     def __bool__(self) -> bool:
         raise ValueError("the truth of an array is ambiguous")
 
 
 class FalseLikeNumpys:
-    """False, but not the ``False``."""
+    """A false value that is not ``False`` itself."""
 
     def __bool__(self) -> bool:
         return False
@@ -73,7 +73,7 @@ NO_TRUE_ANSWERS = [
 ]
 
 
-class TestDemands:
+class TestRequirements:
     @pytest.mark.parametrize(
         "allowed",
         [
@@ -83,7 +83,7 @@ class TestDemands:
             pytest.param(None, id="any"),
         ],
     )
-    def test_an_allowed_client_may_call(self, pool: LocalUserPool, allowed: Any) -> None:
+    def test_allowed_client_is_accepted(self, pool: LocalUserPool, allowed: Any) -> None:
         assert (
             validator_of(pool, allowed_client_ids=allowed).validate(pool.token()).client_id == "local-client"
         )
@@ -93,13 +93,13 @@ class TestDemands:
         [
             pytest.param(["other", "local-client2", "LOCAL-CLIENT"], id="a list of others"),
             pytest.param([], id="an empty list"),
-            pytest.param(lambda client_id: False, id="a callable that says no"),
+            pytest.param(lambda client_id: False, id="a callable that returns False"),
         ],
     )
-    def test_another_client_may_not(self, pool: LocalUserPool, allowed: Any) -> None:
+    def test_other_client_is_rejected(self, pool: LocalUserPool, allowed: Any) -> None:
         assert reason_of(validator_of(pool, allowed_client_ids=allowed), pool.token()) == "client_not_allowed"
 
-    def test_a_callable_is_asked_each_time(self, pool: LocalUserPool) -> None:
+    def test_callable_for_clients_runs_on_every_request(self, pool: LocalUserPool) -> None:
         answers = iter([True, False, True])
         validator = validator_of(pool, allowed_client_ids=lambda client_id: next(answers))
         token = pool.token()
@@ -108,21 +108,21 @@ class TestDemands:
         validator.validate(token)
 
     @pytest.mark.parametrize(
-        ("wanted", "aud"),
+        ("required", "aud"),
         [
             pytest.param("orders", "orders", id="text and text"),
             pytest.param("orders", ["stock", "orders"], id="text and a list"),
             pytest.param(["orders", "stock"], "stock", id="a list and text"),
             pytest.param({"orders", "stock"}, ["other", "stock"], id="a set and a list"),
             pytest.param("orders", ["orders", 7, None], id="a list with more than text"),
-            pytest.param(None, "other", id="not asked for"),
+            pytest.param(None, "other", id="not checked"),
         ],
     )
-    def test_an_audience_that_is_wanted(self, pool: LocalUserPool, wanted: Any, aud: Any) -> None:
-        assert validator_of(pool, audience=wanted).validate(pool.token(aud=aud)).aud == aud
+    def test_matching_audience_is_accepted(self, pool: LocalUserPool, required: Any, aud: Any) -> None:
+        assert validator_of(pool, audience=required).validate(pool.token(aud=aud)).aud == aud
 
     @pytest.mark.parametrize(
-        ("wanted", "aud"),
+        ("required", "aud"),
         [
             pytest.param("orders", "other", id="another"),
             pytest.param("orders", None, id="none"),
@@ -135,12 +135,12 @@ class TestDemands:
             pytest.param("orders", [["orders"]], id="a list in a list"),
             pytest.param("orders", {"orders": 1}, id="an object"),
             pytest.param("7", 7, id="a number"),
-            pytest.param("", None, id="empty text is wanted, and there is none"),
-            pytest.param([], "orders", id="an empty list is wanted"),
+            pytest.param("", None, id="empty text is required, and there is no aud"),
+            pytest.param([], "orders", id="an empty list is required"),
         ],
     )
-    def test_another_audience_is_refused(self, pool: LocalUserPool, wanted: Any, aud: Any) -> None:
-        assert reason_of(validator_of(pool, audience=wanted), pool.token(aud=aud)) == "wrong_audience"
+    def test_other_audience_is_rejected(self, pool: LocalUserPool, required: Any, aud: Any) -> None:
+        assert reason_of(validator_of(pool, audience=required), pool.token(aud=aud)) == "wrong_audience"
 
     @pytest.mark.parametrize(
         ("scopes", "match", "is_enough"),
@@ -155,7 +155,9 @@ class TestDemands:
             pytest.param("a\u00a0b", "any", False, id="with a no-break space between"),
         ],
     )
-    def test_required_scopes(self, pool: LocalUserPool, scopes: str, match: Any, is_enough: bool) -> None:
+    def test_required_scopes_are_checked(
+        self, pool: LocalUserPool, scopes: str, match: Any, is_enough: bool
+    ) -> None:
         validator = validator_of(pool, required_scopes=["a", "b"], scope_match=match)
         token = pool.token(scope=scopes)
         if is_enough:
@@ -176,7 +178,7 @@ class TestDemands:
             pytest.param(re.match("local", "local-client"), id="a match"),
         ],
     )
-    def test_a_true_answer_of_a_token_check_lets_in(self, pool: LocalUserPool, answer: object) -> None:
+    def test_token_is_accepted_if_token_check_returns_true(self, pool: LocalUserPool, answer: object) -> None:
         seen: list[ValidatedAccessToken] = []
 
         def check(token: ValidatedAccessToken) -> object:
@@ -186,7 +188,7 @@ class TestDemands:
         assert [validator_of(pool, token_check=check).validate(pool.token())] == seen
 
     @pytest.mark.parametrize("answer", NO_TRUE_ANSWERS)
-    def test_any_other_answer_of_an_own_check_rejects(self, pool: LocalUserPool, answer: object) -> None:
+    def test_own_check_without_a_true_answer_rejects(self, pool: LocalUserPool, answer: object) -> None:
         def check(subject: object) -> Any:
             return answer
 
@@ -213,7 +215,7 @@ class TestDemands:
             ),
         ],
     )
-    def test_an_own_check_that_raises_rejects(
+    def test_own_check_that_raises_rejects(
         self, pool: LocalUserPool, setting: str, reason: str, error: Exception, text: str | None
     ) -> None:
         def check(subject: object) -> bool:
@@ -228,7 +230,7 @@ class TestDemands:
         )
         assert re.fullmatch(expected, str(raised.value))
 
-    def test_an_own_check_that_raises_is_logged_ten_times_a_minute(
+    def test_failing_own_check_is_logged_ten_times_a_minute(
         self, pool: LocalUserPool, clocks: Clocks, caplog: pytest.LogCaptureFixture
     ) -> None:
         def check(token: ValidatedAccessToken) -> bool:
@@ -250,7 +252,7 @@ class TestDemands:
         assert "KeyError: 'tenant'" in caplog.text
 
     @pytest.mark.parametrize("error", [TokenValidationError("No."), LookupError()])
-    def test_an_answer_that_an_own_check_raises_is_not_logged(
+    def test_answer_raised_by_an_own_check_is_not_logged(
         self, pool: LocalUserPool, caplog: pytest.LogCaptureFixture, error: Exception
     ) -> None:
         def check(token: ValidatedAccessToken) -> bool:
@@ -259,7 +261,7 @@ class TestDemands:
         reason_of(validator_of(pool, token_check=check, answers=(LookupError,)), pool.token())
         assert not caplog.records
 
-    def test_a_token_check_runs_on_every_request(self, pool: LocalUserPool) -> None:
+    def test_token_check_runs_on_every_request(self, pool: LocalUserPool) -> None:
         seen: list[str] = []
         validator = validator_of(pool, token_check=lambda token: seen.append(token.client_id) or True)
         token = pool.token()
@@ -268,17 +270,17 @@ class TestDemands:
         assert seen == ["local-client"] * 3
 
     @pytest.mark.parametrize("scope", ["a/read,a/write", "a b", ""])
-    def test_a_required_scope_that_is_none_is_a_value_error(self, pool: LocalUserPool, scope: str) -> None:
+    def test_invalid_required_scope_is_a_value_error(self, pool: LocalUserPool, scope: str) -> None:
         with pytest.raises(ValueError, match="comma"):
             validator_of(pool, required_scopes=["a/read", scope])
 
-    def test_a_match_that_is_neither_is_a_value_error(self, pool: LocalUserPool) -> None:
+    def test_invalid_match_is_a_value_error(self, pool: LocalUserPool) -> None:
         with pytest.raises(ValueError, match="scope_match"):
             validator_of(pool, scope_match="some")
 
 
 DEFECTS: dict[str, dict[str, Any]] = {
-    # In the order of the design.
+    # In the order of the checks.
     "The token is not an access token.": {"token_use": "id"},
     "The access token's exp, iat or nbf is missing or invalid.": {"exp": "soon"},
     "The access token has expired.": {"exp": NOW - 100},
@@ -292,7 +294,7 @@ DEFECTS: dict[str, dict[str, Any]] = {
     "The access token lacks one or more required scopes.": {"scope": "other/read"},
     "The access token was rejected by an additional check of this service.": {"tenant": "other"},
 }
-"""The text of each check of a claim, and claims that fail it."""
+"""The message of each check of a claim, and claims that fail it."""
 
 PAIRS = [
     pytest.param(DEFECTS[first] | DEFECTS[second], first, id=f"{first} before {second}")
@@ -303,10 +305,10 @@ PAIRS = [
 
 class TestOrder:
     @pytest.mark.parametrize(("claims", "text"), PAIRS)
-    def test_of_two_defects_the_earlier_check_speaks(
+    def test_earlier_check_rejects_a_token_with_two_defects(
         self, pool: LocalUserPool, claims: dict[str, Any], text: str
     ) -> None:
-        good = json.loads(urlsafe_b64decode(pool.token("inventory/read", aud="orders").split(".")[1] + "=="))
+        valid = json.loads(urlsafe_b64decode(pool.token("inventory/read", aud="orders").split(".")[1] + "=="))
         validator = validator_of(
             pool,
             allowed_client_ids=["local-client"],
@@ -315,15 +317,15 @@ class TestOrder:
             machine_tokens_only=True,
             token_check=lambda token: "tenant" not in token.claims,
         )
-        validator.validate(pool.sign(good))
+        validator.validate(pool.sign(valid))
         with pytest.raises(TokenValidationError) as raised:
-            validator.validate(pool.sign({**good, **claims}))
+            validator.validate(pool.sign({**valid, **claims}))
         assert str(raised.value) == text
 
-    def test_each_check_is_known_by_its_rejection(self) -> None:
+    def test_failed_check_is_found_by_its_rejection(self) -> None:
         assert [failed_check(check.rejection()) for check in CHECKS] == list(CHECKS)
 
-    def test_the_signature_comes_before_every_claim_but_the_issuer(self, pool: LocalUserPool) -> None:
+    def test_signature_is_checked_before_claims_except_issuer(self, pool: LocalUserPool) -> None:
         forgers_key = generate_private_key(public_exponent=65537, key_size=2048)
         claims = {name: value for defect in DEFECTS.values() for name, value in defect.items()}
         assert reason_of(validator_of(pool), pool.sign({"iss": pool.issuer, **claims}, key=forgers_key)) == (
@@ -336,18 +338,18 @@ class TestTimes:
         ("claims", "leeway", "reason"),
         [
             pytest.param({"exp": NOW + 1}, 0, None, id="a second left"),
-            pytest.param({"exp": NOW}, 0, "expired", id="ends now"),
-            pytest.param({"exp": NOW - 9}, 10, None, id="ended within the leeway"),
-            pytest.param({"exp": NOW - 10}, 10, "expired", id="ended as long ago as the leeway"),
-            pytest.param({"exp": NOW - 11}, 10, "expired", id="ended before the leeway"),
-            pytest.param({"exp": NOW - 0.25}, 0.5, None, id="ended within a fraction"),
-            pytest.param({"nbf": NOW}, 0, None, id="begins now"),
-            pytest.param({"nbf": NOW + 1}, 0, "not_yet_valid", id="begins in a second"),
-            pytest.param({"nbf": NOW + 10}, 10, None, id="begins as late as the leeway"),
-            pytest.param({"nbf": NOW + 11}, 10, "not_yet_valid", id="begins after the leeway"),
+            pytest.param({"exp": NOW}, 0, "expired", id="expires now"),
+            pytest.param({"exp": NOW - 9}, 10, None, id="expired within the leeway"),
+            pytest.param({"exp": NOW - 10}, 10, "expired", id="expired as long ago as the leeway"),
+            pytest.param({"exp": NOW - 11}, 10, "expired", id="expired before the leeway"),
+            pytest.param({"exp": NOW - 0.25}, 0.5, None, id="expired within a fraction of the leeway"),
+            pytest.param({"nbf": NOW}, 0, None, id="becomes valid now"),
+            pytest.param({"nbf": NOW + 1}, 0, "not_yet_valid", id="becomes valid in a second"),
+            pytest.param({"nbf": NOW + 10}, 10, None, id="becomes valid at the end of the leeway"),
+            pytest.param({"nbf": NOW + 11}, 10, "not_yet_valid", id="becomes valid after the leeway"),
         ],
     )
-    def test_leeway_is_on_exp_and_nbf(
+    def test_leeway_applies_to_exp_and_nbf(
         self, pool: LocalUserPool, claims: dict[str, Any], leeway: float, reason: str | None
     ) -> None:
         validator = validator_of(pool, leeway=leeway)
@@ -357,9 +359,7 @@ class TestTimes:
         else:
             assert reason_of(validator, token) == reason
 
-    def test_a_token_that_came_too_early_is_good_when_its_time_has_come(
-        self, pool: LocalUserPool, clocks: Clocks
-    ) -> None:
+    def test_early_token_is_valid_once_nbf_is_reached(self, pool: LocalUserPool, clocks: Clocks) -> None:
         validator = validator_of(pool, clocks=clocks)
         token = pool.token(nbf=NOW + 60)
         assert reason_of(validator, token) == "not_yet_valid"
@@ -368,7 +368,7 @@ class TestTimes:
 
 
 class TestIssuers:
-    def test_each_issuer_form_of_a_pool_is_accepted(self, pool: LocalUserPool, clocks: Clocks) -> None:
+    def test_each_issuer_of_a_pool_is_accepted(self, pool: LocalUserPool, clocks: Clocks) -> None:
         forms = (pool.issuer, f"https://issuer-cognito-idp.us-east-1.amazonaws.com/{pool.pool_id}")
         both = trusted_pool_from(
             UserPool(pool.pool_id, pool.region, forms, (pool.jwks_url,)),
@@ -378,9 +378,7 @@ class TestIssuers:
         assert [validator.validate(pool.token(iss=form)).iss for form in forms] == list(forms)
         assert validator.issuers == forms
 
-    def test_keys_come_from_the_second_host_when_the_first_is_down(
-        self, pool: LocalUserPool, clocks: Clocks
-    ) -> None:
+    def test_second_host_serves_keys_if_the_first_is_down(self, pool: LocalUserPool, clocks: Clocks) -> None:
         with LocalUserPool() as first:
             first.fail("jwks", status=500)
             both = trusted_pool_from(
@@ -390,7 +388,7 @@ class TestIssuers:
             validator_of(both, clocks=clocks).validate(pool.token())
             assert (first.count("jwks"), pool.count("jwks")) == (1, 1)
 
-    def test_tokens_of_several_pools_are_each_held_to_their_own_keys(
+    def test_tokens_are_verified_with_the_keys_of_their_pool(
         self, pool: LocalUserPool, own_pool: LocalUserPool
     ) -> None:
         validator = validator_of(pool, own_pool)
@@ -400,7 +398,7 @@ class TestIssuers:
         assert (validator.issuer, validator.jwks_url) == (pool.issuer, pool.jwks_url)
         assert validator.issuers == (pool.issuer, own_pool.issuer)
 
-    def test_a_pools_key_signs_nothing_for_another_pool(
+    def test_key_of_one_pool_is_not_valid_for_another_pool(
         self, pool: LocalUserPool, own_pool: LocalUserPool
     ) -> None:
         validator = validator_of(pool, own_pool)
@@ -410,7 +408,7 @@ class TestIssuers:
         assert reason_of(validator, posing) == "bad_signature"
 
     @pytest.mark.parametrize("other_is", ["well", "down"])
-    def test_long_token_that_names_another_pool_is_its_own(
+    def test_long_token_may_mention_another_pool(
         self, pool: LocalUserPool, own_pool: LocalUserPool, clocks: Clocks, other_is: str
     ) -> None:
         if other_is == "down":
@@ -419,27 +417,25 @@ class TestIssuers:
         token = pool.token(partner={"iss": own_pool.issuer}, rows=list(range(500)))
         assert validator.validate(token).iss == pool.issuer
 
-    def test_long_token_may_not_borrow_another_pools_issuer(
+    def test_long_token_with_another_pools_issuer_is_rejected(
         self, pool: LocalUserPool, own_pool: LocalUserPool
     ) -> None:
         validator = validator_of(pool, own_pool)
         posing = own_pool.token(iss=pool.issuer, own={"iss": own_pool.issuer}, rows=list(range(500)))
         assert reason_of(validator, posing) in ("wrong_issuer", "unknown_key")
 
-    def test_two_pools_with_one_issuer_are_an_error(
+    def test_two_pools_with_the_same_issuer_are_an_error(
         self, pool: LocalUserPool, own_pool: LocalUserPool, clocks: Clocks
     ) -> None:
         other = user_pool_from(own_pool.pool_id, issuer=pool.issuer, jwks_url=own_pool.jwks_url)
         with pytest.raises(ConfigurationError, match="have the same issuer"):
             validator_of(trusted(pool, clocks), trusted_pool_from(other))
 
-    def test_a_pool_that_is_not_trusted_is_another_issuer(
-        self, pool: LocalUserPool, own_pool: LocalUserPool
-    ) -> None:
+    def test_untrusted_pool_is_a_wrong_issuer(self, pool: LocalUserPool, own_pool: LocalUserPool) -> None:
         assert reason_of(validator_of(pool), own_pool.token()) == "wrong_issuer"
         assert own_pool.count() == 0
 
-    def test_pools_that_are_down_do_not_stop_the_others(
+    def test_unavailable_pool_does_not_affect_other_pools(
         self, pool: LocalUserPool, own_pool: LocalUserPool, clocks: Clocks
     ) -> None:
         own_pool.fail("jwks", status=500)
