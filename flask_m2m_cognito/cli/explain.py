@@ -115,7 +115,8 @@ def _build_route_step(route: Route, token: ValidatedAccessToken) -> Step:
 def _print(steps: list[Step], error: Rejection | None, offset: float | None, *, as_json: bool) -> None:
     failed = [step for step in steps if step.status == "failed"]
     if error is not None:
-        summary = f"Rejected ({error.reason}): {error} Found: {failed[0].saw}."
+        verdict = "Not validated" if isinstance(error, KeysUnavailableError) else "Rejected"
+        summary = f"{verdict} ({error.reason}): {error} Found: {failed[0].saw}."
     else:
         summary = f"Valid, but rejected by {listed(step.check for step in failed)}." if failed else "Valid."
     if as_json:

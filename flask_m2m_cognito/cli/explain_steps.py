@@ -66,7 +66,7 @@ def _describe_token(seen: Seen, now: float, offset: float | None) -> dict[str, s
     return {
         "form": "a JSON Web Token",
         "algorithm": quoted(header.get("alg")),
-        "key id": f"{kid}, and extensions {quoted(header['crit'])}" if "crit" in header else kid,
+        "key id": f"{kid}, and critical extensions {quoted(header['crit'])}" if "crit" in header else kid,
         "issuer": quoted(claims.get("iss")),
         "key": kid,
         "signature": "a signature (not shown)",

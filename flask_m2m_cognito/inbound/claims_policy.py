@@ -179,7 +179,7 @@ _TIMES = Step("times", "not expired and already valid, with a leeway of {} (COGN
 _CLIENT_ID = Step("client id", "the id of an app client (client_id)")
 _MACHINE = Step(
     "machine",
-    "machine token: no username, and sub equal to client_id (COGNITO_M2M_MACHINE_TOKENS_ONLY)",
+    "machine token, without username and with sub equal to client_id (COGNITO_M2M_MACHINE_TOKENS_ONLY)",
     "machine_tokens_only",
     "any token; sub, if present, must be a string",
 )

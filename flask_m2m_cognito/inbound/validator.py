@@ -50,8 +50,8 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
     You can use one validator from any number of threads. It fetches keys at first use and keeps them fresh.
 
     Args:
-        region: AWS region of the pool, such as ``us-west-2``.
-        user_pool_id: such as ``us-west-2_AbCdEfGhI``.
+        region: the AWS Region of the pool, such as ``us-west-2``.
+        user_pool_id: the id of the pool, such as ``us-west-2_AbCdEfGhI``.
         allowed_client_ids: the client ids to accept, or a callable that takes a client id and returns
             whether to accept it; ``None`` accepts any client of the pool.
         required_scopes: scopes that every token must have.
@@ -343,6 +343,6 @@ def _index_by_issuer(pools: Sequence[TrustedPool]) -> dict[str, TrustedPool]:
             if other is not trusted:
                 raise ConfigurationError(
                     f"The user pools {other.pool.pool_id} and {trusted.pool.pool_id} have the same issuer "
-                    f"{issuer}. Each pool needs an issuer of its own."
+                    f"{issuer}. Each pool must have its own issuer."
                 )
     return by_issuer
