@@ -19,7 +19,7 @@ from ..inbound.claims_policy import UNKNOWN_KEY, failed_check
 from ..inbound.validated_access_token import ValidatedAccessToken
 from ..web.routes import Route, routes_of
 from .application import echo_json, parts_of, pools_of, quiet
-from .explain_steps import Step, list_steps, read_token
+from .explain_steps import Step, decode_token, list_steps
 from .network import Network, got
 from .routes import need_in_words
 from .words import columns, listed
@@ -43,7 +43,7 @@ def explain(app: Flask, text: str, *, as_json: bool, endpoint: str | None) -> in
     with quiet(), app.app_context():
         verdict = _get_verdict(parts, jwt)
         offset = _get_clock_offset(parts)
-    steps = list_steps(read_token(jwt), parts.validator, time.time(), offset)
+    steps = list_steps(decode_token(jwt), parts.validator, time.time(), offset)
     if not isinstance(verdict, ValidatedAccessToken):
         _print(_mark_steps(steps, verdict), verdict, offset, as_json=as_json)
         return 1

@@ -33,35 +33,37 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Seen:
+class DecodedToken:
     """The unverified header and claims of a token. The signature is not included."""
 
     header: dict[str, Any] = field(repr=False)
     claims: dict[str, Any] = field(repr=False)
 
 
-def read_token(jwt: str) -> Seen | None:
+def decode_token(jwt: str) -> DecodedToken | None:
     """Decode a token without verifying it, by the validator's rules. Return ``None`` if it is malformed."""
     try:
         header, claims, _ = (decode_base64url(part) for part in jwt.encode("ascii").split(b"."))
-        return Seen(parse_object(header), parse_object(claims, most_values=None))
+        return DecodedToken(parse_object(header), parse_object(claims, most_values=None))
     except ValueError:
         return None
 
 
 def list_steps(
-    seen: Seen | None, validator: CognitoAccessTokenValidator, now: float, offset: float | None
+    decoded: DecodedToken | None, validator: CognitoAccessTokenValidator, now: float, offset: float | None
 ) -> list[Step]:
     """Return a row for each check, in the validator's order."""
-    if seen is None:
+    if decoded is None:
         return [Step("form", "not a JSON Web Token (text not shown)", NOT_A_JWT.step.requires)]
-    saw = _describe_token(seen, now, offset)
+    saw = _describe_token(decoded, now, offset)
     steps = dict.fromkeys(check.step for check in CHECKS)
-    return [Step(step.name, saw[step.name], _describe_requirement(step, validator, seen)) for step in steps]
+    return [
+        Step(step.name, saw[step.name], _describe_requirement(step, validator, decoded)) for step in steps
+    ]
 
 
-def _describe_token(seen: Seen, now: float, offset: float | None) -> dict[str, str]:
-    header, claims = seen.header, seen.claims
+def _describe_token(decoded: DecodedToken, now: float, offset: float | None) -> dict[str, str]:
+    header, claims = decoded.header, decoded.claims
     kid = quoted(header.get("kid"))
     return {
         "form": "a JSON Web Token",
@@ -82,12 +84,14 @@ def _describe_token(seen: Seen, now: float, offset: float | None) -> dict[str, s
     }
 
 
-def _describe_requirement(step: Requirement, validator: CognitoAccessTokenValidator, seen: Seen) -> str:
+def _describe_requirement(
+    step: Requirement, validator: CognitoAccessTokenValidator, decoded: DecodedToken
+) -> str:
     value: Any = getattr(validator, step.setting, "")
     if value is None or value is False:
         return step.unset
     if step.name == "key":
-        return _list_kids(validator, seen.claims.get("iss")) or step.requires
+        return _list_kids(validator, decoded.claims.get("iss")) or step.requires
     if step.name == "client" and callable(value):
         return "a true answer from your callable COGNITO_M2M_ALLOWED_CLIENT_IDS"
     if step.name == "times":

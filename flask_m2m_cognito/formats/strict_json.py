@@ -25,7 +25,7 @@ _DIGITS_AT_ONCE = 600
 _MANY_DIGITS = re.compile(r"[0-9]{640}")
 """``int`` may reject this many digits (see ``sys.set_int_max_str_digits``), but never fewer."""
 
-NAME_TWICE: Final = object()
+DUPLICATE_NAME: Final = object()
 """Replaces an object with a duplicate name where the rest of the text is still useful."""
 
 
@@ -38,7 +38,7 @@ def parse_object(
         text: the JSON.
         most_values: the most commas and brackets that ``text`` may have. ``None`` limits neither these nor
             the digits of a number; use it only for a text whose length is limited.
-        keeps_rest: replace an inner object that has a duplicate name by :data:`NAME_TWICE`.
+        keeps_rest: replace an inner object that has a duplicate name by :data:`DUPLICATE_NAME`.
 
     Raises:
         ValueError: ``text`` is not a JSON object, or has a duplicate name (at any depth, without
@@ -49,7 +49,7 @@ def parse_object(
     if most_values is not None and len(text) > most_values and values_in(text) > most_values:
         raise ValueError("has too many values")
     content = text.decode("utf-8").strip(_WHITESPACE)
-    decoder = _DECODER_OF_THE_REST if keeps_rest else _DECODER
+    decoder = _LENIENT_DECODER if keeps_rest else _DECODER
     value: Any = None
     end = -1
     try:
@@ -60,10 +60,10 @@ def parse_object(
     except ValueError:
         if most_values is not None or _MANY_DIGITS.search(content) is None:
             raise
-        decoder = _DECODER_OF_LONG_NUMBERS
+        decoder = _LONG_NUMBER_DECODER
     if end == -1:
         # Not in the except block: there the error would have a context that holds the text.
-        value = _decode_hard(content, decoder)
+        value = _decode_slowly(content, decoder)
     elif end != len(content):
         raise ValueError("is not JSON")
     if not isinstance(value, dict):
@@ -76,55 +76,55 @@ def values_in(text: bytes) -> int:
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
-def _decode_hard(text: str, decoder: json.JSONDecoder) -> Any:
+def _decode_slowly(text: str, decoder: json.JSONDecoder) -> Any:
     try:
         return decoder.decode(text)
     except RecursionError:
         pass
-    return _decode_by_loop(text, decoder)
+    return _decode_without_recursion(text, decoder)
 
 
-def _decode_by_loop(text: str, decoder: json.JSONDecoder) -> Any:
+def _decode_without_recursion(text: str, decoder: json.JSONDecoder) -> Any:
     """Decode as ``decoder.decode``, but without recursion.
 
     With recursion, the accepted depth would depend on the caller's stack and on the version of Python.
     """
-    as_object: Callable[[list[tuple[str, Any]]], Any] = decoder.object_pairs_hook
+    build_object: Callable[[list[tuple[str, Any]]], Any] = decoder.object_pairs_hook
     unfinished: list[
         tuple[list[Any], list[str] | None]
     ] = []  # for each: its values, and the names if it is an object
-    position = _after_space(text, 0)
+    position = _skip_space(text, 0)
     while True:
         if text.startswith(("[", "{"), position):
             names: list[str] | None = [] if text[position] == "{" else None
-            position = _after_space(text, position + 1)
+            position = _skip_space(text, position + 1)
             if not text.startswith("]" if names is None else "}", position):
                 unfinished.append(([], names))
-                position = _after_name(text, position, names, decoder)
+                position = _read_name(text, position, names, decoder)
                 continue
-            value: Any = [] if names is None else as_object([])
+            value: Any = [] if names is None else build_object([])
             position += 1
         else:
             value, position = decoder.raw_decode(text, position)
         while unfinished:
             values, names = unfinished[-1]
             values.append(value)
-            position = _after_space(text, position)
+            position = _skip_space(text, position)
             if text.startswith(",", position):
-                position = _after_name(text, _after_space(text, position + 1), names, decoder)
+                position = _read_name(text, _skip_space(text, position + 1), names, decoder)
                 break
             if not text.startswith("]" if names is None else "}", position):
                 raise ValueError("is not JSON")
             position += 1
-            value = values if names is None else as_object(list(zip(names, values, strict=True)))
+            value = values if names is None else build_object(list(zip(names, values, strict=True)))
             unfinished.pop()
         else:
-            if _after_space(text, position) != len(text):
+            if _skip_space(text, position) != len(text):
                 raise ValueError("is not JSON")
             return value
 
 
-def _after_name(text: str, position: int, names: list[str] | None, decoder: json.JSONDecoder) -> int:
+def _read_name(text: str, position: int, names: list[str] | None, decoder: json.JSONDecoder) -> int:
     """Read a member's name into ``names``, if this is an object, and return where its value begins."""
     if names is None:
         return position
@@ -132,13 +132,13 @@ def _after_name(text: str, position: int, names: list[str] | None, decoder: json
         raise ValueError("is not JSON")
     name, position = decoder.raw_decode(text, position)
     names.append(name)
-    position = _after_space(text, position)
+    position = _skip_space(text, position)
     if not text.startswith(":", position):
         raise ValueError("is not JSON")
-    return _after_space(text, position + 1)
+    return _skip_space(text, position + 1)
 
 
-def _after_space(text: str, position: int) -> int:
+def _skip_space(text: str, position: int) -> int:
     space = _SPACE.match(text, position)
     return position if space is None else space.end()
 
@@ -160,19 +160,19 @@ def decode_base64url(text: bytes) -> bytes:
     return decoded
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError("has a duplicate name")
     return value
 
 
-def _object_if_unambiguous(pairs: list[tuple[str, Any]]) -> object:
+def _build_unambiguous_object(pairs: list[tuple[str, Any]]) -> object:
     value = dict(pairs)
-    return value if len(value) == len(pairs) else NAME_TWICE
+    return value if len(value) == len(pairs) else DUPLICATE_NAME
 
 
-def _long_number(text: str) -> int:
+def _parse_long_number(text: str) -> int:
     digits, number = text.lstrip("-"), 0
     for start in range(0, len(digits), _DIGITS_AT_ONCE):
         part = digits[start : start + _DIGITS_AT_ONCE]
@@ -180,12 +180,14 @@ def _long_number(text: str) -> int:
     return -number if text.startswith("-") else number
 
 
-def _no_constant(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"has {name}")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
-_DECODER_OF_LONG_NUMBERS = json.JSONDecoder(
-    object_pairs_hook=_object, parse_constant=_no_constant, parse_int=_long_number
+_DECODER = json.JSONDecoder(object_pairs_hook=_build_object, parse_constant=_reject_constant)
+_LONG_NUMBER_DECODER = json.JSONDecoder(
+    object_pairs_hook=_build_object, parse_constant=_reject_constant, parse_int=_parse_long_number
 )
-_DECODER_OF_THE_REST = json.JSONDecoder(object_pairs_hook=_object_if_unambiguous, parse_constant=_no_constant)
+_LENIENT_DECODER = json.JSONDecoder(
+    object_pairs_hook=_build_unambiguous_object, parse_constant=_reject_constant
+)

@@ -59,10 +59,10 @@ class ClaimsPolicy:
         self, setting: str, check: Callable[[Any], object], subject: object, failed: Check
     ) -> TokenValidationError | None:
         """Return the rejection if the application's own check does not accept ``subject``, else ``None``."""
-        objection = self._own_checks.objection(setting, check, subject)
+        objection = self._own_checks.find_objection(setting, check, subject)
         if objection is None:
             return None
-        rejection = failed.rejection(text=objection.text)
+        rejection = failed.build_rejection(text=objection.text)
         rejection.__cause__ = objection.cause
         return rejection
 
@@ -103,7 +103,7 @@ class Check:
     reason: Reason
     text: str
 
-    def rejection(
+    def build_rejection(
         self, kid: str | None = None, pool: str | None = None, text: str = ""
     ) -> TokenValidationError:
         """Return the error that rejects a token.
@@ -142,7 +142,7 @@ def _client_rejection(token: ValidatedAccessToken, policy: ClaimsPolicy) -> Toke
     allowed = policy.allowed_client_ids
     if callable(allowed):
         return policy.run_own_check("ALLOWED_CLIENT_IDS", allowed, token.client_id, CLIENT_NOT_ALLOWED)
-    return None if allowed is None or token.client_id in allowed else CLIENT_NOT_ALLOWED.rejection()
+    return None if allowed is None or token.client_id in allowed else CLIENT_NOT_ALLOWED.build_rejection()
 
 
 def _audience_rejection(token: ValidatedAccessToken, policy: ClaimsPolicy) -> TokenValidationError | None:
@@ -153,7 +153,7 @@ def _audience_rejection(token: ValidatedAccessToken, policy: ClaimsPolicy) -> To
     for each in aud if isinstance(aud, list) else [aud]:
         if isinstance(each, str) and each in accepted:
             return None
-    return WRONG_AUDIENCE.rejection()
+    return WRONG_AUDIENCE.build_rejection()
 
 
 def _scope_rejection(token: ValidatedAccessToken, policy: ClaimsPolicy) -> TokenValidationError | None:

@@ -106,7 +106,7 @@ def trusted_pool_from(
         fetch = shared(fetch, store, _store_name(pool), codec, clock=refreshing.clock)
     key_source: Refreshable[KeySet] = Refreshable(
         fetch,
-        unavailable=_unavailable,
+        unavailable=_build_unavailable_error,
         deadline=times.refresh_deadline,
         cooldown=times.unknown_key_cooldown,
         last_resort=None if pinned is None else Fetched(pinned, -_FOREVER, _FOREVER, -_FOREVER, "pinned"),
@@ -178,7 +178,7 @@ def _import_all(store: SealedStore | None) -> None:
         store.import_all()
 
 
-def _unavailable(cause: Exception, retry_in: float) -> KeysUnavailableError:
+def _build_unavailable_error(cause: Exception, retry_in: float) -> KeysUnavailableError:
     return KeysUnavailableError(
         "The token signing keys are temporarily unavailable.",
         retry_after=retry_in,

@@ -52,7 +52,9 @@ class OwnChecks:
         )  # guarded by lock
         self._lock = PerProcess(threading.Lock)
 
-    def objection(self, setting: str, check: Callable[[Any], object], subject: object) -> Objection | None:
+    def find_objection(
+        self, setting: str, check: Callable[[Any], object], subject: object
+    ) -> Objection | None:
         """Return why ``check`` does not accept ``subject``, or ``None`` if it does.
 
         Args:

@@ -85,7 +85,7 @@ def decode_unverified(
         payload = b""
     if not payload:
         # Not raised in the except block: the caught exception holds the token and would become the context.
-        raise NOT_A_JWT.rejection()
+        raise NOT_A_JWT.build_rejection()
     if kid is None:
         kid = _parse_kid(header)
     signing_input = text[: len(header_part) + 1 + len(payload_part)]
@@ -112,9 +112,9 @@ def parse_claims(payload: bytes, kid: str) -> dict[str, Any]:
         claims = None
     if claims is None:
         # Not raised in the except block: the caught exception holds the payload.
-        raise NOT_A_JWT.rejection()
+        raise NOT_A_JWT.build_rejection()
     if not isinstance(claims.get("iss"), str):
-        raise NO_ISSUER.rejection(kid)
+        raise NO_ISSUER.build_rejection(kid)
     return claims
 
 
@@ -140,13 +140,13 @@ def _parse_kid(header: dict[str, Any]) -> str:
     kid = header.get("kid")
     valid_kid = kid if isinstance(kid, str) and len(kid) <= _LONGEST_KID else None
     if header.get("alg") != "RS256":
-        raise WRONG_ALGORITHM.rejection(valid_kid)
+        raise WRONG_ALGORITHM.build_rejection(valid_kid)
     # crit lists extensions that a reader must support. We support none (RFC 7515, section 4.1.11).
     if "crit" in header:
-        raise CRITICAL_EXTENSION.rejection(valid_kid)
+        raise CRITICAL_EXTENSION.build_rejection(valid_kid)
     # A reader that supports b64 would not decode the payload. No JWT may use it (RFC 7797, sections 6 and 7).
     if header.get("b64", True) is not True:
-        raise PLAIN_PAYLOAD.rejection(valid_kid)
+        raise PLAIN_PAYLOAD.build_rejection(valid_kid)
     if not valid_kid:
-        raise NO_KID.rejection()
+        raise NO_KID.build_rejection()
     return valid_kid

@@ -244,7 +244,7 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         """
         now = self._time.time()
         if verified.defect is not None or not verified.valid_from <= now < verified.valid_until:
-            raise verified.rejection_at(now)
+            raise verified.build_rejection_at(now)
         token = build_token(verified.client_id, verified.scopes, verified.claims(), self._time)
         self._check_requirements(token, verified)
         return token
@@ -272,7 +272,7 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
             except TokenValidationError as error:
                 if not isinstance(rejection, KeysUnavailableError):
                     rejection = error
-        raise (rejection or WRONG_ISSUER.rejection(unverified.kid)).with_traceback(None)
+        raise (rejection or WRONG_ISSUER.build_rejection(unverified.kid)).with_traceback(None)
 
     def _verify_with_pool(self, trusted: TrustedPool, unverified: UnverifiedToken) -> VerifiedToken:
         started = self._monotonic()
@@ -280,11 +280,11 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         if not key.has_signed(unverified.signing_input, unverified.signature):
             key, key_set = self._get_newer_key(key, key_set, trusted, started)
             if not key.has_signed(unverified.signing_input, unverified.signature):
-                raise BAD_SIGNATURE.rejection(unverified.kid, trusted.pool.pool_id)
+                raise BAD_SIGNATURE.build_rejection(unverified.kid, trusted.pool.pool_id)
         if not unverified.claims:
             unverified.claims = parse_claims(unverified.payload, unverified.kid)
             if self._by_issuer.get(unverified.claims["iss"]) is not trusted:
-                raise WRONG_ISSUER.rejection(unverified.kid)
+                raise WRONG_ISSUER.build_rejection(unverified.kid)
         if unverified.header_part not in self._kid_by_header:
             if len(self._kid_by_header) >= _MOST_HEADERS:
                 self._kid_by_header = {}
@@ -326,7 +326,7 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
             return key, keys
         failure = trusted.key_source.state.failure
         if failure is None:
-            raise UNKNOWN_KEY.rejection(kid, trusted.pool.pool_id)
+            raise UNKNOWN_KEY.build_rejection(kid, trusted.pool.pool_id)
         # The key may be new, so the token may be valid.
         raise KeysUnavailableError(
             "The access token's key is unknown, and newer signing keys are temporarily unavailable.",

@@ -114,14 +114,14 @@ class VerifiedToken:
             return parsed.copy()
         return parsed
 
-    def rejection_at(self, now: float) -> TokenValidationError:
+    def build_rejection_at(self, now: float) -> TokenValidationError:
         """Return the rejection by the first check that the token fails at ``now``. It must fail one."""
         failed = [] if self.defect is None else [self.defect]
         if now >= self.valid_until:
             failed.append(EXPIRED)
         if now < self.valid_from:
             failed.append(NOT_YET_VALID)
-        return self.identify(min(failed, key=CHECKS.index).rejection())
+        return self.identify(min(failed, key=CHECKS.index).build_rejection())
 
     def identify(self, error: Rejection) -> Rejection:
         """Return ``error`` with this token's client, scopes, key and pool.

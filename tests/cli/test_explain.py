@@ -15,7 +15,7 @@ from flask import Flask as Application
 
 from flask_m2m_cognito import CognitoAccessTokenValidator, CognitoM2M
 from flask_m2m_cognito.cli import m2m
-from flask_m2m_cognito.cli.explain_steps import Seen, list_steps
+from flask_m2m_cognito.cli.explain_steps import DecodedToken, list_steps
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.cli.flask_process import Flask
 
@@ -172,7 +172,7 @@ def test_failed_check_shows_what_it_found(
 )
 def test_each_check_shows_its_requirement(setting: str, value: Any, check: str, wanted: str) -> None:
     validator = CognitoAccessTokenValidator(user_pool_id="us-west-2_AbCdEfGhI", **{setting: value})
-    steps = list_steps(Seen({}, {}), validator, 0, None)
+    steps = list_steps(DecodedToken({}, {}), validator, 0, None)
     assert {step.check: step.wanted for step in steps}[check] == wanted
 
 

@@ -11,7 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flask_m2m_cognito.formats.strict_json import _DECODER, _decode_by_loop, decode_base64url, parse_object
+from flask_m2m_cognito.formats.strict_json import (
+    _DECODER,
+    _decode_without_recursion,
+    decode_base64url,
+    parse_object,
+)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +99,7 @@ def test_loop_agrees_with_the_standard_library(text: str) -> None:
         except ValueError:
             return None
 
-    assert read(lambda text: _decode_by_loop(text, _DECODER)) == read(_DECODER.decode)
+    assert read(lambda text: _decode_without_recursion(text, _DECODER)) == read(_DECODER.decode)
 
 
 @pytest.mark.parametrize(

@@ -323,7 +323,7 @@ class TestOrder:
         assert str(raised.value) == text
 
     def test_failed_check_is_found_by_its_rejection(self) -> None:
-        assert [failed_check(check.rejection()) for check in CHECKS] == list(CHECKS)
+        assert [failed_check(check.build_rejection()) for check in CHECKS] == list(CHECKS)
 
     def test_signature_is_checked_before_claims_except_issuer(self, pool: LocalUserPool) -> None:
         forgers_key = generate_private_key(public_exponent=65537, key_size=2048)
