@@ -1,1 +1,1 @@
-"""Scopes go out and become a token. No Flask."""
+"""Request tokens for the scopes of outgoing calls. Imports no Flask."""

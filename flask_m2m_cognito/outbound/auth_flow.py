@@ -1,7 +1,7 @@
-"""What every ``auth=`` decides alike: where a token may go, when it was refused, and what is sent then.
+"""Decide for every ``auth=`` where a token may be sent, whether it was refused, and what is sent next.
 
-A token goes to the scheme, host and port that it was put on for, and no further. After a 401
-``invalid_token`` a request is sent once more, with a newer token.
+A token is sent only to the scheme, host and port of the original request. After a 401 ``invalid_token`` the
+request is sent a second time, with a newer token.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
 class Tokens(Protocol):
-    """Where the tokens of an ``auth=`` come from: a ``TokenSource``, or what finds one."""
+    """The source of tokens for an ``auth=``: a ``TokenSource``, or an object that finds one."""
 
     def token(self) -> str: ...
     async def token_async(self) -> str: ...
@@ -39,53 +39,57 @@ class Tokens(Protocol):
 def check_destination(
     url: str, http_hosts: HttpHosts = tuple, uses_proxy: Callable[[str], bool] = lambda url: False
 ) -> None:
-    """Raise unless a token may be sent to ``url``.
+    """Raise if a token may not be sent to ``url``.
 
-    It may go over https, and over http to loopback or an allowed host; to loopback not through a proxy of
-    the environment. The route of a session or client that is not ours cannot be chosen, and proxies that were
-    set on it cannot be seen from an ``auth=``.
+    It may be sent over https, and over http to loopback or to an allowed host. A loopback URL must not go
+    through a proxy from the environment. An ``auth=`` can neither choose the route of the application's own
+    session or client, nor see the proxies that were set on it.
 
     Args:
+        url: the URL of the request.
         http_hosts: returns the hosts that may be reached over plain http.
         uses_proxy: returns whether the environment names a proxy for a URL.
 
     Raises:
-        ConfigurationError: it may not.
+        ConfigurationError: the token may not be sent there.
     """
     parts = urlsplit(url)
     if not (is_safe_url(url) or is_safe_url(url, http_hosts())):
         raise ConfigurationError(
-            "An access token is only sent over https, or over plain http to loopback and hosts in "
-            f"COGNITO_M2M_ALLOW_HTTP_HOSTS, not to {parts.scheme}://{parts.hostname}: use an https URL."
+            f"Access tokens are not sent to {parts.scheme}://{parts.hostname}. Use an https URL. "
+            "Plain http is only allowed to loopback and to hosts in COGNITO_M2M_ALLOW_HTTP_HOSTS."
         )
     if is_loopback_url(url) and uses_proxy(url):
         raise ConfigurationError(
             f"The environment (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY) sends requests for {parts.hostname} "
-            f"through a proxy, which would see the access token. Add {parts.hostname} to NO_PROXY, or use "
+            f"through a proxy, which could read the access token. Add {parts.hostname} to NO_PROXY, or use "
             "m2m.session()."
         )
 
 
 def uses_proxy_in_httpx(url: str) -> bool:
-    """Read NO_PROXY more strictly than httpx, which has no public function for it: ``*`` or the very host."""
+    """Return whether the environment names a proxy for ``url``.
+
+    httpx has no public function for this. NO_PROXY is read more strictly: only ``*`` or the exact host match.
+    """
     proxies, parts = getproxies(), urlsplit(url)
     exempt = {each.strip().lower() for each in proxies.get("no", "").split(",")}
     return bool(proxies.get(parts.scheme) or proxies.get("all")) and exempt.isdisjoint({"*", parts.hostname})
 
 
 def put_token(request: Any, token: str) -> None:
-    """Put a token on a request of requests or httpx."""
+    """Set the ``Authorization`` header of a request of requests or httpx."""
     request.headers["Authorization"] = f"Bearer {token}"
 
 
 def token_of(request: Any) -> str | None:
-    """Return the token that a request of requests or httpx was sent with."""
+    """Return the bearer token of a request of requests or httpx, or ``None``."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token if scheme == "Bearer" and token else None
 
 
 def origin_of(url: str) -> Origin | None:
-    """Return scheme, host and port (RFC 6454), or ``None`` for a malformed URL, which has none."""
+    """Return scheme, host and port (RFC 6454), or ``None`` for a malformed URL."""
     try:
         parts = urlsplit(url)
         return parts.scheme.lower(), parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme.lower())
@@ -94,14 +98,14 @@ def origin_of(url: str) -> Origin | None:
 
 
 def carries_our_token(request: Any, origin: Origin | None) -> bool:
-    """Return whether a request, perhaps the last of several redirects, took a token to its own origin."""
+    """Return whether a request, which may follow redirects, sent a token to the original origin."""
     return token_of(request) is not None and origin_of(str(request.url)) == origin
 
 
 def is_invalid_token(status: int, headers: Mapping[str, str]) -> bool:
-    """Return whether an answer says that the token was not valid (RFC 6750, section 3.1).
+    """Return whether a response rejects the token as invalid (RFC 6750, section 3.1).
 
-    The Cognito authorizer of an API Gateway sends no challenge, but the type of its error.
+    The Cognito authorizer of API Gateway sends its error type instead of a challenge.
     """
     if status != 401:
         return False
@@ -113,9 +117,9 @@ def is_invalid_token(status: int, headers: Mapping[str, str]) -> bool:
 
 
 def token_for_second_try(tokens: Tokens, refused: str, can_resend: bool) -> str | None:
-    """Return a newer token than the one that a peer refused, or ``None``: then the caller gets the 401.
+    """Return a newer token than the refused one, or ``None`` if the caller should get the 401.
 
-    If the request can't be sent again, the token is forgotten, so that the next request has a newer one.
+    If the request cannot be sent again, forget the token, so the next request gets a newer one.
     """
     if not can_resend:
         tokens.forget(refused)
@@ -128,9 +132,9 @@ def token_for_second_try(tokens: Tokens, refused: str, can_resend: bool) -> str 
 
 
 def forget_if_invalid(tokens: Tokens, request: Any, response: Any) -> None:
-    """Forget the token of a second try that was refused, too.
+    """Forget the token of a second try that was refused as well.
 
-    It counts towards the backoff: a peer may refuse every token.
+    It counts towards the backoff, because a peer may refuse every token.
     """
     token = token_of(request)
     if token is not None and is_invalid_token(response.status_code, response.headers):
@@ -138,9 +142,9 @@ def forget_if_invalid(tokens: Tokens, request: Any, response: Any) -> None:
 
 
 def note_refusal(tokens: Tokens, response: Any, body: bytes) -> None:
-    """Report to where the token came from that a peer refused it, if that is what an answer says.
+    """Notify the source of the token if a response refuses it.
 
-    Raises nothing: the caller has its answer, and this is for the log.
+    Raises nothing: the caller gets the response in any case, and this only serves the log.
     """
     with suppress(Exception):
         token = token_of(response.request)

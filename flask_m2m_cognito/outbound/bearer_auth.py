@@ -1,4 +1,4 @@
-"""An ``auth=`` for requests, which httpx takes too where it is in use: see ``httpx_auth``."""
+"""An ``auth=`` for requests. If httpx is imported, its clients accept it too: see ``httpx_auth``."""
 
 from __future__ import annotations
 
@@ -27,17 +27,19 @@ from .auth_flow import (
 from .refused_calls import REFUSALS, has_problem
 
 SessionTimeout = float | tuple[float, float] | None
-"""Seconds for connecting and for each read, or one for each."""
+"""Seconds for connecting and for each read, or a tuple with one value for each."""
 
 
 class BearerAuth:
-    """An ``auth=`` for requests and, where httpx is in use, for its clients as well.
+    """Add a fresh access token to each request, as an ``auth=`` for requests and httpx.
+
+    Works with the clients of httpx if httpx was imported before ``m2m.auth()`` was called.
 
     Args:
-        tokens: where tokens come from.
-        retry_401: whether a request is sent once more after a 401 ``invalid_token``.
-        is_sent_directly: tells of a loopback URL that its request goes past any proxy.
-        http_hosts: returns the hosts that a token may be sent to over plain http, besides loopback.
+        tokens: the source of the tokens.
+        retry_401: whether to send a request a second time, with a newer token, after a 401 ``invalid_token``.
+        is_sent_directly: returns whether the request to a loopback URL bypasses every proxy.
+        http_hosts: returns the hosts, besides loopback, that a token may be sent to over plain http.
     """
 
     def __init__(
@@ -53,13 +55,13 @@ class BearerAuth:
         self._http_hosts = http_hosts
 
     def with_route(self, is_sent_directly: Callable[[str], bool]) -> BearerAuth:
-        """Return the same auth for ``requests`` sessions that choose the route themselves."""
+        """Return the same auth for a ``requests`` session that chooses its route itself."""
         return BearerAuth(self._tokens, self._retry_401, is_sent_directly, self._http_hosts)
 
     def __repr__(self) -> str:
         return "BearerAuth()"
 
-    # Two auth objects over the same tokens are the same to requests' redirect and session code.
+    # Auth objects with the same source of tokens are equal for the redirect and session code of requests.
     def __eq__(self, other: object) -> bool:
         return isinstance(other, BearerAuth) and self._tokens is other._tokens
 
@@ -67,12 +69,12 @@ class BearerAuth:
         return hash(id(self._tokens))
 
     def __call__(self, request: Any) -> Any:
-        """Put the token on a request of ``requests``.
+        """Add the token to a request of ``requests``, and return the request.
 
         Raises:
             ConfigurationError: the URL is neither https nor http to loopback or an allowed host, or it is a
                 loopback URL and the environment names a proxy for it.
-            TokenUnavailableError: there is no token.
+            TokenUnavailableError: no token is available.
         """
         is_of_requests = hasattr(request, "register_hook")
         uses_proxy = _uses_proxy_in_requests if is_of_requests else uses_proxy_in_httpx
@@ -82,7 +84,8 @@ class BearerAuth:
             lambda url: not self._is_sent_directly(url) and uses_proxy(url),
         )
         put_token(request, self._tokens.token())
-        # Else it is httpx's, and this was made before httpx was imported: it takes this for a plain function.
+        # Else it is a request of httpx, which calls this object as a function: it was created before httpx
+        # was imported.
         if is_of_requests:
             hooks = _RequestHooks(self._tokens, self._retry_401, request)
             request.register_hook("response", hooks.on_response)
@@ -90,7 +93,7 @@ class BearerAuth:
 
 
 def bearer_auth(tokens: Tokens, retry_401: bool = True, http_hosts: HttpHosts = tuple) -> BearerAuth:
-    """Return a :class:`BearerAuth`, which is an ``httpx.Auth`` too if httpx has been imported."""
+    """Return a :class:`BearerAuth`. It is an ``httpx.Auth`` too if httpx has been imported."""
     auth_class = _class_for_httpx() if "httpx" in sys.modules else BearerAuth
     return auth_class(tokens, retry_401, http_hosts=http_hosts)
 
@@ -100,7 +103,7 @@ def _class_for_httpx() -> type[BearerAuth]:
     from .httpx_auth import HttpxFlow
 
     class HttpxBearerAuth(BearerAuth, HttpxFlow):
-        """A BearerAuth that httpx takes for one of its own."""
+        """A BearerAuth that is an ``httpx.Auth`` too."""
 
     return HttpxBearerAuth
 
@@ -112,9 +115,9 @@ def _uses_proxy_in_requests(url: str) -> bool:
 
 
 class _RequestHooks:
-    """The flow for one prepared request of ``requests``, driven by its response hook.
+    """The auth flow of one prepared request of ``requests``, run by its response hook.
 
-    Holds no state of one answer: a prepared request may be sent again and again, by several threads.
+    Keeps no state of a response, because several threads may send a prepared request many times.
     """
 
     def __init__(self, tokens: Tokens, retry_401: bool, request: Any) -> None:
@@ -124,24 +127,24 @@ class _RequestHooks:
         self._body_start = _position(self._body)
         self._retry_401 = retry_401
 
-    def on_response(self, response: Any, **sending: Any) -> Any:
-        """Return the response, or that of a second try."""
+    def on_response(self, response: Any, **send_options: Any) -> Any:
+        """Return the response, or the response of a second try."""
         request = response.request
         if not carries_our_token(request, self._origin):
             return response
         if response.is_redirect:
             self._keep_token_from_https(response, request)
             return response
-        again = self._request_after(response)
+        again = self._build_second_request(response)
         if again is None:
-            self._note_refusal(response, sending)
+            self._note_refusal(response, send_options)
             return response
-        return self._send_again(response, again, sending)
+        return self._send_again(response, again, send_options)
 
-    # The token is in no variable of what sends: error trackers send those of each frame.
+    # No frame below which a request is sent has the token in a local: error trackers send the locals.
 
-    def _request_after(self, response: Any) -> Any:
-        """Return a copy of the request with a newer token, or ``None`` if there is to be no second try."""
+    def _build_second_request(self, response: Any) -> Any:
+        """Return a copy of the request with a newer token, or ``None`` if it must not be sent again."""
         if not is_invalid_token(response.status_code, response.headers):
             return None
         request = response.request
@@ -152,46 +155,47 @@ class _RequestHooks:
         put_token(again, newer)
         return again
 
-    def _send_again(self, refusal: Any, request: Any, sending: dict[str, Any]) -> Any:
-        # The connection is free for the second try once the first answer is read.
+    def _send_again(self, refusal: Any, request: Any, send_options: dict[str, Any]) -> Any:
+        # Reading the first response frees its connection for the second try.
         _read_beginning(refusal)
-        response = refusal.connection.send(request, **sending)
+        response = refusal.connection.send(request, **send_options)
         response.history.append(refusal)
         response.request = request
         if response.is_redirect:
-            # requests follows it with the headers of the caller's request. Otherwise that one stays as it
-            # is: another thread may be sending it, and its refusal is that of the token in it.
+            # requests follows the redirect with the headers of the caller's request, so that one gets the
+            # newer token. In all other cases it is not changed: another thread may be sending it, and its
+            # refusal is about the token that it has.
             callers, refusal.request = refusal.request, refusal.request.copy()
             callers.headers["Authorization"] = request.headers["Authorization"]
             self._keep_token_from_https(response, callers)
         forget_if_invalid(self._tokens, request, response)
-        self._note_refusal(response, sending)
+        self._note_refusal(response, send_options)
         return response
 
-    def _note_refusal(self, response: Any, sending: Mapping[str, Any]) -> None:
-        """Note an answer that the caller gets, if it is a refusal."""
+    def _note_refusal(self, response: Any, send_options: Mapping[str, Any]) -> None:
+        """Report a response that the caller gets, if it is a refusal."""
         if response.status_code not in REFUSALS:
             return
         body = b""
-        if not sending.get("stream") and has_problem(response.status_code, response.headers):
-            body = response.content  # which requests would read next
+        if not send_options.get("stream") and has_problem(response.status_code, response.headers):
+            body = response.content  # requests would read it next anyway
         note_refusal(self._tokens, response, body)
 
     def _keep_token_from_https(self, response: Any, request: Any) -> None:
-        """Drop the header from a request that requests would follow from http to https of the same host.
+        """Remove the token from a request whose redirect goes from http to https of the same host.
 
-        For any other origin requests drops it itself, from a copy: the request may be sent again.
+        requests would keep it there. For any other origin requests removes it itself, from a copy.
         """
         try:
             target = urljoin(request.url, response.headers.get("Location", ""))
         except ValueError:
-            target = ""  # malformed: what follows it decides what to raise
+            target = ""  # malformed: requests decides what to raise when it follows the redirect
         found = origin_of(target)
         if found != self._origin and (found is None or self._origin is None or found[0] != self._origin[0]):
             request.headers.pop("Authorization", None)
 
     def _rewind(self) -> bool:
-        """Make the body ready to be sent again; return whether it is."""
+        """Rewind the body, and return whether it can be sent again."""
         if not self._retry_401:
             return False
         if self._body is None or isinstance(self._body, (str, bytes, bytearray)):
@@ -206,7 +210,7 @@ class _RequestHooks:
 
 
 class _Beginning:
-    """The first ``MOST_READ`` bytes of a body, in the place of ``response.raw`` of requests."""
+    """The first ``MOST_READ`` bytes of a body. Replaces ``response.raw`` of requests."""
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
@@ -216,7 +220,7 @@ class _Beginning:
         from urllib3.exceptions import HTTPError
 
         left = MOST_READ
-        # A refusal that breaks off is a refusal, too.
+        # A refusal whose body is cut off is still a refusal.
         with suppress(HTTPError, OSError):
             for chunk in self._raw.stream(size, decode_content=decode_content):
                 left -= len(chunk)
@@ -230,7 +234,7 @@ class _Beginning:
 
 
 def _read_beginning(response: Any) -> None:
-    """Read a response of requests, as much as a refusal has to say; close its connection if there is more."""
+    """Read at most ``MOST_READ`` bytes of a response; close its connection if the body is longer."""
     raw = response.raw
     beginning = _Beginning(raw)
     if hasattr(raw, "stream"):

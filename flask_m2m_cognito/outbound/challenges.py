@@ -1,4 +1,4 @@
-"""Read the challenges of a ``WWW-Authenticate`` header (RFC 9110, section 11.6.1). Pure, in linear time."""
+"""Parse the challenges of a ``WWW-Authenticate`` header (RFC 9110, section 11.6.1) in linear time."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-# API Gateway renames the header of what stands behind a REST API.
+# API Gateway renames the header of a service behind a REST API.
 _HEADERS = ("WWW-Authenticate", "x-amzn-Remapped-WWW-Authenticate")
 
 _LONGEST = 4 * 1024
-"""Characters that are read: a real header has a few hundred, and a peer may send 64 KiB of commas."""
+"""The number of characters read. A real header has a few hundred; a hostile one may be 64 KiB of commas."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r'[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"?|([^ \t,";]+))', re.DOTALL)
@@ -20,7 +20,7 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
 class Challenge(NamedTuple):
-    """One challenge: the scheme and the names of parameters are in lower case."""
+    """One challenge. The scheme and the names of the parameters are in lower case."""
 
     scheme: str
     parameters: Mapping[str, str]
@@ -28,10 +28,10 @@ class Challenge(NamedTuple):
 
 
 def parse_challenges(header: str) -> list[Challenge]:
-    """Return the challenges of a header, or of several that are joined with commas.
+    """Return the challenges of a header, or of several headers joined with commas.
 
-    Malformed text is read as far as it can be: parameters may be separated by spaces, as API Gateway
-    does it, and a quoted string may lack its end. Of a parameter that is named twice the first counts.
+    Malformed text is parsed as far as possible: parameters may be separated by spaces, as in API Gateway's
+    headers, and a quoted string may lack its closing quote. If a parameter is repeated, the first one counts.
 
     >>> parse_challenges('Basic realm="a, \\\\"b\\\\"", Bearer error=invalid_token, Negotiate YWI=')[1:]
     [Challenge(scheme='bearer', parameters={'error': 'invalid_token'}, token68=None), \
@@ -62,6 +62,6 @@ Challenge(scheme='negotiate', parameters={}, token68='YWI=')]
 
 
 def bearer_challenges(headers: Mapping[str, str]) -> Iterator[Challenge]:
-    """Yield the Bearer challenges (RFC 6750, section 3) in the headers of an answer."""
+    """Yield the Bearer challenges (RFC 6750, section 3) in the headers of a response."""
     for name in _HEADERS:
         yield from (each for each in parse_challenges(headers.get(name, "")) if each.scheme == "bearer")

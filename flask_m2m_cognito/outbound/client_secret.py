@@ -1,4 +1,4 @@
-"""A client's secret: one, one of two, or a callable that is called again after a rotation."""
+"""Hold the secret of an app client: one, several, or a callable that is called again after a rotation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class SecretText:
-    """A secret that shows in no ``repr``: error trackers send the locals of each stack frame."""
+    """A secret that no ``repr`` shows, because error trackers send the locals of each stack frame."""
 
     __slots__ = ("_text",)
 
@@ -47,12 +47,12 @@ class SecretText:
 
 
 class ClientSecret:
-    """The secret that works, for all token sources of one client. Cognito allows two at a time.
+    """The secret of one client, shared by all its token sources. Cognito allows two secrets at a time.
 
     Args:
-        secret: one; or several, of which the next is tried on ``invalid_client``; or a callable
-            that returns one or several, called at first use and once more after ``invalid_client``.
-        clock: by which a call that never returns is given up.
+        secret: one; or several, of which the next is tried on ``invalid_client``; or a callable that
+            returns one or several. It is called at first use, and again after ``invalid_client``.
+        clock: measures when a call that never returns is abandoned.
     """
 
     def __init__(self, secret: Secret, clock: Clock = SYSTEM) -> None:
@@ -60,27 +60,28 @@ class ClientSecret:
         self._read = secret if callable(secret) else None
         secrets = () if callable(secret) else _parse_secrets(secret)
         if isinstance(secrets, str):
-            raise TypeError(f"A client secret must be {secrets}.")
-        self._known = _Known(secrets, answers=0)  # replaced whole
+            raise TypeError(f"The client secret must be {secrets}.")
+        self._known = _Known(secrets, answers=0)  # immutable: replaced as a whole
         self._lock = PerProcess(threading.Lock)  # never held while the callable runs
-        self._call: _Call | None = None  # the one under way; guarded by lock
+        self._call: _Call | None = None  # the call in progress; guarded by the lock
 
     def __repr__(self) -> str:
         return "ClientSecret()"
 
     @property
     def known(self) -> tuple[SecretText, ...]:
-        """Every secret that may have been sent."""
+        """Return every secret that may have been sent."""
         return self._known.secrets
 
     def try_with(self, request: Callable[[SecretText], R], deadline: Deadline) -> R:
-        """Return what ``request`` returns with the first secret that Cognito accepts.
+        """Call ``request`` with each secret until Cognito accepts one, and return its result.
 
         Args:
-            deadline: until then it waits for a call of the callable that another thread has begun.
+            request: sends a token request with the secret that it is given.
+            deadline: limits the wait for a call of the callable that another thread has started.
 
         Raises:
-            CognitoTokenRequestError: none is accepted, or the callable returned none.
+            CognitoTokenRequestError: Cognito accepted no secret, or the callable returned none.
         """
         known = self._known if self._known.secrets else self._fetch_newer(self._known, deadline)
         try:
@@ -113,9 +114,9 @@ class ClientSecret:
             self._known = known._replace(secrets=(accepted, *others))
 
     def _fetch_newer(self, rejected: _Known, deadline: Deadline) -> _Known:
-        """Return the callable's answer. One thread calls it; others whose secret was rejected wait for that.
+        """Return the callable's result. One thread calls it; others with a rejected secret wait for it.
 
-        It is an answer as well that there is nothing new yet, or that the call failed.
+        "Nothing new yet" and "the call failed" are results, too.
         """
         with self._lock.get():
             known, call, read = self._known, self._call, self._read
@@ -130,7 +131,7 @@ class ClientSecret:
             try:
                 secrets_or_problem = _read_secrets(read)
             finally:
-                # Also when gevent's Timeout or a SystemExit ends it: the next call asks again.
+                # Also after gevent's Timeout or a SystemExit: the next attempt calls it again.
                 call.answer.set_result(self._finish(call, secrets_or_problem, known))
         try:
             answer = call.answer.result(deadline.left())
@@ -145,7 +146,7 @@ class ClientSecret:
             if self._call is call:
                 self._call = None
             if self._known.answers != known.answers:
-                return self._known  # it took so long that another call was faster
+                return self._known  # another call, which started later, was faster
             if not isinstance(answer, str):
                 self._known = _Known(answer, known.answers + 1)
                 return self._known
@@ -155,7 +156,7 @@ class ClientSecret:
 
 
 class _Call(NamedTuple):
-    """A call of the application's callable that is under way in a process, until it is taken for lost."""
+    """A call of the application's callable in one process. After ``until`` it counts as lost."""
 
     pid: int
     until: float
@@ -163,17 +164,17 @@ class _Call(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """Secrets, the last accepted one before the others, after so many answers of the callable."""
+    """The known secrets, the last accepted one first, and the number of results of the callable so far."""
 
     secrets: tuple[SecretText, ...]
     answers: int
 
 
 def _read_secrets(read: Callable[[], object]) -> tuple[SecretText, ...] | str:
-    """Return the secrets that the application's callable returns, or a sentence that says why there are none.
+    """Return the secrets that the application's callable returns, or a sentence that explains the failure.
 
-    A sentence and not the exception: its attributes, its causes and the frames below it may hold the
-    secret, and error trackers send them all.
+    Does not pass the exception on: its attributes, causes and frames may hold the secret, and error trackers
+    send them all.
     """
     try:
         secrets = _parse_secrets(read())
@@ -183,15 +184,15 @@ def _read_secrets(read: Callable[[], object]) -> tuple[SecretText, ...] | str:
 
 
 def _parse_secrets(given: object) -> tuple[SecretText, ...] | str:
-    """Return the secrets, or what should have been given instead. Quotes nothing of it."""
+    """Return the secrets, or what they must be instead. Quotes nothing of the value."""
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, Sequence) or isinstance(texts, (bytes, bytearray)):
-        return f"text or a list of texts, got {_kind_of(texts)}"
+        return f"a string or a list of strings, got {_kind_of(texts)}"
     for each in texts:
         if not isinstance(each, str):
-            return f"text or a list of texts, got a list with {_kind_of(each)}"
+            return f"a string or a list of strings, got a list with {_kind_of(each)}"
         if _SURROGATE.search(each):
-            return "text that can be encoded"  # an error of encoding it would hold it
+            return "a string that can be encoded as UTF-8"  # a UnicodeEncodeError would hold the secret
     return tuple(SecretText(each) for each in texts if each)
 
 

@@ -1,7 +1,7 @@
-"""``GetClientToken`` of the user pools API: client credentials for a pool that has no domain.
+"""Use ``GetClientToken`` of the user pools API, which returns tokens of a pool without a domain.
 
-Builds the request body and translates the answers to OAuth 2.0, so all other code treats both ways alike.
-The request is not signed: the client's secret authenticates it, and it needs no rights in IAM.
+Builds the request body and translates the response to OAuth 2.0, so all other code treats both ways alike.
+The request is not signed: the client secret authenticates it, and it needs no IAM permission.
 
 Source: the model ``cognito-idp`` of the AWS SDKs (JSON 1.1), operation ``GetClientToken``.
 """
@@ -20,8 +20,8 @@ _HEADERS = {
     "X-Amz-Target": "AWSCognitoIdentityProviderService.GetClientToken",
 }
 
-# TokenSource backs off longer after some of OAuth's codes, and ClientSecret reads a rejected secret again.
-# Any other error keeps its name.
+# TokenSource backs off longer after some OAuth codes, and ClientSecret reads the secret again after
+# invalid_client. Any other error keeps its AWS name.
 _CODES = {
     "NotAuthorizedException": "invalid_client",
     "ResourceNotFoundException": "invalid_client",
@@ -36,7 +36,7 @@ _MEMBERS = {"access_token": "AccessToken", "expires_in": "ExpiresIn", "token_typ
 def build_client_token_request(
     client_id: str, secret: SecretText, scopes: Sequence[str], metadata: Mapping[str, str] | None
 ) -> Body:
-    """Return the body of a request for ``scopes``; without any, for all that the client may have."""
+    """Return the body of a request for ``scopes``, or without scopes for all that the client may have."""
     content: dict[str, Any] = {"ClientId": client_id, "Secret": secret.reveal()}
     if scopes:
         content["Scopes"] = list(scopes)
@@ -45,12 +45,12 @@ def build_client_token_request(
     return Body(json.dumps(content, separators=(",", ":")).encode("ascii"), _HEADERS)
 
 
-def in_oauth_words(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an answer as the token endpoint would have sent it (RFC 6749, sections 5.1 and 5.2).
+def translate_to_oauth(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a response in the form of the token endpoint's (RFC 6749, sections 5.1 and 5.2).
 
-    >>> in_oauth_words({"ClientAuthenticationResult": {"AccessToken": "a.b.c", "ExpiresIn": 3600}})
+    >>> translate_to_oauth({"ClientAuthenticationResult": {"AccessToken": "a.b.c", "ExpiresIn": 3600}})
     {'access_token': 'a.b.c', 'expires_in': 3600}
-    >>> in_oauth_words({"__type": "NotAuthorizedException", "message": "Invalid secret."})
+    >>> translate_to_oauth({"__type": "NotAuthorizedException", "message": "Invalid secret."})
     {'error': 'invalid_client', 'error_description': 'NotAuthorizedException: Invalid secret.'}
     """
     result = payload.get("ClientAuthenticationResult")

@@ -1,4 +1,4 @@
-"""An ``auth=`` for the clients of httpx, sync and async. Imported only where httpx is in use."""
+"""An ``auth=`` for the clients of httpx, sync and async. Imported only if httpx has been imported."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from .refused_calls import REFUSALS, has_problem
 
 
 class HttpxFlow(httpx.Auth):
-    """What httpx asks of an auth: the part of a :class:`BearerAuth` that only its clients use.
+    """The interface of ``httpx.Auth``: the part of a :class:`BearerAuth` that only the clients of httpx use.
 
-    httpx follows redirects within the flow: the request of a response is the last of a chain. What came
-    before it has been done, so only that one is sent again.
+    httpx follows redirects within the flow, so ``response.request`` is the last request of a chain. The
+    earlier ones succeeded, so only the last one is sent again.
     """
 
     _tokens: Tokens
@@ -43,7 +43,7 @@ class HttpxFlow(httpx.Auth):
         check_destination(str(request.url), self._http_hosts, uses_proxy_in_httpx)
         put_token(request, self._tokens.token())
         response = yield request
-        again = self._request_after(request, response)
+        again = self._build_second_request(request, response)
         if again is None:
             return
         if not response.is_stream_consumed:
@@ -57,18 +57,18 @@ class HttpxFlow(httpx.Auth):
         if response.status_code == 401:
             import asyncio
 
-            # It may wait for a newer token: on a thread, not on the loop.
-            again = await asyncio.to_thread(self._request_after, request, response)
+            # This may wait for a newer token, so it runs on a thread and does not block the event loop.
+            again = await asyncio.to_thread(self._build_second_request, request, response)
         else:
-            again = self._request_after(request, response)
+            again = self._build_second_request(request, response)
         if again is None:
             return
         if not response.is_stream_consumed:
             await _read_beginning_async(response)
         self._finish(again, (yield again))
 
-    def _request_after(self, request: httpx.Request, response: httpx.Response) -> httpx.Request | None:
-        """Return what to send with a newer token; else ``None``, with a refusal noted."""
+    def _build_second_request(self, request: httpx.Request, response: httpx.Response) -> httpx.Request | None:
+        """Return the request with a newer token. If it must not be sent again, report a refusal."""
         last = response.request
         token = token_of(last)
         if token is None or not carries_our_token(last, origin_of(str(request.url))):
@@ -83,7 +83,7 @@ class HttpxFlow(httpx.Auth):
         return None
 
     def _finish(self, request: httpx.Request, response: httpx.Response) -> None:
-        """Note a refusal of the second try."""
+        """Report a refusal of the second try."""
         if carries_our_token(response.request, origin_of(str(request.url))):
             forget_if_invalid(self._tokens, response.request, response)
             self._note_when_read(response)
@@ -97,14 +97,14 @@ class HttpxFlow(httpx.Auth):
             return
         body = b""
         with suppress(httpx.ResponseNotRead):
-            body = response.content  # which a hook of the application has read
+            body = response.content  # available if a hook of the application has read it
         note(body)
 
 
 class _ReadAlong(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A body whose beginning is kept while the application reads it, for ``note`` at its end.
+    """A body that keeps its beginning while the application reads it, and calls ``note`` with it when closed.
 
-    An auth cannot see whether the response is streamed.
+    An auth cannot see whether the application streams the response.
     """
 
     def __init__(
@@ -133,11 +133,11 @@ class _ReadAlong(httpx.SyncByteStream, httpx.AsyncByteStream):
         self._note(bytes(self._beginning))
 
     def _keep(self, chunk: bytes) -> None:
-        # One byte more than is read: it tells that the body is longer.
+        # Keep one byte more than the limit, which shows that the body is too long.
         self._beginning += chunk[: MOST_OF_A_PROBLEM + 1 - len(self._beginning)]
 
 
-# httpx reads all of a response before it sends the next request: these leave it less to read.
+# httpx reads a response to its end before it sends the next request. These functions shorten the response.
 
 
 def _read_beginning(response: httpx.Response) -> None:

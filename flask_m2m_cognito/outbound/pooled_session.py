@@ -1,6 +1,6 @@
-"""Light ``requests`` sessions: all sessions of a process share one pool of connections.
+"""Light ``requests`` sessions: all sessions of a process share one connection pool.
 
-Imported when the first session is made, since ``requests`` takes longer to import than Flask.
+Imported when the first session is created, because ``requests`` takes longer to import than Flask.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from ..remote.threads import PerProcess
 from .bearer_auth import BearerAuth, SessionTimeout
 
 POOL_SIZE = 32
-"""Connections kept for each host, and hosts that connections are kept for."""
+"""The number of connections kept for each host, and the number of hosts."""
 
 
 LONGEST_IDLE = 50.0
-"""Seconds after which an idle connection is not used again: many load balancers forget it after 60 s."""
+"""Seconds after which an idle connection is not used again: many load balancers drop it after 60 s."""
 
 LONGEST_WAIT = 10.0
-"""Seconds up to which ``Retry-After`` is obeyed by a session without a timeout."""
+"""The longest ``Retry-After`` in seconds that a session without a timeout obeys."""
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 
@@ -42,23 +42,24 @@ _WORTH_A_RETRY = (429, 502, 503, 504)
 
 
 def pooled_session(auth: BearerAuth, timeout: SessionTimeout = None, retries: int = 0) -> requests.Session:
-    """Return a session that sends ``auth``'s token with each request; closing it keeps the connections.
+    """Return a session that sends a token with each request. Closing it keeps the shared connections.
 
     Args:
-        auth: puts the token on each request.
-        timeout: seconds for connecting and for each read, or one for each; for requests that give none.
+        auth: adds the token to each request.
+        timeout: seconds for connecting and for each read, or a tuple with one value for each. The default for
+            requests without a timeout of their own.
         retries: how often an idempotent request is sent again (RFC 9110, section 9.2.2).
 
     Raises:
-        ConfigurationError: ``timeout`` or ``retries`` cannot be used.
+        ConfigurationError: ``timeout`` or ``retries`` is invalid.
     """
     _check_timeout(timeout)
     if not isinstance(retries, int) or isinstance(retries, bool) or not 0 <= retries <= _MOST_RETRIES:
         raise ConfigurationError(
-            f"retries must be a whole number from 0 to {_MOST_RETRIES}, got {retries!r}."
+            f"retries must be an integer between 0 and {_MOST_RETRIES}, got {retries!r}."
         )
     session = requests.Session() if timeout is None else _SessionWithTimeout(timeout)
-    adapters = session.adapters  # not the session, which would be a reference cycle
+    adapters = session.adapters  # not the session itself, which would be a reference cycle
     session.auth = auth.with_route(lambda url: _is_sent_directly(url, adapters))
     adapter = _RetryingAdapter(retries, timeout) if retries else _shared_adapter.get()
     session.mount("https://", adapter)
@@ -74,7 +75,7 @@ def _check_timeout(timeout: SessionTimeout) -> None:
     )
     if timeout is not None and not are_seconds:
         raise ConfigurationError(
-            f"timeout must be a number of seconds above 0, or (connect, read), got {timeout!r}."
+            f"timeout must be a positive number of seconds, or a tuple (connect, read), got {timeout!r}."
         )
 
 
@@ -90,7 +91,7 @@ class _SessionWithTimeout(requests.Session):
 
 
 class _BoundedRetry(Retry):
-    """urllib3's ``Retry``, which obeys any ``Retry-After``; this one waits at most ``longest`` seconds."""
+    """A ``Retry`` that waits at most ``longest`` seconds. urllib3's own obeys any ``Retry-After``."""
 
     longest = LONGEST_WAIT
 
@@ -103,7 +104,7 @@ class _BoundedRetry(Retry):
         try:
             seconds = super().get_retry_after(response)
         except InvalidHeader:
-            return None  # as without one
+            return None  # a malformed header is ignored
         return None if seconds is None else min(seconds, self.longest)
 
 
@@ -114,7 +115,7 @@ def _is_sent_directly(url: str, adapters: Mapping[str, BaseAdapter]) -> bool:
 
 
 class _IdleConnections(queue.LifoQueue[Any]):
-    """A pool's idle connections. One that a NAT gateway may have forgotten is not used again."""
+    """The idle connections of a pool. Discards those that a NAT gateway may have dropped."""
 
     _generation = 0
 
@@ -130,14 +131,14 @@ class _IdleConnections(queue.LifoQueue[Any]):
         if generation == self._generation and SYSTEM.monotonic() - since < LONGEST_IDLE:
             return connection
         connection.close()
-        return None  # urllib3 makes a new one
+        return None  # urllib3 opens a new connection
 
     def retire(self) -> None:
-        """Use none of those that are idle now again."""
+        """Discard every connection that is idle now."""
         self._generation += 1
 
     def close(self) -> None:
-        """Close all that are idle."""
+        """Close every idle connection."""
         with suppress(queue.Empty):
             while True:
                 connection = self.get(block=False)
@@ -146,13 +147,13 @@ class _IdleConnections(queue.LifoQueue[Any]):
 
 
 class _DirectAdapter(HTTPAdapter):
-    """Sends requests for this machine past any proxy, and others once more after a reset.
+    """An adapter that bypasses proxies for loopback, and sends an idempotent request again after a reset.
 
-    Plain http is allowed to loopback because it stays on this machine: a proxy would read the token, whoever
-    configured it. Redirects come here as well.
+    Plain http is allowed to loopback because it stays on this machine. A proxy could read the token, even one
+    that the application configured. Redirects use this adapter as well.
 
-    An idle connection may have been forgotten on the way, which only the next bytes on it show. So an
-    idempotent request whose connection was reset before any answer is sent again.
+    A gateway on the way may have dropped an idle connection, which shows only when the next bytes are sent.
+    So an idempotent request is sent again if its connection was reset before any response.
     """
 
     def get_connection_with_tls_context(
@@ -175,7 +176,7 @@ class _DirectAdapter(HTTPAdapter):
     ) -> requests.Response:
         if is_loopback_host(urlsplit(request.url or "").hostname or ""):
             proxies = None
-            # requests adds the proxy's password to a redirected request.
+            # requests adds the proxy's password to a request that follows a redirect.
             request.headers.pop("Proxy-Authorization", None)
         try:
             return super().send(request, stream, timeout, verify, cert, proxies)
@@ -193,7 +194,7 @@ def _can_be_sent_again(request: requests.PreparedRequest) -> bool:
 
 
 def _was_reset(error: BaseException) -> bool:
-    """Return whether the other side ended the connection; requests and urllib3 wrap the cause."""
+    """Return whether the other side reset the connection. requests and urllib3 wrap the cause."""
     cause: object = error
     while isinstance(cause, BaseException):
         if isinstance(cause, ConnectionResetError | ConnectionAbortedError | BrokenPipeError):
@@ -204,7 +205,7 @@ def _was_reset(error: BaseException) -> bool:
 
 
 class _SharedAdapter(_DirectAdapter):
-    """An adapter that outlives its sessions."""
+    """The adapter that all sessions of a process share."""
 
     def __init__(self) -> None:
         super().__init__(pool_connections=POOL_SIZE, pool_maxsize=POOL_SIZE)
@@ -216,24 +217,24 @@ class _SharedAdapter(_DirectAdapter):
         proxies: dict[str, str] | None,
         cert: tuple[str, str] | str | None,
     ) -> HTTPConnectionPool:
-        """Return the pool of connections that all sessions use for this request."""
+        """Return the connection pool that all sessions use for this request."""
         pool = HTTPAdapter.get_connection_with_tls_context(self, request, verify, proxies, cert)
         if not isinstance(pool.pool, _IdleConnections) and pool.pool is not None:
-            # Before its first connection. The pool makes connections where the queue has none.
+            # Replaced before the first connection. The pool opens a connection when the queue returns None.
             pool.pool = idle = _IdleConnections(POOL_SIZE)
             weakref.finalize(pool, idle.close)
         return pool
 
     def close(self) -> None:
-        """Keep the connections: other sessions use them."""
+        """Keep the connections, because other sessions use them."""
 
 
-# A socket shared with a forked child would mix up both processes' answers.
+# A socket that a forked child shares would mix up the responses of both processes.
 _shared_adapter = PerProcess(_SharedAdapter)
 
 
 class _RetryingAdapter(_DirectAdapter):
-    """Sends requests again; over the connections that all sessions share."""
+    """An adapter with retries, over the connections that all sessions share."""
 
     def __init__(self, retries: int, timeout: SessionTimeout) -> None:
         retry = _BoundedRetry(

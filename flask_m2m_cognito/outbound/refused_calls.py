@@ -1,6 +1,6 @@
-"""What a peer answers when it refuses a call of ours, and the log record about it.
+"""Find out why a peer refused a call of ours, and log it.
 
-The peer may be hostile: of its answer only words from closed sets and the names of scopes are used.
+The peer may be hostile: only words from closed sets and the names of scopes are used from its response.
 
 Source: RFC 6750, section 3 (challenge); RFC 9457 (problem body, whose ``reason`` is this library's).
 """
@@ -24,13 +24,13 @@ from ..remote.threads import PerProcess, start_daemon
 from .challenges import bearer_challenges
 
 MOST_READ = 4 * 1024
-"""Bytes of a problem body that are read: this library's have some hundred."""
+"""The number of bytes of a problem body that are read. This library's have a few hundred."""
 
 MOST_NOTED = 256
-"""Pairs of peer and reason for which a record may be logged within a minute."""
+"""The number of pairs of peer and reason that may be logged within a minute."""
 
 REFUSALS = frozenset({400, 401, 403, 503})
-"""The statuses with which this library refuses a request."""
+"""The status codes with which this library rejects a request."""
 
 _ERRORS = frozenset({"invalid_request", "invalid_token", "insufficient_scope"})
 _MINUTE = 60.0
@@ -43,13 +43,13 @@ _logger = logging.getLogger("flask_m2m_cognito")
 
 @dataclass(frozen=True)
 class Refusal:
-    """A peer's refusal, as it says.
+    """A refusal, as the peer describes it.
 
     Attributes:
         peer: scheme, host and port.
         status: one of ``REFUSALS``.
         reason: a ``Reason``, an error code of RFC 6750, or ``"unknown"``.
-        required_scopes: the peer's text, which may quote anything.
+        required_scopes: untrusted text of the peer.
     """
 
     peer: str
@@ -60,11 +60,14 @@ class Refusal:
 
 @dataclass(frozen=True)
 class RefusedCall:
-    """A refusal, and which client of ours it is about. Holds nothing else of the peer's text.
+    """A refusal, with the client of ours that it is about. Safe to log.
 
     Attributes:
-        client_id: of the client whose token was sent.
-        missing_scopes: what the peer requires and the token does not have, sorted.
+        client_id: the client whose token was sent.
+        peer: scheme, host and port.
+        status: one of ``REFUSALS``.
+        reason: a ``Reason``, an error code of RFC 6750, or ``"unknown"``.
+        missing_scopes: the scopes that the peer requires and the token lacks, sorted.
     """
 
     client_id: str
@@ -75,18 +78,19 @@ class RefusedCall:
 
 
 def has_problem(status: int, headers: Mapping[str, str]) -> bool:
-    """Return whether a refusal has a body that may give its reason."""
+    """Return whether a refusal has a problem body, which may name the reason."""
     media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
     return status in REFUSALS and media_type == "application/problem+json"
 
 
 def read_refusal(url: str, status: int, headers: Mapping[str, str], body: bytes = b"") -> Refusal | None:
-    """Return what an answer says if it refuses our token, else ``None``.
+    """Parse a response that refuses our token. Return ``None`` for any other response.
 
     Args:
-        url: that was called.
-        status, headers: of the answer.
-        body: of the answer, as far as it is known. A body above ``MOST_READ`` bytes is not read.
+        url: the URL that was called.
+        status: the status code of the response.
+        headers: the headers of the response.
+        body: the body, as far as it was read. A body of more than ``MOST_READ`` bytes is ignored.
     """
     if status not in REFUSALS:
         return None
@@ -105,7 +109,7 @@ def read_refusal(url: str, status: int, headers: Mapping[str, str], body: bytes 
 
 
 def missing_scopes(required: str, held: frozenset[str]) -> tuple[str, ...]:
-    """Return the scopes of a peer's text that are not held: well-formed ones only, 500 characters at most."""
+    """Return the scopes in a peer's text that are not held: only valid ones, 500 characters at most."""
     missing: list[str] = []
     left = _LONGEST_SCOPES
     for scope in sorted(parse_scopes(required) - held):
@@ -139,13 +143,13 @@ def _peer_in(url: str) -> str:
 
 
 class RefusedCallLog:
-    """Logs refused calls at WARNING, at most one a minute for each peer and reason.
+    """A log of refused calls at WARNING, with at most one record a minute for each peer and reason.
 
-    Log handlers may be slow or raise, and the caller may be an event loop, so each record is logged on a
-    thread of its own.
+    Log handlers may be slow or raise, and the caller may be an event loop, so each record is logged on its
+    own thread.
 
     Args:
-        clock: by which the minute is counted.
+        clock: measures the minute.
         start_thread: runs a function on another thread.
     """
 
@@ -160,7 +164,7 @@ class RefusedCallLog:
         self._lock = PerProcess(threading.Lock)
 
     def note(self, call: RefusedCall) -> None:
-        """Log a refused call, unless one like it was logged within a minute."""
+        """Log a refused call, unless a call with the same peer and reason was logged in the last minute."""
         key = call.peer, call.reason
         with self._lock.get():
             now = self._clock.monotonic()
@@ -172,13 +176,13 @@ class RefusedCallLog:
         try:
             self._start_thread(log)
         except (RuntimeError, OSError):
-            log()  # no thread can be started, at shutdown or at a limit
+            log()  # no thread can be started: the process shuts down, or is at a limit
 
 
 def _log(call: RefusedCall) -> None:
     missing = f" Missing scopes: {join_scopes(call.missing_scopes)}." if call.missing_scopes else ""
     _logger.warning(
-        "%s refused a call of client %s: %d %s.%s",
+        "%s refused a call from client %s: %d %s.%s",
         call.peer,
         call.client_id,
         call.status,

@@ -1,4 +1,4 @@
-"""Parse and check an answer of the token endpoint. Pure.
+"""Parse and check a response of the token endpoint. Uses no network and no state.
 
 Source: RFC 6749, section 5; Amazon Cognito Developer Guide, "The token issuer endpoint".
 """
@@ -21,10 +21,10 @@ _NOT_IN_A_CODE = re.compile(r"[^\x20-\x7E]")  # RFC 6749, section 5.2
 _DIGITS = re.compile(r"[0-9]{1,15}")
 _LONGEST_CODE = 100
 _LONGEST_REQUEST_ID = 200
-# The API's, the token endpoint's, and that of other AWS services that may stand in front.
+# Of the user pools API, of the token endpoint, and of AWS services that may be in front of it.
 _REQUEST_ID_HEADERS = ("x-amzn-requestid", "x-amz-cognito-request-id", "x-amz-request-id")
 
-# RFC 6749, sections 4.1.2.1 and 5.2, and what AWS says when it throttles: they decide what happens next.
+# RFC 6749, sections 4.1.2.1 and 5.2, and AWS's code for throttling. They decide what happens next.
 _STANDARD_CODES = frozenset(
     {
         "invalid_request",
@@ -41,16 +41,23 @@ _STANDARD_CODES = frozenset(
     }
 )
 
+# What to do about a code, for the text of the error.
+_ADVICE = {
+    "invalid_client": " Check the client id and the client secret.",
+    "unauthorized_client": " Enable the client_credentials grant for the app client.",
+    "invalid_scope": " Allow every requested scope for the app client.",
+}
+
 _NOT_JSON = object()
 
 
 @dataclass(frozen=True)
 class TokenResponse:
-    """What the token endpoint gave.
+    """A successful response of the token endpoint (RFC 6749, section 5.1).
 
     Attributes:
         access_token: the token. Not in the ``repr``.
-        expires_in: seconds that it lives, if the endpoint said so.
+        expires_in: the token's lifetime in seconds, or ``None`` if the response does not have it.
         token_type: usually ``Bearer``.
         raw: the whole JSON object. Not in the ``repr``.
     """
@@ -62,39 +69,40 @@ class TokenResponse:
 
 
 class DatedToken(NamedTuple):
-    """An answer, and when it came by the servers' clocks, in seconds since the epoch, if they say."""
+    """A response, and its time by the servers' clocks in seconds since the epoch, if they send it."""
 
     response: TokenResponse
     answered_at: float | None
 
 
 def parse_token(
-    answer: Answer, redact: Redaction, in_oauth_words: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
+    answer: Answer, redact: Redaction, to_oauth: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
 ) -> DatedToken:
-    """Return the token of an answer.
+    """Return the token in a response.
 
     Args:
-        redact: removes secrets from what an error quotes.
-        in_oauth_words: translates the answer's object to the members that RFC 6749 defines.
+        answer: the response.
+        redact: removes secrets from text that an error quotes.
+        to_oauth: translates the JSON object to the members that RFC 6749 defines.
 
     Raises:
-        CognitoTokenRequestError: an error, or an answer without a valid token.
+        CognitoTokenRequestError: the response is an error, or has no valid token.
     """
-    parsed = _parse(answer, redact, in_oauth_words)
+    parsed = _parse(answer, redact, to_oauth)
     if isinstance(parsed, CognitoTokenRequestError):
-        # Raised here and not where the payload is: error trackers send the locals of each frame.
+        # Raised here and not in _parse, which has the payload: error trackers send the locals of each frame.
         raise parsed
     return DatedToken(parsed, _answered_at(answer))
 
 
 def _parse(
-    answer: Answer, redact: Redaction, in_oauth_words: Callable[[Mapping[str, Any]], dict[str, Any]]
+    answer: Answer, redact: Redaction, to_oauth: Callable[[Mapping[str, Any]], dict[str, Any]]
 ) -> TokenResponse | CognitoTokenRequestError:
     try:
         raw = json.loads(answer.body)
     except (ValueError, RecursionError):
         raw = _NOT_JSON
-    payload = in_oauth_words(raw) if isinstance(raw, dict) else {}
+    payload = to_oauth(raw) if isinstance(raw, dict) else {}
     is_error = answer.status >= 300 or "error" in payload
     code = _error_code(payload, redact) if is_error else None
     problem = _problem_with(answer.status, raw, payload, code)
@@ -120,54 +128,53 @@ def _parse(
 
 
 def _problem_with(status: int, raw: object, payload: Mapping[str, Any], code: str | None) -> str | None:
-    """Return why an answer is not a token, or ``None``."""
+    """Return why a response has no valid token, or ``None`` if it has one."""
     if raw is not _NOT_JSON and not isinstance(raw, dict):
-        return "Token response JSON was not an object."
-    # A proxy's page, or a redirect, says more by its status than by not being JSON.
+        return "The token endpoint returned JSON that is not an object."
+    # For the page of a proxy, or a redirect, the status explains more than the invalid JSON does.
     if 300 <= status < 400:
-        return f"Token endpoint returned a redirect, which is not followed: {status}"
-    if status >= 300:
-        return f"Token endpoint returned an error response: {status}" + (f" {code}" if code else "")
+        return f"The token endpoint returned a redirect ({status}). It is not followed. Check the token URL."
+    if status >= 300 or "error" in payload:
+        error = f"{status} {code}" if code else str(status)
+        return f"The token endpoint returned an error: {error}.{_ADVICE.get(code or '', '')}"
     if raw is _NOT_JSON:
-        return "Token response was not valid JSON."
-    if "error" in payload:
-        return "Token response contained an OAuth2 error field."
+        return "The response of the token endpoint is not valid JSON. Check the token URL."
     token, expires_in = payload.get("access_token"), payload.get("expires_in")
     if not token or not isinstance(token, str):
-        return "Token response missing string access_token."
-    # It is going to be sent in a header: a line end in it would be a header of its own.
+        return "The token response has no access_token that is a non-empty string."
+    # The token will be sent in a header: a line break in it would start another header.
     if _TOKEN_CHARACTERS.fullmatch(token) is None:
-        return "Token response access_token has characters that no token has."
+        return "The access_token in the token response has invalid characters."
     if expires_in is not None and not _is_whole(expires_in):
-        return "Token response expires_in was not an integer."
+        return "The expires_in in the token response is not an integer."
     return None
 
 
 def _is_whole(value: object) -> bool:
     if isinstance(value, str):
-        return _DIGITS.fullmatch(value) is not None  # as some gateways and emulators have it
-    # Beyond 2**53 it is no time that anybody means, and too much for a clock. NaN is not less.
+        return _DIGITS.fullmatch(value) is not None  # some gateways and emulators send digits as a string
+    # Above 2**53 it is no real lifetime, and too large for clock arithmetic. NaN fails the comparison.
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return is_number and abs(value) < 2**53 and value == value // 1  # type: ignore[arg-type, operator]
 
 
 def _error_code(payload: Mapping[str, Any], redact: Redaction) -> str | None:
-    """Return the OAuth 2.0 ``error``, or the ``__type`` with which AWS says that it is throttling."""
+    """Return the OAuth 2.0 ``error``, or AWS's ``__type``, which reports throttling."""
     given = payload.get("error") or payload.get("__type")
     if not given:
         return None
     code = str(given).rpartition("#")[2]
     if code in _STANDARD_CODES:
         return code
-    # It goes into texts of errors and into logs: it is to be one short line there. A secret that was
-    # cut in two would not be found, so it is removed first.
+    # Error texts and logs quote the code, so it must be one short line. Secrets are removed before it is
+    # shortened: half a secret would not be found.
     return _NOT_IN_A_CODE.sub("?", redact(code)[:_LONGEST_CODE])
 
 
 def _answered_at(answer: Answer) -> float | None:
-    """Return when an answer came by the servers' clocks.
+    """Return the time of a response by the servers' clocks.
 
-    A cache on the way sends the ``Date`` of its own answer, or that of the first one with its ``Age``.
+    A cache on the way sends the ``Date`` of its own response, or the original ``Date`` with an ``Age``.
     """
     date, age = answer.clock_offset(0.0), answer.headers.get("Age", "")
     return None if date is None else date + (int(age) if _DIGITS.fullmatch(age) else 0)

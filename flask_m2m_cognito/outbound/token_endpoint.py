@@ -21,7 +21,7 @@ from ..remote.redaction import Redaction
 from ..remote.reports import unobserved
 from ..remote.transport import Body, OnRequest, Transport, TransportError, merge_headers
 from .client_secret import ClientSecret, Secret, SecretText
-from .client_token_api import build_client_token_request, in_oauth_words
+from .client_token_api import build_client_token_request, translate_to_oauth
 from .token_answer import DatedToken, TokenResponse, parse_token
 
 ClientAuth = Literal["post", "basic"]
@@ -30,33 +30,35 @@ _LOWER_HEX = re.compile(r"%[0-9A-F]{2}")
 
 
 class TokenRequest(NamedTuple):
-    """What a token is requested for."""
+    """The scopes and the metadata of a token request."""
 
     scopes: Sequence[str]
     metadata: Mapping[str, str]
 
 
 class CognitoM2MClient:
-    """Fetches access tokens from Cognito with the client credentials grant. Caches none: see ``TokenSource``.
+    """Fetch access tokens from Cognito with the client credentials grant (RFC 6749, section 4.4).
 
-    Safe to use from any number of threads.
+    Caches nothing: each call sends a request. Safe to use from any number of threads.
 
     Args:
-        token_url: the ``/oauth2/token`` endpoint; or several, tried in order until one answers
-            with less than 500.
+        token_url: the ``/oauth2/token`` endpoint, or several, which are tried in order until one returns
+            a status below 500.
         client_id: the app client's id.
-        client_secret: the app client's secret, several, or a callable that returns it: see ``ClientSecret``.
-        client_auth: ``"post"`` sends id and secret in the form, ``"basic"`` in the header.
+        client_secret: the app client's secret; or several, of which the next is tried on ``invalid_client``;
+            or a callable that returns one or several, and is called again after ``invalid_client``.
+        client_auth: ``"post"`` sends id and secret in the form, ``"basic"`` in the ``Authorization`` header.
         client_metadata: sent as ``aws_client_metadata`` to the pool's Lambda triggers.
-        headers: more headers of each request, such as one that a WAF requires. Never shown.
-        client_token_api: call ``GetClientToken`` of the user pools API, whose address is ``token_url``: for a
-            pool without a domain. ``client_auth`` has no meaning there.
+        headers: more headers for each request, such as one that a WAF requires. Their values are secret.
+        client_token_api: call ``GetClientToken`` of the user pools API at ``token_url``, for a pool
+            without a domain. ``client_auth`` is ignored then.
         allow_http_hosts: hosts that ``token_url`` may reach over plain http besides loopback, such as
             ``["stock", "*.svc.cluster.local"]``.
-        on_request: what each HTTP request happens in, see ``Transport``.
+        on_request: returns a context manager around each HTTP request, see ``Transport``.
 
     Raises:
-        ConfigurationError: a secret may not be sent to ``token_url``.
+        ConfigurationError: ``token_url`` is invalid, or a secret may not be sent to it.
+        TypeError: ``client_secret`` is neither a string, nor a list of strings, nor a callable.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class CognitoM2MClient:
         allow_http_hosts: str | Iterable[str] = (),
         on_request: OnRequest = unobserved,
     ) -> None:
-        self._token_url: str | tuple[str, ...] = ()  # for the repr, if the one that is given raises
+        self._token_url: str | tuple[str, ...] = ()  # for the repr, if the setter below raises
         #: The token endpoints, in the order in which they are tried.
         self.urls: tuple[str, ...] = ()
         self.client_id = client_id
@@ -88,12 +90,12 @@ class CognitoM2MClient:
 
     @property
     def token_url(self) -> str | Sequence[str]:
-        """The token endpoint, or several; may be replaced, and is checked each time."""
+        """The token endpoint, or several. You may assign another, which is checked as well."""
         return self._token_url
 
     @token_url.setter
     def token_url(self, token_url: str | Sequence[str]) -> None:
-        # A copy: a list that changes later would not be checked.
+        # A copy, because changes to the caller's list would not be checked.
         checked = token_url if isinstance(token_url, str) else tuple(token_url)
         urls = (checked,) if isinstance(checked, str) else checked
         problems = [
@@ -101,12 +103,12 @@ class CognitoM2MClient:
         ]
         if not problems or any(problems):
             problem = next(filter(None, problems), "give at least one URL")
-            raise ConfigurationError(f"token_url cannot be used: {problem}.")
+            raise ConfigurationError(f"token_url is invalid: {problem}.")
         self._token_url, self.urls = checked, urls
 
     @property
     def client_secret(self) -> Secret:
-        """What was given as the secret; may be replaced."""
+        """The secret, or the list or callable, as it was passed. You may assign another."""
         return self._given_secret
 
     @client_secret.setter
@@ -120,18 +122,18 @@ class CognitoM2MClient:
     def fetch_token(
         self, scopes: str | Sequence[str], timeout: float | tuple[float, float] = 30.0
     ) -> TokenResponse:
-        """Fetch a new token for ``scopes``, by one billed request.
+        """Fetch a new token for ``scopes`` with one request, which AWS bills.
 
         Args:
-            scopes: separated by spaces, or a sequence. At least one.
-            timeout: seconds for connecting and for the answer, or one for each.
+            scopes: at least one scope, as a string separated by spaces or as a sequence.
+            timeout: seconds for connecting and for the response, or a tuple with one value for each.
 
         Raises:
-            CognitoTokenRequestError: no scope, no answer, an error, or an answer without a valid token.
+            CognitoTokenRequestError: ``scopes`` is empty, the request failed, or the response has no token.
         """
         wanted = requested_scopes(scopes)
         if not wanted:
-            raise CognitoTokenRequestError("At least one non-empty scope is required for fetch_token.")
+            raise CognitoTokenRequestError("fetch_token requires at least one scope.")
         connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
         return self.request_token(wanted, (connect, read), Deadline(connect + read))
 
@@ -141,7 +143,7 @@ class CognitoM2MClient:
         timeout: tuple[float, float],
         deadline: Deadline,
     ) -> TokenResponse:
-        """As :meth:`fetch_token`, ending by ``deadline``. Without scopes: all that the client may have."""
+        """Fetch a new token before ``deadline``. Without scopes, request all that the client may have."""
         return self.request_dated_token(scopes, timeout, deadline).response
 
     def request_dated_token(
@@ -151,7 +153,7 @@ class CognitoM2MClient:
         deadline: Deadline,
         metadata: Mapping[str, str] | None = None,
     ) -> DatedToken:
-        """As :meth:`request_token`, with its time. ``metadata`` is sent in place of ``client_metadata``."""
+        """Fetch a new token and its time. ``metadata`` is sent instead of ``client_metadata``."""
         wanted = TokenRequest(scopes, (self.client_metadata or {}) if metadata is None else metadata)
         return self._secret.try_with(
             lambda secret: self._request(wanted, secret, timeout, deadline), deadline
@@ -168,7 +170,7 @@ class CognitoM2MClient:
         except TransportError as error:
             cause, text = error.cause, str(error)
         else:
-            return parse_token(answer, redact, in_oauth_words if self.client_token_api else dict)
+            return parse_token(answer, redact, translate_to_oauth if self.client_token_api else dict)
         raise CognitoTokenRequestError(f"Token request failed: {text}") from cause
 
     def _build_body(self, wanted: TokenRequest, secret: SecretText) -> Body:
@@ -195,13 +197,13 @@ class CognitoM2MClient:
         return Body(urlencode(fields).encode("ascii"), headers)
 
     def _pair(self, secret: SecretText) -> str:
-        # Both are form-encoded first (RFC 6749, section 2.3.1).
+        # RFC 6749, section 2.3.1: both are form-encoded before they are joined.
         return _base64(f"{quote_plus(self.client_id)}:{quote_plus(secret.reveal())}")
 
     def build_redaction(self, *sent: SecretText) -> Redaction:
-        """Return what removes each secret as it is and as it was sent.
+        """Return a redaction that removes each secret, in every encoding in which it is sent.
 
-        A proxy's error page may quote any request.
+        The error page of a proxy may quote the whole request.
         """
 
         def list_spellings() -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The fresh token of one client for one set of scopes."""
+"""Keep the token of one client for one set of scopes fresh."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ from .token_answer import DatedToken
 from .token_endpoint import CognitoM2MClient
 
 DEFAULT_LIFETIME = 300.0
-"""Seconds, for a token that does not say how long it lives."""
+"""Seconds for which a token without any lifetime is used."""
 
 MIN_AGE = 10.0
-"""Seconds for which a token is not replaced because a peer refused it."""
+"""Seconds: a younger token is not replaced, even if a peer refused it."""
 
 COOLDOWN = 30.0
-"""Seconds in which refused tokens are replaced at most once: a peer may answer 401 to everything.
+"""Seconds in which at most one refused token is replaced, because a peer may answer every call with 401.
 
-Doubles to an hour while each newer token is refused too: without that such a peer cost 60 tokens an hour."""
+Doubles up to an hour while each newer token is refused too. Before, such a peer cost 60 tokens an hour.
+"""
 
 _KIND = "token"
-"""What an entry with a token is called in the store."""
+"""The kind of an entry with a token in the store."""
 
 _LASTING = frozenset({"invalid_client", "unauthorized_client", "invalid_scope", "unsupported_grant_type"})
 _LONGEST_MARGIN = 0.1
@@ -46,14 +47,14 @@ _logger = logging.getLogger("flask_m2m_cognito.token")
 
 @dataclass(frozen=True)
 class TokenPolicy:
-    """How a client's tokens are fetched and kept; see the settings of the same names.
+    """How a client's tokens are fetched and renewed; see the settings with the same names.
 
     Attributes:
-        fresh_fraction: the part of its life after which a token is renewed.
-        margin: seconds before its end from which it is not handed out, at most a tenth of its life.
+        fresh_fraction: the fraction of its lifetime after which a token is renewed.
+        margin: seconds before expiry in which a token is not returned, at most a tenth of its lifetime.
         timeout: seconds for connecting and for each read.
         refresh_deadline: seconds that one refresh may take.
-        scopes_missing: what to do with a token that has fewer scopes than were requested.
+        scopes_missing: whether a token with fewer scopes than requested causes a warning or an error.
     """
 
     fresh_fraction: float = 0.75
@@ -64,19 +65,19 @@ class TokenPolicy:
 
 
 class TokenSource:
-    """The fresh token of one client for one set of scopes: fetched at first use, renewed before it expires.
+    """The token of one client for one set of scopes: fetched at first use, renewed before it expires.
 
-    Safe to use from any number of threads: they share one request.
+    Safe to use from any number of threads, which share one request.
 
     Args:
         client: fetches the tokens.
-        scopes: what to request; none is all that the client may have.
+        scopes: the scopes to request. Without any, Cognito grants all that the client may have.
         metadata: merged over the client's own metadata.
-        policy: times.
-        unavailable: returns the error to raise where there is no token.
-        store: where tokens are shared with other processes.
-        on_refused_by_peer: is called, on the caller's thread, with each call that a peer refused.
-        refreshing: clock, chance, threads and observers. The chance also moves when a token is renewed.
+        policy: lifetimes, timeouts and how missing scopes are handled.
+        unavailable: returns the exception to raise when no token is available.
+        store: shares tokens with other processes.
+        on_refused_by_peer: called on the caller's thread with each call that a peer refused.
+        refreshing: clock, jitter, threads and observers. The jitter also varies when a token is renewed.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class TokenSource:
         self.client = client
         self.scopes: tuple[str, ...] = tuple(sorted(set(scopes)))
         self.metadata: dict[str, str] = {**(client.client_metadata or {}), **(metadata or {})}
-        #: What keeps this token apart from others, in the store and in single flight.
+        #: The key of this token, in the store and for requests that callers share.
         self.identity: str = identity_of(client, self.scopes, self.metadata)
         self._policy = policy or TokenPolicy()
         self._clock = clock = refreshing.clock
@@ -115,22 +116,22 @@ class TokenSource:
             refreshing=refreshing,
         )
         refreshable = self.refreshable
-        #: Returns the fresh access token; raises TokenUnavailableError if none is usable or can be fetched.
+        #: Return a fresh access token, or raise TokenUnavailableError if none is usable or can be fetched.
         self.token: Callable[[], str] = refreshable.get
-        #: The same for a coroutine, which waits without a thread.
+        #: The same for a coroutine. It waits without occupying a thread.
         self.token_async: Callable[[], Coroutine[Any, Any, str]] = refreshable.get_async
-        #: Returns a token whose request began after the call, or raises; others get the old one meanwhile.
+        #: Return a token whose request started after the call, or raise. Other callers get the old token.
         self.refreshed_token: Callable[[], str] = refreshable.refresh
         self.refreshed_token_async: Callable[[], Coroutine[Any, Any, str]] = refreshable.refresh_async
-        #: Returns a newer token than this refused one, if one may be fetched now; else what is held.
+        #: Return a newer token than this refused one if one may be fetched now, else the current one.
         self.renew: Callable[[str], str] = refreshable.renew
-        #: Has the next call get a newer token than this refused one, within the bounds of renewal.
+        #: Mark this token as refused: the next call gets a newer one, within the limits of renewal.
         self.forget: Callable[[str], None] = refreshable.forget
 
     def note_refusal(self, token: str, refusal: Refusal) -> None:
-        """Call ``on_refused_by_peer`` with what a peer's refusal of this token means."""
+        """Call ``on_refused_by_peer`` with the client and the scopes that a refusal is about."""
         held = parse_scopes(str(_claims_of(token).get("scope", "")))
-        # A peer may quote the token or a part of it. Redacted first: half a secret would not be found.
+        # A peer may quote the token or a part of it. Redact before parsing: half a secret would not be found.
         parts = (part for part in token.split(".") if len(part) >= _SHORTEST_PART)
         redact = self.client.build_redaction(SecretText(token), *map(SecretText, parts))
         missing = missing_scopes(redact(refusal.required_scopes), held)
@@ -139,7 +140,7 @@ class TokenSource:
         )
 
     def entry_in(self, store: SealedStore) -> Entry | None:
-        """Return what ``store`` has of this token."""
+        """Return the entry of ``store`` for this token."""
         return store.load(self.identity, _KIND)
 
     def __repr__(self) -> str:
@@ -151,7 +152,7 @@ class TokenSource:
         )
         answered_at, response = self._clock.wall(), found.response
         if response.token_type is not None and response.token_type.lower() != "bearer":
-            raise CognitoTokenRequestError("The token endpoint gave a token that is not a Bearer token.")
+            raise CognitoTokenRequestError("The token endpoint returned a token_type other than Bearer.")
         token, claims = response.access_token, _claims_of(response.access_token)
         granted = claims.get("scope", response.raw.get("scope"))
         self._check_scopes(granted)
@@ -159,49 +160,50 @@ class TokenSource:
         left = _seconds_left(found, exp, iat)
         if left <= 0:
             raise CognitoTokenRequestError(
-                f"The token endpoint returned a token that expired {-left:.0f} s ago, by its own clock."
+                f"The token endpoint returned a token that expired {-left:.0f} s ago by the server's clock. "
+                "A gateway may be caching its responses for too long."
             )
         fetched = self._fetched(token, answered_at, left, exp, iat)
         if "scope" not in claims:
-            # Only the answer says what an opaque token was granted: the store keeps that with it.
+            # The scopes of an opaque token are only in the response, so the store keeps them with it.
             kept = {"token": token, "scope": granted if isinstance(granted, str) else None}
             fetched = replace(fetched, payload=kept)
         if fetched.fresh_until <= answered_at and ask.held is not None and ask.held.value == token:
-            # Renewed at each call, such a token would cost a request for each.
+            # Without this failure, and its backoff, each call would send a request.
             error = CognitoTokenRequestError(
-                f"The token endpoint returned the same token again, with {left:.0f} s left. "
-                "Does a gateway cache its answers?"
+                f"The token endpoint returned the same token again, which expires in {left:.0f} s. "
+                "A gateway may be caching its responses for too long."
             )
             return replace(fetched, failure=error)
         return fetched
 
     def _decode(self, entry: Entry, held: str | None) -> Fetched[str]:
-        """Return the token of another process, if this one would have taken it from the endpoint too."""
+        """Return the token of another process, if this process would accept it from the endpoint too."""
         payload = entry.payload if isinstance(entry.payload, dict) else {"token": entry.payload}
         token = payload["token"]
         if not isinstance(token, str) or not token.isascii() or not token.isprintable() or " " in token:
             raise ValueError("not a token")
         if entry.expires_at is None:
-            raise ValueError("an entry without its end")
+            raise ValueError("an entry without an expiry")
         claims = _claims_of(token)
-        # An opaque token without what was granted, as earlier versions kept it, is not taken.
+        # Earlier versions stored an opaque token without its granted scopes. The KeyError rejects the entry.
         self._check_scopes(claims["scope"] if "scope" in claims else payload["scope"])
         exp, iat = _seconds(claims.get("exp")), _seconds(claims.get("iat"))
-        # The clock of another process dated this entry. Where it was ahead, the token ends sooner.
+        # The clock of another process dated this entry. If it was ahead, the token expires earlier.
         expires_at = entry.expires_at if exp is None else min(entry.expires_at, exp)
         return self._fetched(token, entry.fetched_at, expires_at - entry.fetched_at, exp, iat)
 
     def _fetched(
         self, token: str, fetched_at: float, left: float, exp: float | None, iat: float | None
     ) -> Fetched[str]:
-        """Return a token that has ``left`` seconds to live.
+        """Return a token that expires in ``left`` seconds.
 
-        One that comes with less than the margin is for the callers that wait, and renewed by the next.
+        If that is less than the margin, the waiting callers get the token, and the next call renews it.
         """
         life = left if exp is None or iat is None else max(left, exp - iat)
         margin = min(self._policy.margin, _LONGEST_MARGIN * life)
         usable_for = left - margin if left > margin else left
-        # Drawn for each token: processes that started together do not renew together.
+        # Drawn for each token, so processes that started together do not renew together.
         fresh_for = left * self._policy.fresh_fraction * (0.93 + 0.14 * self._jitter())
         return Fetched(
             token,
@@ -212,11 +214,14 @@ class TokenSource:
         )
 
     def _check_scopes(self, granted: object) -> None:
-        """Warn, or raise, when scopes are missing: Cognito may grant fewer than were requested, silently."""
+        """Warn or raise if scopes are missing: Cognito may grant fewer than requested without an error."""
         missing = set(self.scopes) - parse_scopes(granted) if isinstance(granted, str) else set()
         if not missing:
             return
-        text = f"Client {self.client.client_id} was not granted: {join_scopes(missing)}."
+        text = (
+            f"Cognito granted client {self.client.client_id} a token without these requested scopes: "
+            f"{join_scopes(missing)}. Allow them for the app client, then request a new token."
+        )
         if self._policy.scopes_missing == "raise":
             raise CognitoTokenRequestError(text, error_code="invalid_scope", error_description=text)
         extra = {
@@ -228,7 +233,7 @@ class TokenSource:
 
 
 def identity_of(client: CognitoM2MClient, scopes: Sequence[str], metadata: Mapping[str, str]) -> str:
-    """Return what keeps a token apart from others: in memory, in the store and in single flight."""
+    """Return the key of a token in memory, in the store and for requests that callers share."""
     return json.dumps(["token", client.urls, client.client_id, sorted(scopes), sorted(metadata.items())])
 
 
@@ -239,15 +244,15 @@ def _import_all(store: SealedStore | None) -> None:
 
 
 def is_lasting(error: Exception) -> bool:
-    """Return whether a token request failed in a way that only the operator can fix."""
+    """Return whether only the operator can fix the cause of a failed token request."""
     return isinstance(error, CognitoTokenRequestError) and error.error_code in _LASTING
 
 
 def _seconds_left(found: DatedToken, exp: float | None, iat: float | None) -> float:
-    """Return how long a token that has just come lives.
+    """Return in how many seconds a token that has just arrived expires.
 
-    It is the lesser of ``expires_in`` and ``exp - iat``, less the token's age where a cache on the way
-    had it. The age is read from the servers' clocks: this machine's may be off by hours, after a virtual
+    This is the lesser of ``expires_in`` and ``exp - iat``, less the token's age if a cache on the way
+    returned it. The age comes from the servers' clocks: this machine's clock may be hours off after a virtual
     machine was resumed.
     """
     expires_in = found.response.expires_in
@@ -264,7 +269,7 @@ def _seconds(value: object) -> float | None:
 
 
 def _claims_of(token: str) -> Mapping[str, Any]:
-    """Return the claims of our own new token; none if it is not a JWT."""
+    """Return the claims of our own new token, without verifying it; none if it is not a JWT."""
     try:
         return parse_object(decode_base64url(token.split(".")[1].encode("ascii")))
     except (ValueError, IndexError):
@@ -274,7 +279,7 @@ def _claims_of(token: str) -> Mapping[str, Any]:
 def _unavailable(cause: Exception, retry_in: float) -> TokenUnavailableError:
     error = cause if isinstance(cause, CognitoTokenRequestError) else CognitoTokenRequestError(str(cause))
     return TokenUnavailableError(
-        f"No access token can be had at the moment: {error}",
+        f"No access token is available: {error}",
         status_code=error.status_code,
         error_code=error.error_code,
         error_description=error.error_description,

@@ -1,4 +1,4 @@
-"""The token sources of an application's clients: one for each client and set of scopes, bounded in number."""
+"""Hold an application's token sources: one for each client, set of scopes and metadata, bounded in number."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from .refused_calls import Refusal
 from .token_source import TokenSource
 
 MOST_SOURCES = 256
-"""Kept for each application: scopes and metadata may be any caller's text. The first with metadata is
-dropped, else the first: a tenant's token must not cost the service its own."""
+"""The number kept for each application, because scopes and metadata may come from callers.
+
+The oldest with metadata is dropped, else the oldest: a tenant's token must not displace the service's own."""
 
 Scopes = str | Sequence[str] | None
 ClientName = str | None
@@ -25,7 +26,7 @@ _NO_METADATA: _MetadataKey = frozenset()
 
 @dataclass(frozen=True, eq=False)
 class FoundTokens:
-    """The tokens of the source that ``find`` returns when a request is sent: the current application's."""
+    """The tokens of the source that ``find`` returns for each request: that of the current application."""
 
     find: Callable[[], TokenSource]
 
@@ -46,13 +47,13 @@ class FoundTokens:
 
 
 class TokenSources:
-    """Holds the token source for each client, set of scopes and metadata; builds it when it is first needed.
+    """The token sources by client, set of scopes and metadata. Builds each at its first use.
 
     Args:
-        default_scopes: for each client's name (``None`` is the default client), the scopes of a call
+        default_scopes: for each client name (``None`` is the default client), the scopes of a call
             that names none.
-        build: builds the source for a client's name, scopes and metadata.
-        most: how many are kept.
+        build: builds the source for a client name, scopes and metadata.
+        most: the largest number of sources to keep.
     """
 
     def __init__(
@@ -66,15 +67,15 @@ class TokenSources:
         self._most = most
         self._sources: dict[tuple[ClientName, frozenset[str], _MetadataKey], TokenSource] = {}
         self._by_arguments: dict[tuple[ClientName, Scopes, _MetadataKey], TokenSource] = {}
-        #: Returns the default client's token for its own scopes, once it was needed.
+        #: Return the default client's token for its own scopes. ``None`` until the first call that needs it.
         self.default_token: Callable[[], str] | None = None
-        self._lock = PerProcess(threading.Lock)  # for writing
+        self._lock = PerProcess(threading.Lock)  # for writers only
 
     def get(self, scopes: Scopes = None, client: ClientName = None, metadata: Metadata = None) -> TokenSource:
-        """Return the source for ``scopes``, or for the client's own if none are named.
+        """Return the source for ``scopes``, or for the client's own scopes if there are none.
 
         Raises:
-            ConfigurationError: there is no such client, or that is not a scope, or not metadata.
+            ConfigurationError: the client is unknown, or a scope or the metadata is invalid.
         """
         given = scopes if scopes is None or isinstance(scopes, str) else tuple(scopes)
         extra = _NO_METADATA if metadata is None else _metadata_key(metadata)
@@ -82,27 +83,28 @@ class TokenSources:
         return source if source is not None else self._get_or_build(given, client, extra)
 
     def of_client(self, client: ClientName) -> tuple[TokenSource, ...]:
-        """Return those of a client."""
+        """Return the sources of a client."""
         with self._lock.get():
             return tuple(source for (name, *_), source in self._sources.items() if name == client)
 
     def all(self) -> tuple[tuple[ClientName, TokenSource], ...]:
-        """Return all, with their clients' names."""
+        """Return all sources, each with its client's name."""
         with self._lock.get():
             return tuple((name, source) for (name, *_), source in self._sources.items())
 
     def check_client(self, client: ClientName) -> None:
-        """Raise :class:`ConfigurationError` unless there is such a client."""
+        """Raise :class:`ConfigurationError` if the client is unknown."""
         if client in self._default_scopes:
             return
         if client is None:
             raise ConfigurationError(
-                "There is no default client: set COGNITO_M2M_CLIENT_ID, COGNITO_M2M_CLIENT_SECRET and "
-                "COGNITO_M2M_DOMAIN or COGNITO_M2M_TOKEN_URL, or name one of COGNITO_M2M_CLIENTS."
+                "No default client is configured. Set COGNITO_M2M_CLIENT_ID, COGNITO_M2M_CLIENT_SECRET and "
+                "COGNITO_M2M_DOMAIN or COGNITO_M2M_TOKEN_URL, or pass client= with a name from "
+                "COGNITO_M2M_CLIENTS."
             )
         known = ", ".join(sorted(repr(name) for name in self._default_scopes if name is not None))
         raise ConfigurationError(
-            f"There is no client {client!r} in COGNITO_M2M_CLIENTS, which has: {known or 'none'}."
+            f"Unknown client {client!r}. The clients in COGNITO_M2M_CLIENTS are: {known or 'none'}."
         )
 
     def _get_or_build(self, given: Scopes, client: ClientName, extra: _MetadataKey) -> TokenSource:
@@ -132,5 +134,5 @@ def _metadata_key(metadata: Mapping[str, str]) -> _MetadataKey:
     if not isinstance(metadata, Mapping) or not all(
         isinstance(text, str) for item in metadata.items() for text in item
     ):
-        raise ConfigurationError("metadata must be a dict whose keys and values are text.")
+        raise ConfigurationError("metadata must be a dict whose keys and values are strings.")
     return frozenset(metadata.items())

@@ -19,7 +19,7 @@ from flask import Flask
 
 from flask_m2m_cognito import CognitoM2M, CognitoM2MClient, CognitoTokenRequestError, TokenUnavailableError
 from flask_m2m_cognito.outbound.bearer_auth import is_invalid_token
-from flask_m2m_cognito.outbound.client_token_api import in_oauth_words
+from flask_m2m_cognito.outbound.client_token_api import translate_to_oauth
 from flask_m2m_cognito.outbound.token_answer import parse_token
 from flask_m2m_cognito.remote.redaction import Redaction
 from flask_m2m_cognito.remote.transport import MAX_BODY, Answer
@@ -365,7 +365,7 @@ def test_answer_of_64_kib_costs_at_most_50_ms(drop: str, member: str | None, poo
 
     def read() -> None:
         with pytest.raises(CognitoTokenRequestError):
-            parse_token(answer, redact, in_oauth_words)
+            parse_token(answer, redact, translate_to_oauth)
         answer.clock_offset(0)
 
     assert _cpu_seconds(read) < 0.05

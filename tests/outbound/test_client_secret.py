@@ -130,7 +130,7 @@ class TestCallable:
             ({"client_secret": "hunter2"}, "got a dict."),
             (["hunter2", 17], "got a list with an int."),
             (("hunter2", None), "got a list with None."),
-            ("hunter2\udc80", "text that can be encoded."),
+            ("hunter2\udc80", "that can be encoded as UTF-8."),
             ("", "The client secret is empty."),
             ([], "The client secret is empty."),
         ],

@@ -250,7 +250,7 @@ def test_log_names_client_and_reason(
     missing = ["a/b", "stock/write"] if reason == "insufficient_scope" else []
     assert fields["missing_scopes"] == missing
     text = record.getMessage()
-    assert text.startswith(f"{peer} refused a call of client {caller.client_id}: {case.status} {reason}.")
+    assert text.startswith(f"{peer} refused a call from client {caller.client_id}: {case.status} {reason}.")
     assert text.endswith(" Missing scopes: a/b stock/write.") is bool(missing)
 
 
