@@ -1,4 +1,4 @@
-"""Time and threads for tests of what is kept fresh: both move by hand."""
+"""Clocks and threads for tests of values that are refreshed. The test controls both."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.clocks import Clocks
 
 
 class Threads:
-    """Runs what a thread would run at once, on the caller's; or, while ``held``, when told to."""
+    """Runs a thread's function at once on the caller's thread. While ``held``, ``run_waiting`` runs it."""
 
     def __init__(self) -> None:
         self.held = False
@@ -22,7 +22,7 @@ class Threads:
             run()
 
     def run_waiting(self) -> None:
-        """Let the threads run that were started while held."""
+        """Run the functions that were started while held."""
         while self.waiting:
             self.waiting.pop(0)()
 
@@ -30,5 +30,5 @@ class Threads:
 def refreshing(
     clocks: Clocks, threads: Threads | None = None, chance: float = 0.0, in_background: bool = True
 ) -> Refreshing:
-    """Time, chance and threads for a ``TokenSource``."""
+    """Clocks, jitter and threads for a ``TokenSource``."""
     return Refreshing(clocks.clock, lambda: chance, (threads or Threads()).start, in_background)

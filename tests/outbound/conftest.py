@@ -1,4 +1,4 @@
-"""A pool by the clock of the test, threads that the test starts, and services that are called."""
+"""A pool with the clock of the test, threads that the test controls, and services to call."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def threads() -> Threads:
 
 @pytest.fixture
 def pool(clocks: Clocks) -> Iterator[LocalUserPool]:
-    """A pool whose tokens begin by the test's clock."""
+    """A pool whose tokens are issued by the test's clock."""
     with LocalUserPool(clock=clocks.wall) as started:
-        started.jwks()  # its key is there before the time of a test's request begins
+        started.jwks()  # creates the key now, so no request of a test waits for it
         yield started
 
 
@@ -38,6 +38,6 @@ def peer() -> Iterator[Peer]:
 
 @pytest.fixture
 def stranger() -> Iterator[Peer]:
-    """Another service."""
+    """A service of another origin."""
     with Peer() as started:
         yield started

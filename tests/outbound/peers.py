@@ -1,4 +1,4 @@
-"""HTTP servers on loopback that stand for the services which are called with a token."""
+"""HTTP servers on loopback that act as the services which are called with a token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 @dataclass(frozen=True)
 class Received:
-    """A request as the peer got it. ``connection`` is the caller's port: one for each connection."""
+    """A request as the peer received it. ``connection`` is the caller's port, unique for each connection."""
 
     method: str
     path: str
@@ -29,13 +29,13 @@ class Received:
 
     @property
     def token(self) -> str | None:
-        """What stands behind ``Bearer``."""
+        """The text after ``Bearer``."""
         return None if self.authorization is None else self.authorization.removeprefix("Bearer ")
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What the peer answers."""
+    """A response of the peer."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -44,17 +44,17 @@ class Reply:
 
 
 def refusal(challenge: str = REFUSED) -> Reply:
-    """A 401 with this challenge."""
+    """Return a 401 with this challenge."""
     return Reply(401, {"WWW-Authenticate": challenge})
 
 
 def redirect(url: str, status: int = 307) -> Reply:
-    """To another place."""
+    """Return a redirect to ``url``."""
     return Reply(status, {"Location": url}, b"")
 
 
 def set_proxy(monkeypatch: pytest.MonkeyPatch, name: str, url: str, no_proxy: str = "") -> None:
-    """Have the environment name this proxy and no other."""
+    """Set this proxy, and no other, in the environment."""
     for each in PROXY_VARIABLES:
         monkeypatch.delenv(each, raising=False)
         monkeypatch.delenv(each.lower(), raising=False)
@@ -63,9 +63,9 @@ def set_proxy(monkeypatch: pytest.MonkeyPatch, name: str, url: str, no_proxy: st
 
 
 class Peer:
-    """A service on a loopback port of its own, which remembers what it got.
+    """A service on its own loopback port, which records its requests.
 
-    ``answer`` may be replaced at any time; by default it lets everybody in.
+    ``answer`` may be replaced at any time. By default it accepts every request.
     """
 
     def __init__(self, host: str = "127.0.0.1") -> None:
@@ -105,7 +105,7 @@ class Peer:
         self.answer = lambda request: refusal() if request.token in tokens else Reply()
 
     def answers(self, paths: Mapping[str, Reply], refused: str | None = None) -> None:
-        """Give each path its reply, and the one refused token a 401 at those that reply with a 200."""
+        """Reply by path. The refused token gets a 401 where the reply would be a 200."""
 
         def answer(request: Received) -> Reply:
             reply = paths.get(request.path, Reply(404))
@@ -138,7 +138,7 @@ class _Server(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: a caller that has gone is no news."""
+        """Ignore callers that have disconnected."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -165,7 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_HEAD = do_GET
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing."""
+        """Log nothing."""
 
     def _body(self) -> bytes:
         if self.headers["Transfer-Encoding"] != "chunked":

@@ -1,4 +1,4 @@
-"""Coroutines: what is in memory comes without a thread, and what must be waited for leaves the loop alone."""
+"""Coroutines get a cached token without a thread, and wait for a fetch without blocking the event loop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HOUR = 3600.0
 
 
 class CountedThreads(ThreadPoolExecutor):
-    """The loop's threads, counted."""
+    """The default executor of a loop, which counts its tasks."""
 
     def __init__(self) -> None:
         super().__init__(max_workers=4)
@@ -41,29 +41,29 @@ class CountedThreads(ThreadPoolExecutor):
         return super().submit(*task, **more)
 
 
-def on_a_loop(coroutine: Callable[[], Awaitable[T]]) -> tuple[T, int]:
-    """What it gives, and how many threads it took."""
+def run_on_a_loop(coroutine: Callable[[], Awaitable[T]]) -> tuple[T, int]:
+    """Return the result, and the number of threads that it used."""
 
     async def run() -> tuple[T, int]:
         threads = CountedThreads()
         asyncio.get_running_loop().set_default_executor(threads)
-        given = await coroutine()
-        return given, threads.used
+        result = await coroutine()
+        return result, threads.used
 
     return asyncio.run(run())
 
 
-def while_the_loop_goes_on(pool: LocalUserPool, coroutine: Callable[[], Awaitable[T]]) -> T:
-    """What it gives, though the pool answers only when the loop has turned a hundred times meanwhile."""
+def run_without_blocking_the_loop(pool: LocalUserPool, coroutine: Callable[[], Awaitable[T]]) -> T:
+    """Return the result. The pool only responds after the loop has run a hundred iterations."""
 
     async def run() -> T:
-        asked = asyncio.ensure_future(coroutine())
+        task = asyncio.ensure_future(coroutine())
         await asyncio.to_thread(pool.wait_for, "token")
         for _ in range(100):
             await asyncio.sleep(0)
-        assert not asked.done()
+        assert not task.done()
         pool.recover("token")
-        return await asked
+        return await task
 
     pool.clear_requests()
     with pool.delay("token", 60):
@@ -78,7 +78,7 @@ def source_of(
 
 
 def real_source_of(pool: LocalUserPool, clocks: Clocks, in_background: bool = True) -> TokenSource:
-    """One with threads of its own, as in an application."""
+    """Return a source that starts real threads, as in an application."""
     client = CognitoM2MClient(pool.token_url, "local-client", pool.client().secret)
     time = Refreshing(clocks.clock, in_background=in_background)
     return TokenSource(client, ["a/read"], refreshing=time)
@@ -86,25 +86,25 @@ def real_source_of(pool: LocalUserPool, clocks: Clocks, in_background: bool = Tr
 
 class TestSource:
     @pytest.mark.parametrize("in_background", [True, False], ids=["in background", "inline"])
-    def test_loop_goes_on_while_the_first_token_is_asked_for(
+    def test_first_fetch_does_not_block_the_loop(
         self, pool: LocalUserPool, clocks: Clocks, in_background: bool
     ) -> None:
         source = real_source_of(pool, clocks, in_background=in_background)
-        token = while_the_loop_goes_on(pool, source.token_async)
+        token = run_without_blocking_the_loop(pool, source.token_async)
         assert token == source.token()
         assert pool.count("token") == 1
 
     def test_coroutines_share_one_request(self, pool: LocalUserPool, clocks: Clocks) -> None:
         source = real_source_of(pool, clocks)
 
-        async def ask_often() -> list[str]:
+        async def get_many() -> list[str]:
             return await asyncio.gather(*(source.token_async() for _ in range(50)))
 
-        assert set(while_the_loop_goes_on(pool, ask_often)) == {source.token()}
+        assert set(run_without_blocking_the_loop(pool, get_many)) == {source.token()}
         assert pool.count("token") == 1
 
     @pytest.mark.parametrize("method", ["token_async", "refreshed_token_async"])
-    def test_each_waiting_coroutine_gets_an_error_of_its_own(
+    def test_each_waiting_coroutine_gets_its_own_error(
         self, pool: LocalUserPool, clocks: Clocks, threads: Threads, method: str
     ) -> None:
         get = getattr(source_of(pool, clocks, threads), method)
@@ -113,13 +113,13 @@ class TestSource:
             return await asyncio.gather(*(get() for _ in range(20)), return_exceptions=True)
 
         with pool.fail("token", status=400):
-            errors, used = on_a_loop(failures)
+            errors, used = run_on_a_loop(failures)
         assert {type(error) for error in errors} == {TokenUnavailableError}
         assert len({id(error) for error in errors}) == 20
         assert (pool.count("token"), used) == (1, 0)
 
     @pytest.mark.parametrize(("method", "requests"), [("token_async", 1), ("refreshed_token_async", 2)])
-    def test_cancelled_coroutine_leaves_others_the_token(
+    def test_cancelled_coroutine_does_not_affect_others(
         self, pool: LocalUserPool, clocks: Clocks, method: str, requests: int
     ) -> None:
         source = real_source_of(pool, clocks)
@@ -131,12 +131,12 @@ class TestSource:
                 each.cancel()
             return await asyncio.gather(*waiting, return_exceptions=True)
 
-        outcomes = while_the_loop_goes_on(pool, get_and_cancel)
+        outcomes = run_without_blocking_the_loop(pool, get_and_cancel)
         assert [type(each) for each in outcomes[:3]] == [asyncio.CancelledError] * 3
         assert set(outcomes[3:]) == {source.token()}
         assert pool.count("token") == requests
 
-    def test_coroutines_that_give_up_take_no_thread(self, pool: LocalUserPool, clocks: Clocks) -> None:
+    def test_coroutines_that_time_out_occupy_no_thread(self, pool: LocalUserPool, clocks: Clocks) -> None:
         source = real_source_of(pool, clocks)
 
         async def give_up() -> None:
@@ -146,10 +146,10 @@ class TestSource:
             pool.recover("token")
 
         with pool.delay("token", 60):
-            assert on_a_loop(give_up) == (None, 0)
+            assert run_on_a_loop(give_up) == (None, 0)
         assert pool.count("token") == 1
 
-    def test_asyncio_logs_no_error_that_nobody_waits_for(
+    def test_abandoned_failure_is_not_logged_by_asyncio(
         self, pool: LocalUserPool, clocks: Clocks, caplog: pytest.LogCaptureFixture
     ) -> None:
         source = real_source_of(pool, clocks)
@@ -159,7 +159,7 @@ class TestSource:
                 await asyncio.wait_for(source.token_async(), 0.01)
 
         with pool.delay("token", 0.3), pool.fail("token", status=400):
-            on_a_loop(give_up)
+            run_on_a_loop(give_up)
         gc.collect()
         assert [record for record in caplog.records if record.name == "asyncio"] == []
 
@@ -195,7 +195,7 @@ class TestSource:
             pytest.param(60, True, True, True, id="forgotten"),
         ],
     )
-    def test_token_takes_no_thread_of_the_loop(
+    def test_token_occupies_no_thread_of_the_loop(
         self,
         pool: LocalUserPool,
         clocks: Clocks,
@@ -211,18 +211,18 @@ class TestSource:
         if is_forgotten:
             source.forget(held)
         threads.held = in_background and not is_forgotten
-        token, used = on_a_loop(source.token_async)
+        token, used = run_on_a_loop(source.token_async)
         assert (token != held, used) == (is_newer, 0)
 
-    def test_usable_token_takes_no_thread_during_backoff(
+    def test_usable_token_occupies_no_thread_during_backoff(
         self, pool: LocalUserPool, clocks: Clocks, threads: Threads
     ) -> None:
         source = source_of(pool, clocks, threads, in_background=False)
         held = source.token()
         clocks.advance(0.9 * HOUR)
         with pool.fail("token", status=500):
-            assert on_a_loop(source.token_async) == (held, 0)
-            assert on_a_loop(source.token_async) == (held, 0)
+            assert run_on_a_loop(source.token_async) == (held, 0)
+            assert run_on_a_loop(source.token_async) == (held, 0)
 
     def test_forced_renewals_of_a_loop_share_the_next_request(self, pool: LocalUserPool) -> None:
         source = real_source_of(pool, Clocks())
@@ -233,11 +233,11 @@ class TestSource:
             asyncio.get_running_loop().set_default_executor(threads)
             return await asyncio.gather(*(source.refreshed_token_async() for _ in range(60)))
 
-        tokens = while_the_loop_goes_on(pool, renew_often)
+        tokens = run_without_blocking_the_loop(pool, renew_often)
         assert old not in tokens
         assert (len(set(tokens)), pool.count("token"), threads.used) == (2, 2, 0)
 
-    def test_error_is_immediate_in_backoff(
+    def test_error_is_immediate_during_backoff(
         self, pool: LocalUserPool, clocks: Clocks, threads: Threads
     ) -> None:
         source = source_of(pool, clocks, threads)
@@ -249,7 +249,7 @@ class TestSource:
 
         pool.set_secrets("local-client", "another")
         try:
-            (first, used), (again, used_again) = on_a_loop(failure), on_a_loop(failure)
+            (first, used), (again, used_again) = run_on_a_loop(failure), run_on_a_loop(failure)
         finally:
             pool.set_secrets("local-client", source.client.client_secret)  # type: ignore[arg-type]
         assert (first.error_code, used) == ("invalid_client", 0)
@@ -258,30 +258,32 @@ class TestSource:
 
 
 class TestHttpx:
-    def test_loop_goes_on_while_the_first_token_is_asked_for(
+    def test_first_fetch_does_not_block_the_loop(
         self, pool: LocalUserPool, clocks: Clocks, peer: Peer
     ) -> None:
         source = real_source_of(pool, clocks)
-        assert while_the_loop_goes_on(pool, lambda: sent(source, peer)) == 200
+        assert run_without_blocking_the_loop(pool, lambda: send(source, peer)) == 200
         assert peer.received[0].token == source.token()
 
-    def test_fresh_token_takes_no_thread(
+    def test_fresh_token_occupies_no_thread(
         self, pool: LocalUserPool, clocks: Clocks, threads: Threads, peer: Peer
     ) -> None:
         source = source_of(pool, clocks, threads)
         source.token()
-        assert with_threads_for_tokens(source, peer) == 0
+        assert count_threads_for_the_token(source, peer) == 0
 
-    def test_loop_is_free_during_a_second_try(self, pool: LocalUserPool, clocks: Clocks, peer: Peer) -> None:
+    def test_second_try_does_not_block_the_loop(
+        self, pool: LocalUserPool, clocks: Clocks, peer: Peer
+    ) -> None:
         source = real_source_of(pool, clocks)
         old = source.token()
         clocks.advance(60)
         peer.refuses(old)
-        assert while_the_loop_goes_on(pool, lambda: sent(source, peer)) == 200
+        assert run_without_blocking_the_loop(pool, lambda: send(source, peer)) == 200
         assert peer.tokens == [old, source.token()]
 
 
-async def sent(source: TokenSource, peer: Peer) -> int:
+async def send(source: TokenSource, peer: Peer) -> int:
     return await get(source, peer.url())
 
 
@@ -291,14 +293,14 @@ async def get(source: TokenSource, url: str) -> int:
         return (await client.get(url, auth=auth)).status_code
 
 
-def with_threads_for_tokens(source: TokenSource, peer: Peer) -> int:
-    """How many threads a request took beyond those of the same request without a token."""
+def count_threads_for_the_token(source: TokenSource, peer: Peer) -> int:
+    """Return how many more threads a request uses than the same request without a token."""
 
     async def without() -> None:
         async with httpx.AsyncClient(trust_env=False, verify=False, timeout=30) as client:
             await client.get(peer.url())
 
-    return on_a_loop(lambda: sent(source, peer))[1] - on_a_loop(without)[1]
+    return run_on_a_loop(lambda: send(source, peer))[1] - run_on_a_loop(without)[1]
 
 
 class TestApplication:
@@ -315,8 +317,8 @@ class TestApplication:
         m2m.init_app(app)
         return app
 
-    def test_it_is_the_token_of_token(self, app: Flask, m2m: CognitoM2M) -> None:
-        async def ask() -> list[str]:
+    def test_token_async_returns_the_same_tokens_as_token(self, app: Flask, m2m: CognitoM2M) -> None:
+        async def get_tokens() -> list[str]:
             return [
                 await m2m.token_async(),
                 await m2m.token_async("a/read"),
@@ -324,12 +326,14 @@ class TestApplication:
                 await m2m.for_app(app).token_async(["a/read"]),
             ]
 
-        mine, read, billing, read_again = asyncio.run(ask())
-        assert (mine, read) == (m2m.token(), m2m.token("a/read"))
+        default, read, billing, read_again = asyncio.run(get_tokens())
+        assert (default, read) == (m2m.token(), m2m.token("a/read"))
         assert billing == m2m.token("invoices/read", client="billing")
         assert read_again == read
 
-    def test_loop_goes_on_in_an_async_view(self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+    def test_fetch_in_an_async_view_does_not_block_the_loop(
+        self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool
+    ) -> None:
         @app.get("/order")
         async def order() -> dict[str, bool]:
             async def turn_the_loop() -> None:
@@ -343,7 +347,7 @@ class TestApplication:
             assert app.test_client().get("/order").json == {"same": True}
         assert pool.count("token") == 1
 
-    def test_failure_is_503(self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+    def test_failure_in_an_async_view_is_503(self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool) -> None:
         @app.get("/order")
         async def order() -> str:
             return await m2m.token_async()

@@ -1,4 +1,4 @@
-"""One auth flow and its drivers: every test here runs over requests and over httpx, sync and async."""
+"""One auth flow and its drivers: most tests run with requests and with httpx, sync and async."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.clocks import Clocks
 
 @dataclass(frozen=True)
 class Answer:
-    """What a caller got."""
+    """The response that a caller received, and those before it."""
 
     status: int
     body: bytes
@@ -44,8 +44,8 @@ class Driver:
     def send(self, auth: BearerAuth, url: str, method: str = "GET", body: Any = None) -> Answer:
         raise NotImplementedError
 
-    def once(self, *parts: bytes) -> Any:
-        """A body that can be read only once."""
+    def one_shot_body(self, *parts: bytes) -> Any:
+        """Return a body that can be read only once."""
         return iter(parts)
 
 
@@ -58,14 +58,14 @@ class Requests(Driver):
 
 
 class RequestsWithoutHttpx(Requests):
-    """As where httpx has never been imported."""
+    """requests in a process that has never imported httpx."""
 
     def auth(self, tokens: Any, retry_401: bool = True, **more: Any) -> BearerAuth:
         return BearerAuth(tokens, retry_401, **more)
 
 
 PLAIN: dict[str, Any] = {"trust_env": False, "follow_redirects": True, "timeout": 5, "verify": False}
-"""Each client of httpx else reads the certificates of all authorities, which takes 20 ms."""
+"""Otherwise each client of httpx loads the certificates of all authorities, which takes 20 ms."""
 
 
 class Httpx(Driver):
@@ -76,18 +76,18 @@ class Httpx(Driver):
 
 class AsyncHttpx(Driver):
     def send(self, auth: BearerAuth, url: str, method: str = "GET", body: Any = None) -> Answer:
-        async def sent() -> Answer:
+        async def send_it() -> Answer:
             async with httpx.AsyncClient(**PLAIN) as client:
                 return _answer_of(await client.request(method, url, content=body, auth=_as_httpx(auth)))
 
-        return asyncio.run(sent())
+        return asyncio.run(send_it())
 
-    def once(self, *parts: bytes) -> Any:
-        async def give() -> AsyncIterator[bytes]:
+    def one_shot_body(self, *parts: bytes) -> Any:
+        async def stream() -> AsyncIterator[bytes]:
             for part in parts:
                 yield part
 
-        return give()
+        return stream()
 
 
 def _answer_of(response: httpx.Response | requests.Response) -> Answer:
@@ -149,7 +149,7 @@ def source(pool: LocalUserPool, clocks: Clocks) -> TokenSource:
 
 @pytest.fixture
 def old_token(source: TokenSource, clocks: Clocks) -> str:
-    """A token that is in hand, and old enough to be replaced."""
+    """A cached token that is old enough to be replaced."""
     token = source.token()
     clocks.advance(11)
     return token
@@ -180,7 +180,9 @@ class TestEachRequest:
         assert (answer.status, answer.statuses_before) == (200, [])
         assert [request.authorization for request in peer.received] == [f"Bearer {caller.source.token()}"]
 
-    def test_carries_one_that_is_fresh_by_then(self, caller: Caller, clocks: Clocks, peer: Peer) -> None:
+    def test_carries_a_token_that_is_fresh_when_sent(
+        self, caller: Caller, clocks: Clocks, peer: Peer
+    ) -> None:
         auth = caller.auth()
         for _ in range(2):
             caller.driver.send(auth, peer.url())
@@ -207,7 +209,7 @@ class TestEachRequest:
             pytest.param("https://127.0.0.1@stock.example.com/", id="a user in the URL"),
         ],
     )
-    def test_is_not_sent_over_http_but_to_loopback(
+    def test_is_not_sent_over_http_except_to_loopback(
         self, caller: Caller, pool: LocalUserPool, url: str
     ) -> None:
         with pytest.raises(ConfigurationError):
@@ -215,7 +217,7 @@ class TestEachRequest:
         assert pool.count() == 0
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-    def test_may_go_over_http_to_loopback(self, caller: Caller, peer: Peer, host: str) -> None:
+    def test_may_use_http_to_loopback(self, caller: Caller, peer: Peer, host: str) -> None:
         assert caller.send(peer.url(host=host)).status == 200
         assert peer.tokens == [caller.source.token()]
 
@@ -234,7 +236,7 @@ LOOPBACK = ["http://127.9.9.9:1/", "http://LocalHost:1/", "http://[::1]:1/", "ht
 
 class TestProxyOfTheEnvironment:
     @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
-    def test_request_for_loopback_is_refused(
+    def test_proxied_request_to_loopback_is_an_error(
         self, caller: Caller, pool: LocalUserPool, peer: Peer, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
         set_proxy(monkeypatch, name, "http://svc:hunter2@127.0.0.1:1")
@@ -244,7 +246,7 @@ class TestProxyOfTheEnvironment:
         assert (peer.received, pool.count()) == ([], 0)
 
     @pytest.mark.parametrize("url", LOOPBACK)
-    def test_every_spelling_of_loopback_is_refused(
+    def test_every_spelling_of_loopback_is_recognized(
         self, caller: Caller, monkeypatch: pytest.MonkeyPatch, url: str
     ) -> None:
         set_proxy(monkeypatch, "ALL_PROXY", "socks5://127.0.0.1:1")
@@ -275,7 +277,7 @@ class TestRefusedToken:
         ],
         ids=["challenge", "API Gateway"],
     )
-    def test_request_is_sent_once_more_with_a_newer_one(
+    def test_request_is_sent_again_with_a_newer_token(
         self, caller: Caller, peer: Peer, old_token: str, headers: dict[str, str]
     ) -> None:
         peer.answer = lambda request: Reply(401, headers) if request.token == old_token else Reply()
@@ -285,12 +287,12 @@ class TestRefusedToken:
         assert caller.source.token() != old_token
         assert len({request.connection for request in peer.received}) == 1
 
-    def test_bytes_are_sent_again_whole(self, caller: Caller, peer: Peer, old_token: str) -> None:
+    def test_bytes_body_is_sent_again_in_full(self, caller: Caller, peer: Peer, old_token: str) -> None:
         peer.refuses(old_token)
         assert caller.send(peer.url(), "POST", b"an order").status == 200
         assert [request.body for request in peer.received] == [b"an order"] * 2
 
-    def test_second_refusal_is_the_answer_and_forgets_the_newer_one(self, driver: Driver, peer: Peer) -> None:
+    def test_second_refusal_is_returned_and_forgets_the_token(self, driver: Driver, peer: Peer) -> None:
         tokens = Tokens()
         peer.answer = lambda request: refusal()
         assert driver.send(driver.auth(tokens), peer.url()).status == 401
@@ -301,7 +303,7 @@ class TestRefusedToken:
         [Reply(401), refusal('Bearer error="insufficient_scope"'), Reply(403, refusal().headers), Reply(500)],
         ids=["401 without a challenge", "401 insufficient_scope", "403 invalid_token", "500"],
     )
-    def test_other_answers_are_the_answer(
+    def test_other_responses_are_returned_unchanged(
         self, caller: Caller, pool: LocalUserPool, peer: Peer, old_token: str, reply: Reply
     ) -> None:
         peer.answer = lambda request: reply
@@ -318,7 +320,7 @@ class TestRefusedToken:
         assert peer.tokens == [token]
         assert caller.source.token() == token
 
-    def test_without_a_newer_one_the_refusal_is_the_answer(
+    def test_refusal_is_returned_if_no_newer_token_is_available(
         self, caller: Caller, pool: LocalUserPool, peer: Peer, old_token: str
     ) -> None:
         peer.refuses(old_token)
@@ -327,18 +329,22 @@ class TestRefusedToken:
         assert answer.status == 401
         assert peer.tokens == [old_token]
 
-    def test_token_of_a_spent_body_is_forgotten(self, caller: Caller, peer: Peer, old_token: str) -> None:
+    def test_one_shot_body_is_not_resent_and_token_is_forgotten(
+        self, caller: Caller, peer: Peer, old_token: str
+    ) -> None:
         peer.refuses(old_token)
         auth = caller.auth()
         assert (
-            caller.driver.send(auth, peer.url(), "POST", caller.driver.once(b"an ", b"order")).status == 401
+            caller.driver.send(auth, peer.url(), "POST", caller.driver.one_shot_body(b"an ", b"order")).status
+            == 401
         )
         assert [request.body for request in peer.received] == [b"an order"]
         assert (
-            caller.driver.send(auth, peer.url(), "POST", caller.driver.once(b"an ", b"order")).status == 200
+            caller.driver.send(auth, peer.url(), "POST", caller.driver.one_shot_body(b"an ", b"order")).status
+            == 200
         )
 
-    def test_refusal_without_an_end_is_left_after_64_kib(
+    def test_endless_refusal_is_abandoned_after_64_kib(
         self, caller: Caller, peer: Peer, old_token: str
     ) -> None:
         endless = Reply(401, refusal().headers, b"x" * 4096, is_endless=True)
@@ -348,7 +354,7 @@ class TestRefusedToken:
         assert 0 < answer.bytes_before <= 64 * 1024
         assert len({request.connection for request in peer.received}) == 2
 
-    def test_refusal_that_breaks_off_is_a_refusal(self, caller: Caller, peer: Peer, old_token: str) -> None:
+    def test_truncated_refusal_is_still_a_refusal(self, caller: Caller, peer: Peer, old_token: str) -> None:
         cut_off = Reply(401, {**refusal().headers, "Content-Length": "9", "Connection": "close"}, b"half")
         peer.answer = lambda request: cut_off if request.token == old_token else Reply()
         assert caller.send(peer.url()).status == 200
@@ -357,7 +363,9 @@ class TestRefusedToken:
         peer.refuses(old_token)
         assert caller.send(peer.url()).bytes_before == len(b"well")
 
-    def test_without_retry_401_it_is_forgotten(self, caller: Caller, peer: Peer, old_token: str) -> None:
+    def test_refused_token_is_forgotten_without_retry_401(
+        self, caller: Caller, peer: Peer, old_token: str
+    ) -> None:
         peer.refuses(old_token)
         auth = caller.auth(retry_401=False)
         assert caller.driver.send(auth, peer.url()).status == 401
@@ -367,23 +375,25 @@ class TestRefusedToken:
 
 class TestRedirects:
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-    def test_to_the_same_place_keeps_the_token(self, caller: Caller, peer: Peer, status: int) -> None:
+    def test_to_the_same_origin_keeps_the_token(self, caller: Caller, peer: Peer, status: int) -> None:
         peer.answers({"/": redirect("/there", status), "/there": Reply()})
         assert caller.send(peer.url()).status == 200
         assert peer.tokens == [caller.source.token()] * 2
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-    def test_to_another_port_loses_it(self, caller: Caller, peer: Peer, stranger: Peer, status: int) -> None:
+    def test_to_another_port_drops_the_token(
+        self, caller: Caller, peer: Peer, stranger: Peer, status: int
+    ) -> None:
         peer.answers({"/": redirect(stranger.url(), status)})
         assert caller.send(peer.url()).status == 200
         assert stranger.tokens == [None]
 
-    def test_to_another_name_of_the_host_loses_it(self, caller: Caller, peer: Peer) -> None:
+    def test_to_another_name_of_the_host_drops_the_token(self, caller: Caller, peer: Peer) -> None:
         peer.answers({"/": redirect(peer.url("/there", host="localhost")), "/there": Reply()})
         assert caller.send(peer.url()).status == 200
         assert peer.tokens == [caller.source.token(), None]
 
-    def test_refusal_by_another_origin_is_the_answer(
+    def test_refusal_by_another_origin_is_returned(
         self, caller: Caller, pool: LocalUserPool, peer: Peer, stranger: Peer, old_token: str
     ) -> None:
         peer.answers({"/": redirect(stranger.url())})
@@ -392,10 +402,10 @@ class TestRedirects:
         assert stranger.tokens == [None]
         assert (caller.source.token(), pool.count("token")) == (old_token, 1)
 
-    def test_back_from_another_place_comes_without_it(
+    def test_back_from_another_origin_has_no_token(
         self, caller: Caller, peer: Peer, stranger: Peer, old_token: str
     ) -> None:
-        # Else a stranger could have a token put on a request of its own making.
+        # Otherwise a stranger could add a token to a request that it forged.
         peer.answer = lambda request: redirect(stranger.url()) if request.path == "/" else refusal()
         stranger.answers({"/": redirect(peer.url("/delete-all"))})
         assert caller.send(peer.url()).status == 401
@@ -407,7 +417,7 @@ class TestRedirects:
     def test_refusal_after_redirect_is_retried_there(
         self, caller: Caller, peer: Peer, old_token: str
     ) -> None:
-        # The POST was done: a second one might be a second order.
+        # The POST succeeded: sending it again could create a second order.
         peer.answers({"/orders": redirect("/orders/1", 303), "/orders/1": Reply()}, refused=old_token)
         assert caller.send(peer.url("/orders"), "POST", b"an order").status == 200
         assert [(request.method, request.path, request.token) for request in peer.received] == [
@@ -426,17 +436,15 @@ class TestRedirects:
         assert caller.send(peer.url()).status == 200
         assert peer.tokens == [old_token, caller.source.token(), caller.source.token()]
 
-    def test_after_a_second_try_to_another_port_loses_it(
+    def test_after_a_second_try_to_another_port_drops_the_token(
         self, caller: Caller, peer: Peer, stranger: Peer, old_token: str
     ) -> None:
         peer.answer = lambda request: refusal() if request.token == old_token else redirect(stranger.url())
         assert caller.send(peer.url()).status == 200
         assert stranger.tokens == [None]
 
-    def test_with_a_host_in_front_of_an_at_sign_loses_it_or_stays(
-        self, caller: Caller, peer: Peer, stranger: Peer
-    ) -> None:
-        # Two parsers may read this differently: wherever it goes, the stranger gets no token.
+    def test_ambiguous_url_never_leaks_the_token(self, caller: Caller, peer: Peer, stranger: Peer) -> None:
+        # Parsers disagree about this URL. Wherever the request goes, the stranger gets no token.
         peer.answer = lambda request: (
             redirect(f"http://127.0.0.1:{stranger.port}\\@127.0.0.1:{peer.port}/x")
             if request.path == "/"
@@ -448,7 +456,7 @@ class TestRedirects:
 
 
 class _OnStandardPorts(BaseAdapter):
-    """Stands for http://localhost on port 80, which sends callers to its https; remembers what it got."""
+    """Acts as http://localhost on port 80, which redirects to https, and records its requests."""
 
     def __init__(self, refused: str = "") -> None:
         super().__init__()
@@ -473,10 +481,10 @@ class _OnStandardPorts(BaseAdapter):
 
 class TestRequestsAlone:
     @pytest.mark.parametrize("tries", [1, 2], ids=["first try", "second try"])
-    def test_redirect_to_https_of_the_same_host_loses_the_token(
+    def test_redirect_to_https_of_the_same_host_drops_the_token(
         self, source: TokenSource, old_token: str, tries: int
     ) -> None:
-        # requests itself keeps it there.
+        # requests itself would keep it.
         host = _OnStandardPorts(refused=old_token if tries == 2 else "")
         with requests.Session() as session:
             session.trust_env = False
@@ -535,16 +543,16 @@ class TestRequestsAlone:
         sent = [each.request.headers["Authorization"] for each in (*answer.history, answer)]
         assert sent == [f"Bearer {old_token}", f"Bearer {source.token()}"]
 
-    @pytest.mark.parametrize("start", [0, 3], ids=["its start", "where it was"])
-    def test_file_is_wound_back_to(self, source: TokenSource, peer: Peer, old_token: str, start: int) -> None:
+    @pytest.mark.parametrize("start", [0, 3], ids=["its start", "its first position"])
+    def test_file_is_rewound_to(self, source: TokenSource, peer: Peer, old_token: str, start: int) -> None:
         file = io.BytesIO(b"xx-an order")
         file.seek(start)
         peer.refuses(old_token)
         assert Requests().send(bearer_auth(source), peer.url(), "POST", file).status == 200
         assert [request.body for request in peer.received] == [b"xx-an order"[start:]] * 2
 
-    @pytest.mark.parametrize("lacking", ["seek", "seek that works"])
-    def test_file_that_cant_be_wound_back_is_not_sent_again(
+    @pytest.mark.parametrize("lacking", ["seek", "working seek"])
+    def test_file_that_cannot_be_rewound_is_not_sent_again(
         self, source: TokenSource, peer: Peer, old_token: str, lacking: str
     ) -> None:
         class Pipe:
@@ -573,7 +581,7 @@ class TestRequestsAlone:
         assert source.token() != old_token
 
     @pytest.mark.parametrize("is_endless", [False, True], ids=["short", "endless"])
-    def test_stream_has_a_second_try(
+    def test_streamed_response_gets_a_second_try(
         self, source: TokenSource, peer: Peer, old_token: str, is_endless: bool
     ) -> None:
         refused = Reply(401, refusal().headers, b"x" * 4096, is_endless)
@@ -628,7 +636,7 @@ class TestHttpxAlone:
     def test_address_range_in_no_proxy_is_not_enough(
         self, source: TokenSource, peer: Peer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        # requests reads it as a range; httpx would send the request to the proxy.
+        # requests treats it as a range; httpx would send the request to the proxy.
         set_proxy(monkeypatch, "HTTP_PROXY", "http://127.0.0.1:1", "127.0.0.0/8")
         with pytest.raises(ConfigurationError):
             Httpx().send(bearer_auth(source), peer.url())
@@ -648,7 +656,7 @@ class TestHttpxAlone:
         assert raised[0] is raised[1]
 
     def test_upgrade_to_https_of_the_same_host_keeps_the_token(self, source: TokenSource) -> None:
-        # httpx has no public hook before a redirect: this holds what the page on calling services says.
+        # httpx has no public hook before a redirect. docs/guide/calling-services.md documents this.
         received: list[tuple[str, bool]] = []
 
         def answer(request: httpx.Request) -> httpx.Response:
@@ -670,12 +678,12 @@ class TestHttpxAlone:
         assert seen == [401, 200]
 
 
-class TestWhatItIs:
+class TestAuthObject:
     def test_repr_hides_the_token(self, source: TokenSource) -> None:
         auth = bearer_auth(source)
         assert source.token() not in repr(auth)
 
-    def test_two_over_the_same_tokens_are_equal(self, source: TokenSource) -> None:
+    def test_auths_with_the_same_tokens_are_equal(self, source: TokenSource) -> None:
         assert bearer_auth(source) == BearerAuth(source)
         assert hash(bearer_auth(source)) == hash(BearerAuth(source))
         assert bearer_auth(source) != BearerAuth(Tokens())

@@ -1,4 +1,4 @@
-"""What a ``WWW-Authenticate`` header says, well-formed or not, and which answers call a token invalid."""
+"""Parsing of ``WWW-Authenticate`` headers, well-formed or not, and recognizing a rejected token."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flask_m2m_cognito.outbound.challenges import parse_challenges
     ("header", "found"),
     [
         pytest.param("", [], id="nothing"),
-        pytest.param("Bearer", [("bearer", {}, None)], id="a scheme alone"),
+        pytest.param("Bearer", [("bearer", {}, None)], id="only a scheme"),
         pytest.param("NEGOTIATE YWI=", [("negotiate", {}, "YWI=")], id="token68"),
         pytest.param(
             'Bearer Realm="a", ERROR=invalid_token',
@@ -36,15 +36,15 @@ from flask_m2m_cognito.outbound.challenges import parse_challenges
         pytest.param(
             'Bearer scope="" error="e" error_description="d"',
             [("bearer", {"scope": "", "error": "e", "error_description": "d"}, None)],
-            id="spaces for commas",
+            id="spaces instead of commas",
         ),
-        pytest.param('Bearer error="e', [("bearer", {"error": "e"}, None)], id="no end of a quoted string"),
-        pytest.param("Bearer error=e, error=f", [("bearer", {"error": "e"}, None)], id="a name twice"),
-        pytest.param('"x Bearer error=e", a', [("a", {}, None)], id="a quoted string that stands alone"),
+        pytest.param('Bearer error="e', [("bearer", {"error": "e"}, None)], id="an unclosed quoted string"),
+        pytest.param("Bearer error=e, error=f", [("bearer", {"error": "e"}, None)], id="a repeated name"),
+        pytest.param('"x Bearer error=e", a', [("a", {}, None)], id="a quoted string by itself"),
         pytest.param("error=e, @ Bearer", [("bearer", {}, None)], id="a parameter without a scheme"),
     ],
 )
-def test_challenges_are_read(header: str, found: list[Any]) -> None:
+def test_challenges_are_parsed(header: str, found: list[Any]) -> None:
     assert [tuple(challenge) for challenge in parse_challenges(header)] == found
 
 
@@ -56,7 +56,7 @@ WWW, REMAPPED, TYPE = "WWW-Authenticate", "x-amzn-Remapped-WWW-Authenticate", "x
     ("status", "name", "text", "expected"),
     [
         pytest.param(401, WWW, BEARER, True, id="usual"),
-        pytest.param(401, WWW, "bearer error=invalid_token", True, id="small and bare"),
+        pytest.param(401, WWW, "bearer error=invalid_token", True, id="lower case without quotes"),
         pytest.param(401, WWW, 'Bearer error = "invalid_token"', True, id="with spaces"),
         pytest.param(401, WWW, 'Basic realm="x", Bearer error="invalid_token"', True, id="second of two"),
         pytest.param(401, WWW, 'Bearer scope="a/b" error="invalid_token" error_description="old"', True,
@@ -87,7 +87,7 @@ WWW, REMAPPED, TYPE = "WWW-Authenticate", "x-amzn-Remapped-WWW-Authenticate", "x
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("headers_class", [CaseInsensitiveDict, httpx.Headers], ids=["requests", "httpx"])
-def test_invalid_token_is_told_from_other_answers(
+def test_invalid_token_is_recognized(
     headers_class: Any, status: int, name: str, text: str, expected: bool
 ) -> None:
     for spelled in (name, name.lower()):

@@ -1,4 +1,4 @@
-"""A client's secret: which one is sent, when a callable is asked, and how often."""
+"""A client's secret: which one is sent, when a callable is called, and how often."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from tests.support.threads import LONG, threads
 
 
 class Cognito:
-    """Takes some secrets, and remembers what it was sent."""
+    """Accepts some secrets, and records those that it received."""
 
-    def __init__(self, *taken: str) -> None:
-        self.taken = taken
+    def __init__(self, *accepted: str) -> None:
+        self.accepted = accepted
         self.sent: list[str] = []
 
     def request(self, secret: SecretText) -> str:
         self.sent.append(secret.reveal())
-        if secret.reveal() not in self.taken:
+        if secret.reveal() not in self.accepted:
             raise CognitoTokenRequestError("refused", error_code="invalid_client")
         return "token"
 
 
 class Vault:
-    """Gives its answers in turn, the last one for ever, and counts."""
+    """Returns its answers in turn, then repeats the last one, and counts the calls."""
 
     def __init__(self, *answers: Any) -> None:
         self._answers = answers
-        self.asked = 0
+        self.calls = 0
 
     def __call__(self) -> Any:
-        self.asked += 1
-        answer = self._answers[min(self.asked, len(self._answers)) - 1]
+        self.calls += 1
+        answer = self._answers[min(self.calls, len(self._answers)) - 1]
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -59,14 +59,14 @@ def refusal_of(
 
 
 @pytest.mark.parametrize(
-    ("secrets", "taken", "outcomes", "sent"),
+    ("secrets", "accepted", "outcomes", "sent"),
     [
         pytest.param(["old", "new"], "new", ["token"] * 2, ["old", "new", "new"], id="next one, then first"),
-        pytest.param(["old", "new"], "", ["invalid_client"], ["old", "new"], id="none is taken"),
+        pytest.param(["old", "new"], "", ["invalid_client"], ["old", "new"], id="none is accepted"),
         pytest.param(("good",), "good", ["token"] * 3, ["good"] * 3, id="callable"),
-        pytest.param((["old", "new"],), "new", ["token"] * 2, ["old", "new", "new"], id="it gives two"),
-        pytest.param(("old", "new"), "new", ["token"], ["old", "new"], id="it gives a newer one"),
-        pytest.param(("old",), "new", ["invalid_client"], ["old"], id="it gives the same again"),
+        pytest.param((["old", "new"],), "new", ["token"] * 2, ["old", "new", "new"], id="it returns two"),
+        pytest.param(("old", "new"), "new", ["token"], ["old", "new"], id="it returns a newer one"),
+        pytest.param(("old",), "new", ["invalid_client"], ["old"], id="it returns the same again"),
         pytest.param(
             ("a", "b", "c"), "c", ["invalid_client", "token"], ["a", "b", "b", "c"], id="once in a call"
         ),
@@ -74,15 +74,15 @@ def refusal_of(
     ],
 )
 def test_secrets_are_tried_in_turn(
-    secrets: Any, taken: str, outcomes: list[str | None], sent: list[str]
+    secrets: Any, accepted: str, outcomes: list[str | None], sent: list[str]
 ) -> None:
-    cognito, secret = Cognito(taken), secret_of(secrets)
+    cognito, secret = Cognito(accepted), secret_of(secrets)
     assert [outcome_of(secret, cognito.request) for _ in outcomes] == outcomes
     assert cognito.sent == sent
 
 
 def secret_of(given: Any) -> ClientSecret:
-    """Of a list; a tuple is what a callable gives in turn."""
+    """Return a ClientSecret with a list, or with a callable that returns the items of a tuple in turn."""
     return ClientSecret(Vault(*given) if isinstance(given, tuple) else given)
 
 
@@ -93,18 +93,18 @@ def outcome_of(secret: ClientSecret, request: Callable[[SecretText], str]) -> st
         return error.error_code
 
 
-def test_callable_is_not_asked_again_while_its_secret_is_taken() -> None:
+def test_callable_is_called_once_while_its_secret_is_accepted() -> None:
     vault, cognito = Vault(["old", "new"]), Cognito("new")
     secret = ClientSecret(vault)
-    assert vault.asked == 0
+    assert vault.calls == 0
     assert [outcome_of(secret, cognito.request) for _ in range(3)] == ["token"] * 3
-    assert vault.asked == 1
+    assert vault.calls == 1
 
 
-def test_secrets_that_were_not_taken_stay_known() -> None:
+def test_rejected_secrets_are_kept() -> None:
     cognito, secret = Cognito("new"), ClientSecret(["old", "new"])
     secret.try_with(cognito.request, Deadline(LONG))
-    cognito.taken = ("old",)
+    cognito.accepted = ("old",)
     assert secret.try_with(cognito.request, Deadline(LONG)) == "token"
 
 
@@ -143,7 +143,7 @@ class TestCallable:
         assert error.error_code is error.__cause__ is error.__context__ is None
         assert cognito.sent == []
 
-    def test_error_names_type_and_place_of_what_was_raised(self) -> None:
+    def test_error_names_exception_type_and_place(self) -> None:
         vault = Vault({"hunter2": 1})
         error = refusal_of(ClientSecret(lambda: vault()["secret"]), Cognito("good").request)
         line = self._line_of('ClientSecret(lambda: vault()["secret"])')
@@ -158,7 +158,7 @@ class TestCallable:
         ("response", "shown"),
         [
             pytest.param({"Error": {"Code": "AccessDeniedException"}}, "ClientError (Acc", id="botocore's"),
-            pytest.param({"Error": {"Code": "hunter2 is not JSON"}}, "ClientError in", id="no plain word"),
+            pytest.param({"Error": {"Code": "hunter2 is not JSON"}}, "ClientError in", id="several words"),
             pytest.param({"Error": {"Code": "H" * 51}}, "ClientError in", id="too long"),
             pytest.param({"Error": "hunter2"}, "ClientError in", id="another shape"),
             pytest.param(17, "ClientError in", id="of another library"),
@@ -174,7 +174,7 @@ class TestCallable:
         assert shown in str(error)
         assert "hunter2" not in str(error)
 
-    def test_error_of_a_secret_file_says_what_is_wrong(self, tmp_path: Path) -> None:
+    def test_error_of_a_secret_file_names_the_cause(self, tmp_path: Path) -> None:
         file = tmp_path / "secret"
         file.write_text("hunter2")
         secret = read_secret_file(str(file))
@@ -182,24 +182,24 @@ class TestCallable:
         error = refusal_of(ClientSecret(secret), Cognito("good").request)
         assert "No such file" in str(error)
 
-    def test_failure_to_ask_again_leaves_what_was_known(self) -> None:
+    def test_failed_second_call_keeps_the_known_secret(self) -> None:
         vault, cognito = Vault("good", ConnectionError()), Cognito("good")
         secret = ClientSecret(vault)
         secret.try_with(cognito.request, Deadline(LONG))
-        cognito.taken = ()
+        cognito.accepted = ()
         refusal_of(secret, cognito.request)
-        cognito.taken = ("good",)
+        cognito.accepted = ("good",)
         assert secret.try_with(cognito.request, Deadline(LONG)) == "token"
-        assert vault.asked == 2
+        assert vault.calls == 2
 
-    def test_eight_threads_at_first_use_ask_it_once(self) -> None:
+    def test_concurrent_first_uses_call_it_once(self) -> None:
         vault, cognito = Vault("good"), Cognito("good")
-        start, another_is_in = threading.Barrier(8), threading.Barrier(2)
+        start, another_is_inside = threading.Barrier(8), threading.Barrier(2)
 
         def slow_vault() -> str:
             answer: str = vault()
             with suppress(threading.BrokenBarrierError):
-                another_is_in.wait(0.1)  # the chance for one more to come in
+                another_is_inside.wait(0.1)  # a chance for another thread to enter
             return answer
 
         secret = ClientSecret(slow_vault)
@@ -210,13 +210,13 @@ class TestCallable:
 
         with ThreadPoolExecutor(8) as callers:
             assert list(callers.map(call, range(8))) == ["token"] * 8
-        assert vault.asked == 1
+        assert vault.calls == 1
 
     def test_eight_rejected_threads_call_it_again_once(self) -> None:
         vault, cognito = Vault("old", "new"), Cognito("old")
         secret, all_were_refused = ClientSecret(vault), threading.Barrier(8)
         secret.try_with(cognito.request, Deadline(LONG))
-        cognito.taken = ("new",)
+        cognito.accepted = ("new",)
 
         def request(text: SecretText) -> str:
             if text.reveal() == "old":
@@ -226,7 +226,7 @@ class TestCallable:
         with ThreadPoolExecutor(8) as callers:
             tokens = callers.map(lambda _: secret.try_with(request, Deadline(LONG)), range(8))
             assert list(tokens) == ["token"] * 8
-        assert vault.asked == 2
+        assert vault.calls == 2
 
     def test_callable_runs_under_no_lock(self) -> None:
         def vault() -> str:
@@ -275,14 +275,14 @@ class TestCallable:
             clocks.advance(1)
             assert secret.try_with(cognito.request, Deadline(LONG)) == "token"
             never.set()
-        # What it returned at last does not replace the newer answer.
+        # The late result does not replace the newer one.
         assert secret.try_with(cognito.request, Deadline(LONG)) == "token"
         assert (len(calls), cognito.sent) == (2, ["good", "good"])
 
 
-class TestWhatItIs:
+class TestSecretObject:
     @pytest.mark.parametrize("secret", ["hidden", ["hidden", "hidden-2"], lambda: "hidden"], ids=type)
-    def test_shows_in_no_repr(self, secret: Any) -> None:
+    def test_no_repr_shows_the_secret(self, secret: Any) -> None:
         kept = ClientSecret(secret)
         kept.try_with(repr, Deadline(LONG))
         assert "hidden" not in repr(kept)
@@ -291,12 +291,12 @@ class TestWhatItIs:
         )
 
     @pytest.mark.parametrize("secret", [b"bytes", 17, None, ["a", None]], ids=repr)
-    def test_must_be_text_or_texts(self, secret: Any) -> None:
+    def test_must_be_a_string_or_strings(self, secret: Any) -> None:
         with pytest.raises(TypeError):
             ClientSecret(secret)
 
     @pytest.mark.parametrize("secret", ["", [], [""]], ids=["empty", "none", "one that is empty"])
-    def test_empty_one_is_not_sent(self, secret: str | Sequence[str]) -> None:
+    def test_empty_secret_is_not_sent(self, secret: str | Sequence[str]) -> None:
         cognito = Cognito("")
         refusal_of(ClientSecret(secret), cognito.request)
         assert cognito.sent == []

@@ -1,4 +1,4 @@
-"""``GetClientToken`` of the user pools API: what is sent, and that its answers are told as OAuth's are."""
+"""``GetClientToken`` of the user pools API: its requests, and the translation of its responses to OAuth."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TARGET = "AWSCognitoIdentityProviderService.GetClientToken"
 def _pool() -> Iterator[LocalUserPool]:
     clients = [LocalClient("billing", (SECRET,), scopes=("orders/read", "orders/write"))]
     with LocalUserPool(clients=clients) as pool:
-        pool.token()  # its key is made now, and not within the time of a test's request
+        pool.token()  # creates the key now, so no request of a test waits for it
         yield pool
 
 
@@ -47,12 +47,12 @@ def failure_of(client: CognitoM2MClient) -> CognitoTokenRequestError:
     return caught.value
 
 
-def error(name: str, message: str | None = "Said in words.") -> dict[str, str]:
+def error(name: str, message: str | None = "A description.") -> dict[str, str]:
     return {"__type": name} if message is None else {"__type": name, "message": message}
 
 
-class TestWhatIsSent:
-    def test_it_is_the_operation_unsigned(self, pool: LocalUserPool) -> None:
+class TestRequests:
+    def test_request_is_the_unsigned_operation(self, pool: LocalUserPool) -> None:
         client_of(pool, client_auth="basic").fetch_token("orders/read orders/write")
         (request,) = pool.requests
         assert (request.method, request.path, request.endpoint) == ("POST", "/", "token")
@@ -65,19 +65,19 @@ class TestWhatIsSent:
             "Scopes": ["orders/read", "orders/write"],
         }
 
-    def test_without_a_scope_none_are_named_and_all_are_granted(self, pool: LocalUserPool) -> None:
+    def test_request_without_scopes_is_granted_all_scopes(self, pool: LocalUserPool) -> None:
         token = client_of(pool).request_token((), (5.0, 5.0), Deadline(5.0)).access_token
         assert "Scopes" not in json.loads(pool.requests[0].body)
         claims = jwt.decode(token, options={"verify_signature": False})
         assert claims["scope"] == "orders/read orders/write"
 
-    def test_client_metadata_goes_along(self, pool: LocalUserPool) -> None:
+    def test_client_metadata_is_sent(self, pool: LocalUserPool) -> None:
         client_of(pool, client_metadata={"tenant": "acmé"}).fetch_token("orders/read")
         assert json.loads(pool.requests[0].body)["ClientMetadata"] == {"tenant": "acmé"}
 
 
-class TestAnswers:
-    def test_token_is_read(self, pool: LocalUserPool) -> None:
+class TestResponses:
+    def test_token_is_parsed(self, pool: LocalUserPool) -> None:
         response = client_of(pool).fetch_token("orders/read")
         assert (response.expires_in, response.token_type) == (3600, "Bearer")
         assert response.raw["ClientAuthenticationResult"]["AccessToken"] == response.access_token
@@ -96,13 +96,13 @@ class TestAnswers:
             ("com.amazonaws.cognito#NotAuthorizedException", "invalid_client", True),
         ],
     )
-    def test_error_has_oauths_code_and_keeps_its_name(
+    def test_error_has_the_oauth_code_and_its_own_name(
         self, pool: LocalUserPool, name: str, code: str, lasts: bool
     ) -> None:
         with pool.fail("token", status=400, body=error(name)):
             failure = failure_of(client_of(pool))
         assert (failure.status_code, failure.error_code) == (400, code)
-        assert failure.error_description == f"{name.rpartition('#')[2]}: Said in words."
+        assert failure.error_description == f"{name.rpartition('#')[2]}: A description."
         assert is_lasting(failure) is lasts
         assert failure.request_id is not None
 
@@ -111,14 +111,14 @@ class TestAnswers:
         [
             pytest.param({"ClientAuthenticationResult": {}}, None, id="no token"),
             pytest.param({"ClientAuthenticationResult": "eyJ"}, None, id="no object"),
-            pytest.param({"access_token": "a.b.c"}, None, id="the other endpoint's answer"),
-            pytest.param({"ClientAuthenticationResult": {"AccessToken": "a b"}}, None, id="no header's text"),
+            pytest.param({"access_token": "a.b.c"}, None, id="response of the token endpoint"),
+            pytest.param({"ClientAuthenticationResult": {"AccessToken": "a b"}}, None, id="a space in it"),
             pytest.param(error("NotAuthorizedException", None), "invalid_client", id="an error as a success"),
             pytest.param("<html>", None, id="a page"),
             pytest.param([], None, id="a list"),
         ],
     )
-    def test_answer_that_is_no_token_is_an_error(self, pool: LocalUserPool, body: Any, code: Any) -> None:
+    def test_response_without_a_token_is_an_error(self, pool: LocalUserPool, body: Any, code: Any) -> None:
         with pool.answer("token", json.dumps(body) if isinstance(body, list) else body):
             assert failure_of(client_of(pool)).error_code == code
 
@@ -150,7 +150,7 @@ class TestLocalPool:
             ),
         ],
     )
-    def test_it_refuses_as_the_api_does(
+    def test_local_pool_rejects_like_the_api(
         self, pool: LocalUserPool, client_id: str, secret: str, scopes: list[str], name: str
     ) -> None:
         client = CognitoM2MClient(pool.api_url, client_id, secret, client_token_api=True)
@@ -158,7 +158,7 @@ class TestLocalPool:
             client.request_token(scopes, (5.0, 5.0), Deadline(5.0))
         assert (caught.value.error_description or "").startswith(name)
 
-    def test_without_the_operations_header_there_is_nothing(self, pool: LocalUserPool) -> None:
+    def test_other_operations_are_unknown(self, pool: LocalUserPool) -> None:
         import requests
 
         assert requests.post(pool.api_url, json={}, timeout=5).status_code == 404
@@ -168,7 +168,7 @@ class TestLocalPool:
 
 
 class TestApplication:
-    def test_token_serves_like_any_other(self, pool: LocalUserPool) -> None:
+    def test_token_works_like_any_other(self, pool: LocalUserPool) -> None:
         app = Flask("billing")
         app.config.update(pool.config(CLIENT_TOKEN_API=True, ALLOWED_CLIENT_IDS="*"))
         m2m = CognitoM2M(app)
@@ -178,7 +178,7 @@ class TestApplication:
         assert [request.path for request in pool.requests if request.endpoint == "token"] == ["/"]
         assert m2m.health()["token_requests"]["default"]["total"] == 1
 
-    def test_api_is_no_oauth_endpoint_of_an_openapi_document(self, pool: LocalUserPool) -> None:
+    def test_api_is_not_an_oauth_endpoint_in_openapi(self, pool: LocalUserPool) -> None:
         app = Flask("billing")
         app.config.update(pool.config(CLIENT_TOKEN_API=True, ALLOWED_CLIENT_IDS="*"))
         document = CognitoM2M(app).openapi({"paths": {}}, app)
@@ -192,13 +192,13 @@ EMULATOR = "http://127.0.0.1:9000/"
 WEST = "https://cognito-idp.us-west-2.amazonaws.com/"
 
 
-def clients_from(**said: Any) -> dict[str | None, ClientSettings]:
-    config = {f"COGNITO_M2M_{key}": value for key, value in said.items()}
+def clients_from(**settings: Any) -> dict[str | None, ClientSettings]:
+    config = {f"COGNITO_M2M_{key}": value for key, value in settings.items()}
     return dict(settings_from(config, app_name="shop", environ={}).clients)
 
 
 @pytest.mark.parametrize(
-    ("said", "urls"),
+    ("settings", "urls"),
     [
         pytest.param({"USER_POOL_ID": "us-west-2_AbCdEfGhI"}, (WEST,), id="region of the pool"),
         pytest.param(
@@ -216,8 +216,8 @@ def clients_from(**said: Any) -> dict[str | None, ClientSettings]:
         pytest.param({"TOKEN_URL": EMULATOR, "CLIENT_TOKEN_API": "true"}, (EMULATOR,), id="as text"),
     ],
 )
-def test_api_is_the_regions_or_that_of_token_url(said: dict[str, Any], urls: tuple[str, ...]) -> None:
-    client = clients_from(**{**OWN, "CLIENT_TOKEN_API": True, "ALLOWED_CLIENT_IDS": "*", **said})[None]
+def test_api_url_is_token_url_or_the_regions(settings: dict[str, Any], urls: tuple[str, ...]) -> None:
+    client = clients_from(**{**OWN, "CLIENT_TOKEN_API": True, "ALLOWED_CLIENT_IDS": "*", **settings})[None]
     assert (client.client_token_api, client.token_urls) == (True, urls)
 
 
@@ -241,23 +241,23 @@ def test_api_is_the_regions_or_that_of_token_url(said: dict[str, Any], urls: tup
             {"CLIENT_TOKEN_API": True},
             {"TOKEN_URL": EMULATOR},
             (True, (EMULATOR,)),
-            id="the top level's at a URL of its own",
+            id="the top level's at its own URL",
         ),
         pytest.param(
             {"CLIENT_TOKEN_API": True},
             {"DOMAIN": "a.b"},
             (False, ("https://a.b/oauth2/token",)),
-            id="a domain of its own",
+            id="own domain",
         ),
         pytest.param(
             {"CLIENT_TOKEN_API": True},
             {"CLIENT_TOKEN_API": False, "TOKEN_URL": "https://a.b/t"},
             (False, ("https://a.b/t",)),
-            id="own, said no to",
+            id="own, turned off",
         ),
     ],
 )
-def test_named_client_has_its_own_way_or_the_top_levels(
+def test_named_client_inherits_the_api_setting(
     top: dict[str, Any], own: dict[str, Any], expected: tuple[bool, tuple[str, ...]]
 ) -> None:
     named = clients_from(REGION="us-west-2", **top, CLIENTS={"named": {**OWN, **own}})["named"]
@@ -265,7 +265,7 @@ def test_named_client_has_its_own_way_or_the_top_levels(
 
 
 @pytest.mark.parametrize(
-    ("said", "key"),
+    ("settings", "key"),
     [
         pytest.param({**OWN, "CLIENT_TOKEN_API": True}, "CLIENT_TOKEN_API", id="no region"),
         pytest.param(
@@ -274,7 +274,7 @@ def test_named_client_has_its_own_way_or_the_top_levels(
             id="a domain too",
         ),
         pytest.param({"CLIENT_TOKEN_API": True, "REGION": "us-west-2"}, "CLIENT_ID", id="no client"),
-        pytest.param({**OWN, "CLIENT_TOKEN_API": False}, "TOKEN_URL", id="no, and nothing else"),
+        pytest.param({**OWN, "CLIENT_TOKEN_API": False}, "TOKEN_URL", id="turned off without a URL"),
         pytest.param(
             {
                 "CLIENT_TOKEN_API": True,
@@ -282,18 +282,18 @@ def test_named_client_has_its_own_way_or_the_top_levels(
                 "CLIENTS": {"a": {**OWN, "CLIENT_TOKEN_API": False}},
             },
             'CLIENTS["a"].TOKEN_URL',
-            id="a named client's no, and nothing else",
+            id="turned off for a named client without a URL",
         ),
-        pytest.param({**OWN, "CLIENT_TOKEN_API": "perhaps"}, "CLIENT_TOKEN_API", id="no flag"),
+        pytest.param({**OWN, "CLIENT_TOKEN_API": "perhaps"}, "CLIENT_TOKEN_API", id="not a flag"),
     ],
 )
-def test_what_can_not_be_is_told_at_its_key(said: dict[str, Any], key: str) -> None:
+def test_error_names_the_setting(settings: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        clients_from(**said)
+        clients_from(**settings)
     assert f"COGNITO_M2M_{key} " in str(caught.value)
 
 
-def test_no_to_it_alone_is_no_half_a_client() -> None:
+def test_turned_off_api_alone_is_not_a_client() -> None:
     assert (
         clients_from(USER_POOL_ID="us-west-2_AbCdEfGhI", CLIENT_TOKEN_API=False, ALLOWED_CLIENT_IDS="*") == {}
     )

@@ -1,4 +1,4 @@
-"""Sessions are light: they share a process's connections, and nothing else."""
+"""Sessions share the connections of a process, and nothing else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.sockets import read_request
 
 
 class Tokens:
-    """One token, whatever happens."""
+    """A source that always returns the same token."""
 
     def token(self) -> str:
         return "a-token"
@@ -34,7 +34,7 @@ class Tokens:
         return refused
 
     def forget(self, refused: str) -> None:
-        """Keep it."""
+        """Do nothing."""
 
 
 def session(**options: Any) -> requests.Session:
@@ -47,7 +47,7 @@ def test_request_carries_the_token(peer: Peer) -> None:
     assert peer.tokens == ["a-token"]
 
 
-def test_closing_one_does_not_harm_others(peer: Peer) -> None:
+def test_closing_one_session_does_not_affect_others(peer: Peer) -> None:
     one, other = session(), session()
     one.get(peer.url(), timeout=5)
     one.close()
@@ -56,7 +56,7 @@ def test_closing_one_does_not_harm_others(peer: Peer) -> None:
     assert len({request.connection for request in peer.received}) == 1
 
 
-def test_cookies_and_headers_are_each_ones_own(peer: Peer) -> None:
+def test_sessions_do_not_share_cookies_and_headers(peer: Peer) -> None:
     peer.answer = lambda request: Reply(headers={"Set-Cookie": "name=value"})
     one, other = session(), session()
     one.headers["X-Mine"] = "yes"
@@ -66,7 +66,7 @@ def test_cookies_and_headers_are_each_ones_own(peer: Peer) -> None:
     assert "X-Mine" not in other.headers
 
 
-def test_making_one_opens_no_connection_and_makes_no_pool(peer: Peer) -> None:
+def test_sessions_share_one_adapter(peer: Peer) -> None:
     adapters = {id(made.get_adapter("https://example.com/")) for made in (session(), session())}
     assert len(adapters) == 1
 
@@ -81,7 +81,7 @@ def proxy(stranger: Peer) -> Peer:
 
 
 @pytest.mark.parametrize("set_by", ["HTTP_PROXY", "all_proxy", "session.proxies", "the call"])
-def test_request_for_loopback_goes_past_a_proxy(
+def test_request_to_loopback_bypasses_the_proxy(
     peer: Peer, proxy: Peer, monkeypatch: pytest.MonkeyPatch, set_by: str
 ) -> None:
     made = session()
@@ -94,13 +94,13 @@ def test_request_for_loopback_goes_past_a_proxy(
     assert (peer.tokens, proxy.received) == (["a-token"], [])
 
 
-def test_request_for_another_host_goes_by_the_proxy(proxy: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_request_to_another_host_uses_the_proxy(proxy: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     set_proxy(monkeypatch, "HTTP_PROXY", proxy.url(""))
     session().get("http://stock.example.com/a", auth=without_a_token, timeout=5)
     assert [request.path for request in proxy.received] == ["http://stock.example.com/a"]
 
 
-def test_redirect_to_loopback_goes_past_the_proxy(
+def test_redirect_to_loopback_bypasses_the_proxy(
     peer: Peer, proxy: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_proxy(monkeypatch, "HTTP_PROXY", proxy.url("").replace("://", "://svc:hunter2@"))
@@ -110,7 +110,7 @@ def test_redirect_to_loopback_goes_past_the_proxy(
     assert "Proxy-Authorization" not in reply.request.headers
 
 
-def test_adapter_of_the_application_may_not_choose_the_route(
+def test_own_adapter_with_a_proxy_for_loopback_is_an_error(
     peer: Peer, proxy: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_proxy(monkeypatch, "HTTP_PROXY", proxy.url(""))
@@ -123,8 +123,8 @@ def test_adapter_of_the_application_may_not_choose_the_route(
 
 @needs_fork
 @pytest.mark.parametrize("way", ["direct", "by a proxy"])
-def test_after_a_fork_a_child_opens_connections_of_its_own(peer: Peer, way: str) -> None:
-    # Over a shared socket each would read the other's answers.
+def test_forked_child_opens_its_own_connections(peer: Peer, way: str) -> None:
+    # Over a shared socket each process would read the other's responses.
     made = session()
     made.trust_env = False
     url, auth = peer.url(), None
@@ -140,7 +140,7 @@ def test_after_a_fork_a_child_opens_connections_of_its_own(peer: Peer, way: str)
 
 
 class TestTimeout:
-    def test_request_without_one_has_that_of_the_session(self, peer: Peer) -> None:
+    def test_timeout_of_the_session_is_the_default(self, peer: Peer) -> None:
         may_answer = threading.Event()
         peer.answer = lambda request: Reply() if may_answer.wait(20) else Reply(500)
         made = session(timeout=(5, 0.05))
@@ -152,7 +152,7 @@ class TestTimeout:
                 send()
         may_answer.set()
 
-    def test_request_with_one_has_its_own(self, peer: Peer) -> None:
+    def test_timeout_of_a_request_overrides_the_sessions(self, peer: Peer) -> None:
         made = session(timeout=60)
         may_answer = threading.Event()
         peer.answer = lambda request: Reply() if may_answer.wait(20) else Reply(500)
@@ -163,7 +163,7 @@ class TestTimeout:
     @pytest.mark.parametrize(
         "timeout", [0, -1, "5", True, (1,), (1,) * 3, (1, None), (0, 1), float("nan"), 1e9]
     )
-    def test_what_is_no_timeout_is_an_error(self, timeout: Any) -> None:
+    def test_invalid_timeout_is_an_error(self, timeout: Any) -> None:
         with pytest.raises(ConfigurationError, match="timeout"):
             session(timeout=timeout)
 
@@ -183,17 +183,17 @@ class TestRetries:
         assert len(peer.received) == 1
 
     @pytest.mark.parametrize("status", [400, 404, 500])
-    def test_other_answer_is_the_answer(self, peer: Peer, status: int) -> None:
+    def test_other_response_is_returned(self, peer: Peer, status: int) -> None:
         peer.answer = lambda request: Reply(status)
         assert session(retries=3).get(peer.url(), timeout=5).status_code == status
         assert len(peer.received) == 1
 
-    def test_last_answer_is_returned_when_all_fail(self, peer: Peer) -> None:
+    def test_last_response_is_returned_when_all_fail(self, peer: Peer) -> None:
         peer.answer = lambda request: Reply(503, body=b"busy")
         assert session(retries=1).get(peer.url(), timeout=5).content == b"busy"
         assert len(peer.received) == 2
 
-    def test_without_retries_there_are_none(self, peer: Peer) -> None:
+    def test_nothing_is_retried_by_default(self, peer: Peer) -> None:
         peer.answer = lambda request: Reply(503)
         assert session().get(peer.url(), timeout=5).status_code == 503
         assert len(peer.received) == 1
@@ -210,25 +210,25 @@ class TestRetries:
         session(retries=2, **options).get(peer.url())
         assert slept == [longest, longest]
 
-    @pytest.mark.parametrize("wish", ["zz", "inf", "-5"])
-    def test_malformed_retry_after_counts_as_none(self, peer: Peer, wish: str) -> None:
-        peer.answer = lambda request: Reply(503, {"Retry-After": wish}, b"")
+    @pytest.mark.parametrize("retry_after", ["zz", "inf", "-5"])
+    def test_malformed_retry_after_is_ignored(self, peer: Peer, retry_after: str) -> None:
+        peer.answer = lambda request: Reply(503, {"Retry-After": retry_after}, b"")
         assert session(retries=1).get(peer.url(), timeout=5).status_code == 503
         assert len(peer.received) == 2
 
-    def test_all_share_their_connections(self, peer: Peer) -> None:
+    def test_sessions_with_retries_share_connections(self, peer: Peer) -> None:
         for retries in (0, 1, 2):
             session(retries=retries).get(peer.url(), timeout=5)
         assert len({request.connection for request in peer.received}) == 1
 
     @pytest.mark.parametrize("retries", [-1, 1.5, "2", True, 11])
-    def test_what_is_no_number_of_them_is_an_error(self, retries: Any) -> None:
+    def test_invalid_retries_are_an_error(self, retries: Any) -> None:
         with pytest.raises(ConfigurationError, match="retries"):
             session(retries=retries)
 
 
 class Forgetful:
-    """A server behind a NAT that forgets connections: bytes on an old one are answered with a reset."""
+    """A server behind a NAT that drops idle connections: bytes on a dropped one cause a reset."""
 
     def __init__(self) -> None:
         self.forgets = False
@@ -306,13 +306,13 @@ class TestIdleConnections:
         assert session().request(method, nat.url, timeout=5).status_code == 200
         assert nat.requests == [b"GET", method.encode(), method.encode()]
 
-    def test_second_try_takes_a_new_connection_whatever_is_idle(self, nat: Forgetful) -> None:
+    def test_second_try_uses_a_new_connection(self, nat: Forgetful) -> None:
         with ThreadPoolExecutor(4) as threads:
             start = threading.Barrier(4)
 
             def call(_: int) -> int:
                 with session().get(nat.url, timeout=5, stream=True) as answer:
-                    start.wait(5)  # each needs a connection of its own
+                    start.wait(5)  # so that each opens its own connection
                     return len(answer.content)
 
             list(threads.map(call, range(4)))
@@ -329,7 +329,7 @@ class TestIdleConnections:
             session().request(method, nat.url, timeout=5)
         assert nat.requests == [b"GET", method.encode()]
 
-    def test_body_that_cannot_be_sent_again_is_not(self, nat: Forgetful) -> None:
+    def test_one_shot_body_is_not_sent_again(self, nat: Forgetful) -> None:
         session().get(nat.url, timeout=5)
         nat.forgets = True
         with pytest.raises(requests.ConnectionError):

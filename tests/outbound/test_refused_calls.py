@@ -1,4 +1,4 @@
-"""What the log of a caller says when a service that is guarded by this library refuses its call."""
+"""The caller's log record when a service that uses this library refuses its call."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class _Quiet(WSGIRequestHandler):
 
 
 @contextmanager
-def served(app: Any) -> Iterator[str]:
-    """The URL of an application behind a real HTTP server on loopback."""
+def serve(app: Any) -> Iterator[str]:
+    """Run an application on an HTTP server on loopback, and yield its URL."""
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
     accepting = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     accepting.start()
@@ -61,7 +61,7 @@ def pool(pools: tuple[LocalUserPool, LocalUserPool]) -> LocalUserPool:
 
 @dataclass(frozen=True)
 class Caller:
-    """A service that calls another: ``GET /call?url=…&way=…`` calls it, and answers with its status."""
+    """A service that calls another one. ``GET /call?url=…&way=…`` calls it, and returns its status."""
 
     url: str
     client_id: str
@@ -150,7 +150,7 @@ def caller(pool: LocalUserPool, clock: MovedClock) -> Iterator[Caller]:
         ways = STREAMS if request.args["way"].startswith("stream ") else WAYS
         return str(ways[request.args["way"].removeprefix("stream ")](m2m, request.args["url"]))
 
-    with served(app) as url:
+    with serve(app) as url:
         yield Caller(url, pool.client().client_id)
 
 
@@ -158,7 +158,7 @@ def caller(pool: LocalUserPool, clock: MovedClock) -> Iterator[Caller]:
 def peer_service(
     pool: LocalUserPool, wrap: Callable[[Any], Any] | None = None, **settings: Any
 ) -> Iterator[str]:
-    """The URL of a service that is guarded by this library."""
+    """Run a service that is guarded by this library, and yield its URL."""
     app = Flask("peer")
     app.config.update(pool.config(**{"ALLOWED_CLIENT_IDS": "*", **settings}))
     m2m = CognitoM2M(app)
@@ -166,11 +166,11 @@ def peer_service(
     app.add_url_rule("/write", "write", m2m.require_scopes(HELD, "stock/write", "a/b")(lambda: "written"))
     app.add_url_rule("/post", "post", m2m.require_scopes(by_method={"POST": HELD})(lambda: "posted"))
     app.add_url_rule("/onward", "onward", m2m.require_scopes(HELD)(lambda: m2m.token("other/scope")))
-    with served(app if wrap is None else wrap(app)) as url:
+    with serve(app if wrap is None else wrap(app)) as url:
         yield url
 
 
-def refused(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+def refused_call_records(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [each for each in caplog.records if vars(each).get("event") == "call-refused"]
 
 
@@ -187,7 +187,7 @@ def _header(change: Callable[[dict[str, Any]], object]) -> Callable[[Any], Any]:
 
 @dataclass(frozen=True)
 class Case:
-    """How a peer comes to refuse a call for one reason."""
+    """A setup in which a peer refuses a call for one reason."""
 
     status: int
     path: str = "/read"
@@ -223,7 +223,7 @@ CASES = {
 
 
 def test_each_reason_of_an_answer_has_a_case() -> None:
-    assert {*CASES, "invalid"} == set(REASONS)  # "invalid" is the default of errors of the application's own
+    assert {*CASES, "invalid"} == set(REASONS)  # "invalid" is the default of errors that applications raise
 
 
 @pytest.mark.parametrize("reason", CASES)
@@ -239,10 +239,10 @@ def test_log_names_client_and_reason(
     if case.token is not None:
         pool.answer("token", {"access_token": case.token(pool), "expires_in": 3600})
     with peer_service(pools[1] if case.is_of_another_pool else pool, **case.peer) as peer:
-        caller.call(peer)  # so that it has its token
+        caller.call(peer)  # requests the token
         case.prepare(pool, clock)
         assert caller.call(peer + case.path) == [case.status]
-    (record,) = refused(caplog)
+    (record,) = refused_call_records(caplog)
     fields = vars(record)
     assert (record.levelname, record.name) == ("WARNING", "flask_m2m_cognito")
     assert (fields["peer"], fields["client_id"]) == (peer, caller.client_id)
@@ -261,7 +261,7 @@ def test_every_way_to_call_is_logged(
     with peer_service(pool, ALLOWED_CLIENT_IDS=["another"]) as peer:
         assert caller.call(f"{peer}/read", way) == [403]
         assert caller.call(f"{peer}/read", way, times=3) == [403] * 3
-    (record,) = refused(caplog)
+    (record,) = refused_call_records(caplog)
     assert vars(record)["reason"] == "client_not_allowed"
 
 
@@ -272,11 +272,11 @@ def test_stream_is_not_read_for_the_log(
     with peer_service(pool, ALLOWED_CLIENT_IDS=["another"]) as peer:
         assert caller.call(f"{peer}/read", f"stream {way}") == [403]
         assert caller.call(f"{peer}/write", f"stream {way}") == [403]
-    assert [vars(each)["reason"] for each in refused(caplog)] == ["unknown"]
+    assert [vars(each)["reason"] for each in refused_call_records(caplog)] == ["unknown"]
 
 
 @pytest.mark.parametrize(("hook", "reason"), [("read", "client_not_allowed"), ("close", "unknown")])
-def test_answer_that_a_hook_has_read_or_closed_is_logged(
+def test_response_that_a_hook_read_or_closed_is_logged(
     hook: str, reason: str, pool: LocalUserPool, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = Flask("caller")
@@ -289,7 +289,7 @@ def test_answer_that_a_hook_has_read_or_closed_is_logged(
     ):
         assert answer.status_code == 403
     settle()
-    (record,) = refused(caplog)
+    (record,) = refused_call_records(caplog)
     assert vars(record)["reason"] == reason
 
 
@@ -299,10 +299,10 @@ def test_one_record_a_minute_for_each_peer_and_reason(
     with peer_service(pool) as one, peer_service(pool) as other:
         for url in (f"{one}/write", f"{one}/post", f"{other}/write"):
             caller.call(url, times=3)
-        assert len(refused(caplog)) == 3
+        assert len(refused_call_records(caplog)) == 3
         clock.move(60)
         caller.call(f"{one}/write", times=2)
-    assert [vars(each)["peer"] for each in refused(caplog)] == [one, one, other, one]
+    assert [vars(each)["peer"] for each in refused_call_records(caplog)] == [one, one, other, one]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -314,7 +314,7 @@ def test_call_that_succeeds_with_a_newer_token_is_not_logged(
         clock.move(60)
         peer.refuses(str(peer.tokens[0]))
         assert caller.call(peer.url(), way) == [200]
-    assert not refused(caplog)
+    assert not refused_call_records(caplog)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -335,15 +335,15 @@ def test_other_refusals_are_not_logged(
     with Peer() as peer:
         peer.answer = lambda received: reply
         assert caller.call(peer.url(), way) == [reply.status]
-    assert not refused(caplog)
+    assert not refused_call_records(caplog)
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_refusal_by_another_origin_is_unlogged(
+def test_refusal_by_another_origin_is_not_logged(
     way: str, caller: Caller, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Peer() as one, Peer() as other:
         one.answers({"/": Reply(307, {"Location": other.url()}, b"")})
         other.answer = lambda received: Reply(403, {"WWW-Authenticate": 'Bearer error="insufficient_scope"'})
         caller.call(one.url(), way)
-    assert not refused(caplog)
+    assert not refused_call_records(caplog)

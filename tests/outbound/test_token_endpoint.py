@@ -1,4 +1,4 @@
-"""One token request: what is sent, what is made of each answer, and that nothing secret is shown."""
+"""One token request: what it sends, how each response is handled, and that no secret is shown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flask_m2m_cognito.remote.clock import Deadline
 from flask_m2m_cognito.testing import LocalClient, LocalUserPool
 
 SECRET = "a secret/of+the=client"
-QUICK = (1.0, 0.5)  # for what hangs
+QUICK = (1.0, 0.5)  # for endpoints that hang
 
 
 @pytest.fixture(scope="module")
@@ -27,21 +27,21 @@ def pools() -> Iterator[tuple[LocalUserPool, LocalUserPool]]:
     clients = [LocalClient("billing", (SECRET,), any_scope=True)]
     with LocalUserPool(clients=clients) as one, LocalUserPool(clients=clients) as other:
         for pool in (one, other):
-            pool.rotate_key()  # made now, and not within the time of some test's request
+            pool.rotate_key()  # creates the key now, so no request of a test waits for it
         yield one, other
 
 
 @pytest.fixture
 def pool(pools: tuple[LocalUserPool, LocalUserPool]) -> LocalUserPool:
-    return as_new(pools[0])
+    return reset_pool(pools[0])
 
 
 @pytest.fixture
 def other_pool(pools: tuple[LocalUserPool, LocalUserPool]) -> LocalUserPool:
-    return as_new(pools[1])
+    return reset_pool(pools[1])
 
 
-def as_new(pool: LocalUserPool) -> LocalUserPool:
+def reset_pool(pool: LocalUserPool) -> LocalUserPool:
     pool.recover()
     pool.clear_requests()
     pool.set_secrets("billing", SECRET)
@@ -83,15 +83,15 @@ class TestHeaders:
         client_of(pool, headers={"user-agent": "mine/1"}).fetch_token("inventory/read")
         assert pool.requests[-1].headers["User-Agent"] == "mine/1"
 
-    def test_value_is_shown_nowhere(self, pool: LocalUserPool) -> None:
+    def test_header_value_is_never_shown(self, pool: LocalUserPool) -> None:
         client = client_of(pool, headers={"x-origin-verify": self.HEADER})
         pool.answer("token", {"error": "blocked", "error_description": self.HEADER}, status=403)
         error = failure_of(client)
         assert self.HEADER not in f"{client!r} {error!r} {error.error_description} {error.response_body}"
 
 
-class TestWhatIsSent:
-    def test_id_and_secret_stand_in_the_form(self, pool: LocalUserPool) -> None:
+class TestRequests:
+    def test_post_sends_id_and_secret_in_the_form(self, pool: LocalUserPool) -> None:
         client_of(pool).fetch_token("inventory/read")
         (request,) = pool.requests
         assert request.method == "POST"
@@ -111,12 +111,12 @@ class TestWhatIsSent:
         assert scheme == "Basic"
         assert b64decode(encoded).decode() == f"billing:{quote_plus(SECRET)}"
 
-    def test_basic_secret_may_hold_a_colon_and_letters_beyond_ascii(self, pool: LocalUserPool) -> None:
+    def test_basic_secret_may_have_a_colon_and_non_ascii_letters(self, pool: LocalUserPool) -> None:
         pool.set_secrets("billing", "sé:cret 100%")
         assert client_of(pool, secret="sé:cret 100%", client_auth="basic").fetch_token("inventory/read")
 
     @pytest.mark.parametrize("client_auth", ["post", "basic"])
-    def test_netrc_entry_for_the_host_adds_nothing(
+    def test_netrc_entry_for_the_host_is_ignored(
         self, pool: LocalUserPool, client_auth: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         netrc = tmp_path / "netrc"
@@ -133,12 +133,12 @@ class TestWhatIsSent:
         "scopes",
         [
             pytest.param("a/read b/write", id="text"),
-            pytest.param("  a/read\n b/write ", id="text with more space"),
+            pytest.param("  a/read\n b/write ", id="text with more whitespace"),
             pytest.param(["a/read", "b/write"], id="list"),
             pytest.param(("a/read", " b/write", "", "a/read"), id="tuple with blanks and twice"),
         ],
     )
-    def test_scopes_are_text_or_a_sequence(self, pool: LocalUserPool, scopes: Any) -> None:
+    def test_scopes_may_be_a_string_or_a_sequence(self, pool: LocalUserPool, scopes: Any) -> None:
         client_of(pool).fetch_token(scopes)
         assert pool.requests[0].form["scope"] == "a/read b/write"
 
@@ -148,17 +148,17 @@ class TestWhatIsSent:
             client_of(pool).fetch_token(scopes)
         assert pool.count() == 0
 
-    def test_request_token_without_a_scope_names_none(self, pool: LocalUserPool) -> None:
+    def test_request_token_without_scopes_sends_no_scope(self, pool: LocalUserPool) -> None:
         client_of(pool).request_token((), (1.0, 1.0), Deadline(5.0))
         assert "scope" not in pool.requests[0].form
 
-    def test_client_metadata_goes_as_json(self, pool: LocalUserPool) -> None:
+    def test_client_metadata_is_sent_as_json(self, pool: LocalUserPool) -> None:
         client_of(pool, client_metadata={"tenant": "acme", "ümlaut": "é"}).fetch_token("inventory/read")
         sent = pool.requests[0].form["aws_client_metadata"]
         assert json.loads(sent) == {"tenant": "acme", "ümlaut": "é"}
 
     @pytest.mark.parametrize("metadata", [None, {}], ids=["none", "empty"])
-    def test_without_client_metadata_there_is_no_such_field(self, pool: LocalUserPool, metadata: Any) -> None:
+    def test_empty_client_metadata_is_not_sent(self, pool: LocalUserPool, metadata: Any) -> None:
         client_of(pool, client_metadata=metadata).fetch_token("inventory/read")
         assert "aws_client_metadata" not in pool.requests[0].form
 
@@ -190,14 +190,14 @@ class TestUnsafeTokenUrl:
     @pytest.mark.parametrize(
         "url", [*UNSAFE_URLS, ["https://a.example", UNSAFE_URLS[0]], [], [None]], ids=str
     )
-    def test_is_refused_by_the_constructor(self, url: Any, is_api: bool) -> None:
+    def test_is_rejected_by_the_constructor(self, url: Any, is_api: bool) -> None:
         with pytest.raises(ConfigurationError, match="token_url") as caught:
             CognitoM2MClient(url, "billing", SECRET, client_token_api=is_api)
         assert "hunter2" not in str(caught.value)
         assert SECRET not in "".join(_locals_of(caught.value))
 
     @pytest.mark.parametrize("url", [UNSAFE_URLS[0], [UNSAFE_URLS[0]]], ids=type)
-    def test_is_refused_when_it_is_assigned(self, pool: LocalUserPool, url: Any) -> None:
+    def test_is_rejected_on_assignment(self, pool: LocalUserPool, url: Any) -> None:
         client = client_of(pool)
         with pytest.raises(ConfigurationError):
             client.token_url = url
@@ -212,13 +212,13 @@ class TestUnsafeTokenUrl:
         with pytest.raises(ConfigurationError, match="plain http"):
             CognitoM2MClient(url, "billing", SECRET, allow_http_hosts="*")
 
-    def test_is_not_added_to_a_list_that_was_given(self, pool: LocalUserPool) -> None:
+    def test_later_changes_to_the_list_have_no_effect(self, pool: LocalUserPool) -> None:
         urls = [pool.token_url]
         client = CognitoM2MClient(urls, "billing", SECRET)
         urls[0] = UNSAFE_URLS[0]
         assert client.fetch_token("inventory/read").access_token
 
-    def test_safe_one_may_be_assigned(self, pool: LocalUserPool, other_pool: LocalUserPool) -> None:
+    def test_safe_url_may_be_assigned(self, pool: LocalUserPool, other_pool: LocalUserPool) -> None:
         client = client_of(pool)
         client.token_url = [other_pool.token_url, pool.token_url]
         client.fetch_token("inventory/read")
@@ -227,7 +227,7 @@ class TestUnsafeTokenUrl:
 
 class TestSeveralTokenUrls:
     @pytest.mark.parametrize(
-        ("fault", "is_next_asked"),
+        ("fault", "is_next_tried"),
         [
             pytest.param({"reset": True}, True, id="reset"),
             pytest.param({"cut_off": True}, True, id="cut off"),
@@ -240,18 +240,18 @@ class TestSeveralTokenUrls:
             ),
         ],
     )
-    def test_next_one_is_asked_after_an_outage_only(
-        self, pool: LocalUserPool, other_pool: LocalUserPool, fault: dict[str, Any], is_next_asked: bool
+    def test_next_url_is_tried_only_after_an_outage(
+        self, pool: LocalUserPool, other_pool: LocalUserPool, fault: dict[str, Any], is_next_tried: bool
     ) -> None:
         client = client_of(pool, other_pool)
         pool.fail("token", **fault)
-        if is_next_asked:
+        if is_next_tried:
             assert client.fetch_token("inventory/read", timeout=QUICK if "hang" in fault else 5.0)
         else:
             assert failure_of(client).status_code == fault["status"]
-        assert (pool.count("token"), other_pool.count("token")) == (1, int(is_next_asked))
+        assert (pool.count("token"), other_pool.count("token")) == (1, int(is_next_tried))
 
-    def test_when_all_fail_the_last_answer_is_raised(
+    def test_last_response_is_raised_when_all_fail(
         self, pool: LocalUserPool, other_pool: LocalUserPool
     ) -> None:
         pool.fail("token", reset=True)
@@ -259,8 +259,8 @@ class TestSeveralTokenUrls:
         assert failure_of(client_of(pool, other_pool)).status_code == 502
 
 
-class TestAnswers:
-    def test_token_and_what_was_said_of_it(self, pool: LocalUserPool) -> None:
+class TestResponses:
+    def test_token_response_is_parsed(self, pool: LocalUserPool) -> None:
         body = token_body(pool, expires_in=1200, scope="inventory/read")
         pool.answer("token", body)
         assert client_of(pool).fetch_token("inventory/read") == TokenResponse(
@@ -277,7 +277,7 @@ class TestAnswers:
             pytest.param({"expires_in": -1}, -1, id="negative"),
         ],
     )
-    def test_expires_in_that_can_be_read(
+    def test_valid_expires_in_is_parsed(
         self, pool: LocalUserPool, members: dict[str, Any], expires_in: int | None
     ) -> None:
         pool.answer("token", token_body(pool, **members))
@@ -290,7 +290,7 @@ class TestAnswers:
         ["", "-5", "1e3", "\uff13\uff16", "9" * 5000],
         ids=["empty", "a sign", "an exponent", "wide digits", "too many digits"],
     )
-    def test_expires_in_of_other_text_is_an_error(self, pool: LocalUserPool, expires_in: str) -> None:
+    def test_invalid_expires_in_is_an_error(self, pool: LocalUserPool, expires_in: str) -> None:
         pool.answer("token", token_body(pool, expires_in=expires_in))
         error = failure_of(client_of(pool))
         assert (error.status_code, error.error_code) == (200, None)
@@ -301,7 +301,7 @@ class TestAnswers:
         assert (error.status_code, error.error_code) == (200, "invalid_scope")
         assert error.error_description == "no such scope"
 
-    def test_oauth_error_gives_code_description_body_and_request_id(self, pool: LocalUserPool) -> None:
+    def test_oauth_error_has_code_description_and_request_id(self, pool: LocalUserPool) -> None:
         body = {"error": "invalid_client", "error_description": "client is gone"}
         pool.answer("token", body, status=400, headers={"x-amzn-requestid": "7d3c"})
         error = failure_of(client_of(pool))
@@ -312,7 +312,7 @@ class TestAnswers:
         assert error.request_id == "7d3c"
         assert error.retry_after is None
 
-    def test_request_id_is_read_under_the_name_of_each_way(self, pool: LocalUserPool) -> None:
+    def test_request_id_is_read_from_both_apis(self, pool: LocalUserPool) -> None:
         api = CognitoM2MClient(pool.url + "/", "billing", "wrong", client_token_api=True)
         for client in (client_of(pool, secret="wrong"), api):
             assert failure_of(client).request_id
@@ -332,7 +332,7 @@ class TestAnswers:
             ),
         ],
     )
-    def test_throttling_says_so_and_when_to_come_back(
+    def test_throttling_has_code_and_retry_after(
         self, pool: LocalUserPool, status: int, body: dict[str, str], code: str | None
     ) -> None:
         pool.answer("token", body, status=status, headers={"Retry-After": "7"})
@@ -349,25 +349,23 @@ class TestAnswers:
         [{"reset": True}, {"cut_off": True}, {"size": 100_000}],
         ids=["reset", "cut off", "too large"],
     )
-    def test_cut_off_answer_is_an_error_without_status(
+    def test_truncated_response_is_an_error_without_status(
         self, pool: LocalUserPool, fault: dict[str, Any]
     ) -> None:
         with pool.fail("token", **fault):
             error = failure_of(client_of(pool))
         assert (error.status_code, error.error_code, error.response_body) == (None, None, None)
 
-    def test_no_connection_has_requests_exception_as_its_cause(self, pool: LocalUserPool) -> None:
+    def test_connection_error_of_requests_is_the_cause(self, pool: LocalUserPool) -> None:
         with pool.offline():
             error = failure_of(client_of(pool))
         assert isinstance(error.__cause__, requests.ConnectionError)
 
 
-class TestNothingSecretIsShown:
+class TestRedaction:
     @pytest.mark.parametrize("client_auth", ["post", "basic"])
     @pytest.mark.parametrize("status", [200, 400, 503])
-    def test_answer_that_quotes_the_request_is_struck_out(
-        self, pool: LocalUserPool, client_auth: Any, status: int
-    ) -> None:
+    def test_quoted_request_is_redacted(self, pool: LocalUserPool, client_auth: Any, status: int) -> None:
         client = client_of(pool, client_auth=client_auth)
         client.fetch_token("inventory/read")
         quoted = pool.requests[0]
@@ -382,14 +380,14 @@ class TestNothingSecretIsShown:
         "body",
         [
             pytest.param('{"access_token": "opaque-token", "error": "odd"}', id="beside an error"),
-            pytest.param('{"access_token": "opaque-token\\r\\nX: y"}', id="that is refused"),
+            pytest.param('{"access_token": "opaque-token\\r\\nX: y"}', id="with a line break"),
             pytest.param('{"access_token": "a\\"opaque-token\\"é"}', id="with quotes in it"),
             pytest.param('{"id_token":"opaque-token"}', id="of another kind"),
-            pytest.param('{"access_token": "opaque-token', id="that was cut off"),
-            pytest.param('{"access_token": "opaque-token\\', id="that was cut off in an escape"),
+            pytest.param('{"access_token": "opaque-token', id="truncated"),
+            pytest.param('{"access_token": "opaque-token\\', id="truncated in an escape"),
         ],
     )
-    def test_token_in_a_bad_answer_is_struck_out(self, pool: LocalUserPool, body: str) -> None:
+    def test_token_in_an_invalid_response_is_redacted(self, pool: LocalUserPool, body: str) -> None:
         pool.answer("token", body)
         assert "opaque-token" not in (failure_of(client_of(pool)).response_body or "")
 
@@ -406,7 +404,7 @@ def _locals_of(error: BaseException | None) -> Iterator[str]:
     while error is not None:
         frame = error.__traceback__
         while frame is not None:
-            # The test's own frames hold the pool.
+            # The frames of the test itself hold the pool, and so the secret.
             if "flask_m2m_cognito" in frame.tb_frame.f_code.co_filename:
                 yield from map(repr, frame.tb_frame.f_locals.values())
             frame = frame.tb_next

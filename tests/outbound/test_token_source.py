@@ -1,4 +1,4 @@
-"""How long a token serves, when it is renewed, and what a caller gets when there is none."""
+"""How long a token is used, when it is renewed, and what a caller gets if none is available."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SECRET = "the secret of the client"
 
 @pytest.fixture
 def store(clocks: Clocks) -> SealedStore:
-    """A store that processes share."""
+    """A store that several processes share."""
     cache = SimpleCache()
     seal = Seal(b"a key of sixteen bytes or more")
     return SealedStore(BoundedBackend(lambda: cache), seal, clock=clocks.clock)
@@ -53,7 +53,7 @@ def source_of(
     in_background: bool = True,
     **more: Any,
 ) -> TokenSource:
-    """A source for ``pool``; at a chance of 0.5 a token is renewed at just 75 % of its life."""
+    """Return a source for ``pool``. A chance of 0.5 means renewal at exactly 75 % of a lifetime."""
     time = refreshing(clocks, threads, chance, in_background)
     return TokenSource(client_of(pool), scopes, refreshing=time, **more)
 
@@ -68,22 +68,22 @@ def failure_of(source: TokenSource) -> TokenUnavailableError:
     return caught.value
 
 
-def said(pool: LocalUserPool, *, own: float | None = 3600, **members: Any) -> None:
-    """Have ``pool`` answer with a token whose ``exp`` is ``own`` seconds away, and with these members."""
+def answer_with(pool: LocalUserPool, *, own: float | None = 3600, **members: Any) -> None:
+    """Make ``pool`` return a token that expires in ``own`` seconds, in a response with these members."""
     token = pool.token(scopes="a/read", expires_in=own, without=["exp"] if own is None else ())
     body = {"access_token": token, "token_type": "Bearer", "expires_in": 3600, **members}
     pool.answer("token", {name: value for name, value in body.items() if value is not None})
 
 
-def refused_by_everyone(source: TokenSource) -> None:
-    """One call of a peer that refuses each token, the second one as well."""
+def refuse_every_token(source: TokenSource) -> None:
+    """Call a peer that refuses each token, including that of the second try."""
     token = source.token()
     newer = source.renew(token)
     if newer != token:
         source.forget(newer)
 
 
-class TestLife:
+class TestLifetime:
     @pytest.mark.parametrize(
         ("answer", "life"),
         [
@@ -98,10 +98,10 @@ class TestLife:
             pytest.param({"expires_in": None, "access_token": "opaque"}, 300, id="neither, and no JWT"),
         ],
     )
-    def test_is_the_lesser_of_expires_in_and_the_tokens_own_exp(
+    def test_is_the_lesser_of_expires_in_and_the_tokens_exp(
         self, pool: LocalUserPool, clocks: Clocks, answer: dict[str, Any], life: float
     ) -> None:
-        said(pool, **answer)
+        answer_with(pool, **answer)
         source = source_of(pool, clocks, policy=TokenPolicy(margin=0))
         source.token()
         pool.fail("token", status=400)
@@ -119,10 +119,10 @@ class TestLife:
             pytest.param({"own": -60}, id="own exp is past"),
         ],
     )
-    def test_token_without_any_left_is_a_failed_fetch(
+    def test_expired_token_is_a_failed_fetch(
         self, pool: LocalUserPool, clocks: Clocks, answer: dict[str, Any]
     ) -> None:
-        said(pool, **answer)
+        answer_with(pool, **answer)
         assert type(failure_of(source_of(pool, clocks)).__cause__) is CognitoTokenRequestError
 
     @pytest.mark.parametrize(
@@ -131,14 +131,14 @@ class TestLife:
             pytest.param(3600, 30.0, 3570, id="the margin"),
             pytest.param(300, 30.0, 270, id="the margin, just a tenth"),
             pytest.param(100, 30.0, 90, id="a tenth of a short life"),
-            pytest.param(3600, 900.0, 3240, id="a tenth of a long one"),
+            pytest.param(3600, 900.0, 3240, id="a tenth of a long life"),
             pytest.param(3600, 0.0, 3600, id="no margin"),
         ],
     )
-    def test_is_not_handed_out_with_less_left_than(
+    def test_token_is_not_returned_with_less_left_than(
         self, pool: LocalUserPool, clocks: Clocks, life: int, margin: float, usable_for: float
     ) -> None:
-        said(pool, expires_in=life, own=life)
+        answer_with(pool, expires_in=life, own=life)
         source = source_of(pool, clocks, policy=TokenPolicy(margin=margin))
         token = source.token()
         pool.fail("token", status=400)
@@ -193,7 +193,7 @@ class TestLife:
     ) -> None:
         here, there = Clocks(), clocks
         here.advance(ahead)
-        said(pool, expires_in=life, own=life)
+        answer_with(pool, expires_in=life, own=life)
         source = source_of(pool, here)
         token = source.token()
         for _ in range(10):
@@ -205,14 +205,16 @@ class TestLife:
         source.token()
         assert pool.count("token") == 2
 
-    def test_exp_without_iat_counts_by_the_servers_date(self, pool: LocalUserPool, clocks: Clocks) -> None:
+    def test_exp_without_iat_is_compared_with_the_date_header(
+        self, pool: LocalUserPool, clocks: Clocks
+    ) -> None:
         token = pool.sign({"exp": clocks.wall() + 600, "scope": "a/read"})
         pool.answer("token", {"access_token": token, "expires_in": 900})
         source = source_of(pool, clocks)
         source.token()
         assert source.refreshable.snapshot()["seconds_left"] == 570
 
-    def test_counts_from_when_the_answer_came(self, pool: LocalUserPool) -> None:
+    def test_starts_when_the_response_arrives(self, pool: LocalUserPool) -> None:
         clocks = Clocks()
 
         @contextmanager
@@ -221,13 +223,13 @@ class TestLife:
 
         client = CognitoM2MClient(pool.token_url, "local-client", SECRET, on_request=take_long)
         source = TokenSource(client, ["a/read"], refreshing=refreshing(clocks))
-        said(pool, own=None, expires_in=900)
+        answer_with(pool, own=None, expires_in=900)
         source.token()
         assert source.refreshable.snapshot()["seconds_left"] == 900 - 30
 
 
-class TestAnswersOfACache:
-    """A gateway that caches the token endpoint's answers returns tokens that have lived already."""
+class TestCachedResponses:
+    """A gateway that caches the token endpoint's responses returns tokens that are not new."""
 
     def cached(self, pool: LocalUserPool, clocks: Clocks, age: float, left: float, **body: Any) -> str:
         now = clocks.wall()
@@ -236,7 +238,7 @@ class TestAnswersOfACache:
         pool.answer("token", {"access_token": token, "expires_in": age + left, **body})
         return token
 
-    def test_token_is_not_used_longer_than_it_lives(self, pool: LocalUserPool, clocks: Clocks) -> None:
+    def test_token_is_not_used_after_it_expires(self, pool: LocalUserPool, clocks: Clocks) -> None:
         token = self.cached(pool, clocks, age=3000, left=600)
         source = source_of(pool, clocks)
         assert source.token() == token
@@ -298,7 +300,7 @@ class TestRefusedTokens:
 
     @pytest.mark.parametrize(("passed", "requests"), [(29.9, 2), (30.0, 3)], ids=["too soon", "after"])
     @pytest.mark.parametrize("way", ["renew", "forget"])
-    def test_none_is_replaced_more_than_once_in_30_s(
+    def test_only_one_token_is_replaced_in_30_s(
         self, pool: LocalUserPool, clocks: Clocks, way: str, passed: float, requests: int
     ) -> None:
         source = source_of(pool, clocks)
@@ -318,10 +320,10 @@ class TestRefusedTokens:
         for _ in range(4):
             pool.clear_requests()
             for _ in range(3600 // step):
-                refused_by_everyone(source)
+                refuse_every_token(source)
                 clocks.advance(step)
             hourly.append(pool.count("token"))
-        # At 0 and 10 s, then 30 s later, 60, 120, 240, 480, 960; then the renewal after 75 % of a life.
+        # At 0 and 10 s, then 30 s later, 60, 120, 240, 480, 960; then the renewal after 75 % of a lifetime.
         assert hourly[0] <= 8
         assert max(hourly[1:]) <= 2
 
@@ -331,14 +333,14 @@ class TestRefusedTokens:
         sources = [source_of(pool, clocks, store=store) for _ in range(3)]
         for _ in range(720):
             for source in sources:
-                refused_by_everyone(source)
+                refuse_every_token(source)
             clocks.advance(5)
         assert pool.count("token") <= 9
 
-    def test_token_that_was_not_refused_ends_the_backoff(self, pool: LocalUserPool, clocks: Clocks) -> None:
+    def test_accepted_token_ends_the_backoff(self, pool: LocalUserPool, clocks: Clocks) -> None:
         source = source_of(pool, clocks)
         for _ in range(60):
-            refused_by_everyone(source)
+            refuse_every_token(source)
             clocks.advance(30)
         for _ in range(3):
             clocks.advance(2701)
@@ -351,7 +353,7 @@ class TestRefusedTokens:
 
 
 class TestForcedRenewal:
-    def test_returns_a_new_token_for_everyone(self, pool: LocalUserPool, clocks: Clocks) -> None:
+    def test_returns_a_new_token_for_all_callers(self, pool: LocalUserPool, clocks: Clocks) -> None:
         source = source_of(pool, clocks)
         old = source.token()
         new = source.refreshed_token()
@@ -364,7 +366,9 @@ class TestForcedRenewal:
         assert source.refreshed_token() == source.token()
         assert pool.count("token") == 1
 
-    def test_failure_is_raised_while_others_are_served(self, pool: LocalUserPool, clocks: Clocks) -> None:
+    def test_failure_is_raised_and_others_get_the_old_token(
+        self, pool: LocalUserPool, clocks: Clocks
+    ) -> None:
         source = source_of(pool, clocks)
         old = source.token()
         with pool.answer("token", {"error": "invalid_scope"}, status=400):
@@ -378,10 +382,10 @@ class TestForcedRenewal:
         clocks.advance(60)
         assert source.refreshed_token() != old
 
-    def test_token_that_has_expired_is_a_failure(self, pool: LocalUserPool, clocks: Clocks) -> None:
+    def test_expired_new_token_is_a_failure(self, pool: LocalUserPool, clocks: Clocks) -> None:
         source = source_of(pool, clocks)
         source.token()
-        said(pool, expires_in=0)
+        answer_with(pool, expires_in=0)
         with pytest.raises(TokenUnavailableError):
             source.refreshed_token()
 
@@ -412,12 +416,12 @@ class TestForcedRenewal:
             pool.recover()
             tokens = {each.result(10) for each in later}
             assert first.result(10) not in tokens
-        # One may come after the next has ended; none shares the request that was under way.
+        # A call may start after the next request has finished. None shares the request that was in progress.
         assert pool.count("token") - 2 == len(tokens)
 
 
 class TestMetadata:
-    def test_is_merged_over_that_of_the_client(self, pool: LocalUserPool, clocks: Clocks) -> None:
+    def test_is_merged_over_the_clients_metadata(self, pool: LocalUserPool, clocks: Clocks) -> None:
         client = client_of(pool, client_metadata={"stage": "prod", "tenant": "none"})
         TokenSource(client, ["a/read"], {"tenant": "acme"}, refreshing=refreshing(clocks)).token()
         sent = json.loads(pool.requests[0].form["aws_client_metadata"])
@@ -446,7 +450,7 @@ class TestNoToken:
     def test_error_that_only_the_operator_can_fix_is_lasting(self, code: str | None, lasts: bool) -> None:
         assert is_lasting(CognitoTokenRequestError("no", error_code=code)) is lasts
 
-    def test_error_carries_what_the_request_said(self, pool: LocalUserPool, clocks: Clocks) -> None:
+    def test_error_has_the_attributes_of_its_cause(self, pool: LocalUserPool, clocks: Clocks) -> None:
         body = {"error": "invalid_client", "error_description": "no such client"}
         pool.answer("token", body, status=400, headers={"x-amzn-requestid": "7d3c"})
         error = failure_of(source_of(pool, clocks))
@@ -472,36 +476,36 @@ class TestNoToken:
         assert type(error.__cause__) is CognitoTokenRequestError
         assert pool.count() == 0
 
-    def test_own_class_of_error_is_made(self, pool: LocalUserPool, clocks: Clocks) -> None:
+    def test_error_class_can_be_replaced(self, pool: LocalUserPool, clocks: Clocks) -> None:
         class Mine(TokenUnavailableError):
-            """An application's."""
+            """An error class of an application."""
 
         pool.fail("token", status=500)
         assert type(failure_of(source_of(pool, clocks, unavailable=lambda error: Mine(str(error))))) is Mine
 
 
 class TestScopes:
-    def test_are_sorted_and_requested_once_each(self, pool: LocalUserPool, clocks: Clocks) -> None:
+    def test_are_sorted_and_requested_once(self, pool: LocalUserPool, clocks: Clocks) -> None:
         source = source_of(pool, clocks, scopes=["b/write", "a/read", "b/write"])
         source.token()
         assert pool.requests[0].form["scope"] == "a/read b/write"
 
-    def test_none_asks_without_and_takes_what_is_granted(self, pool: LocalUserPool, clocks: Clocks) -> None:
+    def test_request_without_scopes_accepts_any_grant(self, pool: LocalUserPool, clocks: Clocks) -> None:
         assert source_of(pool, clocks, scopes=()).token()
         assert "scope" not in pool.requests[0].form
 
-    def test_fewer_granted_than_asked_is_warned_of(
+    def test_missing_scopes_cause_a_warning(
         self, pool: LocalUserPool, clocks: Clocks, caplog: pytest.LogCaptureFixture
     ) -> None:
-        said(pool)
+        answer_with(pool)
         assert source_of(pool, clocks, scopes=["a/read", "b/write"]).token()
         (record,) = caplog.records
         assert (record.levelname, record.name) == ("WARNING", "flask_m2m_cognito.token")
         assert "b/write" in record.getMessage()
         assert "a/read" not in record.getMessage()
 
-    def test_missing_scopes_may_be_a_failed_fetch(self, pool: LocalUserPool, clocks: Clocks) -> None:
-        said(pool)
+    def test_missing_scopes_can_be_a_failed_fetch(self, pool: LocalUserPool, clocks: Clocks) -> None:
+        answer_with(pool)
         policy = TokenPolicy(scopes_missing="raise")
         error = failure_of(source_of(pool, clocks, scopes=["a/read", "b/write"], policy=policy))
         assert error.error_code == "invalid_scope"
@@ -511,12 +515,12 @@ class TestScopes:
         ("scopes", "answer"),
         [
             pytest.param(["a/read"], {}, id="all granted"),
-            pytest.param([], {}, id="none asked"),
-            pytest.param(["x/y"], {"access_token": "opaque"}, id="token can't be looked into"),
-            pytest.param(["x/y"], {"access_token": "opaque", "scope": "x/y z"}, id="answer says so"),
+            pytest.param([], {}, id="none requested"),
+            pytest.param(["x/y"], {"access_token": "opaque"}, id="scopes of the token are unknown"),
+            pytest.param(["x/y"], {"access_token": "opaque", "scope": "x/y z"}, id="granted in the response"),
         ],
     )
-    def test_nothing_is_said_when(
+    def test_there_is_no_warning_when(
         self,
         pool: LocalUserPool,
         clocks: Clocks,
@@ -524,13 +528,13 @@ class TestScopes:
         scopes: list[str],
         answer: dict[str, Any],
     ) -> None:
-        said(pool, **answer)
+        answer_with(pool, **answer)
         policy = TokenPolicy(scopes_missing="raise")
         assert source_of(pool, clocks, scopes=scopes, policy=policy).token()
         assert not caplog.records
 
-    def test_opaque_token_is_taken_at_the_answers_word(self, pool: LocalUserPool, clocks: Clocks) -> None:
-        said(pool, access_token="opaque", scope="a/read")
+    def test_scopes_of_an_opaque_token_are_in_the_response(self, pool: LocalUserPool, clocks: Clocks) -> None:
+        answer_with(pool, access_token="opaque", scope="a/read")
         policy = TokenPolicy(scopes_missing="raise")
         failure_of(source_of(pool, clocks, scopes=["a/read", "b/write"], policy=policy))
 
@@ -553,7 +557,7 @@ class TestIdentity:
         )
         assert identity(one, ["a"]) == identity(other, ["a"])
 
-    def test_secret_is_no_part_of_it(self) -> None:
+    def test_secret_does_not_affect_it(self) -> None:
         other = CognitoM2MClient(
             "https://one.example.com/t", "billing", "another", client_metadata={"a": "1"}, client_auth="basic"
         )
@@ -598,7 +602,7 @@ class TestSharing:
         assert pool.count("token") == 1
 
     @pytest.mark.parametrize(
-        ("policy", "is_taken"),
+        ("policy", "is_used"),
         [
             pytest.param(TokenPolicy(margin=30), True, id="the same margin"),
             pytest.param(TokenPolicy(margin=360), False, id="a larger margin"),
@@ -607,13 +611,13 @@ class TestSharing:
         ],
     )
     def test_settings_of_the_reader_decide_what_is_fresh(
-        self, pool: LocalUserPool, clocks: Clocks, store: SealedStore, policy: TokenPolicy, is_taken: bool
+        self, pool: LocalUserPool, clocks: Clocks, store: SealedStore, policy: TokenPolicy, is_used: bool
     ) -> None:
         writer = source_of(pool, clocks, store=store, policy=TokenPolicy(margin=1, fresh_fraction=1))
         token = writer.token()
         clocks.advance_to(3300 if policy.margin > 30 else 2600)
         reader = source_of(pool, clocks, store=store, policy=policy)
-        assert (reader.token() == token) is is_taken
+        assert (reader.token() == token) is is_used
 
     def test_entry_of_a_clock_ahead_does_not_prolong_a_token(
         self, pool: LocalUserPool, clocks: Clocks, store: SealedStore
@@ -635,30 +639,30 @@ class TestSharing:
         assert lenient.token() == other.token()
         settle()
         events = [vars(record).get("event") for record in caplog.records]
-        assert events.count("scopes-missing") == 2, "each process says so"
+        assert events.count("scopes-missing") == 2, "each process logs it"
         strict = source_of(
             pool, clocks, store=store, scopes=scopes, policy=TokenPolicy(scopes_missing="raise")
         )
         assert failure_of(strict).error_code == "invalid_scope"
 
     @pytest.mark.parametrize(
-        ("granted", "is_taken"),
+        ("granted", "is_used"),
         [
             pytest.param("a/read", False, id="fewer scopes"),
             pytest.param("a/read b/write", True, id="all scopes"),
             pytest.param(None, True, id="no scopes in the answer"),
         ],
     )
-    def test_opaque_token_is_taken_as_from_the_network(
-        self, pool: LocalUserPool, clocks: Clocks, store: SealedStore, granted: str | None, is_taken: bool
+    def test_opaque_token_in_the_cache_is_checked_for_scopes(
+        self, pool: LocalUserPool, clocks: Clocks, store: SealedStore, granted: str | None, is_used: bool
     ) -> None:
-        said(pool, access_token="opaque", scope=granted)
+        answer_with(pool, access_token="opaque", scope=granted)
         scopes = ["a/read", "b/write"]
         source_of(pool, clocks, store=store, scopes=scopes).token()
         pool.fail("token", status=500)
         policy = TokenPolicy(scopes_missing="raise")
         strict = source_of(pool, clocks, store=store, scopes=scopes, policy=policy)
-        if is_taken:
+        if is_used:
             assert strict.token() == "opaque"
         else:
             failure_of(strict)
@@ -668,7 +672,7 @@ class TestSharing:
         ["opaque", {"token": "opaque"}, {"scope": "a/read"}, {"token": 1, "scope": None}, None],
         ids=["of an earlier version", "no scopes", "no token", "odd token", "null"],
     )
-    def test_entry_without_what_was_granted_is_ignored(
+    def test_entry_without_granted_scopes_is_ignored(
         self, pool: LocalUserPool, clocks: Clocks, store: SealedStore, payload: Any
     ) -> None:
         now = clocks.wall()
@@ -676,7 +680,7 @@ class TestSharing:
         assert source_of(pool, clocks, store=store).token() != "opaque"
         assert pool.count("token") == 1
 
-    def test_other_scopes_are_another_token(
+    def test_other_scopes_have_another_token(
         self, pool: LocalUserPool, clocks: Clocks, store: SealedStore
     ) -> None:
         one = source_of(pool, clocks, store=store)

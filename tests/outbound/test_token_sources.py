@@ -1,4 +1,4 @@
-"""Which source serves which call, and that their number has a bound."""
+"""Which token source a call uses, and the limit on their number."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from flask_m2m_cognito.outbound.token_sources import TokenSources
 
 
 class Workshop:
-    """Makes sources, and remembers which."""
+    """Builds sources, and records which."""
 
     def __init__(self) -> None:
-        self.made: list[tuple[str | None, frozenset[str]]] = []
+        self.built: list[tuple[str | None, frozenset[str]]] = []
 
-    def make(self, client: str | None, scopes: tuple[str, ...], metadata: dict[str, str]) -> TokenSource:
-        self.made.append((client, frozenset(scopes)))
-        asked_of = CognitoM2MClient("https://acme.example.com/oauth2/token", "id", "secret")
-        return TokenSource(asked_of, scopes, metadata)
+    def build(self, client: str | None, scopes: tuple[str, ...], metadata: dict[str, str]) -> TokenSource:
+        self.built.append((client, frozenset(scopes)))
+        client_of_source = CognitoM2MClient("https://acme.example.com/oauth2/token", "id", "secret")
+        return TokenSource(client_of_source, scopes, metadata)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def workshop() -> Workshop:
 @pytest.fixture
 def sources(workshop: Workshop) -> TokenSources:
     defaults: dict[str | None, tuple[str, ...]] = {None: ("a/read", "b/write"), "billing": ()}
-    return TokenSources(defaults, workshop.make, most=4)
+    return TokenSources(defaults, workshop.build, most=4)
 
 
 @pytest.mark.parametrize(
@@ -53,14 +53,14 @@ def test_equal_sets_of_scopes_are_one_source(sources: TokenSources, workshop: Wo
     first = sources.get("a/read b/write")
     assert sources.get(scopes) is first
     assert sources.get(scopes) is first
-    assert workshop.made == [(None, frozenset({"a/read", "b/write"}))]
+    assert workshop.built == [(None, frozenset({"a/read", "b/write"}))]
 
 
 def test_clients_have_sources_of_their_own(sources: TokenSources) -> None:
     assert sources.get("a/read") is not sources.get("a/read", "billing")
 
 
-def test_client_without_scopes_asks_for_none(sources: TokenSources) -> None:
+def test_client_without_scopes_requests_none(sources: TokenSources) -> None:
     assert sources.get(client="billing").scopes == ()
 
 
@@ -68,42 +68,42 @@ def test_client_without_scopes_asks_for_none(sources: TokenSources) -> None:
 def test_invalid_scope_is_an_error_at_once(sources: TokenSources, workshop: Workshop, scope: str) -> None:
     with pytest.raises(ConfigurationError):
         sources.get(["a/read", scope])
-    assert workshop.made == []
+    assert workshop.built == []
 
 
-def test_unknown_client_is_an_error_that_names_those_that_are(sources: TokenSources) -> None:
+def test_error_for_an_unknown_client_lists_the_clients(sources: TokenSources) -> None:
     with pytest.raises(ConfigurationError, match="'billing'"):
         sources.get(client="biling")
 
 
-def test_no_default_client_is_an_error_that_names_the_settings(workshop: Workshop) -> None:
+def test_missing_default_client_error_names_the_settings(workshop: Workshop) -> None:
     with pytest.raises(ConfigurationError, match="COGNITO_M2M_CLIENT_ID"):
-        TokenSources({"billing": ()}, workshop.make).get()
+        TokenSources({"billing": ()}, workshop.build).get()
 
 
-def test_first_made_is_dropped_when_there_are_too_many(sources: TokenSources, workshop: Workshop) -> None:
+def test_oldest_source_is_dropped_above_the_limit(sources: TokenSources, workshop: Workshop) -> None:
     first = sources.get("s/0")
     others = [sources.get(f"s/{number}") for number in range(1, 5)]
     assert len(sources.all()) == 4
     assert [sources.get(f"s/{number}") for number in range(1, 5)] == others
     assert sources.get("s/0") is not first
-    assert len(workshop.made) == 6
+    assert len(workshop.built) == 6
 
 
 def test_many_spellings_of_one_set_are_one_source(sources: TokenSources, workshop: Workshop) -> None:
     found = {id(sources.get("a/read" + " " * number)) for number in range(100)}
     assert len(found) == 1
-    assert len(workshop.made) == 1
+    assert len(workshop.built) == 1
 
 
-def test_knows_which_were_made(sources: TokenSources) -> None:
+def test_all_and_of_client_return_the_built_sources(sources: TokenSources) -> None:
     mine, theirs = sources.get("a/read"), sources.get("a/read", "billing")
     assert sources.all() == ((None, mine), ("billing", theirs))
     assert sources.of_client("billing") == (theirs,)
     assert sources.of_client(None) == (mine,)
 
 
-def test_eight_threads_at_once_make_one(sources: TokenSources, workshop: Workshop) -> None:
+def test_concurrent_calls_build_one_source(sources: TokenSources, workshop: Workshop) -> None:
     start = threading.Barrier(8)
 
     def call(_: int) -> TokenSource:
@@ -112,17 +112,17 @@ def test_eight_threads_at_once_make_one(sources: TokenSources, workshop: Worksho
 
     with ThreadPoolExecutor(8) as callers:
         assert len(set(callers.map(call, range(8)))) == 1
-    assert len(workshop.made) == 1
+    assert len(workshop.built) == 1
 
 
 class TestMetadata:
-    def test_different_metadata_is_a_source_of_its_own(self, sources: TokenSources) -> None:
+    def test_different_metadata_has_its_own_source(self, sources: TokenSources) -> None:
         one, other = (sources.get(metadata={"tenant": name}) for name in ("one", "other"))
         assert len({one, other, sources.get()}) == 3
         assert sources.get(metadata={"tenant": "one"}) is one
         assert one.metadata == {"tenant": "one"}
 
-    def test_order_does_not_matter_and_empty_is_none(self, sources: TokenSources) -> None:
+    def test_order_and_empty_metadata_do_not_matter(self, sources: TokenSources) -> None:
         one = sources.get(metadata={"a": "1", "b": "2"})
         assert sources.get(metadata={"b": "2", "a": "1"}) is one
         assert sources.get(metadata={}) is sources.get()
@@ -135,6 +135,6 @@ class TestMetadata:
         assert sources.get("a/read") is plain
 
     @pytest.mark.parametrize("metadata", [{"a": 1}, {1: "a"}, {"a": None}, "a=1", ["a"], {"a": ["b"]}])
-    def test_what_is_not_text_by_name_is_an_error(self, sources: TokenSources, metadata: Any) -> None:
+    def test_invalid_metadata_is_an_error(self, sources: TokenSources, metadata: Any) -> None:
         with pytest.raises(ConfigurationError, match="metadata"):
             sources.get(metadata=metadata)
