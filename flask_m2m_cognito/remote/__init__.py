@@ -1,1 +1,1 @@
-"""A value that lives elsewhere: fetched, kept fresh, shared. Knows neither Flask nor Cognito."""
+"""Fetch a remote value, keep it fresh and share it. This package knows neither Flask nor Cognito."""

@@ -1,4 +1,4 @@
-"""The fetches of one value: at most one at a time, for which threads wait and coroutines await."""
+"""Run the fetches of one value, at most one at a time. Threads block on it, and coroutines await it."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ R = TypeVar("R")
 
 
 class Attempt(Generic[T]):
-    """A fetch under way.
+    """A fetch in progress.
 
     Attributes:
-        number: how many of this process had begun, with this one.
-        ask: what it is for.
-        started: when it began, on the monotonic clock.
-        is_background: no caller waited for it when it began.
-        is_here: it runs on the thread of the caller that leads it.
-        outcome: what it ended with, once it has.
+        number: how many attempts this process has started, including this one.
+        ask: what is fetched, and by when.
+        started: when it started, in seconds on the monotonic clock.
+        is_background: whether no caller waited for it when it started.
+        is_here: whether it runs on the thread of the caller that started it.
+        outcome: the value or the error, once it has finished; ``None`` before.
     """
 
     __slots__ = ("_ended", "ask", "is_background", "is_here", "number", "outcome", "started")
@@ -62,11 +62,11 @@ class Attempt(Generic[T]):
         self._ended.set_running_or_notify_cancel()
 
     def end(self) -> None:
-        """Release every caller that waits, after :attr:`outcome` is set. Called once."""
+        """Release every waiting caller. Call this once, after :attr:`outcome` is set."""
         self._ended.set_result(None)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for at most ``seconds``. Return whether it has ended."""
+        """Wait at most ``seconds``. Return whether the attempt has finished."""
         try:
             self._ended.result(max(0.0, min(seconds, threading.TIMEOUT_MAX)))
         except FutureTimeout:
@@ -75,7 +75,7 @@ class Attempt(Generic[T]):
 
     async def wait_async(self, seconds: float) -> bool:
         """Wait as :meth:`wait` does, in a coroutine and without a thread."""
-        import asyncio  # which the caller has imported, and others should not pay for
+        import asyncio  # a coroutine's caller has imported it already; others do not need it
 
         try:
             await asyncio.wait_for(asyncio.wrap_future(self._ended), max(0.0, seconds))
@@ -85,14 +85,16 @@ class Attempt(Generic[T]):
 
 
 class Wait(NamedTuple):
-    """Where steps wait: for the end of ``attempt``, for at most ``seconds``."""
+    """A request of steps to wait until ``attempt`` finishes, at most ``seconds``."""
 
     attempt: Attempt[Any]
     seconds: float
 
 
 Steps = Generator[Wait, bool, R]
-"""What a caller does, for threads and coroutines: it yields each wait, and is sent whether that ended."""
+"""What a caller does, written once for threads and coroutines.
+
+It yields each wait, and receives whether the attempt finished in that time."""
 
 
 def run_steps(steps: Steps[R]) -> R:
@@ -119,13 +121,14 @@ async def run_steps_async(steps: Steps[R]) -> R:
 
 @dataclass(frozen=True)
 class Refreshing:
-    """What the refreshables of an application share.
+    """What all refreshables of an application share.
 
     Attributes:
         clock: the clock by which values age.
-        jitter: chance in 0..1, drawn for each backoff.
+        jitter: returns a random number from 0 to 1, called for each backoff.
         start_thread: calls a function on another thread.
-        in_background: ``False`` where a process is frozen between requests: callers wait for a renewal.
+        in_background: whether usable values are renewed in the background. ``False`` where a process is
+            frozen between requests: there callers wait for a renewal.
         observer: observes each fetch.
     """
 
@@ -137,24 +140,24 @@ class Refreshing:
 
 
 REFRESHING = Refreshing()
-"""The machine's clock and threads, renewal in background, and nobody who observes."""
+"""The machine's clock and threads, renewal in the background, and no observer."""
 
 
 class _Sync(Generic[T]):
-    """A process's lock, and its attempts."""
+    """The lock and the attempts of one process."""
 
     __slots__ = ("attempt", "begun", "lock", "newest")
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.attempt: Attempt[T] | None = None  # the one under way; guarded by lock
-        self.begun = 0  # how many have begun; guarded by lock
-        #: The number of the last attempt to which the source gave a value, and that value.
+        self.attempt: Attempt[T] | None = None  # the one in progress; guarded by lock
+        self.begun = 0  # how many were started; guarded by lock
+        #: The number of the last attempt that fetched a value from the source itself, and that value.
         self.newest: tuple[int, T] | None = None
 
 
 class Attempts(Generic[T]):
-    """What one process holds of a value, and the fetches of it.
+    """Hold a value in one process, and run its fetches.
 
     Args:
         fetch, deadline, is_lasting, refreshing: see ``Refreshable``.
@@ -173,12 +176,12 @@ class Attempts(Generic[T]):
         self._shared = refreshing
         self._clock = refreshing.clock
         self._sync: Callable[[], _Sync[T]] = PerProcess[_Sync[T]](_Sync).get
-        #: What is held, and how the last fetch ended. Replaced whole, under the lock; read without.
+        #: The value, and how the last fetch ended. Replaced whole under the lock, and read without it.
         self.state: State[T] = State()
 
     @property
     def _fails_for_the_thread(self) -> bool:
-        """Whether the next fetch is to run on a caller's thread: see :attr:`Failure.is_foreign`."""
+        """Whether the next fetch must run on a caller's thread: see :attr:`Failure.is_foreign`."""
         failure = self.state.failure
         return failure is not None and failure.is_foreign
 
@@ -189,12 +192,12 @@ class Attempts(Generic[T]):
         is_enough: Callable[[T], bool] | None = None,
         is_forced: bool = False,
     ) -> tuple[Attempt[T] | None, bool]:
-        """Return the attempt under way, or a new one that the caller must start, or ``None``.
+        """Return the attempt in progress, or a new one that the caller must start, or ``None``.
 
-        The second member says whether it is new. Everything that is passed is called under the lock.
+        The second member says whether the attempt is new. All arguments are called under the lock.
         """
         sync = self._sync()
-        attempt = sync.attempt  # which another thread may finish meanwhile
+        attempt = sync.attempt  # another thread may finish it in the meantime
         if attempt is not None and attempt.ask.deadline.passed:
             self._give_up(attempt)
         with sync.lock:
@@ -216,10 +219,10 @@ class Attempts(Generic[T]):
             return sync.attempt, True
 
     def _start(self, attempt: Attempt[T], is_background: bool = False) -> None:
-        """Fetch, on a thread that is left behind when it outlives the deadline.
+        """Fetch on a new thread, which is abandoned if it is still running at the deadline.
 
-        A tracer may raise on that thread for what it has on the caller's, such as a segment of AWS X-Ray. So
-        after such a failure the next attempt runs on the caller's.
+        A tracer may raise on that thread because it finds something only on the caller's, such as a segment
+        of AWS X-Ray. So the attempt after such a failure runs on the caller's thread.
         """
         attempt.is_background = is_background
         attempt.is_here = self._fails_for_the_thread
@@ -232,7 +235,7 @@ class Attempts(Generic[T]):
             run()
 
     def _starts(self, run: Callable[[], None]) -> bool:
-        """Start ``run`` on a thread. Return whether there was one: not at shutdown, or at a limit."""
+        """Start ``run`` on a thread. Return whether one could be started: not at shutdown, or at a limit."""
         try:
             self._shared.start_thread(run)
         except (RuntimeError, OSError):
@@ -255,13 +258,13 @@ class Attempts(Generic[T]):
     def _give_up(self, attempt: Attempt[T]) -> None:
         deadline = attempt.ask.deadline
         deadline.enforce()
-        reports = self._finish(attempt, RefreshTimeout(f"no answer within {deadline.seconds:g} s"))
-        # On a thread of their own where there is one: this one is a caller's.
+        reports = self._finish(attempt, RefreshTimeout(f"timed out after {deadline.seconds:g} s"))
+        # Preferably on a thread of their own: the current one is a caller's.
         if reports and not self._starts(lambda: send_reports(reports)):
             send_reports(reports)
 
     def _finish(self, attempt: Attempt[T], outcome: Fetched[T] | Exception) -> list[Report]:
-        """Take what an attempt gave and release who waits for it. Returns what is to be reported then."""
+        """Store the outcome of an attempt and release its waiters. Return the reports to send afterwards."""
         sync = self._sync()
         with sync.lock:
             is_late = sync.attempt is not attempt
@@ -281,7 +284,7 @@ class Attempts(Generic[T]):
     def _take(
         self, attempt: Attempt[T], outcome: Fetched[T] | Exception, is_late: bool
     ) -> Refreshed[T] | RefreshFailed | None:
-        """Put what an attempt gave into the state. A slow old answer never replaces a newer one."""
+        """Store the outcome of an attempt in the state. A late, older value never replaces a newer one."""
         state, now = self.state, self._clock.now()
         seconds = now.monotonic - attempt.started
         if isinstance(outcome, Fetched) and outcome.usable_until > now.wall:
@@ -289,7 +292,7 @@ class Attempts(Generic[T]):
                 return None
             self.state = with_value(state, outcome, now)
             if outcome.failure is None:
-                # Where another process asked the source, the cooldown bounds what this one asks.
+                # Another process asked the source. The cooldown limits only the fetches of this process.
                 renewed = NEVER if outcome.source == "store" else state.renewed_monotonic
                 self.state = replace(self.state, failure=None, renewed_monotonic=renewed)
                 return Refreshed(outcome, state.failure is not None, seconds)
@@ -297,7 +300,7 @@ class Attempts(Generic[T]):
         elif is_late:
             return None
         elif isinstance(outcome, Fetched):
-            error = ValueError("what was fetched has already ended")
+            error = ValueError("the fetched value has already expired")
         else:
             error = outcome
         self.state = with_failure(

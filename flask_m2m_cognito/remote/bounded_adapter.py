@@ -1,6 +1,6 @@
-"""A ``requests`` session that ends by a deadline, over whatever connection ``requests`` chooses.
+"""A ``requests`` session with a deadline, for any kind of connection that ``requests`` chooses.
 
-Imported when the first request is made, since ``requests`` takes longer to import than Flask.
+This module is imported with the first request, because ``requests`` takes longer to import than Flask.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from .threads import ForeignError
 def bounded_session(deadline: Deadline) -> Iterator[requests.Session]:
     """Yield a session for one request. At ``deadline`` its connection is shut down.
 
-    Each read has a timeout of its own, so a server that sends a byte at a time is only ended by the shutdown.
+    A timeout of ``requests`` covers a single read. A server that sends one byte at a time never exceeds it,
+    so only the shutdown ends such a request.
 
     Raises:
         requests.Timeout: the connection was shut down.
@@ -35,7 +36,7 @@ def bounded_session(deadline: Deadline) -> Iterator[requests.Session]:
     has_answer = False
     timer = None
     if deadline.is_watched:
-        deadline.shut_down = adapter.shut_down  # called by the thread that waits
+        deadline.shut_down = adapter.shut_down  # called by the waiting thread
     else:
         timer = threading.Timer(deadline.left(), adapter.shut_down)
         timer.daemon = True
@@ -43,7 +44,7 @@ def bounded_session(deadline: Deadline) -> Iterator[requests.Session]:
             timer.start()
     try:
         with requests.Session() as session:
-            # Otherwise an entry for the host in ~/.netrc adds Basic credentials of its own.
+            # Otherwise requests would add Basic credentials from an entry for the host in ~/.netrc.
             session.auth = _unchanged
             session.mount("https://", adapter)
             session.mount("http://", adapter)
@@ -58,26 +59,26 @@ def bounded_session(deadline: Deadline) -> Iterator[requests.Session]:
             timer.cancel()
         adapter.rank_address(has_answer and not adapter.is_shut_down)
     if adapter.is_shut_down:
-        # Also in place of an answer: to a body without a length the shutdown looks like its end.
+        # Even if there is an answer: a body without a length seems complete after the shutdown.
         raise requests.Timeout("the deadline has passed")
 
 
 def failure_from(
     error: Exception, seconds: float, redact: Callable[[str], str]
 ) -> tuple[str, bool, bool, Exception | None]:
-    """Return what ``error`` means, without the request, response and traceback that it holds.
+    """Describe ``error`` without the request, response and traceback that it holds.
 
-    That is the text, whether it is a timeout, whether to retry, and the cause: see ``TransportError``.
+    Return its text, whether it is a timeout, whether to retry, and the cause: see ``TransportError``.
     """
     is_timeout = _is_timeout(error)
-    text = f"no answer in time, at most {seconds:.3g} s" if is_timeout else _root_text(error, redact)
+    text = f"timed out within {seconds:.3g} s" if is_timeout else _root_text(error, redact)
     may_retry = not is_timeout and isinstance(error, _CONNECTION_ERRORS)
     return text, is_timeout, may_retry, _bare_copy(error, text)
 
 
 _LONGEST_TEXT = 300
 _UNUSABLE_PROXY = (
-    "the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: check its URL "
+    "invalid or unsupported proxy URL: check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY "
     "(a SOCKS proxy needs requests[socks])"
 )
 
@@ -100,13 +101,13 @@ _REQUEST_ERRORS = (
 )
 
 _ranks: dict[tuple[str, int, str], int] = {}
-"""For host, port and address: -1 if the address answered last time, 1 if it did not. Asked in this order."""
+"""For host, port and address: -1 if the address answered last time, 1 if it did not. The lowest is first."""
 
 _MOST_RANKS = 1000
 
 
 class _BoundedAdapter(HTTPAdapter):
-    """Keeps the connection of its one request, of whatever class it is, to shut it down."""
+    """Keep the connection of its only request, of any class, to be able to shut it down."""
 
     def __init__(self, deadline: Deadline) -> None:
         super().__init__()
@@ -117,7 +118,7 @@ class _BoundedAdapter(HTTPAdapter):
         self._address: tuple[str, int, str] | None = None
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        # A class like the one that was chosen, and not a function: vcrpy compares each connection with it.
+        # A subclass of the chosen class and not a function, because vcrpy compares each connection with it.
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
         if isinstance(pool.ConnectionCls, type):
             chosen: Any = pool.ConnectionCls
@@ -133,22 +134,22 @@ class _BoundedAdapter(HTTPAdapter):
     def shut_down(self) -> None:
         """End every wait on the connection."""
         self.is_shut_down = True
-        # Before it is connected (a TLS handshake), and after it let go of its socket ("Connection: close").
+        # The first is set during a TLS handshake. The second is left after "Connection: close".
         sock: Any
         for sock in (getattr(self._connection, "sock", None), self._sock):
             with suppress(Exception):
-                # TLS inside TLS is no socket, but has one. SSLSocket's own shutdown() ends the encryption.
+                # TLS inside TLS is not a socket but has one. SSLSocket's own shutdown() ends the encryption.
                 socket.socket.shutdown(getattr(sock, "socket", sock), socket.SHUT_RDWR)
 
     def rank_address(self, has_answer: bool) -> None:
-        """Have the address that was connected to come first next time, or last if it did not answer."""
+        """Make the connected address the first one next time, or the last one if it did not answer."""
         if self._address is not None:
             if len(_ranks) >= _MOST_RANKS:
                 _ranks.clear()
             _ranks[self._address] = -1 if has_answer else 1
 
     def connect(self, connection: Any, connect: Callable[[Any], None]) -> None:
-        """Connect ``connection`` by ``connect`` to an address that answers in time."""
+        """Connect ``connection`` with ``connect`` to an address that answers in time."""
         self._connection = connection
         addresses = _addresses(connection)
         if len(addresses) > 1:
@@ -157,13 +158,13 @@ class _BoundedAdapter(HTTPAdapter):
             connect(connection)
         self._sock = connection.sock
         if self._deadline.passed:
-            # Nobody waits any more: a token that was bought now would be lost.
+            # No caller waits any longer: a token that is requested now would be paid for and lost.
             raise TimeoutError("the deadline has passed")
 
     def _connect_to_one_of(
         self, addresses: list[str], connection: Any, connect: Callable[[Any], None]
     ) -> None:
-        """Connect by the deadline: urllib3 gives each address of a host the whole timeout again."""
+        """Connect before the deadline. urllib3 alone would give each address of a host the whole timeout."""
         host, timeout = connection.host, connection.timeout
         is_tls = isinstance(connection, urllib3.connection.HTTPSConnection)
         is_direct_tls = connection.proxy is None and is_tls
@@ -172,7 +173,7 @@ class _BoundedAdapter(HTTPAdapter):
         for others in reversed(range(len(addresses))):
             connection.host = addresses[-1 - others]
             self._address = host, connection.port, connection.host
-            # One more share is for the answer.
+            # One more share is reserved for the answer.
             share = self._deadline.left() / (others + 2 if others else 1)
             connection.timeout = max(min(timeout, share), 0.001)
             try:
@@ -185,7 +186,7 @@ class _BoundedAdapter(HTTPAdapter):
                 if not others or (isinstance(error, TimeoutError) and not is_direct_tls):
                     raise
                 if is_direct_tls:
-                    connection.close()  # it may be in the middle of a handshake
+                    connection.close()  # it may be in the middle of a TLS handshake
                 self.rank_address(has_answer=False)
             finally:
                 connection.host, connection.timeout = host, timeout
@@ -193,7 +194,7 @@ class _BoundedAdapter(HTTPAdapter):
 
 
 class _QuietResponse(http.client.HTTPResponse):
-    """A response without its malformed headers: urllib3 logs them, and a peer may quote a secret there."""
+    """A response without its malformed headers: urllib3 would log them, and they may quote a secret."""
 
     def begin(self) -> None:
         super().begin()
@@ -202,11 +203,11 @@ class _QuietResponse(http.client.HTTPResponse):
 
 
 def _addresses(connection: Any) -> list[str]:
-    """The addresses of the host that is connected to, where urllib3 looks them up itself, else none."""
+    """Return the addresses of the connection's host if urllib3 looks them up itself, otherwise none."""
     if type(connection).__module__ != urllib3.connection.__name__:
-        return []  # a SOCKS proxy looks them up itself; another package may replace connections
+        return []  # a SOCKS proxy looks them up, or another package has replaced the connection
     if connection.proxy is not None and connection.proxy.scheme != "http":
-        return []  # a certificate is checked for the proxy's name
+        return []  # the certificate is checked against the proxy's name
     host, port = connection.host, connection.port
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -228,7 +229,7 @@ def _is_timeout(error: BaseException) -> bool:
 
 
 def _root_text(error: BaseException, redact: Callable[[str], str]) -> str:
-    """The innermost operating system error, which says more in fewer words than what wraps it."""
+    """Return the text of the innermost operating system error, which is clearer than its wrappers."""
     seen: BaseException | None = error
     root: BaseException = error
     for _ in range(10):
@@ -239,9 +240,9 @@ def _root_text(error: BaseException, redact: Callable[[str], str]) -> str:
         seen = seen.__cause__ or seen.__context__
     text = str(root)
     if isinstance(root, (ValueError, AssertionError)) and proxy_urls():
-        # What cannot be parsed is quoted, and our own URLs were checked.
+        # The error quotes the URL that cannot be parsed. Our own URLs were checked, so it is a proxy's.
         text = _UNUSABLE_PROXY
-    # A malformed status line is quoted whole, up to 64 KiB. Redacted first: half a secret is not found.
+    # A malformed status line is quoted whole, up to 64 KiB. Redact it first: half a secret is not found.
     return redact(f"{type(root).__name__}: {text}")[:_LONGEST_TEXT]
 
 

@@ -1,8 +1,8 @@
-"""A cachelib backend that may be slow, down or hung, at a bounded cost to its callers.
+"""Call a cachelib backend with a time limit, even if it is slow, down or hanging.
 
 Some clients connect when they are built (a Redis cluster), and a plain Flask-Caching Redis that accepts a
-connection and never answers holds one ``get`` for 59 s. So building and each call run on a thread that can be
-left behind. A backend that fails is left alone for 30 s, doubling to 5 min.
+connection and never answers blocks one ``get`` for 59 s. So the backend is built and called on a thread that
+can be abandoned. After a failure no call is made for a backoff of 30 s, doubling to 5 min.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ R = TypeVar("R")
 FIRST_CALL_TIMEOUT = 2.0
 """Seconds for building the backend and its first call together.
 
-With 0.25 s half of a fleet's cold starts gave up."""
+With 0.25 s, half of the cold starts of a fleet timed out."""
 
 LONGEST_CALL = 300.0
-"""Seconds after which a call that never returned no longer keeps others from being tried."""
+"""Seconds for which a call that does not return prevents other calls."""
 
 _LOST = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, TimeoutError)
 _BACKOFF = 30.0
@@ -36,12 +36,12 @@ _MAX_BACKOFF = 300.0
 
 
 class StoreDown(Exception):
-    """The backend did not do what was asked, or is not asked for now."""
+    """The backend failed, or is not called during a backoff."""
 
 
 @dataclass(frozen=True)
 class _LeftBehind:
-    """A call that was given up, and may still hang."""
+    """A call that timed out and may still be running."""
 
     call: Future[Any]
     at: float
@@ -49,11 +49,11 @@ class _LeftBehind:
 
 @dataclass
 class _Circuit:
-    """What one process knows of the backend."""
+    """A circuit breaker: what one process knows about the backend."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     building: Future[Any] | None = None  # guarded by lock
-    backend: Any = None  # once it was built
+    backend: Any = None  # set when it is built
     has_answered: bool = False
     failures: int = 0  # guarded by lock
     open_until: float = float("-inf")  # guarded by lock
@@ -61,19 +61,19 @@ class _Circuit:
 
 
 class BoundedBackend:
-    """Calls a backend for at most ``timeout`` seconds each.
+    """Call a backend, each time for at most ``timeout`` seconds.
 
     Args:
         build: returns the cachelib backend, or ``None`` for no store. Called at first use, on the thread of
-            the first call and under no lock.
-        is_configured: whether there is a backend at all, from memory. Without one nothing is stored.
+            the first call and outside locks.
+        is_configured: returns from memory whether there is a backend. Without one nothing is stored.
         import_client: imports what building needs, see :meth:`SealedStore.import_all`.
-        timeout: seconds that one call may take; building and the first call together may take 2 s.
-        context: entered around building and each call, on their thread: an application context, for code of
-            the application's such as a callable key prefix.
-        on_change: called with ``(works, error)`` when the backend goes down and when it is back, see
+        timeout: seconds that one call may take. Building and the first call together may take 2 s.
+        context: entered around building and each call, on their thread. An application context, because the
+            application's code may run there, such as a callable key prefix.
+        on_change: called with ``(works, error)`` when the backend fails and when it has recovered, see
             :func:`report`.
-        clock, start_thread: the clock, and threads.
+        clock, start_thread: the clock, and how to start a thread.
     """
 
     def __init__(
@@ -97,11 +97,11 @@ class BoundedBackend:
         self._clock = clock
         self._start_thread = start_thread
         self._circuit = PerProcess(_Circuit)
-        self._kind: str | None = None  # also of a forked child that has not used it yet
+        self._kind: str | None = None  # a forked child knows it before its own first call
 
     @property
     def works(self) -> bool:
-        """Whether it did the last thing that it was asked."""
+        """Whether the last call succeeded."""
         return self._circuit.get().failures == 0
 
     @property
@@ -118,7 +118,7 @@ class BoundedBackend:
         """Return what ``operation`` returns for the backend.
 
         Raises:
-            StoreDown: there is no backend, it failed, it took too long, or it is being left alone.
+            StoreDown: there is no backend, it failed, it timed out, or a backoff is in progress.
         """
         circuit = self._circuit.get()
         failures = self._failures_before_a_call(circuit)
@@ -138,12 +138,12 @@ class BoundedBackend:
             hanging = [left for left in circuit.left_behind if not left.call.done()]
             circuit.left_behind = tuple(left for left in hanging if now < left.at + LONGEST_CALL)
             if hanging and not circuit.left_behind and circuit.backend is None:
-                circuit.building = None  # it never returned: build another one
-            # While a call that was left still hangs no other begins: each would cost a thread.
+                circuit.building = None  # building never returned: build another one
+            # While an abandoned call still hangs, no other call is made: each would cost a thread.
             if now < circuit.open_until or circuit.left_behind:
-                raise StoreDown("left alone for now")
+                raise StoreDown("backing off after a failure")
             if circuit.failures:
-                # This call finds out whether it is back; the others do without meanwhile.
+                # This call tests whether the backend has recovered. The others go without it in the meantime.
                 circuit.open_until = now + _BACKOFF
             return circuit.failures
 
@@ -173,18 +173,18 @@ class BoundedBackend:
             outcome = call.result(seconds)
         except FutureTimeout:
             if call.done():
-                raise  # it was the operation's own
+                raise  # the operation itself raised it
             with circuit.lock:
                 circuit.left_behind = (*circuit.left_behind, _LeftBehind(call, self._clock.monotonic()))
-            raise TimeoutError(f"no answer within {seconds:g} s") from None
+            raise TimeoutError(f"timed out after {seconds:g} s") from None
         circuit.has_answered = circuit.backend is not None
         return outcome
 
     def _outcome_of(self, operation: Callable[[Any], R], backend: Any) -> R:
-        """Return what ``operation`` returns. Try once more, within its time, if its connection was lost.
+        """Return what ``operation`` returns. If its connection was lost, retry once within its time.
 
-        A firewall may have forgotten an idle connection, which only the next bytes on it show. A client drops
-        a connection that failed, so the second try has a new one.
+        A firewall may have forgotten an idle connection, which the client notices only when it sends the next
+        bytes. The client drops a connection that failed, so the retry uses a new one.
         """
         began = self._clock.monotonic()
         try:
@@ -195,7 +195,7 @@ class BoundedBackend:
         return operation(backend)
 
     def _backend(self, circuit: _Circuit) -> Any:
-        """Return the backend, built by the first thread that asks; the others wait for it."""
+        """Return the backend. The first thread builds it, and the others wait."""
         with circuit.lock:
             building, builds = circuit.building, circuit.building is None
             if building is None:
@@ -222,7 +222,7 @@ class BoundedBackend:
     def _note_failure(self, circuit: _Circuit, error: Exception, failures_before: int) -> None:
         with circuit.lock:
             if circuit.failures != failures_before:
-                return  # calls that fail together are one failure
+                return  # calls that fail at the same time count as one failure
             circuit.failures += 1
             is_first = circuit.failures == 1
             backoff = min(_MAX_BACKOFF, _BACKOFF * 2.0 ** min(circuit.failures - 1, 4))
@@ -241,5 +241,5 @@ class BoundedBackend:
 
 
 def _has_lost_connection(error: BaseException) -> bool:
-    """Return whether a connection was reset, or nothing came on it in time; clients wrap the cause."""
+    """Return whether a connection was reset or timed out. Clients wrap that error in their own."""
     return any(isinstance(each, _LOST) for each in causes_of(error))

@@ -1,4 +1,4 @@
-"""Time: the two clocks of an application's parts, a moment on both, and a deadline."""
+"""The wall clock and the monotonic clock as one value, a moment on both, and deadlines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Moment(NamedTuple):
 
 
 class WallReader(Protocol):
-    """What is read of the module ``time``."""
+    """The part of the module ``time`` that is used."""
 
     def time(self) -> float:
         """Return the seconds since the epoch."""
@@ -29,10 +29,12 @@ class Clock:
     """Two clocks, in seconds.
 
     Attributes:
-        wall: since the epoch; jumps when it is set.
-        monotonic: since some moment; never goes back, and may stand still while the machine sleeps.
-        wall_reader: what each request reads ``wall`` from. For the machine's clock it is the module ``time``:
-            a call of :data:`SYSTEM`'s function takes 40 ns more of the 410 ns for a token in memory.
+        wall: returns the seconds since the epoch. Jumps when the clock is set.
+        monotonic: returns the seconds since an arbitrary moment. Never goes back, and may stand still while
+            the machine sleeps.
+        wall_reader: the object from which each request reads the wall clock. For the machine's clock it is
+            the module ``time``: calling the function of :data:`SYSTEM` adds 40 ns to the 410 ns for a token
+            in memory.
     """
 
     wall: Callable[[], float]
@@ -48,29 +50,29 @@ class Clock:
         return Moment(self.wall_reader.time(), self.monotonic())
 
 
-# Not time.time itself: freezegun puts another function into the module. What was bound before stays real.
+# Not time.time itself: freezegun replaces the function in the module, and a reference from before stays real.
 def _wall() -> float:
     return time.time()
 
 
 def _real_monotonic() -> Callable[[], float]:
-    # freezegun's jumps by decades, and back when the freeze ends: a backoff would then end decades later.
-    # time-machine leaves this clock alone too.
+    # freezegun's monotonic clock jumps by decades, and back when the freeze ends. A backoff would then end
+    # decades later. time-machine does not change this clock either.
     if isinstance(time.monotonic, BuiltinFunctionType) or not hasattr(time, "clock_gettime"):
         return time.monotonic
     return functools.partial(time.clock_gettime, time.CLOCK_MONOTONIC)  # imported in the middle of a freeze
 
 
 SYSTEM = Clock(_wall, _real_monotonic())
-"""The machine's clocks. The wall clock is that of the module ``time`` when it is read."""
+"""The machine's clocks. ``time.time`` is looked up at each read, so a test may replace it."""
 
 
 class Deadline:
-    """A moment on the monotonic clock by which something must have ended.
+    """A moment on the monotonic clock by which something must have finished.
 
     Attributes:
-        is_watched: whether another thread waits for it, and calls :meth:`enforce` when it has passed.
-        shut_down: ends what is under way; set while something is.
+        is_watched: whether another thread waits, and calls :meth:`enforce` when the deadline has passed.
+        shut_down: ends the work in progress. Set only during such work.
     """
 
     __slots__ = ("_at", "_clock", "is_watched", "seconds", "shut_down")
@@ -83,7 +85,7 @@ class Deadline:
         self._at = clock.monotonic() + seconds
 
     def left(self) -> float:
-        """Return the seconds left, 0 when it has passed."""
+        """Return the seconds left, 0 after the deadline."""
         return max(0.0, self._at - self._clock.monotonic())
 
     @property
@@ -91,11 +93,11 @@ class Deadline:
         return self._clock.monotonic() >= self._at
 
     def part(self, parts: int) -> Deadline:
-        """Return a deadline after an equal share of the time left; this one itself if it is the only part."""
+        """Return a deadline after an equal share of the time left, or this one if there is only one part."""
         return self if parts == 1 else Deadline(self.left() / parts, self._clock)
 
     def enforce(self) -> None:
-        """End what is under way."""
+        """End the work in progress."""
         shut_down = self.shut_down
         if shut_down is not None:
             shut_down()
@@ -105,12 +107,12 @@ _for_new_apps = SYSTEM
 
 
 def clock_for_new_apps() -> Clock:
-    """The clock that an application which is initialised now is to have."""
+    """Return the clock for an application that is initialised now."""
     return _for_new_apps
 
 
 def set_clock_for_new_apps(clock: Clock) -> Clock:
-    """Give applications that are initialised from now on this clock. The one that was set before.
+    """Use ``clock`` for every application that is initialised from now on. Return the previous one.
 
     For tests: see ``testing.MovedClock``.
     """

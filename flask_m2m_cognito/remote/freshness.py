@@ -1,7 +1,7 @@
-"""How good a remote value is at a moment, and what to do then: records and pure functions.
+"""Decide how fresh a remote value is, and what to do next: records and pure functions.
 
 A value is *fresh*, then *usable*, then *gone*. It counts as old when *either* clock says so: the wall clock
-jumps when it is set, the monotonic one may stand still while a machine sleeps.
+jumps when it is set, and the monotonic clock may stand still while a machine sleeps.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _LONGEST_COOLDOWN = 3600.0
 
 @dataclass(frozen=True)
 class Fetched(Generic[T]):
-    """A value and how long it serves; moments on the wall clock, in seconds since the epoch.
+    """A value and how long it may be used. All times are seconds since the epoch, on the wall clock.
 
     Attributes:
-        fresh_until: until then it is handed out as it is.
-        usable_until: until then it is handed out while a newer one is fetched.
-        fetched_at: when its source gave it.
+        fresh_until: until then callers get it, and no newer one is fetched.
+        usable_until: until then callers get it while a newer one is fetched.
+        fetched_at: when its source returned it.
         source: ``"network"``, ``"store"`` or ``"pinned"``.
-        failure: why there is no newer one, if this is only what was left.
-        expires_at: when the value itself expires, whatever the settings are; ``None``: it does not.
-        payload: what the store keeps where the value alone does not say enough; plain JSON.
+        failure: why no newer value could be fetched, if this one is a fallback.
+        expires_at: when the value itself expires, regardless of settings; ``None`` if it does not.
+        payload: what the store keeps, as plain JSON, if the value alone is not enough.
     """
 
     value: T = field(repr=False)
@@ -57,14 +57,14 @@ def accept_any(value: object) -> bool:
 
 @dataclass(frozen=True)
 class Ask(Generic[T]):
-    """What a fetch is for.
+    """The request that a fetch must answer.
 
     Attributes:
-        deadline: by when it must have ended.
-        held: what the process has now.
-        is_enough: whether a value is what is asked for: not the rejected one, or a set with the missing key.
-            A value that is not ends no fetch before the source itself was asked.
-        is_forced: only a new value from the source itself will do, whatever others have.
+        deadline: by when the fetch must have finished.
+        held: the value that the process has now.
+        is_enough: returns whether a value answers the request: not the refused one, or a key set with the
+            missing key. If the value from the cache does not, the source itself is asked.
+        is_forced: whether only a new value from the source itself is accepted, and none from the cache.
     """
 
     deadline: Deadline
@@ -74,7 +74,7 @@ class Ask(Generic[T]):
 
 
 Fetch = Callable[[Ask[T]], Fetched[T]]
-"""Gives a value or raises. An error may have ``retry_after``, in seconds."""
+"""Returns a value or raises. An error may have ``retry_after``, in seconds."""
 
 
 class Phase(enum.Enum):
@@ -85,21 +85,23 @@ class Phase(enum.Enum):
 
 
 class Step(enum.Enum):
-    SERVE = "serve what is held"
-    SERVE_AND_RENEW = "serve what is held, and fetch a newer one behind"
-    WAIT = "wait for a newer one"
-    FAIL = "say at once that there is none"
+    SERVE = "return the value"
+    SERVE_AND_RENEW = "return the value, and fetch a newer one in the background"
+    WAIT = "wait for a newer value"
+    FAIL = "raise the error at once"
 
 
 @dataclass(frozen=True)
 class Failure:
-    """The last fetch failed, ``count`` in a row. Moments on the monotonic clock, but for ``failed_at``.
+    """The last fetch failed, the last of ``count`` in a row.
+
+    All times are on the monotonic clock, except ``failed_at``, which is on the wall clock.
 
     Attributes:
-        only_background: since the last success only background attempts failed, by a timeout: a frozen
-            process fails so too.
-        is_foreign: code around ``requests`` raised, perhaps for what its thread lacks: the next fetch is a
-            caller's.
+        only_background: whether all failures since the last success are timeouts of background attempts.
+            Those also happen in a process that is frozen between requests.
+        is_foreign: whether code around ``requests`` raised, perhaps because its thread lacks something. Then
+            the next fetch runs on a caller's thread.
     """
 
     error: Exception
@@ -113,14 +115,14 @@ class Failure:
 
 @dataclass(frozen=True)
 class State(Generic[T]):
-    """All that threads share, replaced whole. The flat fields are what the fast path reads.
+    """Everything that threads share, replaced whole. The fields are flat because the fast path reads them.
 
     Attributes:
-        ready_wall, ready_monotonic: until then ``value`` is handed out, and there is nothing else to do:
-            it is fresh, or it is usable and its source is backing off.
+        ready_wall, ready_monotonic: until then callers get ``value``, and nothing else happens: it is fresh,
+            or it is usable during a backoff.
         must_replace: ``value`` was refused, and the next caller waits for a newer one.
         was_refused: ``value`` was refused, whether or not it may be replaced yet.
-        refused_before: how many values in a row before this one were refused.
+        refused_before: how many values in a row were refused before this one.
     """
 
     value: T | None = field(default=None, repr=False)
@@ -141,7 +143,7 @@ class State(Generic[T]):
 
 @dataclass(frozen=True)
 class Refreshed(Generic[T]):
-    """An event: a newer value was taken."""
+    """An event: a newer value was fetched."""
 
     fetched: Fetched[T]
     recovered: bool
@@ -150,7 +152,7 @@ class Refreshed(Generic[T]):
 
 @dataclass(frozen=True)
 class RefreshFailed:
-    """An event: a fetch failed, ``count`` times in a row; callers may have a value from ``source``."""
+    """An event: a fetch failed, the last of ``count`` in a row. ``has_value``: callers still get a value."""
 
     error: Exception
     count: int
@@ -164,21 +166,22 @@ class RefreshObserver(Protocol):
     """Observes the refreshes of a value."""
 
     def around(self, is_background: bool) -> AbstractContextManager[Callable[[Any], object]]:
-        """Return what is entered around a fetch, on its thread, and given what was fetched. Must not raise.
+        """Return a context manager that wraps a fetch and receives its outcome. Must not raise.
 
-        Called on the thread of the caller who starts it. ``is_background``: that caller does not wait.
+        It is entered on the fetch's thread. This method is called on the thread of the caller that starts
+        the fetch. ``is_background`` says that this caller does not wait.
         """
 
     def ended(self, event: Refreshed[Any] | RefreshFailed) -> None:
-        """Take note of how a fetch ended. Called under no lock, after every waiter was released."""
+        """Handle the outcome of a fetch. Called outside locks, after every waiter was released."""
 
 
 class RefreshTimeout(Exception):
-    """A fetch outlived its deadline and was given up."""
+    """A fetch did not finish before its deadline, and was abandoned."""
 
 
 def phase_of(state: State[Any], now: Moment) -> Phase:
-    """Return how good what is held is at ``now``, by the stricter of the two clocks.
+    """Return the phase of the value at ``now``, by the stricter of the two clocks.
 
     >>> held = State(value="v", fetched=Fetched("v", 10, 20, 0), fresh_wall=10, fresh_monotonic=10,
     ...              usable_wall=20, usable_monotonic=20)
@@ -195,7 +198,7 @@ def phase_of(state: State[Any], now: Moment) -> Phase:
 
 
 def next_step(phase: Phase, is_backing_off: bool) -> Step:
-    """Return what a caller gets in ``phase``.
+    """Return the next step of a caller in ``phase``.
 
     >>> next_step(Phase.USABLE, is_backing_off=False).name, next_step(Phase.GONE, is_backing_off=True).name
     ('SERVE_AND_RENEW', 'FAIL')
@@ -208,7 +211,7 @@ def next_step(phase: Phase, is_backing_off: bool) -> Step:
 
 
 def step_at(state: State[Any], now: Moment, cooldown: float) -> Step:
-    """Return what a caller gets of ``state`` at ``now``."""
+    """Return the next step of a caller for ``state`` at ``now``."""
     phase = phase_of(state, now)
     cools_down = phase is Phase.REFUSED and now.monotonic < state.renewed_monotonic + cooldown
     has_failed = state.failure is not None and backoff_left(state, now) > 0
@@ -216,7 +219,7 @@ def step_at(state: State[Any], now: Moment, cooldown: float) -> Step:
 
 
 def backoff_left(state: State[Any], now: Moment) -> float:
-    """Return the seconds until the source may be asked again; 0 unless the last fetch failed."""
+    """Return the seconds of backoff left before the next fetch; 0 unless the last fetch failed."""
     failure = state.failure
     if failure is None:
         return 0.0
@@ -225,10 +228,10 @@ def backoff_left(state: State[Any], now: Moment) -> float:
 
 
 def backoff_after(failures: int, jitter: float) -> float:
-    """Return the seconds to leave a failing source alone after ``failures`` failures in a row.
+    """Return the backoff in seconds after ``failures`` failures in a row.
 
-    Doubles from 1 to 60. ``jitter``, 0 to 1, takes off up to half, so that processes
-    which failed together do not come back together.
+    Doubles from 1 to 60. ``jitter``, from 0 to 1, removes up to half, so that processes that failed at the
+    same time do not retry at the same time.
 
     >>> [backoff_after(failures, jitter=0.0) for failures in (1, 2, 3, 2000)]
     [1.0, 2.0, 4.0, 60.0]
@@ -239,7 +242,7 @@ def backoff_after(failures: int, jitter: float) -> float:
 
 
 def may_replace(state: State[Any], now: Moment, cooldown: float, min_age: float) -> bool:
-    """Whether what is held may be replaced because it was refused, or lacks what was asked for."""
+    """Return whether a value may be replaced because it was refused, or because it lacks a key."""
     min_age = max(min_age, refusal_cooldown(state.refused_before, cooldown))
     return (
         now.monotonic >= state.renewed_monotonic + cooldown
@@ -262,8 +265,8 @@ def refusal_cooldown(refused_before: int, first: float) -> float:
 
 
 def with_value(state: State[T], fetched: Fetched[T], now: Moment) -> State[T]:
-    """Return ``state`` with ``fetched`` in it, its moments on the monotonic clock too."""
-    # The wall clock was set back while it was fetched: then it counts as fetched now.
+    """Return ``state`` with ``fetched`` in it. Its times are converted to the monotonic clock as well."""
+    # If the wall clock was set back during the fetch, the value counts as fetched now.
     shift = now.monotonic - max(now.wall, fetched.fetched_at)
     is_same = state.fetched is not None and state.value == fetched.value
     refused_before = state.refused_before + 1 if state.was_refused else 0
@@ -294,7 +297,7 @@ def with_failure(
     is_background: bool = False,
     is_here: bool = False,
 ) -> State[T]:
-    """Return ``state`` after a fetch that failed. What is usable is handed out while its source backs off.
+    """Return ``state`` after a failed fetch. During the backoff callers get the value while it is usable.
 
     ``is_background`` and ``is_here`` are those of the ``Attempt``; ``jitter``: see :func:`backoff_after`.
     """
@@ -308,11 +311,11 @@ def with_failure(
     if before is not None and not before.only_background:
         only_background = False
     if only_background:
-        # Nobody waited for it: the first caller without a value starts an attempt at once.
+        # No caller waited for it, so the first caller without a value starts an attempt at once.
         left_if_gone = 0.0
     has_foreign_cause = is_foreign(error)
     if has_foreign_cause and not is_here:
-        # The caller's thread may do better, at once.
+        # Retry at once: the fetch may succeed on a caller's thread.
         left = left_if_gone = 0.0
         state = replace(state, renewed_monotonic=NEVER)
     retry_at, retry_at_if_gone = now.monotonic + left, now.monotonic + left_if_gone
@@ -326,7 +329,7 @@ def with_failure(
 
 
 def failure_event(state: State[Any], now: Moment, seconds: float) -> RefreshFailed:
-    """Return what is reported of the failure in ``state``, of a fetch that took ``seconds``."""
+    """Return the event for the failure in ``state``, of a fetch that took ``seconds``."""
     failure, has_value = state.failure, phase_of(state, now) is not Phase.GONE
     assert failure is not None
     source = state.fetched.source if has_value and state.fetched else None
@@ -334,33 +337,38 @@ def failure_event(state: State[Any], now: Moment, seconds: float) -> RefreshFail
 
 
 def is_newer(fetched: Fetched[T], state: State[T], now: Moment, is_late: bool) -> bool:
-    """Whether ``fetched`` replaces what is held; ``is_late``: its attempt was given up before it ended."""
+    """Return whether ``fetched`` replaces the value in ``state``.
+
+    ``is_late`` says that its attempt was abandoned before it finished.
+    """
     if state.fetched is None or phase_of(state, now) is Phase.GONE:
         return True
-    # The wall clock may have been set back since, so that the monotonic one tells; or forward, so
-    # that another host's value looks too old: refused here, it would be asked for at each get.
+    # If the wall clock was set back since, only the monotonic clock shows which is newer. If it was set
+    # forward, another host's value seems too old; without the second comparison each get would fetch it
+    # again.
     if fetched_monotonic(fetched, now) >= state.fetched_monotonic:
         return not (is_late and fetched.failure)
     return not is_late and fetched.fetched_at > state.fetched.fetched_at
 
 
 def fetched_monotonic(fetched: Fetched[Any], now: Moment) -> float:
-    """When ``fetched`` was fetched, on the monotonic clock; one from the future counts as fetched now."""
+    """Return when ``fetched`` was fetched, on the monotonic clock. A value from the future counts as new."""
     return min(fetched.fetched_at - now.wall + now.monotonic, now.monotonic)
 
 
 class Snapshot(TypedDict):
-    """How a value does: durations in seconds, moments in seconds since the epoch.
+    """The state of a value, as in ``health()``. Durations are in seconds, times in seconds since the epoch.
 
     Attributes:
-        state: the phase of the value; ``"refused"`` where a newer one is asked for.
+        state: the phase of the value. ``"refused"`` means that it was refused and must be replaced.
         source: where it came from: ``"network"``, ``"store"`` (the cache) or ``"pinned"``.
-        age: since it was fetched.
-        seconds_left: until it can no longer be used.
-        last_success, last_error_at: when the last refresh succeeded, and when one failed.
-        last_error: why it failed, if the last refresh did.
+        age: the time since it was fetched.
+        seconds_left: the time until it can no longer be used.
+        last_success: when the last successful refresh was.
+        last_error: why the last refresh failed, if it did.
+        last_error_at: when it failed.
         failures: how many refreshes in a row failed.
-        next_try_in: until the source may be asked again, after a failure.
+        next_try_in: the backoff left, after a failure.
     """
 
     state: Literal["fresh", "usable", "refused", "gone"]
@@ -375,7 +383,7 @@ class Snapshot(TypedDict):
 
 
 def snapshot_of(state: State[Any], now: Moment) -> Snapshot:
-    """How a value does, as plain data: seconds, and moments on the wall clock.
+    """Return the state of a value as plain data, with times on the wall clock.
 
     >>> snapshot_of(State(), Moment(0, 0))["state"]
     'gone'

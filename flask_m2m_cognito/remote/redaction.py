@@ -1,6 +1,6 @@
-"""Remove secrets from text that came from elsewhere, before it is shortened, logged or raised.
+"""Remove secrets from text of other programs, before it is shortened, logged or raised.
 
-Every function takes time that grows with the length of the text: its author may be an attacker.
+Every function takes time linear in the length of the text, because an attacker may have written it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ HIDDEN = "[hidden]"
 _NAME = r"(?:access|refresh|(?<![a-z])id)_?token"
 _TOKEN_MEMBER = re.compile(rf'"{_NAME}"\s*:\s*(?:\[\s*)?"((?:[^"\\]|\\.?)*)', re.IGNORECASE)
 _TOKEN_FIELD = re.compile(rf"{_NAME}=([^\s&\"'<>,;]+)", re.IGNORECASE)
-# The rest of a run, from its first "eyJ" on: a pattern that begins with it takes time that grows with the
-# square of "eyJeyJeyJ…" (1.7 s for 64 KiB), and a look at every run 10 ms for 64 KiB of short ones.
+# Matches what follows the first "eyJ" of a token. A pattern that begins with "eyJ" takes quadratic time for
+# "eyJeyJeyJ…" (1.7 s for 64 KiB), and matching every run of characters takes 10 ms for 64 KiB of short ones.
 _RUN = re.compile(r"[A-Za-z0-9_.-]+")
 _NOT_A_WORD = re.compile(r"[^A-Za-z0-9]+")
 _SCHEME = re.compile(r"^(?:[A-Za-z][A-Za-z0-9+.-]*:)?//")
@@ -34,13 +34,13 @@ _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
 class Redaction:
-    """Removes secrets, tokens and the passwords of proxies from text.
+    """Remove secrets, tokens and the passwords of proxies from text.
 
-    Mute, as a ``Body`` is: error trackers walk what they find in stack frames.
+    Like ``Body`` it has no ``__dict__``, which error trackers print in stack frames.
 
     Args:
-        list_secrets: returns every spelling in which a text might quote a secret. Called for each text, since
-            most requests have none to redact.
+        list_secrets: returns every spelling in which a text might quote a secret. Called for each text,
+            because most requests have no text to redact.
     """
 
     __slots__ = ("_list_secrets",)
@@ -49,9 +49,9 @@ class Redaction:
         self._list_secrets = list_secrets
 
     def __call__(self, text: str) -> str:
-        """Return ``text`` with ``[hidden]`` in the place of each secret."""
+        """Return ``text`` with ``[hidden]`` in place of each secret."""
         secrets = (frozenset(self._list_secrets()) - {""}) | _proxy_secrets()
-        # All are looked for in the text as it is: each may be a part of another.
+        # Search the unchanged text for all of them, because one secret may be a part of another.
         shown: list[str] = []
         end = 0
         for start, stop in sorted([*_token_spans(text), *_spans_of(secrets, text)]):
@@ -62,9 +62,9 @@ class Redaction:
 
 
 def hidden_traceback(error: BaseException, hide: Callable[[str], str]) -> str:
-    """Return the traceback of ``error`` as text without a secret, if it or a cause quotes one; else "".
+    """Return the traceback of ``error`` with its secrets removed; "" if neither it nor a cause quotes one.
 
-    For log records: one that is given the exception keeps it, and error trackers read its frames.
+    Use it in log records. A record that has the exception keeps its frames, which error trackers read.
 
     Args:
         hide: returns a text without the secret.
@@ -76,7 +76,7 @@ def hidden_traceback(error: BaseException, hide: Callable[[str], str]) -> str:
         if each is None or id(each) in known:
             continue
         known.add(id(each))
-        # Not the traceback, which takes 100 us to format: the errors of most checks quote nothing.
+        # Look at the texts first: formatting the traceback takes 100 us, and most errors quote no secret.
         text = "".join([_text_of(each), repr(each.args), *getattr(each, "__notes__", ())])
         if hide(text) != text:
             return hide("".join(traceback.format_exception(error)))
@@ -116,10 +116,10 @@ def _spans_of(secrets: Iterable[str], text: str) -> Iterator[tuple[int, int]]:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return what may be shown of an exception whose text, causes and frames may hold a secret.
+    """Return a safe description of an exception whose text, causes and frames may hold a secret.
 
-    That is its type, why it was raised as far as a closed set of words says it (a missing module, the code of
-    an AWS error, an error of the operating system), and the file and line that raised it.
+    It has the type, the file and the line. It has a reason if that is from a closed set: a missing module,
+    the code of an AWS error, or an error of the operating system.
     """
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
@@ -130,13 +130,13 @@ def describe_error(error: BaseException) -> str:
         return shown
     path = frame.tb_frame.f_code.co_filename
     if isinstance(error, ConfigurationError | TimeoutError) and path.startswith(_PACKAGE):
-        return str(error)  # our own words, which quote nothing
+        return str(error)  # the library's own text, which quotes nothing
     place = "/".join(path.replace("\\", "/").split("/")[-2:])
     return f"{shown} in {place}, line {frame.tb_lineno}"
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and what it came from, ten at most: a chain may be a circle."""
+    """Yield an exception and its causes, at most ten in all, because a chain may be circular."""
     cause: BaseException | None = error
     for _ in range(_MOST_CAUSES):
         if cause is None:
@@ -167,14 +167,14 @@ def _aws_code_of(error: Any) -> str | None:
 
 
 def proxy_urls() -> list[str]:
-    """The URLs of the environment's proxies."""
+    """Return the URLs of the environment's proxies."""
     return [url for scheme, url in getproxies().items() if scheme != "no"]
 
 
 def _proxy_secrets() -> frozenset[str]:
-    """The passwords in the proxy URLs of the environment, and their fragments.
+    """Return the passwords in the proxy URLs of the environment, and their fragments.
 
-    A parser that does not understand a URL quotes a part of it, a host in lower case.
+    A parser that rejects a URL quotes a part of it, and a host in lower case.
     """
     found: set[str] = set()
     for url in proxy_urls():

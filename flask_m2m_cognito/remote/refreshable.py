@@ -1,9 +1,9 @@
-"""One state machine that keeps a remote value fresh: a key set in one use, an access token in the other.
+"""Keep a remote value fresh with one state machine. The value is a key set or an access token.
 
-While the value is fresh a caller gets it for one attribute read and a read of each clock. While it
-is usable a caller gets it as well, and one background thread fetches a newer. When it is gone
-callers wait for the one fetch under way. What to do is decided by :func:`step_at` and
-other pure functions of ``freshness``; only thin methods lock.
+While the value is fresh, a caller gets it for one attribute read and a read of each clock. While it is
+usable, a caller also gets it at once, and one background thread fetches a newer one. When it is gone, callers
+wait for the one fetch in progress. :func:`step_at` and other pure functions of ``freshness`` decide what to
+do. Only short methods take the lock.
 """
 
 from __future__ import annotations
@@ -57,26 +57,26 @@ __all__ = [
 
 _FETCHING = (Step.WAIT, Step.SERVE_AND_RENEW)
 _SHORT_RETRY = 1.0
-"""Seconds after which a caller may ask again that did not wait for a fetch under way."""
+"""Seconds after which a caller that did not wait for a fetch in progress may retry."""
 
 
 class Refreshable(Attempts[T]):
     """A value that is fetched at first use and kept fresh, for any number of threads.
 
     Args:
-        fetch: gives a value or raises. Called by one thread at a time, unless one was given up.
-        unavailable: the error for callers, from the cause and the seconds until the next try.
-        deadline: seconds that one fetch may take, for who leads and for who waits.
+        fetch: returns a value or raises. Called by one thread at a time, unless a fetch was abandoned.
+        unavailable: returns the error for callers, from the cause and the seconds until the next try.
+        deadline: seconds that one fetch may take, for the caller that starts it and for those that join.
         cooldown: seconds in which :meth:`renew` and :meth:`forget` cause at most one fetch. Doubles to an
             hour while each newer value is refused too.
-        min_age: seconds for which a value is not replaced because it was refused.
-        is_lasting: whether an error lasts until somebody corrects it: then the backoff is 60 s.
-        last_resort: serves at once, and whenever nothing else can be had.
-        prepare: is called before callers wait for a fetch, outside its deadline: imports what it needs.
-        refreshing: clock, threads and observers.
+        min_age: the age in seconds below which a value is not replaced, although it was refused.
+        is_lasting: returns whether an error remains until an operator fixes it. Then the backoff is 60 s.
+        last_resort: a value that is available at once, and whenever no other one is.
+        prepare: imports what a fetch needs. Called before callers wait, outside the deadline.
+        refreshing: the clock, threads and observers.
     """
 
-    state: State[T]  # again, for type checkers: a generic base class makes it ambiguous
+    state: State[T]  # repeated for type checkers: a generic base class makes it ambiguous
 
     def __init__(
         self,
@@ -97,16 +97,16 @@ class Refreshable(Attempts[T]):
         self._min_age = min_age
         self._last_resort = last_resort
         self.prepare = prepare
-        # For the fast path: an attribute less to look up.
+        # For the fast path, which saves an attribute lookup.
         self._time, self._monotonic = refreshing.clock.wall_reader, refreshing.clock.monotonic
         if last_resort is not None:
             self.state = with_value(self.state, last_resort, self._clock.now())
 
     def get(self) -> T:
-        """Return the value, waiting only if none is usable.
+        """Return the value. Wait only if none is usable.
 
         Raises:
-            what ``unavailable`` makes: none is usable, and none can be had now.
+            the error of ``unavailable``: no value is usable, and none could be fetched.
         """
         state = self.state
         if self._time.time() < state.ready_wall and self._monotonic() < state.ready_monotonic:
@@ -114,9 +114,9 @@ class Refreshable(Attempts[T]):
         return run_steps(self._getting())
 
     async def get_async(self) -> T:
-        """Return what :meth:`get` does, for a coroutine: it waits without a thread.
+        """Return the same as :meth:`get`, but wait as a coroutine, without a thread.
 
-        What the first fetch needs is imported on the loop's thread: warm up before where that matters.
+        The imports of the first fetch run on the event loop's thread. Warm up first if that matters.
         """
         state = self.state
         if self._time.time() < state.ready_wall and self._monotonic() < state.ready_monotonic:
@@ -124,12 +124,12 @@ class Refreshable(Attempts[T]):
         return await self._run_async(self._getting)
 
     def held(self) -> T | None:
-        """Return the value that is held, unless it is gone, without a fetch."""
+        """Return the value from memory, without a fetch; ``None`` if it is gone."""
         state = self.state
         return None if phase_of(state, self._clock.now()) is Phase.GONE else state.value
 
     def renew(self, refused: T) -> T:
-        """Return a value other than ``refused``, if one can be had; else what there is.
+        """Return a value other than ``refused`` if one is available, otherwise the current one.
 
         See :meth:`renew_for`.
         """
@@ -143,38 +143,38 @@ class Refreshable(Attempts[T]):
         since: float = float("inf"),
         patience: float = float("inf"),
     ) -> T:
-        """Return a value that ``is_enough``, if one can be had; else what there is.
+        """Return a value for which ``is_enough`` is true if one is available, otherwise the current one.
 
-        At once when what is held is enough, or came from the source after ``since`` (on the monotonic
-        clock), or while the source is backing off or the cooldown lasts; else after one fetch, led or joined.
+        Return without a fetch if the current value is enough, if the source returned it after ``since``, and
+        during a backoff or cooldown. Otherwise start or join one fetch first.
 
         Args:
             is_enough: called under a lock, so it must return at once.
-            since: what was fetched after this moment is the source's verdict.
-            patience: the age in seconds, of the fetch under way, up to which a caller waits for it.
+            since: a moment on the monotonic clock. A value that the source returned later is final.
+            patience: the age in seconds up to which a caller waits for a fetch in progress.
 
         Raises:
-            what ``unavailable`` makes: none is usable, and none can be had now; or the fetch under way
-                outlasts ``patience``.
+            the error of ``unavailable``: no value is usable and none could be fetched, or the fetch in
+                progress is older than ``patience``.
         """
         return run_steps(self._renewing(is_enough, since, patience))
 
     def refresh(self) -> T:
-        """Return a value whose fetch began after this call. Until it arrives others get what is held.
+        """Return a value whose fetch began after this call. Other callers get the old value until it arrives.
 
-        Callers that come while a fetch is under way share the next one.
+        Callers that arrive during a fetch share the next one.
 
         Raises:
-            what ``unavailable`` makes: the fetch failed, or its source is backing off.
+            the error of ``unavailable``: the fetch failed, or a backoff is in progress.
         """
         return run_steps(self._forcing())
 
     async def refresh_async(self) -> T:
-        """Return what :meth:`refresh` does, for a coroutine: it waits without a thread."""
+        """Return the same as :meth:`refresh`, but wait as a coroutine, without a thread."""
         return await self._run_async(self._forcing)
 
     def forget(self, refused: T) -> None:
-        """Have the next caller wait for a newer value than ``refused``, within the cooldown's bounds."""
+        """Make the next caller wait for a newer value than ``refused``, unless the cooldown prevents it."""
         with self._sync().lock:
             if self._note_refusal(refused) and self._may_replace():
                 self.state = replace(self.state, must_replace=True, fresh_wall=NEVER, ready_wall=NEVER)
@@ -186,13 +186,13 @@ class Refreshable(Attempts[T]):
         return max(0.0, cooldown_left, backoff_left(state, now))
 
     def snapshot(self) -> Snapshot:
-        """Return how it does, as plain data from memory: see :func:`snapshot_of`."""
+        """Return the state as plain data from memory: see :func:`snapshot_of`."""
         return snapshot_of(self.state, self._clock.now())
 
     # -- what callers do, as steps: see attempt.Steps --
 
     def _getting(self) -> Steps[T]:
-        # Twice, because what was usable at the first look, or was waited for, may have expired since.
+        # Twice, because the value may have expired since the first look, or during the wait.
         for _ in range(2):
             now = self._clock.now()
             seen = self.state if self._last_resort is None else self._fall_back(self._last_resort, now)
@@ -212,7 +212,7 @@ class Refreshable(Attempts[T]):
         """Start or join a fetch. Return it if the caller must wait for it."""
         is_background = False
         if step is Step.WAIT:
-            # At the cold start of a fleet its imports take longer than its fetch.
+            # At the cold start of a fleet the imports take longer than the fetch.
             self.prepare()
         else:
             is_background = self._shared.in_background and not self._fails_for_the_thread
@@ -230,11 +230,11 @@ class Refreshable(Attempts[T]):
         def is_needed() -> bool:
             state = self.state
             if state.fetched is None or is_enough(state.value):  # type: ignore[arg-type]
-                return False  # without a value _getting fetches the first one
-            # What another process fetched may be older than its entry says, by the difference of two clocks.
+                return False  # if there is no value yet, _getting fetches the first one
+            # The value of another process may be older than its entry says if the two clocks differ.
             return state.fetched.source != "network" or state.fetched_monotonic < since
 
-        # Twice, because a fetch that began before this call may end without what is asked for.
+        # Twice, because a fetch that began before this call may return a value that is not enough.
         for _ in range(2):
             attempt, leads = self._join_or_begin(is_needed, self._may_replace, is_enough)
             if attempt is None:
@@ -245,17 +245,17 @@ class Refreshable(Attempts[T]):
             most = max(0.0, attempt.started + patience - self._monotonic())
             if not (yield Wait(attempt, min(most, left))):
                 if most < left:
-                    raise self._unavailable(RefreshTimeout("a fetch is still under way"), _SHORT_RETRY)
+                    raise self._unavailable(RefreshTimeout("a fetch is still in progress"), _SHORT_RETRY)
                 self._give_up(attempt)
         return (yield from self._getting())
 
     def _forcing(self) -> Steps[T]:
         self.prepare()
         sync = self._sync()
-        # By number, and not by time: a clock may stand still.
+        # Compare numbers and not times, because a clock may stand still.
         begun = sync.begun
         while True:
-            # Also one that began and ended while this caller was still to be woken after another.
+            # This includes an attempt that began and finished before this caller woke up from another one.
             if sync.newest is not None and sync.newest[0] > begun:
                 return sync.newest[1]
             attempt, leads = self._join_or_begin(lambda: True, self._is_ready, is_forced=True)
@@ -274,7 +274,7 @@ class Refreshable(Attempts[T]):
         if self._fails_for_the_thread:
             import asyncio
 
-            # The fetch may run on the caller's thread, which must not be the loop's.
+            # The fetch may run on the caller's thread, which must not be the event loop's.
             return await asyncio.to_thread(lambda: run_steps(steps()))
         return await run_steps_async(steps())
 
@@ -287,7 +287,7 @@ class Refreshable(Attempts[T]):
         return may_replace(self.state, self._clock.now(), self._cooldown, self._min_age)
 
     def _note_refusal(self, refused: T) -> bool:
-        """Remember that ``refused`` was refused; return whether it is what is held."""
+        """Remember that ``refused`` was refused. Return whether it is the current value."""
         with self._sync().lock:
             is_held = self.state.fetched is not None and self.state.value == refused
             if is_held:
@@ -295,7 +295,7 @@ class Refreshable(Attempts[T]):
             return is_held
 
     def _fall_back(self, last_resort: Fetched[T], now: Moment) -> State[T]:
-        """Hold the last resort if nothing else is usable. Return the state."""
+        """Use the last resort if no other value is usable. Return the state."""
         if phase_of(self.state, now) is Phase.GONE:
             with self._sync().lock:
                 if phase_of(self.state, now) is Phase.GONE:
@@ -303,9 +303,9 @@ class Refreshable(Attempts[T]):
         return self.state
 
     def _error(self, state: State[T], now: Moment) -> Exception:
-        """Return what callers get who get no value."""
+        """Return the error for a caller that gets no value."""
         failure = state.failure
-        cause = RefreshTimeout("nothing was fetched in time") if failure is None else failure.error
+        cause = RefreshTimeout("the fetch timed out") if failure is None else failure.error
         error = self._unavailable(cause, backoff_left(state, now))
         error.__cause__ = cause
         return error

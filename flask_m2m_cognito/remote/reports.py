@@ -1,7 +1,7 @@
-"""Reports of what happened during a refresh, held back until nobody waits for the refresh any more.
+"""Hold back log records and signals of a refresh until no caller waits for it any longer.
 
-Log handlers, receivers of signals and span processors belong to the application. They may take their time,
-or ask for the very value that is being refreshed, so none of them runs inside a refresh.
+Log handlers, signal receivers and span processors belong to the application. They may be slow, or may request
+the very value that is being refreshed, so none of them runs inside a refresh.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 Report = Callable[[], object]
 
 Note = Callable[[Any], object]
-"""Is given an outcome. Does not raise."""
+"""Receives an outcome. Does not raise."""
 
 _logger = logging.getLogger("flask_m2m_cognito")
 
@@ -34,7 +34,7 @@ _held = _Held()
 
 
 def report(send: Report) -> None:
-    """Call ``send``: at once, or after the refresh that this thread is in the middle of."""
+    """Call ``send`` at once, or after the refresh that is in progress on this thread."""
     if _held.reports is None:
         send()
     else:
@@ -43,7 +43,7 @@ def report(send: Report) -> None:
 
 @contextmanager
 def held_reports() -> Iterator[list[Report]]:
-    """Hold back the reports of this thread. Send them afterwards by :func:`send_reports`."""
+    """Hold back the reports of this thread. Send them afterwards with :func:`send_reports`."""
     outer, _held.reports = _held.reports, []
     try:
         yield _held.reports
@@ -52,9 +52,11 @@ def held_reports() -> Iterator[list[Report]]:
 
 
 def send_reports(reports: list[Report]) -> None:
-    """Call each report, also those after one that raises."""
+    """Call each report, even after one has raised an exception."""
     for send in reports:
         try:
             send()
         except Exception:
-            _logger.exception("An observer of refreshes raised.", extra={"event": "watcher-failed"})
+            _logger.exception(
+                "An observer of refreshes raised an exception.", extra={"event": "watcher-failed"}
+            )

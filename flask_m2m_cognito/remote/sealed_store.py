@@ -1,8 +1,8 @@
-"""Entries and leases in a cache that a fleet shares, sealed, so that who can write to it can plant nothing.
+"""Encrypt and authenticate entries and leases in a shared cache, so that write access cannot plant any.
 
-:class:`Seal` turns content into text and back; :class:`SealedStore` keeps entries and leases of
-it in a cachelib backend. Text, so that a JSON serializer works: the backends' default is
-pickle, which runs what it reads.
+:class:`Seal` turns content into text and back. :class:`SealedStore` keeps this text in a cachelib backend, as
+entries and leases. It is text so that a JSON serializer works: the default of the backends is pickle, which
+runs code from what it reads.
 """
 
 from __future__ import annotations
@@ -26,72 +26,72 @@ if TYPE_CHECKING:
     from cryptography.fernet import Fernet
 
 FORMAT = "v2"
-"""Part of every name in the cache: another version of the library does not meet these entries."""
+"""Part of every name in the cache, so that versions with another format do not read these entries."""
 
 MOST_AHEAD = 60.0
-"""Seconds by which an entry may seem to come from the future: clocks of one fleet differ by that at most."""
+"""Seconds by which an entry may be dated in the future. The clocks of a fleet should not differ by more."""
 
 _logger = logging.getLogger("flask_m2m_cognito.store")
 _MAX_TEXT = 256 * 1024
 _MOST_ROUNDS = 6
 _LONGEST = 30 * 86400.0
-"""Seconds for which the cache keeps an entry that does not expire: Memcached reads more as a moment."""
+"""Seconds for which the cache keeps an entry that does not expire. Memcached reads more as a date."""
 
 
 class BrokenSeal(Exception):
-    """Text that was not sealed with this key, or was changed since."""
+    """The text was not sealed with this key, or was changed since."""
 
 
 class Seal:
-    """Authenticated encryption of JSON content (Fernet), with a key derived by HKDF.
+    """Encrypt and authenticate JSON content (Fernet) with a key derived by HKDF.
 
     >>> seal = Seal(b"a key of sixteen bytes or more")
     >>> seal.open(seal.close({"answer": 42}))
     {'answer': 42}
 
     Args:
-        key: a secret of any length, at least 16 bytes to be worth something.
+        key: a secret of at least 16 bytes. A shorter one works but is not secure.
     """
 
     def __init__(self, key: bytes) -> None:
         self._key = key
-        # Not cached_property: before Python 3.12 it has a lock, which a forked child may find held.
+        # Not cached_property: before Python 3.12 it has a lock, which may stay locked in a forked child.
         self._known_fingerprint: str | None = None
         self._known_cipher: Fernet | None = None
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hex digits that tell keys apart and give none away."""
+        """Sixteen hexadecimal digits that identify the key without revealing it."""
         if self._known_fingerprint is None:
             self._known_fingerprint = self._derived(b"fingerprint", 8).hex()
         return self._known_fingerprint
 
     def close(self, content: dict[str, Any]) -> str:
-        """``content`` as sealed text."""
+        """Return ``content`` as sealed text."""
         sealed: bytes = self._cipher.encrypt(json.dumps(content, separators=(",", ":")).encode())
         return sealed.decode("ascii")
 
     def open(self, text: object) -> dict[str, Any]:
-        """The content of sealed text.
+        """Return the content of sealed text.
 
         Raises:
-            BrokenSeal: it is anything else.
+            BrokenSeal: the text was not sealed with this key, or was changed since.
         """
         if isinstance(text, bytes):
             text = text.decode("ascii", "replace")
         if not isinstance(text, str) or not text.isascii() or len(text) > _MAX_TEXT:
-            raise BrokenSeal("not sealed text")
+            raise BrokenSeal("it is not encrypted text")
         from cryptography.fernet import InvalidToken
 
         try:
-            # Fernet decodes base64 leniently: what stands behind the padding would not count.
+            # Fernet decodes base64 leniently, and would ignore text after the padding.
             if base64.urlsafe_b64encode(base64.urlsafe_b64decode(text)) != text.encode("ascii"):
                 raise ValueError
             content = json.loads(self._cipher.decrypt(text.encode("ascii")))
         except (InvalidToken, ValueError, TypeError):
-            raise BrokenSeal("does not open with this key") from None
+            raise BrokenSeal("it cannot be decrypted with this key") from None
         if not isinstance(content, dict):
-            raise BrokenSeal("holds no object")
+            raise BrokenSeal("its content is malformed")
         return content
 
     @property
@@ -111,12 +111,12 @@ class Seal:
 
 @dataclass(frozen=True)
 class Entry:
-    """What one process fetched, for the others. Holds facts, and nothing of the writer's settings.
+    """A value that one process fetched for the others. It holds facts, and none of the writer's settings.
 
     Attributes:
-        payload: plain JSON.
-        fetched_at: when, in seconds since the epoch, by the clock of the process that fetched it.
-        expires_at: when the value itself expires, by the same clock; ``None``: it does not.
+        payload: the value as plain JSON.
+        fetched_at: when it was fetched, in seconds since the epoch, by the clock of the process that did.
+        expires_at: when the value itself expires, by the same clock; ``None`` if it does not.
     """
 
     payload: Any = field(repr=False)
@@ -124,7 +124,7 @@ class Entry:
     expires_at: float | None = None
 
     def not_after(self, now: float) -> Entry:
-        """This entry, dated ``now`` if it is from a clock ahead, and expiring as much earlier."""
+        """Return this entry. If it is dated after ``now``, move its date and expiry back to match."""
         ahead = max(0.0, self.fetched_at - now)
         expires_at = None if self.expires_at is None else self.expires_at - ahead
         return replace(self, fetched_at=self.fetched_at - ahead, expires_at=expires_at)
@@ -132,19 +132,19 @@ class Entry:
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to fetch for everybody. ``key`` is ``None`` where there is no store to say so."""
+    """The right to fetch for all processes. ``key`` is ``None`` if no store holds the lease."""
 
     key: str | None
     superseded: str | None = None
 
 
 class SealedStore:
-    """Named entries and leases over a backend that may be down, hung or hostile. No call of it raises.
+    """Keep named entries and leases in a backend that may be down, hanging or hostile. No method raises.
 
     Args:
-        backend: the cachelib backend, at a bounded cost.
-        seal: how content becomes text.
-        clock: by which entries and leases age.
+        backend: the cachelib backend, with a time limit for each call.
+        seal: turns content into text and back.
+        clock: the clock by which entries and leases age.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class SealedStore:
         self.backend = backend
         self.seal = seal
         self._clock = clock
-        self._complained: frozenset[str] = frozenset()  # replaced whole
+        self._logged: frozenset[str] = frozenset()  # replaced whole
         self._seen_ahead: dict[
             str, tuple[float, float]
         ] = {}  # replaced whole: its date, when it was first seen
@@ -166,8 +166,8 @@ class SealedStore:
     def import_all(self) -> None:
         """Import what sealing and the backend's client need, on this thread.
 
-        So it takes no time from a deadline. And a child that is forked while another thread imports waits
-        for that import forever, which here is also one of PyJWT and others that a client imports.
+        These imports then take no time from a deadline. They also may not run on another thread: a child that
+        is forked during an import waits forever for the same import, even if another package makes it.
         """
         if not self.backend.is_configured():
             return
@@ -180,9 +180,10 @@ class SealedStore:
     # -- entries -----------------------------------------------------------------------------
 
     def load(self, name: str, kind: str) -> Entry | None:
-        """The entry under ``name``; ``None`` without a usable one.
+        """Return the entry under ``name``, or ``None``.
 
-        That is also one that does not open or is dated more than a minute ahead, and while the store is down.
+        Return ``None`` also if the entry cannot be decrypted or is dated more than a minute in the future, or
+        if the store is down.
         """
         key = self._key(kind, name)
         content = self._load_content(key, name, kind)
@@ -190,7 +191,7 @@ class SealedStore:
             return None
         entry = _entry_in(content)
         if entry is None:
-            self._complain(key, "lacks what an entry has")
+            self._log_once(key, "its content is malformed")
             return None
         now = self._clock.wall()
         ahead = entry.fetched_at - now
@@ -199,13 +200,13 @@ class SealedStore:
             seen_at = now
         if ahead > MOST_AHEAD:
             self._seen_ahead = {**self._seen_ahead, key: (entry.fetched_at, seen_at)}
-            self._complain(key, f"is dated {ahead:.0f} s in the future: a clock is wrong")
+            self._log_once(key, f"it is dated {ahead:.0f} s in the future; check the clocks of all hosts")
             return None
-        # Once its date has come, it is as old as we know it to be: a clock ahead must not prolong its life.
+        # From its date on, it is as old as this process has known it: a fast clock must not extend its life.
         return entry.not_after(seen_at) if fetched_at == entry.fetched_at else entry
 
     def save(self, name: str, kind: str, entry: Entry) -> None:
-        """Put ``entry`` under ``name`` until it expires: how long it counts is each reader's decision."""
+        """Store ``entry`` under ``name`` until it expires. Each reader decides how long it is fresh."""
         content = {
             "payload": entry.payload,
             "fetched_at": entry.fetched_at,
@@ -217,11 +218,11 @@ class SealedStore:
     # -- leases ------------------------------------------------------------------------------
 
     def take_lease(self, name: str, seconds: float) -> Lease | None:
-        """The right to fetch ``name`` for ``seconds``, or ``None`` while another process has it.
+        """Return the right to fetch ``name`` for ``seconds``, or ``None`` while another process has it.
 
-        A lease past its own deadline is dead, whatever the cache says of its age: Redis sets key
-        and expiry in two commands, and another cache's ``add`` may never look at an age. Its
-        successor is a lease of its own, named after the dead one, so that ``add`` lets in just one.
+        A lease has expired after its own deadline, even if the cache still keeps it. Redis sets key and
+        expiry in two commands, and the ``add`` of another cache may ignore the age of an entry. The next
+        lease has a name that is derived from the expired one, so that ``add`` succeeds for only one process.
         """
         holder = uuid.uuid4().hex
         base = key = self._key("lease", name)
@@ -235,41 +236,42 @@ class SealedStore:
                 return Lease(None)
             current = self._load_content(key, name, "lease")
             if current is None:
-                # Given back since: the next round tells. Else not one of ours, or past its age in a
-                # store whose add does not look. Not deleted at once: it may be another's by now.
+                # Either it was given back just now, which the next round shows. Or it is not one of ours, or
+                # it has expired in a store whose add ignores that. Do not delete it yet: it may be a new one.
                 if was_missing:
                     self._delete(key)
                 was_missing = not was_missing
             elif current.get("holder") == holder:
-                # The answer to a first try was lost, and the second found this.
+                # The answer to the first try was lost, and the second try found this lease.
                 return Lease(key, None if key == base else base)
             elif self._is_dead(key, current, seconds):
                 key = f"{base}:{_short_digest(str(current.get('holder')))}"
             else:
                 return None
-        # A store that neither takes a lease nor shows one keeps nothing.
+        # A store that neither accepts a lease nor returns one does not store anything.
         return Lease(None)
 
     def give_back(self, lease: Lease) -> None:
-        """Let another process have the lease."""
-        # The dead one first: in the other order, who has just seen it would take the successor's name anew.
+        """Give the lease back, so that another process can take it."""
+        # Delete the expired one first. Otherwise a process that has just seen it would add its successor.
         for key in (lease.superseded, lease.key):
             if key is not None:
                 self._delete(key)
 
     def _is_holder(self, key: str, name: str, holder: str) -> bool:
-        """Return whether the lease that was just taken is still ours: adding a file is not atomic."""
+        """Return whether this process still holds the new lease, because adding a file is not atomic."""
         current = self._load_content(key, name, "lease")
         return current is None or current.get("holder") == holder
 
     def _adding(self, key: str, name: str, holder: str, seconds: float) -> Callable[[Any], object]:
         lease = {"holder": holder, "until": self._clock.wall() + seconds}
         text = self._close(name, "lease", lease)
-        # One more, as files and Memcached count from the whole second before: the lease itself says its end.
+        # One second more, because files and Memcached count from the start of the current second. The lease
+        # itself holds its exact end.
         return lambda backend: backend.add(key, text, _whole(seconds) + 1)
 
     def _is_dead(self, key: str, lease: dict[str, Any], seconds: float) -> bool:
-        """Return whether it is past its own deadline, or ours: we have seen it for longer than one lasts."""
+        """Return whether a lease is past its own deadline, or was seen for longer than a lease lasts."""
         holder, until = str(lease.get("holder")), lease.get("until")
         now = self._clock.monotonic()
         seen_holder, since = self._seen_leases.get(key, ("", now))
@@ -301,10 +303,10 @@ class SealedStore:
         try:
             content = self.seal.open(text)
         except BrokenSeal as error:
-            self._complain(key, str(error))
+            self._log_once(key, str(error))
             return None
         if content.get("name") != name or content.get("kind") != kind:
-            self._complain(key, "is the entry of another name")
+            self._log_once(key, "it was stored under another name")
             return None
         return content
 
@@ -312,14 +314,14 @@ class SealedStore:
         text = self._close(name, kind, content)
         with contextlib.suppress(StoreDown):
             self.backend.call(lambda backend: backend.set(key, text, _whole(seconds)))
-            self._complained = self._complained - {key}
+            self._logged = self._logged - {key}
 
-    def _complain(self, key: str, problem: str) -> None:
-        """Once for each entry, until it is replaced."""
-        if key not in self._complained:
-            self._complained = self._complained | {key}
+    def _log_once(self, key: str, problem: str) -> None:
+        """Log a problem once for each entry, until the entry is replaced."""
+        if key not in self._logged:
+            self._logged = self._logged | {key}
             extra = {"event": "cache-entry-ignored", "key": key}
-            text = "A cached entry %s %s: it is ignored and will be replaced."
+            text = "Ignored the cache entry %s: %s. It will be replaced."
             report(lambda: _logger.warning(text, key, problem, extra=extra))
 
 
@@ -333,15 +335,15 @@ def _entry_in(content: dict[str, Any]) -> Entry | None:
 
 
 def _is_moment(value: object) -> TypeGuard[float]:
-    # So compared that NaN is none either.
+    # The comparison is also false for NaN.
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**53
 
 
 def _short_digest(text: str) -> str:
-    """Memcached's names are short and without spaces; ours hold URLs."""
+    """Return a short digest of a name: names contain URLs, and Memcached allows 250 bytes without spaces."""
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _whole(seconds: float) -> int:
-    """Backends count whole seconds, take 0 for ever, and more than they can count for an error."""
+    """Return ``seconds`` for a backend: whole, at least 1 because 0 means forever, and at most 30 days."""
     return max(1, int(min(seconds + 0.999, _LONGEST)))

@@ -1,6 +1,6 @@
-"""A fetch that a fleet makes once: the store first, else the lease and fetch, else watch.
+"""Fetch once for a whole fleet: look into the store, or take the lease and fetch, or wait for the leader.
 
-``shared`` wraps a fetch and has its shape, so that the order can be read where it is built:
+``shared`` wraps a fetch and has the same signature, so the order is visible where it is built:
 ``Refreshable(shared(fetch, store, …))``.
 """
 
@@ -18,7 +18,7 @@ from .sealed_store import Entry, Lease, SealedStore
 T = TypeVar("T")
 
 LEASE_PART = 0.6
-"""Of the refresh deadline: after a dead leader there must be time left for another's fetch."""
+"""The part of the refresh deadline that a lease lasts. If the leader dies, another process has the rest."""
 
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.25
@@ -26,14 +26,14 @@ _LONGEST_PAUSE = 0.25
 
 @dataclass(frozen=True)
 class Codec(Generic[T]):
-    """How a value is put into the store and taken out.
+    """Encode a value for the store, and decode it.
 
     Attributes:
-        kind: what it is, so that one kind can't be passed off as another.
-        encode: to plain JSON.
-        decode: back, given what the process holds. How long the value serves is decided here, by the
-            settings of the process that reads. Raises if it is not one, or if this process would reject it
-            from the network too.
+        kind: the kind of value, so that an entry of one kind is not accepted as another.
+        encode: returns the value as plain JSON.
+        decode: returns the value of an entry, given the current value of the process. It decides, by the
+            reader's settings, how long the value is fresh and usable. Raises if the entry is not such a
+            value, or if this process would reject it from the network.
     """
 
     kind: str
@@ -50,11 +50,11 @@ def shared(
     clock: Clock = SYSTEM,
     pause: Callable[[float], None] = time.sleep,
 ) -> Fetch[T]:
-    """``fetch``, made by one process of all that share ``store``.
+    """Return a fetch that one process makes for all processes that share ``store``.
 
-    A fresh value in the store ends it, unless it is not what was asked for or not newer than what is
-    held. Else this process takes the lease and fetches, or watches until another has. If the
-    fetch fails, a value that is still usable in the store is better than none.
+    If the store has a fresh value, return it, unless it does not answer the request or is not newer than the
+    current one. Otherwise take the lease and fetch, or wait until the process with the lease has fetched. If
+    the fetch fails, return a value that is still usable in the store.
     """
     return _Sharing(fetch, store, name, codec, clock, pause)
 
@@ -75,14 +75,14 @@ class _Sharing(Generic[T]):
             return self._fetch_and_save(ask)
         found = self._fresh_in_store(ask)
         if found is None and self.store.backend.is_in_process:
-            return self._fetch_and_save(ask)  # nobody else could hold the lease
+            return self._fetch_and_save(ask)  # no other process could hold the lease
         pause = _FIRST_PAUSE
         while found is None:
             lease = self.store.take_lease(self.name, ask.deadline.seconds * LEASE_PART)
             if lease is not None:
                 return self._lead(ask, lease)
             if ask.deadline.left() <= pause:
-                # Whoever has the lease is not going to make it; an answer late is better than none.
+                # The leader will not finish in time. A late answer is better than none.
                 return self._fetch_and_save(ask)
             self.pause(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)
@@ -91,7 +91,7 @@ class _Sharing(Generic[T]):
 
     def _lead(self, ask: Ask[T], lease: Lease) -> Fetched[T]:
         try:
-            # The one who had the lease before may have put it there since we looked.
+            # The previous leader may have stored a value since the last look.
             return self._fresh_in_store(ask) or self._fetch_and_save(ask)
         finally:
             self.store.give_back(lease)
@@ -109,7 +109,7 @@ class _Sharing(Generic[T]):
         return fetched
 
     def _is_outdated(self, fetched: Fetched[T], ask: Ask[T]) -> bool:
-        """Whether this answer comes so late that another process has put a newer one there."""
+        """Return whether this answer is so late that another process has stored a newer one."""
         return ask.deadline.passed and self._usable_in_store(Ask(ask.deadline, fetched)) is not None
 
     def _fresh_in_store(self, ask: Ask[T]) -> Fetched[T] | None:
@@ -117,7 +117,7 @@ class _Sharing(Generic[T]):
         return found if found is not None and self.clock.wall() < found.fresh_until else None
 
     def _usable_in_store(self, ask: Ask[T]) -> Fetched[T] | None:
-        """What the store has, if it is newer than what is held, and what was asked for."""
+        """Return the store's value if it is usable, newer than the current one, and answers the request."""
         entry = self.store.load(self.name, self.codec.kind)
         if entry is None:
             return None

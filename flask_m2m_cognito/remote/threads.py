@@ -1,4 +1,4 @@
-"""Threads that can be left, values of each process, and what other code does to either.
+"""Threads that can be abandoned, values of each process, and errors of other code around the library's.
 
 A server may fork at any time, kill threads, or run several interpreters in one process.
 """
@@ -19,7 +19,7 @@ _may_start_threads = True
 
 @contextmanager
 def no_threads() -> Iterator[None]:
-    """Have everything run on the thread that asks for it, as where no thread can be started. For tests."""
+    """Run everything on the caller's thread, as if no thread could be started. For tests."""
     global _may_start_threads
     before, _may_start_threads = _may_start_threads, False
     try:
@@ -29,10 +29,10 @@ def no_threads() -> Iterator[None]:
 
 
 def start_daemon(run: Callable[[], None]) -> None:
-    """Run ``run`` on a thread that does not keep the process alive.
+    """Call ``run`` on a thread that does not keep the process alive.
 
-    Whatever ends it, such as a ``SystemExit`` in a callable of the application, ends it without a
-    traceback: its text and its frames may hold a secret.
+    If an exception ends the thread, such as a ``SystemExit`` in a callable of the application, only its type
+    is logged. Its text and its frames may hold a secret.
 
     Raises:
         RuntimeError: no thread can be started, at shutdown, at a limit, or in :func:`no_threads`.
@@ -45,7 +45,7 @@ def start_daemon(run: Callable[[], None]) -> None:
             run()
         except BaseException as error:
             _logger.error(
-                "A background thread was ended by %s.",
+                "An unexpected %s stopped a background thread.",
                 type(error).__name__,
                 extra={"event": "thread-ended", "error": type(error).__name__},
             )
@@ -57,29 +57,29 @@ T = TypeVar("T")
 
 
 class PerProcess(Generic[T]):
-    """A value of each process, made at its first use there.
+    """A value that each process builds at its first use.
 
-    A lock that another thread holds at a fork stays held in the child, where that thread does not exist.
-    Hooks at a fork would not do: they do not run under uWSGI.
+    A lock that another thread holds during a fork stays locked in the child, where that thread does not
+    exist. Fork hooks do not help, because they do not run under uWSGI.
     """
 
-    __slots__ = ("_made", "_make")
+    __slots__ = ("_build", "_values")
 
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make = make
-        self._made: dict[int, T] = {}
+    def __init__(self, build: Callable[[], T]) -> None:
+        self._build = build
+        self._values: dict[int, T] = {}
 
     def get(self) -> T:
         """Return the value of this process."""
         pid = os.getpid()
         try:
-            return self._made[pid]
+            return self._values[pid]
         except KeyError:
-            return self._made.setdefault(pid, self._make())  # setdefault is atomic
+            return self._values.setdefault(pid, self._build())  # setdefault is atomic
 
 
 class ForeignError(Exception):
-    """Code around ``requests`` raised. The text is that of its error."""
+    """Code around ``requests``, such as a tracer, raised. The text is that of its error."""
 
 
 def is_foreign(error: Exception) -> bool:
@@ -88,19 +88,19 @@ def is_foreign(error: Exception) -> bool:
 
 
 _REMEDY = (
-    "cryptography works in one interpreter of a process only. Under mod_wsgi, set "
-    "WSGIApplicationGroup %{GLOBAL}, and give each application a process group of its own."
+    "cryptography works in only one interpreter of a process. Under mod_wsgi, set "
+    "WSGIApplicationGroup %{GLOBAL}, and give each application its own process group."
 )
 
 
 @contextmanager
 def explain_subinterpreters() -> Iterator[None]:
-    """Add the remedy to the error of an import of cryptography in a sub-interpreter.
+    """Add the remedy to the error if cryptography is imported in a sub-interpreter.
 
-    Without it, the log of the 500 has PyO3's words alone, which name no server and no setting.
+    PyO3's own message names neither a server nor a setting, and would be all that the log of the 500 shows.
 
     Raises:
-        ImportError: as raised within; if it is PyO3's, with the remedy.
+        ImportError: the import failed. PyO3's error gets the remedy.
     """
     try:
         yield

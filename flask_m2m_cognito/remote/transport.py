@@ -1,7 +1,7 @@
-"""GET and POST: one deadline, a limit on what is read, the first address that answers.
+"""Send GET and POST requests with one deadline, a size limit, and several addresses to try.
 
-``requests`` bounds each wait but not their sum: a server that drips one byte a second holds a
-caller for hours. Here the connection is shut down at the deadline (see ``bounded_adapter``).
+``requests`` limits each wait but not their sum: a server that sends one byte a second blocks a caller for
+hours. Here the connection is shut down at the deadline (see ``bounded_adapter``).
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from .redaction import Redaction
 from .reports import Note, unobserved
 
 Timeout = tuple[float, float]
-"""Seconds for connecting, and for each read."""
+"""Seconds to connect, and seconds for each read."""
 
 MAX_BODY = 64 * 1024
-"""Bytes of a body, decompressed. A key set has about 1 KiB, a token answer 2 KiB."""
+"""The most bytes of a decompressed body. A key set has about 1 KiB, a token response 2 KiB."""
 
 _WORTH_A_RETRY = frozenset({502, 503, 504})
 
 _NO_PROXY = {"http": "", "https": ""}
-"""For loopback, whatever the environment says: a proxy would read the client secret in plain http, and could
-answer with signing keys of its own."""
+"""For loopback, regardless of the environment. A proxy would read the client secret over plain http, and
+could return its own signing keys."""
 
 _LONGEST_DATE = 64
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said, whatever its status. Redirects are answers: none is followed."""
+    """The response of a server, with any status. Redirects are not followed, so they are answers too."""
 
     url: str
     status: int
@@ -48,7 +48,7 @@ class Answer:
         return self.body.decode("utf-8", "replace")
 
     def retry_after(self, wall: float) -> float | None:
-        """Seconds of ``Retry-After``, in either of its forms (RFC 9110, section 10.2.3)."""
+        """Return the seconds of ``Retry-After``, in either of its forms (RFC 9110, section 10.2.3)."""
         text = self.headers.get("Retry-After", "").strip()
         if text.isascii() and text.isdigit():
             return float(text[:9])
@@ -56,17 +56,17 @@ class Answer:
         return None if moment is None else max(0.0, moment - wall)
 
     def clock_offset(self, wall: float) -> float | None:
-        """Seconds by which the server's ``Date`` is ahead of ``wall``; whole seconds only."""
+        """Return the seconds by which the server's ``Date`` is ahead of ``wall``, to a whole second."""
         moment = _http_date(self.headers.get("Date", ""))
         return None if moment is None else moment - wall
 
 
 class TransportError(Exception):
-    """No answer. Holds no request, no traceback of one, and no secret.
+    """A request got no answer. The error holds no request, no traceback of one, and no secret.
 
     Attributes:
-        is_timeout: the time ran out.
-        may_retry: the connection failed at once, so that a second try costs little.
+        is_timeout: whether the request timed out.
+        may_retry: whether the connection failed, so that a retry takes little time.
         cause: an exception of ``requests`` with the same type and text, a :class:`ForeignError`, or ``None``.
     """
 
@@ -85,7 +85,7 @@ class TransportError(Exception):
 
 
 def _http_date(text: str) -> float | None:
-    # An HTTP date has 29 characters; a number of 60,000 digits takes long to read on Python 3.10.
+    # An HTTP date has 29 characters. Python 3.10 takes long to parse a number of 60,000 digits.
     if len(text) > _LONGEST_DATE:
         return None
     try:
@@ -95,11 +95,11 @@ def _http_date(text: str) -> float | None:
 
 
 class Body:
-    """A body to send, and its headers. Mute: error trackers walk dictionaries in stack frames.
+    """A request body and its headers. It has no ``__dict__``, which error trackers print in stack frames.
 
     Args:
-        content: what is sent.
-        headers: replace those that each request has.
+        content: the bytes to send.
+        headers: replace the usual headers of the same names.
     """
 
     __slots__ = ("content", "headers")
@@ -110,17 +110,17 @@ class Body:
 
 
 OnRequest = Callable[[str, str], AbstractContextManager[Note]]
-"""Called with method and URL; what it returns is entered around the request, on its thread, and given the
-:class:`Answer` or :class:`TransportError`."""
+"""Called with the method and the URL. Returns a context manager that is entered around the request, on its
+thread, and yields a function that receives the :class:`Answer` or :class:`TransportError`."""
 
 
 class Transport:
-    """Sends one request at a time to the first address that answers; keeps no connection.
+    """Send one request at a time to the first address that answers, without keeping connections.
 
     Args:
-        timeout: seconds for connecting and for each read.
-        max_body: bytes of a body that are read; more is an error.
-        on_request: what each request happens in, see :data:`OnRequest`.
+        timeout: seconds to connect, and seconds for each read.
+        max_body: the most bytes of a response body. A longer one is an error.
+        on_request: wraps each request, see :data:`OnRequest`.
         redact: removes the secrets of a request from the text of its failure.
     """
 
@@ -154,8 +154,8 @@ class Transport:
         return outcome
 
     def _send(self, method: str, url: str, deadline: Deadline, body: Body | None) -> Answer | TransportError:
-        # A failure is returned, not raised: a raised one would carry the frames of requests,
-        # whose locals hold the encoded form, into every error tracker.
+        # Return a failure instead of raising it. A raised one would carry the frames of requests into every
+        # error tracker, and their local variables hold the encoded form.
         from .bounded_adapter import bounded_session, failure_from
 
         connect, read = self._timeout
@@ -176,7 +176,7 @@ class Transport:
             ):
                 received = self._read_body(response, deadline)
                 if received is None:
-                    return TransportError(f"{_place(url)} sent more than {self._max_body} bytes")
+                    return TransportError(f"{_place(url)}: response larger than {self._max_body} bytes")
                 return Answer(url, response.status_code, response.headers, received)
         except Exception as error:
             text, is_timeout, may_retry, cause = failure_from(error, seconds, self._redact)
@@ -195,7 +195,7 @@ class Transport:
 
 
 def import_http() -> None:
-    """Import what a request needs, so that it does not take its time from the deadline."""
+    """Import what a request needs before its deadline starts."""
     from . import bounded_adapter  # noqa: F401
 
 
@@ -205,12 +205,12 @@ def first_answer(
     is_final: Callable[[Answer], bool],
     ask: Callable[[str, Deadline], Answer | TransportError],
 ) -> Answer:
-    """Return the first final answer of ``urls``, asked in order; else what the first of them said.
+    """Return the first final answer of ``urls``, tried in order; if there is none, the answer of the first.
 
-    Each address gets an equal share of the time left, so that one that hangs does not starve
-    the next; a single address gets all of it. If all fail, the first is asked once more, at once, if its
-    connection failed or it answered 502, 503 or 504 without ``Retry-After``. Its failure is the one that is
-    reported: a later address may answer 403 because it does not serve this resource at all.
+    Each address gets an equal share of the time left, so that the next one has time even if it hangs. If all
+    fail, the first one is retried at once if its connection failed or it answered 502, 503 or 504 without
+    ``Retry-After``. The first one's failure is reported, because a later address may answer 403 if it does
+    not serve this resource at all.
 
     Raises:
         TransportError: no address answered, or the first did not and the others answered 4xx.
@@ -224,22 +224,22 @@ def first_answer(
             return outcome
         outcomes.append(outcome)
     if not outcomes:
-        raise TransportError("no time left to ask", is_timeout=True)
+        raise TransportError("timed out before a request was sent", is_timeout=True)
     if _is_worth_a_retry(outcomes[0]) and not deadline.passed:
         outcome = ask(urls[0], deadline)
         if isinstance(outcome, Answer) and is_final(outcome):
             return outcome
-        outcomes[0] = _first_that_tells(outcome, outcomes[0])
-    failure = _first_that_tells(*outcomes)
+        outcomes[0] = _most_informative(outcome, outcomes[0])
+    failure = _most_informative(*outcomes)
     if isinstance(failure, TransportError):
         raise failure
     return failure
 
 
-def _first_that_tells(
+def _most_informative(
     first: Answer | TransportError, *later: Answer | TransportError
 ) -> Answer | TransportError:
-    """Return ``first``; if it is no answer, the first later answer that reports an outage."""
+    """Return ``first`` if it is an answer, else the first later answer with status 5xx or 429, if any."""
     if isinstance(first, Answer):
         return first
     outages = (
@@ -255,14 +255,14 @@ def _is_worth_a_retry(outcome: Answer | TransportError) -> bool:
 
 
 def _headers(body: Body | None) -> dict[str, str]:
-    # A firewall may block "python-requests" as a bot. The package itself imports this module.
+    # A firewall may block "python-requests" as a bot. The package is in sys.modules: it imports this module.
     version = sys.modules[__name__.partition(".")[0]].__version__
     headers = {"Accept": "application/json", "User-Agent": f"flask-m2m-cognito/{version}"}
     return headers if body is None else merge_headers(headers, body.headers)
 
 
 def merge_headers(usual: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
-    """Return ``usual`` and ``more``, which replaces headers of the same name in any case."""
+    """Return the headers of ``usual`` and ``more``. Those in ``more`` replace others, ignoring case."""
     replaced = {name.lower() for name in more}
     return {**{name: text for name, text in usual.items() if name.lower() not in replaced}, **more}
 

@@ -272,7 +272,7 @@ def test_fewer_scopes_than_asked_for_is_a_warning(flask: Flask, pool: LocalUserP
     ("endpoint", "fault", "words"),
     [
         ("jwks", {"status": 503}, ("503", "Cognito's trouble")),
-        ("jwks", {"hang": True}, ("no answer in time", "Cognito's trouble", "network")),
+        ("jwks", {"hang": True}, ("timed out", "Cognito's trouble", "network")),
         ("jwks", {"garbage": True}, ("not with Cognito's keys",)),
         ("jwks", {"body": {"keys": []}}, ("not with Cognito's keys",)),
         ("token", {"status": 400, "body": {"error": "unauthorized_client"}}, ("'Client credentials'",)),

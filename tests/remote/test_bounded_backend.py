@@ -353,7 +353,7 @@ class TestHanging:
             get(bounded)
             with hanging(backend):
                 began = time.monotonic()
-                with pytest.raises(StoreDown, match=rf"^no answer within {SOON:g} s$"):
+                with pytest.raises(StoreDown, match=rf"^timed out after {SOON:g} s$"):
                     get(bounded)
                 assert SOON <= time.monotonic() - began < FIRST_CALL_TIMEOUT
                 assert changes == [(False, "TimeoutError")]
