@@ -1,4 +1,4 @@
-"""A fleet of real worker processes, and many callers at once."""
+"""A fleet of real worker processes, with many callers at once."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-ENDS_WITHIN = 15.0
+STOPS_WITHIN = 15.0
 SERVICE = "tests.processes.service_app:create_app()"
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer of a worker."""
+    """The response of a worker."""
 
     status: int
     headers: Mapping[str, str]
@@ -44,7 +44,7 @@ class Fleet:
     _log: Path
 
     def get(self, path: str, token: str | None = None, timeout: float = 60.0) -> Reply:
-        """One request on a connection of its own."""
+        """Send one request on a new connection."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
             headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -55,13 +55,13 @@ class Fleet:
             connection.close()
 
     def get_at_once(self, path: str, token: str, times: int) -> list[Reply]:
-        """``times`` requests from as many threads."""
+        """Send ``times`` requests from as many threads."""
         with ThreadPoolExecutor(times) as pool:
             return list(pool.map(lambda _: self.get(path, token), range(times)))
 
     @contextmanager
     def asking(self, path: str) -> Iterator[str]:
-        """The first line of an answer whose rest is waited for until the end of the block."""
+        """Yield the first line of a response. The rest arrives later, until the end of the block at most."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=60.0)
         try:
             connection.request("GET", path, headers={"Connection": "close"})
@@ -71,21 +71,21 @@ class Fleet:
 
     @property
     def log(self) -> str:
-        """What the workers printed."""
+        """The output of the workers."""
         return self._log.read_text(errors="replace")
 
 
 @contextmanager
 def gunicorn(config: Mapping[str, object], options: Sequence[str], service: str = SERVICE) -> Iterator[Fleet]:
-    """A gunicorn over ``service_app`` with these ``COGNITO_M2M_…`` and ``CACHE_…`` settings.
+    """Run gunicorn with ``service_app`` and these ``COGNITO_M2M_…`` and ``CACHE_…`` settings.
 
-    Requests may be sent at once: the socket listens before the first worker is there.
+    Requests may be sent at once, because the socket listens before the first worker has started.
     """
     with tempfile.TemporaryDirectory(prefix="fleet-") as folder, _listening() as listener:
         command = [
             *(sys.executable, "-m", "gunicorn", "--bind", f"fd://{listener.fileno()}", *options),
             *("--worker-tmp-dir", folder),
-            # A worker that is asked to end while it boots does not hear it.
+            # A worker that is booting ignores the signal to stop.
             *("--graceful-timeout", "3"),
             *(["--no-control-socket"] if _has_control_socket() else []),
             service,
@@ -96,7 +96,7 @@ def gunicorn(config: Mapping[str, object], options: Sequence[str], service: str 
 
 @contextmanager
 def uwsgi(config: Mapping[str, object], options: Sequence[str] = ()) -> Iterator[Fleet]:
-    """As :func:`gunicorn`, with one worker of uWSGI."""
+    """Run one worker of uWSGI, like :func:`gunicorn`."""
     with tempfile.TemporaryDirectory(prefix="fleet-") as folder, _listening() as listener:
         command = [
             *(sys.executable, "-c", "import pyuwsgi; pyuwsgi.run()"),
@@ -124,7 +124,7 @@ def _serving(
     try:
         yield Fleet(listener.getsockname()[1], process.pid, log)
     except BaseException:
-        print(log.read_text(errors="replace"))  # which pytest shows
+        print(log.read_text(errors="replace"))  # pytest shows it
         raise
     finally:
         _end(process)
@@ -132,7 +132,7 @@ def _serving(
 
 @contextmanager
 def waitress(config: Mapping[str, object], processes: int) -> Iterator[Fleet]:
-    """As :func:`gunicorn`, with processes of waitress on one socket."""
+    """Run processes of waitress on one socket, like :func:`gunicorn`."""
     with tempfile.TemporaryDirectory(prefix="fleet-") as folder, _listening() as listener:
         log = Path(folder, "log")
         started: list[subprocess.Popen[bytes]] = []
@@ -188,7 +188,7 @@ def _environment(config: Mapping[str, object]) -> dict[str, str]:
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
     try:
-        process.wait(ENDS_WITHIN)
+        process.wait(STOPS_WITHIN)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -1,4 +1,4 @@
-"""The service that the tests of this folder run in real servers: guarded, and calling with a token."""
+"""The service that these tests run in real servers. It has guarded views and gets tokens."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def create_app() -> Flask:
 
     @app.get("/pid-then-token")
     def pid_then_token() -> Response:
-        """Says at once which process it is, and then asks for a token."""
+        """Send the process id at once, and then the digest of a token."""
         parts = m2m.for_app(app)
 
         def lines() -> Iterator[str]:
@@ -44,7 +44,7 @@ def create_app() -> Flask:
         return Response(lines(), mimetype="text/plain")
 
     @app.after_request
-    def say_who(response: Response) -> Response:
+    def add_pid(response: Response) -> Response:
         response.headers["X-Pid"] = str(os.getpid())
         return response
 

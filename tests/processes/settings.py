@@ -1,4 +1,4 @@
-"""The settings of the fleets: a pool, and a cache that is shared."""
+"""The settings of the fleets: a pool and a shared cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SECRET_KEY = "a key of the fleet's own, of more than sixteen bytes"
 
 
 def settings(pool: LocalUserPool, cache: dict[str, object], **extra: Any) -> dict[str, object]:
-    """For a service that trusts ``pool``; ``extra`` are settings of the library without their prefix."""
+    """Return settings of a service that trusts ``pool``. Names in ``extra`` have no prefix."""
     return {
         **pool.config(**{"ALLOWED_CLIENT_IDS": "*", "SCOPES": ["inventory/read"], **extra}),
         "SECRET_KEY": SECRET_KEY,

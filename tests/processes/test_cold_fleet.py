@@ -1,4 +1,4 @@
-"""A cold fleet under load behaves as one client: one JWKS download and one token request in all."""
+"""A cold fleet under load acts as one client: one JWKS download and one token request in total."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.services import Service
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 MOST_LEADERS_ON_FILES = 4
-"""Adding a file is not atomic, so a few processes may find that they have the lease."""
+"""Adding a file is not atomic, so a few processes may get the lease."""
 
 CALLERS = 200
 
@@ -37,7 +37,7 @@ def assert_all_served(replies: list[Reply], workers: int, log: str, most_tokens:
 
 @pytest.mark.parametrize("workers", [4, 16])
 @pytest.mark.parametrize("options", WORKER_CLASSES.values(), ids=WORKER_CLASSES)
-def test_a_cold_fleet_on_redis_downloads_keys_and_buys_a_token_once(
+def test_cold_fleet_on_redis_fetches_keys_and_token_once(
     pool: LocalUserPool, redis_server: Service, options: list[str], workers: int
 ) -> None:
     with gunicorn(settings(pool, redis(redis_server)), ["-w", str(workers), *options]) as fleet:
@@ -48,7 +48,7 @@ def test_a_cold_fleet_on_redis_downloads_keys_and_buys_a_token_once(
 
 @pytest.mark.parametrize("workers", [4, 16])
 @pytest.mark.parametrize("options", WORKER_CLASSES.values(), ids=WORKER_CLASSES)
-def test_a_cold_fleet_on_memcached_downloads_keys_and_buys_a_token_once(
+def test_cold_fleet_on_memcached_fetches_keys_and_token_once(
     pool: LocalUserPool, memcached_server: Service, options: list[str], workers: int
 ) -> None:
     with gunicorn(settings(pool, memcached(memcached_server)), ["-w", str(workers), *options]) as fleet:
@@ -59,7 +59,7 @@ def test_a_cold_fleet_on_memcached_downloads_keys_and_buys_a_token_once(
 
 @pytest.mark.parametrize("workers", [4, 16])
 @pytest.mark.parametrize("options", WORKER_CLASSES.values(), ids=WORKER_CLASSES)
-def test_a_cold_fleet_on_files_downloads_keys_and_buys_few_tokens(
+def test_cold_fleet_on_files_sends_few_requests(
     pool: LocalUserPool, tmp_path: Path, options: list[str], workers: int
 ) -> None:
     with gunicorn(settings(pool, files(tmp_path / "cache")), ["-w", str(workers), *options]) as fleet:
@@ -70,7 +70,7 @@ def test_a_cold_fleet_on_files_downloads_keys_and_buys_few_tokens(
 
 
 @pytest.mark.parametrize("cache", [redis, memcached])
-def test_four_processes_of_waitress_download_keys_and_buy_a_token_once(
+def test_four_waitress_processes_fetch_keys_and_token_once(
     pool: LocalUserPool, request: pytest.FixtureRequest, cache: Callable[[Service], dict[str, object]]
 ) -> None:
     server: Service = request.getfixturevalue(f"{cache.__name__}_server")

@@ -22,11 +22,11 @@ pytestmark = [pytest.mark.processes, pytest.mark.slow]
 DEADLINE = 10.0
 LEASE = 0.6 * DEADLINE
 MARGIN = 3.0
-"""For a request and a pause between two looks at the cache, on a machine with much else to do."""
+"""Seconds for a request and a pause between two reads of the cache, on a busy machine."""
 
 WORKERS = 4
 LIFETIME = 12
-"""Of a token, which is renewed after nine seconds, 7 % more or less."""
+"""Seconds of a token, which is renewed after nine seconds, 7 % more or less."""
 
 
 @pytest.fixture
@@ -43,32 +43,32 @@ def cache(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, object]:
     return redis(server)
 
 
-def test_others_go_on_within_the_leases_time_and_the_next_refresh_is_normal(
+def test_other_processes_take_over_when_the_lease_expires(
     short_lived: LocalUserPool, cache: dict[str, object]
 ) -> None:
     pool = short_lived
     pool.fail("token", hang=True, times=1)
     config = settings(pool, cache, REFRESH_DEADLINE=DEADLINE)
     with gunicorn(config, ["-w", str(WORKERS), "-k", "sync"]) as fleet:
-        asked_at = time.monotonic()
+        requested_at = time.monotonic()
         with fleet.asking("/pid-then-token") as leader:
             pool.wait_for("token", timeout=30)
             leased_at = time.monotonic()
             with ThreadPoolExecutor(WORKERS - 1) as callers:
-                # A sync worker has one request at a time: these are in others, or wait for one.
+                # A sync worker handles one request at a time, so other workers get these, or they wait.
                 others = [callers.submit(fleet.get, "/pid-then-token") for _ in range(WORKERS - 1)]
                 os.kill(int(leader), signal.SIGKILL)
                 lines = [other.result().text.split() for other in others]
-            went_on_at = time.monotonic()
+            finished_at = time.monotonic()
         assert {len(line) for line in lines} == {2}, fleet.log
         assert leader not in {pid for pid, _ in lines}
         digests = {digest for _, digest in lines}
         assert len(digests) == 1
-        # The dead leader's, and its successor's.
+        # One request of the dead leader, and one of its successor.
         assert pool.count("token") == 2
-        # The lease was taken after the leader was asked, and before it asked the pool.
-        assert went_on_at - asked_at > LEASE
-        assert went_on_at - leased_at < LEASE + MARGIN
+        # The leader took the lease after it got the request, and before it sent one to the pool.
+        assert finished_at - requested_at > LEASE
+        assert finished_at - leased_at < LEASE + MARGIN
 
         assert_next_refresh_is_normal(pool, fleet, digests)
 
@@ -87,7 +87,7 @@ def assert_next_refresh_is_normal(pool: LocalUserPool, fleet: Fleet, before: set
     assert pool.count("token") - asked == 1
 
 
-def test_a_leader_that_ends_in_peace_leaves_no_lease(pool: LocalUserPool, cache: dict[str, object]) -> None:
+def test_leader_that_stops_normally_leaves_no_lease(pool: LocalUserPool, cache: dict[str, object]) -> None:
     config = settings(pool, cache, REFRESH_DEADLINE=DEADLINE)
     with gunicorn(config, ["-w", "2", "-k", "sync"]) as fleet:
         first = digest_from(fleet)

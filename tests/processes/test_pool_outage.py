@@ -1,4 +1,4 @@
-"""Cognito is down for longer than keys are fresh, then than they are usable, and then back."""
+"""Cognito is down until the keys are no longer fresh, then no longer usable, and then it recovers."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def cache(request: pytest.FixtureRequest) -> Iterator[dict[str, object]]:
         yield IN_PROCESS
 
 
-def asked(fleet: Fleet, token: str, failures: list[tuple[float, int]]) -> tuple[int, float]:
-    """A caller, who keeps when it was refused and for how long."""
+def send(fleet: Fleet, token: str, failures: list[tuple[float, int]]) -> tuple[int, float]:
+    """Send a request. If it fails, store when, and the seconds of Retry-After."""
     started = time.monotonic()
     reply = fleet.get("/items", token)
     if reply.status != 200:
@@ -37,7 +37,7 @@ def asked(fleet: Fleet, token: str, failures: list[tuple[float, int]]) -> tuple[
     return reply.status, time.monotonic() - started
 
 
-def test_an_outage_is_not_noticed_then_503_at_once_then_over_within_the_rest(
+def test_outage_is_hidden_then_503_then_over_after_the_backoff(
     pool: LocalUserPool, cache: dict[str, object]
 ) -> None:
     token = pool.token("inventory/read", expires_in=3600)
@@ -45,23 +45,23 @@ def test_an_outage_is_not_noticed_then_503_at_once_then_over_within_the_rest(
     failures: list[tuple[float, int]] = []
     with gunicorn(config, ["-w", "2", "-k", "gthread", "--threads", "4"]) as fleet:
         fleet.get_at_once("/items", token, 20)
-        with load(lambda: asked(fleet, token, failures)) as callers:
+        with load(lambda: send(fleet, token, failures)) as callers:
             pool.wait_for("jwks", pool.count("jwks") + 2, timeout=30)
             callers.go_on_for(20)
             assert callers.statuses == {200}, fleet.log
             down_at = time.monotonic()
             pool.offline()
-            wait_for(lambda: failures, "keys are not usable any more", within=USABLE + MARGIN)
+            wait_for(lambda: failures, "keys are no longer usable", within=USABLE + MARGIN)
             callers.go_on_for(100)
             pool.online()
-            rest = max(retry_after for _, retry_after in failures)
+            backoff = max(retry_after for _, retry_after in failures)
             wait_for(
                 lambda: [fleet.get("/items", token).status for _ in range(8)] == [200] * 8,
-                "keys are there again",
-                within=rest + MARGIN,
+                "keys are available again",
+                within=backoff + MARGIN,
             )
     assert callers.statuses == {200, 503}
-    # A request's own time, with nobody to wait for.
+    # No request waits for a fetch.
     assert callers.slowest < MARGIN
     assert failures[0][0] - down_at > USABLE - FRESH - MARGIN
     assert all(1 <= retry_after <= 60 for _, retry_after in failures)

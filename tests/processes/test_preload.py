@@ -1,4 +1,4 @@
-"""A master that loads the application, and perhaps warms it up, before it forks its workers."""
+"""A master that loads the application, and may warm it up, before it forks its workers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def cache(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, object]:
 
 
 @every_class
-def test_workers_of_a_warmed_master_ask_for_nothing(
+def test_workers_of_a_warmed_master_send_no_requests(
     pool: LocalUserPool, cache: dict[str, object], options: list[str]
 ) -> None:
     config = {**settings(pool, cache), "WARM_UP": 30}
@@ -45,7 +45,7 @@ def test_workers_of_a_warmed_master_ask_for_nothing(
 
 
 @every_class
-def test_workers_forked_while_the_master_is_fetching_wait_for_what_it_gets(
+def test_workers_forked_during_the_masters_fetch_wait_for_it(
     pool: LocalUserPool, redis_server: Service, options: list[str]
 ) -> None:
     pool.delay("all", 1.0)
@@ -58,14 +58,12 @@ def test_workers_forked_while_the_master_is_fetching_wait_for_what_it_gets(
 
 
 @every_class
-def test_workers_forked_while_the_master_is_fetching_serve_without_a_shared_cache_too(
-    pool: LocalUserPool, options: list[str]
-) -> None:
+def test_workers_forked_during_a_fetch_need_no_shared_cache(pool: LocalUserPool, options: list[str]) -> None:
     pool.delay("all", 1.0)
     config = {**settings(pool, IN_PROCESS), "WARM_UP": 0.05}
     with gunicorn(config, ["-w", "4", "--preload", *options]) as fleet:
         replies = fleet.get_at_once("/work", pool.token("inventory/read"), CALLERS)
         assert {reply.status for reply in replies} == {200}, fleet.log
-    # The master's own, and each worker's.
+    # One for the master, and one for each worker.
     assert pool.count("jwks") <= 5
     assert pool.count("token") <= 5

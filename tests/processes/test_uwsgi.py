@@ -1,4 +1,4 @@
-"""uWSGI, of which versions before 2.0.27 run no thread between requests unless ``enable-threads`` is set."""
+"""uWSGI before 2.0.27 runs no threads between requests unless ``enable-threads`` is set."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ WITHIN = 15.0
 WARNING = "uWSGI runs without threads"
 
 
-def a_request_waits(fleet: Fleet, pool: LocalUserPool) -> bool:
-    """Whether, once the keys are no longer fresh, a request waits for the new ones."""
+def has_waiting_request(fleet: Fleet, pool: LocalUserPool) -> bool:
+    """Return whether a request waits for new keys when the old ones are no longer fresh."""
     token = pool.token("inventory/read")
     assert fleet.get("/items", token).status == 200
     pool.delay("jwks", DOWNLOAD)
@@ -38,11 +38,11 @@ def a_request_waits(fleet: Fleet, pool: LocalUserPool) -> bool:
 
 def test_uwsgi_without_threads_renews_inline(pool: LocalUserPool) -> None:
     with uwsgi(settings(pool, IN_PROCESS, KEYS_FRESH_FOR=0.05)) as fleet:
-        assert a_request_waits(fleet, pool)
+        assert has_waiting_request(fleet, pool)
         assert fleet.log.count(f"flask_m2m_cognito: {WARNING}") == 1
 
 
 def test_uwsgi_with_threads_renews_in_the_background(pool: LocalUserPool) -> None:
     with uwsgi(settings(pool, IN_PROCESS, KEYS_FRESH_FOR=0.05), ["--enable-threads"]) as fleet:
-        assert not a_request_waits(fleet, pool)
+        assert not has_waiting_request(fleet, pool)
         assert WARNING not in fleet.log

@@ -1,4 +1,4 @@
-"""cachelib backends with the traps that real ones have, on moved clocks and without a server."""
+"""cachelib backends with the defects of real ones, on test clocks and without a server."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from tests.support.clocks import Clocks
 
 
 class Memory:
-    """A backend that does all right: what others differ from."""
+    """A backend without defects, and the base of the others."""
 
     def __init__(self, clocks: Clocks) -> None:
         self.clocks = clocks
         self.entries: dict[str, tuple[Any, float]] = {}
-        self.interludes: list[Callable[[], object]] = []  # what others do before the next calls, one each
+        self.interludes: list[
+            Callable[[], object]
+        ] = []  # what other processes do before the next calls, one before each
         self._lock = threading.RLock()
 
     def get(self, key: str) -> Any:
@@ -52,28 +54,28 @@ class Memory:
 
     def _put(self, key: str, value: Any, timeout: int) -> bool:
         assert isinstance(timeout, int)
-        assert timeout > 0  # 0 is for ever
+        assert timeout > 0  # 0 means forever
         with self._lock:
             self.entries[key] = (value, self.clocks.wall() + timeout)
         return True
 
     def keys(self, kind: str) -> list[str]:
-        """The names of what it holds of one kind."""
+        """Return the names of the entries of one kind."""
         return [key for key in self.entries if f":{kind}:" in key]
 
     def text(self, kind: str) -> str:
-        """The one entry of this kind, as it is kept."""
+        """Return the stored text of the only entry of this kind."""
         (key,) = self.keys(kind)
         return str(self.entries[key][0])
 
     def put(self, kind: str, text: Any) -> None:
-        """Change the one entry of this kind by hand."""
+        """Overwrite the only entry of this kind."""
         (key,) = self.keys(kind)
         self.entries[key] = (text, float("inf"))
 
 
 class LosesExpiry(Memory):
-    """As a Redis whose client died between SETNX and EXPIRE: what was added stays for ever."""
+    """Like a Redis whose client died between SETNX and EXPIRE: an added entry never expires."""
 
     def add(self, key: str, value: Any, timeout: int) -> bool:
         with self._lock:
@@ -83,29 +85,29 @@ class LosesExpiry(Memory):
             return was_added
 
 
-class AddNeverLooksAtAge(Memory):
-    """As FileSystemCache: an entry past its age is in the way of ``add``, and ``get`` does not give it."""
+class AddIgnoresExpiry(Memory):
+    """Like FileSystemCache: an expired entry blocks ``add``, and ``get`` does not return it."""
 
     def _may_add(self, key: str) -> bool:
         return key not in self.entries
 
 
 class DropsEverything(Memory):
-    """As NullCache: says yes, and keeps nothing."""
+    """Like NullCache: confirms every call, and stores nothing."""
 
     def _put(self, key: str, value: Any, timeout: int) -> bool:
         return True
 
 
 class DeniesEverything(Memory):
-    """Says that an entry is there, and does not give it."""
+    """Claims that an entry exists, and does not return it."""
 
     def _put(self, key: str, value: Any, timeout: int) -> bool:
         return False
 
 
 class Raises:
-    """Down."""
+    """A backend that is down."""
 
     def get(self, *_: object) -> Any:
         raise ConnectionError("down")
@@ -114,7 +116,7 @@ class Raises:
 
 
 class Lies:
-    """Gives the same, whatever it is asked."""
+    """Returns the same for every call."""
 
     def __init__(self, lie: Any) -> None:
         self._lie = lie
@@ -139,5 +141,5 @@ LIES: dict[str, Any] = {
     "an object": object(),
     "a class": Memory,
     "an error": ValueError("an answer, not raised"),
-    "very much text": "x" * 1_000_000,
+    "a long text": "x" * 1_000_000,
 }

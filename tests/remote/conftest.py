@@ -1,4 +1,4 @@
-"""Both uses of ``Refreshable``: for itself, and over a store that others share."""
+"""Both uses of ``Refreshable``: alone, and over a shared store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Build = Callable[..., Refreshable[str]]
 
 
 class Observing:
-    """An observer of refreshes from two functions."""
+    """An observer of refreshes, made from two functions."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Observing:
 
 @pytest.fixture
 def clocks() -> Clocks:
-    return Clocks(1_750_000_000)  # long ago: stores in other processes have the real clock
+    return Clocks(1_750_000_000)  # long ago, because stores in other processes use the real clock
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def source(clocks: Clocks) -> Source:
 
 @pytest.fixture(params=["alone", "over a shared store"])
 def build(request: pytest.FixtureRequest, clocks: Clocks, source: Source) -> Build:
-    """A ``Refreshable`` of ``source`` on moved clocks, with more arguments of its own."""
+    """Return a function that builds a ``Refreshable`` of ``source`` on test clocks, with more arguments."""
 
     def built(**arguments: Any) -> Refreshable[str]:
         fetch = arguments.pop("fetch", source)

@@ -1,4 +1,4 @@
-"""Clocks that move when told, sources that do as told, and threads that start when told."""
+"""Sources, errors and threads that a test controls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COOLDOWN = 10.0
 
 
 class SourceDown(Exception):
-    """What a source raises; carries ``Retry-After`` as the real errors do."""
+    """The error of a source, with ``Retry-After`` like the real ones."""
 
     def __init__(self, text: str = "down", retry_after: float | None = None) -> None:
         super().__init__(text)
@@ -32,20 +32,20 @@ class SourceDown(Exception):
 
 
 class Unavailable(Exception):
-    """What callers get."""
+    """The error that callers get."""
 
     def __init__(self, cause: Exception, retry_in: float) -> None:
-        super().__init__(f"not to be had: {cause}")
+        super().__init__(f"unavailable: {cause}")
         self.cause = cause
         self.retry_in = retry_in
 
 
 class Source:
-    """Gives ``v1``, ``v2``, … and counts how often it was asked."""
+    """Returns ``v1``, ``v2``, … and counts its calls."""
 
     def __init__(self, clocks: Clocks) -> None:
         self._clocks = clocks
-        self.asks: list[Ask[str]] = []
+        self.requests: list[Ask[str]] = []
         self.error: Exception | None = None
         self.repeats: str | None = None
         self.fresh_for = FRESH_FOR
@@ -54,12 +54,12 @@ class Source:
         self._gate: threading.Event | None = None
 
     @property
-    def asked(self) -> int:
-        return len(self.asks)
+    def fetches(self) -> int:
+        return len(self.requests)
 
     def __call__(self, ask: Ask[str]) -> Fetched[str]:
-        self.asks.append(ask)
-        fetched = self.fetched(self.repeats or f"v{self.asked}", self._clocks.wall())
+        self.requests.append(ask)
+        fetched = self.fetched(self.repeats or f"v{self.fetches}", self._clocks.wall())
         error, gate = self.error, self._gate
         self.entered.release()
         if gate is not None:
@@ -69,7 +69,7 @@ class Source:
         return fetched
 
     def hang(self) -> threading.Event:
-        """From now on each fetch waits for the event that this gives."""
+        """Make each fetch from now on wait for the returned event."""
         self._gate, self.entered = threading.Event(), threading.Semaphore(0)
         return self._gate
 
@@ -78,19 +78,19 @@ class Source:
         return self._gate is not None
 
     def answer(self) -> None:
-        """Hang no more, from the next fetch on."""
+        """Stop hanging, from the next fetch on."""
         self._gate = None
 
-    def wait_until_asked(self) -> None:
+    def wait_until_called(self) -> None:
         assert self.entered.acquire(timeout=LONG)
 
     def fetched(self, value: str, at: float) -> Fetched[str]:
-        """``value`` as it was fetched at a moment."""
+        """Return ``value`` as if it was fetched ``at`` this moment."""
         return Fetched(value, at + self.fresh_for, at + self.usable_for, at)
 
 
 def text_codec(fresh_for: float = FRESH_FOR, usable_for: float = USABLE_FOR) -> Codec[str]:
-    """Texts, which serve for so long by the settings of who reads them."""
+    """Return a codec for texts, with the reader's limits for fresh and usable values."""
 
     def decode(entry: Entry, held: str | None) -> Fetched[str]:
         if not isinstance(entry.payload, str):
@@ -102,12 +102,12 @@ def text_codec(fresh_for: float = FRESH_FOR, usable_for: float = USABLE_FOR) -> 
 
 
 def no_thread(run: Callable[[], None]) -> None:
-    """As Python's at shutdown, or at a limit of the operating system."""
+    """Raise as Python does at shutdown, or at a limit of the operating system."""
     raise RuntimeError("can't start new thread")
 
 
 class LaterThreads:
-    """Threads that begin when told."""
+    """Collects functions, and calls them in ``run``."""
 
     def __init__(self) -> None:
         self.waiting: list[Callable[[], None]] = []
@@ -122,7 +122,7 @@ class LaterThreads:
 
 
 def outcome_of(get: Callable[[], str]) -> object:
-    """The value, or the class of the error."""
+    """Return the value, or the class of the error."""
     try:
         return get()
     except Unavailable:
@@ -130,12 +130,12 @@ def outcome_of(get: Callable[[], str]) -> object:
 
 
 def held(refreshable: Refreshable[str]) -> str | None:
-    """What it holds, without asking it."""
+    """Return the value in memory, without calling ``get``."""
     return refreshable.state.value
 
 
 def error_of(get: Callable[[], object]) -> Unavailable:
-    """What ``get`` raises."""
+    """Return the error that ``get`` raises."""
     with pytest.raises(Unavailable) as caught:
         get()
     return caught.value

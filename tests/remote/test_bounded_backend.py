@@ -1,4 +1,4 @@
-"""What a cache costs that is down, hangs or is not there."""
+"""A cache that is down, hangs or does not exist costs its callers a limited time."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from tests.support.clocks import Clocks
 from tests.support.forks import in_a_child, needs_fork
 
 SOON = 0.1
-"""Real seconds that a call may take here."""
+"""Real seconds that a call may take in these tests."""
 
 
 class Backend:
-    """A cachelib backend as far as these tests need one."""
+    """The part of a cachelib backend that these tests need."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -47,7 +47,7 @@ class Backend:
         return f"the value of {key}"
 
     def wait_for_calls(self, calls: int) -> None:
-        """Until so many have begun."""
+        """Wait until so many calls have started."""
         with self._changed:
             assert self._changed.wait_for(lambda: self.calls >= calls, LONG)
 
@@ -59,7 +59,7 @@ def backend() -> Backend:
 
 @pytest.fixture
 def changes() -> list[tuple[bool, str]]:
-    """What ``on_change`` was told: whether it works, and the error's class."""
+    """The calls of ``on_change``: whether the backend works, and the error's class."""
     return []
 
 
@@ -93,14 +93,14 @@ def fails(bounded: BoundedBackend) -> None:
 
 
 def wait_at(gate: threading.Event, begun: threading.Event, backend: Backend) -> None:
-    """An operation that hangs."""
+    """Hang, as an operation."""
     begun.set()
     assert gate.wait(LONG)
 
 
 @contextmanager
 def hanging(backend: Backend) -> Iterator[threading.Event]:
-    """Calls of ``backend`` that begin inside the block wait for the event; it is set at the end."""
+    """Make calls of ``backend`` that start inside the block wait for the event, which is set at its end."""
     backend.gate = gate = threading.Event()
     try:
         yield gate
@@ -110,13 +110,13 @@ def hanging(backend: Backend) -> Iterator[threading.Event]:
 
 
 class TestCalls:
-    def test_a_call_gives_what_the_backend_gives(self, bound: Bound) -> None:
+    def test_call_returns_the_backends_value(self, bound: Bound) -> None:
         assert get(bound()) == "the value of k"
 
-    def test_a_call_that_gives_none_is_an_answer(self, bound: Bound) -> None:
+    def test_none_is_a_valid_value(self, bound: Bound) -> None:
         assert bound().call(lambda backend: None) is None
 
-    def test_the_backend_is_built_at_the_first_call_and_once(self, bound: Bound, backend: Backend) -> None:
+    def test_backend_is_built_once_at_the_first_call(self, bound: Bound, backend: Backend) -> None:
         built: list[Backend] = []
 
         def build() -> Backend:
@@ -128,16 +128,14 @@ class TestCalls:
         assert together(8, lambda: get(bounded)) == ["the value of k"] * 8
         assert built == [backend]
 
-    def test_without_a_backend_each_call_says_so_and_nothing_is_down(
-        self, bound: Bound, changes: list[tuple[bool, str]]
-    ) -> None:
+    def test_missing_backend_is_no_failure(self, bound: Bound, changes: list[tuple[bool, str]]) -> None:
         bounded = bound(build=lambda: None)
         fails(bounded)
         fails(bounded)
         assert bounded.works
         assert changes == []
 
-    def test_a_backend_that_cannot_be_built_is_down_and_is_tried_again(
+    def test_failed_build_is_retried_after_the_backoff(
         self, bound: Bound, backend: Backend, clocks: Clocks
     ) -> None:
         problems = [ConnectionError()]
@@ -153,10 +151,10 @@ class TestCalls:
         clocks.advance(30)
         assert get(bounded) == "the value of k"
 
-    def test_a_thread_that_cannot_start_means_a_call_by_the_caller(self, bound: Bound) -> None:
+    def test_caller_makes_the_call_if_no_thread_can_start(self, bound: Bound) -> None:
         assert get(bound(start_thread=no_thread)) == "the value of k"
 
-    def test_an_error_of_the_backend_is_not_shown(self, bound: Bound, backend: Backend) -> None:
+    def test_text_of_the_backends_error_is_hidden(self, bound: Bound, backend: Backend) -> None:
         backend.error = ValueError("redis://:password@cache.example")
         with pytest.raises(StoreDown) as caught:
             get(bound())
@@ -171,16 +169,16 @@ class TestCalls:
             (ConnectionRefusedError(111, "password"), "ConnectionRefusedError (Connection refused) in "),
             (TimeoutError("password"), "TimeoutError in "),
         ],
-        ids=["any", "of the operating system", "its own timeout"],
+        ids=["any error", "an operating system error", "its own timeout"],
     )
-    def test_failure_names_type_reason_and_place(
+    def test_failure_names_type_reason_and_line(
         self, bound: Bound, backend: Backend, error: Exception, shown: str
     ) -> None:
         backend.error = error
         with pytest.raises(StoreDown, match=re.escape(shown) + r"remote/test_bounded_backend\.py, line \d+$"):
             get(bound())
 
-    def test_failure_names_the_module_that_is_missing(self, bound: Bound) -> None:
+    def test_failure_names_the_missing_module(self, bound: Bound) -> None:
         def build() -> Backend:
             try:
                 import no_such_client_of_a_cache  # type: ignore[import-not-found]  # noqa: F401
@@ -204,14 +202,14 @@ class TestCalls:
         ],
         ids=repr,
     )
-    def test_call_on_a_lost_connection_is_tried_once_more(
+    def test_call_on_a_lost_connection_is_retried_once(
         self, bound: Bound, backend: Backend, error: Exception, calls: int
     ) -> None:
         backend.error = error
         fails(bound())
         assert backend.calls == calls
 
-    def test_call_is_not_tried_once_more_after_its_time(
+    def test_call_is_not_retried_after_its_timeout(
         self, bound: Bound, backend: Backend, clocks: Clocks
     ) -> None:
         def time_out(backend: Backend) -> None:
@@ -223,7 +221,7 @@ class TestCalls:
             bound().call(time_out)
         assert backend.calls == 1
 
-    def test_a_call_that_is_aborted_is_a_failure(self, bound: Bound) -> None:
+    def test_aborted_call_is_a_failure(self, bound: Bound) -> None:
         def abort(backend: Backend) -> None:
             raise SystemExit
 
@@ -232,7 +230,7 @@ class TestCalls:
 
 
 class TestCircuit:
-    def test_after_a_failure_the_backend_is_left_alone_for_thirty_seconds(
+    def test_failure_starts_a_backoff_of_thirty_seconds(
         self, bound: Bound, backend: Backend, clocks: Clocks
     ) -> None:
         bounded = bound()
@@ -245,26 +243,24 @@ class TestCircuit:
         clocks.advance(0.1)
         assert get(bounded) == "the value of k"
 
-    def test_the_rest_doubles_to_five_minutes(self, bound: Bound, backend: Backend, clocks: Clocks) -> None:
+    def test_backoff_doubles_to_five_minutes(self, bound: Bound, backend: Backend, clocks: Clocks) -> None:
         bounded = bound()
         backend.error = ConnectionError()
         fails(bounded)
-        for failures, rest in enumerate((30, 60, 120, 240, 300, 300), start=1):
-            clocks.advance(rest - 0.1)
+        for failures, backoff in enumerate((30, 60, 120, 240, 300, 300), start=1):
+            clocks.advance(backoff - 0.1)
             fails(bounded)
             assert backend.calls == failures
             clocks.advance(0.1)
             fails(bounded)
             assert backend.calls == failures + 1
 
-    def test_after_a_success_the_rest_is_thirty_seconds_again(
-        self, bound: Bound, backend: Backend, clocks: Clocks
-    ) -> None:
+    def test_success_resets_the_backoff(self, bound: Bound, backend: Backend, clocks: Clocks) -> None:
         bounded = bound()
-        for rest in (30, 60):
+        for backoff in (30, 60):
             backend.error = ConnectionError()
             fails(bounded)
-            clocks.advance(rest)
+            clocks.advance(backoff)
         backend.error = None
         get(bounded)
         backend.error = ConnectionError()
@@ -273,7 +269,7 @@ class TestCircuit:
         clocks.advance(30)
         assert get(bounded) == "the value of k"
 
-    def test_calls_that_fail_together_are_one_failure(
+    def test_simultaneous_failures_count_once(
         self, bound: Bound, backend: Backend, clocks: Clocks, changes: list[tuple[bool, str]]
     ) -> None:
         with threads() as started:
@@ -292,7 +288,7 @@ class TestCircuit:
         clocks.advance(30)
         assert get(bounded) == "the value of k"
 
-    def test_after_the_rest_one_call_finds_out_and_the_others_do_without(
+    def test_one_call_tests_the_backend_after_the_backoff(
         self, bound: Bound, backend: Backend, clocks: Clocks
     ) -> None:
         with threads() as started:
@@ -311,7 +307,7 @@ class TestCircuit:
                 started.join()
             assert get(bounded) == "the value of k"
 
-    def test_a_call_that_succeeds_beside_one_that_failed_means_that_it_works(
+    def test_success_after_a_simultaneous_failure_is_a_recovery(
         self, bound: Bound, backend: Backend, changes: list[tuple[bool, str]]
     ) -> None:
         with threads() as started:
@@ -328,7 +324,7 @@ class TestCircuit:
             assert get(bounded) == "the value of k"
         assert changes == [(False, "ZeroDivisionError"), (True, "NoneType")]
 
-    def test_a_change_is_told_once_each_way(
+    def test_failure_and_recovery_are_reported_once(
         self, bound: Bound, backend: Backend, clocks: Clocks, changes: list[tuple[bool, str]]
     ) -> None:
         bounded = bound()
@@ -345,7 +341,7 @@ class TestCircuit:
 
 
 class TestHanging:
-    def test_a_call_that_hangs_is_left_after_the_timeout(
+    def test_hanging_call_is_abandoned_at_the_timeout(
         self, bound: Bound, backend: Backend, changes: list[tuple[bool, str]]
     ) -> None:
         with threads() as started:
@@ -358,7 +354,7 @@ class TestHanging:
                 assert SOON <= time.monotonic() - began < FIRST_CALL_TIMEOUT
                 assert changes == [(False, "TimeoutError")]
 
-    def test_the_first_call_may_take_two_seconds_and_no_more(self, bound: Bound, backend: Backend) -> None:
+    def test_first_call_times_out_after_two_seconds(self, bound: Bound, backend: Backend) -> None:
         with threads() as started, hanging(backend):
             began = time.monotonic()
             fails(bound(start_thread=started))
@@ -402,7 +398,7 @@ class TestHanging:
             for _ in range(3):
                 callers(lambda: get(bounded))
             assert building.wait(LONG)
-            assert bounded.works  # which is asked under no lock that building holds
+            assert bounded.works  # which does not need the lock of building
             go_on.set()
         assert callers.outcomes == ["the value of k"] * 3
         assert len(builds) == 1
@@ -432,7 +428,7 @@ class TestHanging:
             started.join()
             assert (get(bounded), backend.calls) == ("the value of k", 2)
 
-    def test_call_that_never_returns_is_forgotten_later(
+    def test_hanging_call_stops_blocking_others_after_a_limit(
         self, bound: Bound, backend: Backend, clocks: Clocks
     ) -> None:
         with threads() as started:
@@ -449,7 +445,7 @@ class TestHanging:
                 assert get(bounded) == "the value of k"
 
     @pytest.mark.parametrize("ended", [0, 1], ids=["the first", "the second"])
-    def test_when_one_of_two_calls_that_hang_has_ended_no_other_begins(
+    def test_no_call_starts_while_one_of_two_still_hangs(
         self, bound: Bound, clocks: Clocks, ended: int
     ) -> None:
         with threads() as started:
@@ -470,7 +466,7 @@ class TestHanging:
             started.join()
             assert get(bounded) == "the value of k"
 
-    def test_when_a_call_that_was_left_has_ended_the_next_may_begin(
+    def test_next_call_starts_when_the_hanging_one_returns(
         self, bound: Bound, backend: Backend, clocks: Clocks
     ) -> None:
         with threads() as started:
@@ -480,14 +476,14 @@ class TestHanging:
                 fails(bounded)
                 gate.set()
                 started.join()
-            fails(bounded)  # it still has its rest
+            fails(bounded)  # the backoff is not over
             clocks.advance(30)
             assert get(bounded) == "the value of k"
 
 
 @needs_fork
 class TestFork:
-    def test_a_child_begins_with_a_closed_circuit(self, bound: Bound, backend: Backend) -> None:
+    def test_forked_child_starts_without_a_backoff(self, bound: Bound, backend: Backend) -> None:
         bounded = bound()
         backend.error = ConnectionError()
         fails(bounded)
@@ -495,14 +491,12 @@ class TestFork:
         assert in_a_child(lambda: get(bounded)) == "the value of k"
         fails(bounded)
 
-    def test_child_names_the_backend_before_it_uses_it(self, bound: Bound) -> None:
+    def test_forked_child_knows_the_kind_before_its_first_call(self, bound: Bound) -> None:
         bounded = bound()
         get(bounded)
         assert in_a_child(lambda: str(bounded.kind)) == bounded.kind
 
-    def test_a_child_forked_while_a_call_hangs_does_not_wait_for_it(
-        self, bound: Bound, backend: Backend
-    ) -> None:
+    def test_child_forked_during_a_hanging_call_does_not_wait(self, bound: Bound, backend: Backend) -> None:
         with threads() as started:
             bounded = bound(start_thread=started)
             get(bounded)
@@ -511,9 +505,7 @@ class TestFork:
                 backend.gate = None
                 assert in_a_child(lambda: get(bounded)) == "the value of k"
 
-    def test_a_child_forked_while_the_backend_is_built_builds_its_own(
-        self, bound: Bound, backend: Backend
-    ) -> None:
+    def test_child_forked_during_building_builds_its_own(self, bound: Bound, backend: Backend) -> None:
         building, go_on, parent = threading.Event(), threading.Event(), os.getpid()
 
         def build() -> Backend:

@@ -1,4 +1,4 @@
-"""One suite over each of Flask-Caching's backends: real Redis, real Memcached, files, and in the process."""
+"""The same tests with each of Flask-Caching's backends: real Redis, real Memcached, files, memory."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ def _settings(kind: str, request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @pytest.fixture
 def backend(request: pytest.FixtureRequest) -> Any:
-    """A backend as Flask-Caching makes it, empty."""
+    """An empty backend, built by Flask-Caching."""
     kind, _, serializer = request.param.partition(" with ")
-    made = _made(_settings(kind, request))
+    built = _build(_settings(kind, request))
     make = SERIALIZERS[serializer or "pickle"]
     if make is not None:
-        made.serializer = make()
-    return made
+        built.serializer = make()
+    return built
 
 
-def _made(settings: dict[str, Any]) -> Any:
+def _build(settings: dict[str, Any]) -> Any:
     app = Flask("app")
     app.config.update(settings)
     return backend_finder(app, Cache(app))()
@@ -83,34 +83,34 @@ def _marks(kind: str) -> list[pytest.MarkDecorator]:
 
 @pytest.fixture
 def process(backend: Any) -> Processes:
-    """The store of one more process, on real threads and with time for a busy machine."""
+    """Return a function that opens the store of another process, with enough time on a busy machine."""
     return lambda: SealedStore(BoundedBackend(lambda: backend, timeout=LONG), Seal(KEY))
 
 
 @over(*ATOMIC, *OF_ONE_HOST, *OF_ONE_PROCESS)
 class TestEachBackend:
-    def test_an_entry_of_one_process_is_read_by_another(self, process: Processes) -> None:
+    def test_other_process_reads_the_entry(self, process: Processes) -> None:
         entry = Entry({"keys": ["é", 1.5, None]}, 1_750_000_000.25, 1_750_086_400.25)
         process().save(NAME, "keys", entry)
         assert process().load(NAME, "keys") == entry
 
-    def test_an_entry_may_be_kept_for_longer_than_thirty_days(self, process: Processes) -> None:
-        """Which Memcached would take for a moment in 1970."""
+    def test_entry_may_expire_after_more_than_thirty_days(self, process: Processes) -> None:
+        """Memcached would read such a time to live as a date in 1970."""
         entry = Entry("v1", 1_750_000_000.0, 1_750_000_000.0 + 90 * 86400.0)
         process().save(NAME, "keys", entry)
         assert process().load(NAME, "keys") == entry
 
-    def test_an_entry_is_replaced(self, process: Processes) -> None:
+    def test_entry_is_replaced(self, process: Processes) -> None:
         for payload in ("v1", "v2"):
             process().save(NAME, "keys", Entry(payload, 0.0, A_WHILE))
         found = process().load(NAME, "keys")
         assert found is not None
         assert found.payload == "v2"
 
-    def test_what_is_not_there_is_no_news(self, process: Processes, caplog: pytest.LogCaptureFixture) -> None:
+    def test_missing_entry_is_not_logged(self, process: Processes, caplog: pytest.LogCaptureFixture) -> None:
         assert process().load(NAME, "keys") is None
-        ours = [record for record in caplog.records if record.name.startswith("flask_m2m_cognito")]
-        assert ours == []
+        records = [record for record in caplog.records if record.name.startswith("flask_m2m_cognito")]
+        assert records == []
 
     @pytest.mark.parametrize(
         "text",
@@ -122,7 +122,7 @@ class TestEachBackend:
             pytest.param(7, id="a number"),
         ],
     )
-    def test_an_entry_changed_by_hand_is_ignored_logged_once_and_replaced(
+    def test_changed_entry_is_ignored_logged_once_and_replaced(
         self, process: Processes, backend: Any, caplog: pytest.LogCaptureFixture, text: Any
     ) -> None:
         store = process()
@@ -132,14 +132,12 @@ class TestEachBackend:
         assert backend.get(key)
         backend.set(key, text, 60)
         assert [store.load(NAME, "keys"), store.load(NAME, "keys")] == [None, None]
-        ours = [record for record in caplog.records if record.name.startswith("flask_m2m_cognito")]
-        assert [record.levelno for record in ours] == [logging.WARNING]
+        records = [record for record in caplog.records if record.name.startswith("flask_m2m_cognito")]
+        assert [record.levelno for record in records] == [logging.WARNING]
         store.save(NAME, "keys", entry)
         assert store.load(NAME, "keys") == entry
 
-    def test_cleared_by_the_application_it_holds_nothing_and_no_lease(
-        self, process: Processes, backend: Any
-    ) -> None:
+    def test_cleared_cache_has_no_entry_and_no_lease(self, process: Processes, backend: Any) -> None:
         store = process()
         store.save(NAME, "keys", Entry("v1", 0.0, A_WHILE))
         assert store.take_lease(NAME, A_WHILE) is not None
@@ -147,7 +145,7 @@ class TestEachBackend:
         assert store.load(NAME, "keys") is None
         assert process().take_lease(NAME, A_WHILE) is not None
 
-    def test_a_lease_is_one_process_s_until_it_is_given_back(self, process: Processes) -> None:
+    def test_lease_belongs_to_one_process_until_it_is_released(self, process: Processes) -> None:
         first = process()
         lease = first.take_lease(NAME, A_WHILE)
         assert isinstance(lease, Lease)
@@ -156,9 +154,7 @@ class TestEachBackend:
         first.give_back(lease)
         assert process().take_lease(NAME, A_WHILE) is not None
 
-    def test_a_lease_past_its_own_deadline_is_taken_by_one_though_the_backend_keeps_it(
-        self, backend: Any, clocks: Clocks
-    ) -> None:
+    def test_one_process_takes_an_expired_lease(self, backend: Any, clocks: Clocks) -> None:
         def process() -> SealedStore:
             bounded = BoundedBackend(lambda: backend, timeout=LONG)
             return SealedStore(bounded, Seal(KEY), clock=clocks.clock)
@@ -168,61 +164,57 @@ class TestEachBackend:
         leases = [process().take_lease(NAME, A_WHILE) for _ in range(4)]
         assert sum(lease is not None for lease in leases) == 1
 
-    def test_a_lease_that_was_forged_is_taken(self, process: Processes, backend: Any) -> None:
-        backend.set(process()._key("lease", NAME), "for ever mine", 3600)
+    def test_forged_lease_does_not_block(self, process: Processes, backend: Any) -> None:
+        backend.set(process()._key("lease", NAME), "forged", 3600)
         assert process().take_lease(NAME, A_WHILE) is not None
 
 
 @over(*ATOMIC, *OF_ONE_PROCESS)
 class TestBackendsWhoseAddIsAtomic:
-    def test_of_eight_processes_at_once_one_has_the_lease(self, process: Processes) -> None:
+    def test_one_of_eight_processes_gets_the_lease(self, process: Processes) -> None:
         stores = [process() for _ in range(8)]
         leases = together(8, lambda: stores.pop().take_lease(NAME, A_WHILE))
         assert sum(lease is not None for lease in leases) == 1
 
 
 @over(*ATOMIC)
-def test_eight_processes_that_start_together_make_one_fetch(
-    process: Processes, source: Source, clocks: Clocks
-) -> None:
+def test_eight_cold_processes_make_one_fetch(process: Processes, source: Source, clocks: Clocks) -> None:
     assert together(8, lambda: _get(process, source, clocks)) == ["v1"] * 8
-    assert source.asked == 1
+    assert source.fetches == 1
 
 
 @needs_fork
 @over(*OF_ONE_HOST)
 class TestFilesWhoseAddIsNotAtomic:
-    """Sixteen processes, and often, since what is to be seen is a race. Without a lease all sixteen lead."""
+    """Sixteen processes in many rounds, because this tests a race. Without a lease all sixteen lead."""
 
     ROUNDS = 10
     MOST_ON_AVERAGE = 4
 
-    def test_of_sixteen_processes_at_once_few_have_the_lease(self, process: Processes) -> None:
+    def test_few_of_sixteen_processes_get_the_lease(self, process: Processes) -> None:
         leaders = 0
         for _ in range(self.ROUNDS):
             process()._delete(process()._key("lease", NAME))
             leaders += leaders_of(16, process)
         assert self.ROUNDS <= leaders <= self.ROUNDS * self.MOST_ON_AVERAGE
 
-    def test_of_sixteen_that_find_an_expired_lease_few_have_it(
-        self, process: Processes, backend: Any
-    ) -> None:
+    def test_few_of_sixteen_processes_get_an_expired_lease(self, process: Processes, backend: Any) -> None:
         leaders = 0
         for _ in range(self.ROUNDS):
-            # Since 1970: of a process that died, and whose lease nobody has looked at since.
+            # Expired in 1970: the lease of a dead process, which no other process has seen yet.
             backend.set(process()._key("lease", NAME), "any text", -int(time.time()) + 1)
             leaders += leaders_of(16, process)
         assert self.ROUNDS <= leaders <= self.ROUNDS * self.MOST_ON_AVERAGE
 
 
 def leaders_of(count: int, process: Processes) -> int:
-    said = in_children(count, lambda: "leads" if process().take_lease(NAME, A_WHILE) else "watches")
-    assert set(said) <= {"leads", "watches"}
-    return said.count("leads")
+    answers = in_children(count, lambda: "leads" if process().take_lease(NAME, A_WHILE) else "watches")
+    assert set(answers) <= {"leads", "watches"}
+    return answers.count("leads")
 
 
 def _get(process: Processes, source: Source, clocks: Clocks) -> str:
-    """The value, as a process gets it that has just started."""
+    """Return the value as a new process gets it."""
     return Refreshable(
         shared(source, process(), NAME, text_codec(), clock=clocks.clock),
         unavailable=Unavailable,
@@ -232,9 +224,7 @@ def _get(process: Processes, source: Source, clocks: Clocks) -> str:
 
 
 @over("Redis with our JSON")
-def test_a_redis_that_says_nothing_is_left_after_the_timeout_until_it_speaks_again(
-    redis_server: Service, backend: Any, clocks: Clocks
-) -> None:
+def test_silent_redis_times_out_and_recovers(redis_server: Service, backend: Any, clocks: Clocks) -> None:
     changes: list[bool] = []
     bounded = BoundedBackend(
         lambda: backend,
@@ -258,8 +248,8 @@ def test_a_redis_that_says_nothing_is_left_after_the_timeout_until_it_speaks_aga
     assert changes == [False, True]
 
 
-def test_a_redis_that_ends_is_done_without(own_redis: Service) -> None:
-    backend = _made({"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": own_redis.url})
+def test_stopped_redis_is_no_error(own_redis: Service) -> None:
+    backend = _build({"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": own_redis.url})
     store = SealedStore(BoundedBackend(lambda: backend, timeout=LONG), Seal(KEY))
     store.save(NAME, "text", Entry("v1", 0.0, A_WHILE))
     assert store.backend.works
@@ -271,7 +261,7 @@ def test_a_redis_that_ends_is_done_without(own_redis: Service) -> None:
 
 @needs_fork
 @over("Redis with our JSON", "files with our JSON")
-def test_a_forked_child_waits_for_its_parents_lease_in_a_cache_that_they_share(process: Processes) -> None:
+def test_forked_child_waits_for_its_parents_lease(process: Processes) -> None:
     store = process()
     assert store.take_lease(NAME, A_WHILE) is not None
     assert in_a_child(lambda: "leads" if store.take_lease(NAME, A_WHILE) else "waits") == "waits"

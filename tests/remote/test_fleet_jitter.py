@@ -1,4 +1,4 @@
-"""The design's figure: 400 processes without a shared store, started together, must not renew together."""
+"""400 processes without a shared cache that start together must not renew together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COGNITO_ALLOWS = 150
 
 
 class Endpoint(CognitoM2MClient):
-    """Gives a token for each request, and keeps when it was asked."""
+    """Returns a token for each request, and stores when the request was made."""
 
     def __init__(self, clocks: Clocks, requested_at: list[float]) -> None:
         super().__init__("https://auth.example.com/oauth2/token", "client", "not a secret")
@@ -43,7 +43,7 @@ class Endpoint(CognitoM2MClient):
 
 
 def busiest_second(jitter: Callable[[random.Random], float], seed: int = 7) -> int:
-    """The most renewals in one second of four lives of the tokens; each process has a call a second."""
+    """Return the most renewals in one second, during four lifetimes. Each process has one call a second."""
     chance = random.Random(seed)
     renewed_at: list[float] = []
     for _ in range(PROCESSES):
@@ -54,7 +54,7 @@ def busiest_second(jitter: Callable[[random.Random], float], seed: int = 7) -> i
         source = _source(clocks, requested_at, lambda: jitter(chance))
         source.token()
         while clocks.wall() < began + 4 * LIFETIME:
-            # The next call after the token is no longer fresh.
+            # This is the next call after the token is no longer fresh.
             clocks.advance(source.refreshable.state.fresh_wall - clocks.wall() + chance.random())
             assert source.refreshable.snapshot()["state"] == "usable"
             source.token()
@@ -67,10 +67,10 @@ def _source(clocks: Clocks, requested_at: list[float], jitter: Callable[[], floa
     return TokenSource(Endpoint(clocks, requested_at), refreshing=refreshing)
 
 
-def test_without_jitter_a_fleet_that_started_together_asks_for_more_than_cognito_allows() -> None:
+def test_fleet_without_jitter_exceeds_cognitos_quota() -> None:
     assert busiest_second(lambda chance: 0.5) > COGNITO_ALLOWS
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_with_jitter_a_fleet_that_started_together_renews_apart(seed: int) -> None:
+def test_fleet_with_jitter_spreads_its_renewals(seed: int) -> None:
     assert busiest_second(random.Random.random, seed) <= 10

@@ -10,7 +10,7 @@ from tests.support.forks import in_a_child, needs_fork
 
 
 @needs_fork
-def test_a_child_forked_while_another_thread_has_it_may_take_it() -> None:
+def test_child_gets_its_own_lock_if_the_parents_is_held() -> None:
     lock = PerProcess(threading.Lock)
     taken, go_on = threading.Event(), threading.Event()
 

@@ -1,7 +1,7 @@
-"""The design's table of states as scenarios: given a value's age, steps, and how often the source was asked.
+"""What happens as time passes, as scenarios: the age of a value, steps, and the number of fetches.
 
-Each runs twice: for ``Refreshable`` itself, and over a shared store. Values are named ``v1``, ``v2``, …
-in the order in which the source was asked for them. ``v1`` is fresh for 100 s and usable for 1000 s.
+Each runs twice: for ``Refreshable`` alone, and over a shared store. Values are named ``v1``, ``v2``, … in the
+order of their fetches. ``v1`` is fresh for 100 s and usable for 1000 s.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ EMPTY = None
 
 
 class Lasting(SourceDown):
-    """As ``invalid_client``: won't mend by itself."""
+    """An error that an operator must fix, such as ``invalid_client``."""
 
 
 class Stage:
-    """What a scenario's steps act upon. A fetch behind a caller begins when the caller has its value."""
+    """The objects of a scenario. A background fetch starts when its caller has the value."""
 
     def __init__(self, build: Build, clocks: Clocks, source: Source, **arguments: Any) -> None:
         self.clocks = clocks
@@ -38,54 +38,54 @@ class Stage:
                 **arguments,
             }
         )
-        self.asked_before = 0
+        self.fetches_before = 0
         self._in_background = arguments.get("in_background", True)
-        self._is_behind = False
-        self._behind: list[Callable[[], None]] = []
+        self._is_background = False
+        self._background: list[Callable[[], None]] = []
         self._hanging = Threads()
         self._gates: list[threading.Event] = []
 
     def play(self, age: float | None, steps: Sequence[Step]) -> int:
-        """How often the source was asked in ``steps``, for a value of this age."""
+        """Run ``steps`` for a value of this age. Return the number of fetches."""
         if age is not EMPTY:
             assert self.refreshable.get() == "v1"
             self.clocks.advance(age)
-            self.asked_before = self.source.asked
+            self.fetches_before = self.source.fetches
         for step in steps:
             step(self)
-        self.let_late_answers_come()
-        return self.asked
+        self.release_late_answers()
+        return self.fetches
 
     @property
-    def asked(self) -> int:
-        return self.source.asked - self.asked_before
+    def fetches(self) -> int:
+        return self.source.fetches - self.fetches_before
 
     def get(self) -> str:
         is_usable = self.refreshable.snapshot()["state"] == "usable"
-        self._is_behind = is_usable and self._in_background
+        self._is_background = is_usable and self._in_background
         try:
             return self.refreshable.get()
         finally:
-            self._is_behind = False
-            behind, self._behind = self._behind, []
-            for run in behind:
+            self._is_background = False
+            background, self._background = self._background, []
+            for run in background:
                 self._run(run)
 
     def hang(self) -> None:
         self._gates.append(self.source.hang())
 
-    def let_late_answers_come(self) -> None:
+    def release_late_answers(self) -> None:
         for gate in self._gates:
             gate.set()
         self._hanging.join()
 
     def _start(self, run: Callable[[], None]) -> None:
-        if self._is_behind:
-            self._behind.append(run)
+        if self._is_background:
+            self._background.append(run)
             return
         self._run(run)
         if self.source.hangs:
-            self.clocks.advance(DEADLINE)  # the caller's wait
+            self.clocks.advance(DEADLINE)  # the time that the caller waits
 
     def _run(self, run: Callable[[], None]) -> None:
         if not self.source.hangs:
@@ -97,10 +97,10 @@ class Stage:
             try:
                 run()
             finally:
-                entered.release()  # it may not have asked at all
+                entered.release()  # it may not have called the source
 
         self._hanging(run_to_the_end)
-        self.source.wait_until_asked()
+        self.source.wait_until_called()
 
 
 Step = Callable[[Stage], None]
@@ -129,7 +129,7 @@ def passes(seconds: float) -> Step:
 
 
 def wall_jumps(seconds: float) -> Step:
-    """The wall clock is set; or with a number above 0, the machine slept with its monotonic clock."""
+    """Set the wall clock. A number above 0 also stands for a machine that was asleep."""
 
     def step(stage: Stage) -> None:
         stage.clocks.wall_now += seconds
@@ -160,8 +160,8 @@ def hangs(stage: Stage) -> None:
     stage.hang()
 
 
-def late_answers_come(stage: Stage) -> None:
-    stage.let_late_answers_come()
+def late_answers_arrive(stage: Stage) -> None:
+    stage.release_late_answers()
 
 
 def repeats(value: str) -> Step:
@@ -171,66 +171,70 @@ def repeats(value: str) -> Step:
     return step
 
 
-def gives_values_that_live(fresh: float, usable: float) -> Step:
+def returns_values_that_live(fresh: float, usable: float) -> Step:
     def step(stage: Stage) -> None:
         stage.source.fresh_for, stage.source.usable_for = fresh, usable
 
     return step
 
 
-def asked(times: int) -> Step:
-    """The source was asked so often until now."""
+def has_fetched(times: int) -> Step:
+    """Check the number of fetches until now."""
 
     def step(stage: Stage) -> None:
-        assert stage.asked == times
+        assert stage.fetches == times
 
     return step
 
 
-def resting(seconds: float) -> Sequence[Step]:
-    """A failing source is left alone for so long, and is asked once after that."""
+def backs_off(seconds: float) -> Sequence[Step]:
+    """Check that the backoff lasts this long, and that one fetch follows it."""
 
-    def not_asked_before_the_end(stage: Stage) -> None:
-        times = stage.asked
+    def fetches_only_at_the_end(stage: Stage) -> None:
+        times = stage.fetches
         passes(seconds - 0.01)(stage)
         outcome_of(stage.get)
-        assert stage.asked == times
+        assert stage.fetches == times
         passes(0.01)(stage)
         outcome_of(stage.get)
-        assert stage.asked == times + 1
+        assert stage.fetches == times + 1
 
-    return [not_asked_before_the_end]
+    return [fetches_only_at_the_end]
 
 
-def scenario(name: str, age: float | None, *steps: Step, asked: int) -> Any:
-    return pytest.param(age, steps, asked, id=name)
+def scenario(name: str, age: float | None, *steps: Step, fetches: int) -> Any:
+    return pytest.param(age, steps, fetches, id=name)
 
 
 AGES = [
-    scenario("nothing is asked for before the first get", EMPTY, asked=0),
-    scenario("an empty start fetches", EMPTY, get("v1"), get("v1"), asked=1),
-    scenario("a fresh value is served as it is", 99.9, get("v1"), get("v1"), asked=0),
-    scenario("a usable value is served and renewed behind", 100, get("v1"), get("v2"), asked=1),
-    scenario("a usable value is served to its last moment", 999.9, get("v1"), get("v2"), asked=1),
-    scenario("a value that is gone is waited for", 1000, get("v2"), asked=1),
-    scenario("a new value lives as long as the first", 100, get("v1"), passes(99.9), get("v2"), asked=1),
+    scenario("nothing is fetched before the first get", EMPTY, fetches=0),
+    scenario("a cold start fetches", EMPTY, get("v1"), get("v1"), fetches=1),
+    scenario("a fresh value is returned without a fetch", 99.9, get("v1"), get("v1"), fetches=0),
+    scenario(
+        "a usable value is returned, and renewed in the background", 100, get("v1"), get("v2"), fetches=1
+    ),
+    scenario("a usable value is returned until its last moment", 999.9, get("v1"), get("v2"), fetches=1),
+    scenario("callers wait if the value is gone", 1000, get("v2"), fetches=1),
+    scenario("a new value is fresh as long as the first", 100, get("v1"), passes(99.9), get("v2"), fetches=1),
 ]
 
 CLOCKS = [
-    scenario("a wall clock set forward makes a value old", 0, wall_jumps(100), get("v1"), get("v2"), asked=1),
     scenario(
-        "a machine that slept for an hour holds a value that is gone", 0, wall_jumps(HOUR), get("v2"), asked=1
+        "a wall clock set forward makes a value usable", 0, wall_jumps(100), get("v1"), get("v2"), fetches=1
     ),
+    scenario("after an hour of sleep the value is gone", 0, wall_jumps(HOUR), get("v2"), fetches=1),
     scenario(
-        "a monotonic clock makes a value old by itself",
+        "the monotonic clock alone makes a value usable",
         0,
         monotonic_jumps(100),
         get("v1"),
         get("v2"),
-        asked=1,
+        fetches=1,
     ),
-    scenario("a monotonic clock lets a value go by itself", 0, monotonic_jumps(1000), get("v2"), asked=1),
-    scenario("a wall clock set back keeps a fresh value fresh", 50, wall_jumps(-HOUR), get("v1"), asked=0),
+    scenario(
+        "the monotonic clock alone makes a value expire", 0, monotonic_jumps(1000), get("v2"), fetches=1
+    ),
+    scenario("a wall clock set back keeps a fresh value fresh", 50, wall_jumps(-HOUR), get("v1"), fetches=0),
     scenario(
         "a wall clock set back does not keep a value fresh for longer",
         0,
@@ -238,18 +242,18 @@ CLOCKS = [
         passes(100),
         get("v1"),
         get("v2"),
-        asked=1,
+        fetches=1,
     ),
     scenario(
-        "a wall clock set back does not keep a value alive for longer",
+        "a wall clock set back does not keep a value usable for longer",
         0,
         wall_jumps(-HOUR),
         passes(1000),
         get("v2"),
-        asked=1,
+        fetches=1,
     ),
     scenario(
-        "what is fetched after a jump back lives its own time",
+        "a value fetched after a jump back is fresh for its full time",
         0,
         wall_jumps(-HOUR),
         passes(100),
@@ -257,23 +261,23 @@ CLOCKS = [
         get("v2"),
         passes(99.9),
         get("v2"),
-        asked(1),
+        has_fetched(1),
         passes(0.1),
         get("v2"),
         get("v3"),
-        asked=2,
+        fetches=2,
     ),
     scenario(
-        "a rest is not shortened by a wall clock set forward",
+        "a wall clock set forward does not shorten the backoff",
         500,
         fails(),
         get("v1"),
         wall_jumps(30),
         get("v1"),
-        asked=1,
+        fetches=1,
     ),
     scenario(
-        "a rest is not lengthened by a wall clock set back",
+        "a wall clock set back does not extend the backoff",
         500,
         fails(),
         get("v1"),
@@ -282,36 +286,38 @@ CLOCKS = [
         passes(1),
         get("v1"),
         get("v3"),
-        asked=2,
+        fetches=2,
     ),
 ]
 
 FAILURES = [
-    scenario("a failed fetch leaves a usable value", 100, fails(), get("v1"), get("v1"), asked=1),
-    scenario("a failed fetch with nothing in hand is an error", EMPTY, fails(), get(Unavailable), asked=1),
-    scenario("a failed fetch of a value that is gone is an error", 1000, fails(), get(Unavailable), asked=1),
+    scenario("a failed fetch keeps a usable value", 100, fails(), get("v1"), get("v1"), fetches=1),
+    scenario("a failed fetch without a value is an error", EMPTY, fails(), get(Unavailable), fetches=1),
     scenario(
-        "while the source rests each caller gets the error at once",
+        "a failed fetch of a value that is gone is an error", 1000, fails(), get(Unavailable), fetches=1
+    ),
+    scenario(
+        "during a backoff each caller gets the error at once",
         EMPTY,
         fails(),
         *[get(Unavailable)] * 5,
-        asked=1,
+        fetches=1,
     ),
     scenario(
-        "while the source rests its recovery is not noticed",
+        "during a backoff no fetch notices the recovery",
         EMPTY,
         fails(),
         get(Unavailable),
         recovers,
         passes(0.99),
         get(Unavailable),
-        asked(1),
+        has_fetched(1),
         passes(0.01),
         get("v2"),
-        asked=2,
+        fetches=2,
     ),
     scenario(
-        "a usable value is served until it is gone, then it is an error",
+        "a usable value is returned until it is gone, then the error",
         100,
         fails(),
         get("v1"),
@@ -319,10 +325,10 @@ FAILURES = [
         get("v1"),
         passes(0.1),
         get(Unavailable),
-        asked=2,
+        fetches=2,
     ),
     scenario(
-        "a value that is renewed again is fresh",
+        "a value that is renewed after a failure is fresh",
         100,
         fails(),
         get("v1"),
@@ -332,72 +338,72 @@ FAILURES = [
         get("v3"),
         passes(99.9),
         get("v3"),
-        asked=2,
+        fetches=2,
     ),
     scenario(
-        "a rest doubles from one second to sixty, with nothing in hand",
+        "the backoff doubles from one second to sixty without a value",
         EMPTY,
         fails(),
         get(Unavailable),
-        *[rest for seconds in (1, 2, 4, 8, 16, 32, 60, 60) for rest in resting(seconds)],
-        asked=9,
+        *[step for seconds in (1, 2, 4, 8, 16, 32, 60, 60) for step in backs_off(seconds)],
+        fetches=9,
     ),
     scenario(
-        "a rest doubles from one second to sixty, while a value is usable",
+        "the backoff doubles from one second to sixty with a usable value",
         100,
         fails(),
         get("v1"),
-        *[rest for seconds in (1, 2, 4, 8, 16, 32, 60, 60) for rest in resting(seconds)],
-        asked=9,
+        *[step for seconds in (1, 2, 4, 8, 16, 32, 60, 60) for step in backs_off(seconds)],
+        fetches=9,
     ),
     scenario(
-        "after a success the next rest is one second again",
+        "a success resets the backoff to one second",
         EMPTY,
         fails(),
         get(Unavailable),
-        *resting(1),
-        *resting(2),
+        *backs_off(1),
+        *backs_off(2),
         recovers,
         passes(4),
         get("v4"),
         fails(),
         passes(1000),
         get(Unavailable),
-        *resting(1),
-        asked=6,
+        *backs_off(1),
+        fetches=6,
     ),
     scenario(
-        "what won't mend rests a minute, from the first time on",
+        "a lasting error backs off for a minute from the first time on",
         EMPTY,
         fails(Lasting()),
         get(Unavailable),
-        *resting(60),
-        *resting(60),
-        asked=3,
+        *backs_off(60),
+        *backs_off(60),
+        fetches=3,
     ),
     scenario(
-        "what won't mend rests a minute while a value is usable",
+        "a lasting error backs off for a minute with a usable value",
         100,
         fails(Lasting()),
         get("v1"),
-        *resting(60),
-        asked=2,
+        *backs_off(60),
+        fetches=2,
     ),
     scenario(
-        "an answer that has already ended is a failed fetch",
+        "an expired answer is a failed fetch",
         EMPTY,
-        gives_values_that_live(0, 0),
+        returns_values_that_live(0, 0),
         get(Unavailable),
         get(Unavailable),
-        asked=1,
+        fetches=1,
     ),
     scenario(
-        "an answer that has already ended does not replace a usable value",
+        "an expired answer does not replace a usable value",
         100,
-        gives_values_that_live(-5, -1),
+        returns_values_that_live(-5, -1),
         get("v1"),
         get("v1"),
-        asked=1,
+        fetches=1,
     ),
 ]
 
@@ -407,132 +413,134 @@ RETRY_AFTER = [
         100,
         fails(SourceDown(retry_after=300)),
         get("v1"),
-        *resting(300),
-        asked=2,
+        *backs_off(300),
+        fetches=2,
     ),
     scenario(
-        "Retry-After is obeyed for an hour at most",
+        "Retry-After is obeyed for at most an hour",
         EMPTY,
-        gives_values_that_live(100, 9000),
+        returns_values_that_live(100, 9000),
         get("v1"),
         passes(100),
         fails(SourceDown(retry_after=7200)),
         get("v1"),
-        *resting(HOUR),
-        asked=3,
+        *backs_off(HOUR),
+        fetches=3,
     ),
     scenario(
-        "Retry-After is obeyed for a minute at most with nothing in hand",
+        "Retry-After is obeyed for at most a minute without a value",
         EMPTY,
         fails(SourceDown(retry_after=7200)),
         get(Unavailable),
-        *resting(60),
-        asked=2,
+        *backs_off(60),
+        fetches=2,
     ),
     scenario(
-        "Retry-After is obeyed with nothing in hand",
+        "Retry-After is obeyed without a value",
         EMPTY,
         fails(SourceDown(retry_after=20)),
         get(Unavailable),
-        *resting(20),
-        asked=2,
+        *backs_off(20),
+        fetches=2,
     ),
     scenario(
-        "a long Retry-After ends a minute after the failure once the value is gone",
+        "when the value is gone, a long Retry-After ends after a minute",
         990,
         fails(SourceDown(retry_after=300)),
         get("v1"),
         passes(10),
         get(Unavailable),
-        asked(1),
+        has_fetched(1),
         recovers,
         passes(50),
         get("v3"),
-        asked=2,
+        fetches=2,
     ),
     scenario(
-        "a short Retry-After does not shorten the rest",
+        "a short Retry-After does not shorten the backoff",
         EMPTY,
         fails(SourceDown(retry_after=0.1)),
         get(Unavailable),
-        *resting(1),
-        asked=2,
+        *backs_off(1),
+        fetches=2,
     ),
     scenario(
-        "a Retry-After that is no number of seconds is none",
+        "an invalid Retry-After is ignored",
         EMPTY,
         fails(SourceDown(retry_after=float("nan"))),
         get(Unavailable),
-        *resting(1),
-        asked=2,
+        *backs_off(1),
+        fetches=2,
     ),
 ]
 
 RENEWALS = [
-    scenario("a refused value is replaced, fresh as it is", 50, renew("v1", "v2"), asked=1),
-    scenario("what was refused before is no reason to fetch", 50, renew("v0", "v1"), asked=0),
-    scenario("a late refusal of an old value keeps the new one", 100, get("v1"), renew("v1", "v2"), asked=1),
-    scenario("a refusal with nothing in hand is a get", EMPTY, renew("v0", "v1"), asked=1),
-    scenario("a refusal of a value that is gone is one fetch", 1000, renew("v1", "v2"), asked=1),
-    scenario("a cold start does not begin the cooldown", EMPTY, get("v1"), renew("v1", "v2"), asked=2),
-    scenario("a refresh by age does not begin the cooldown", 100, get("v1"), renew("v2", "v3"), asked=2),
+    scenario("a refused value is replaced although it is fresh", 50, renew("v1", "v2"), fetches=1),
+    scenario("an old refused value causes no fetch", 50, renew("v0", "v1"), fetches=0),
     scenario(
-        "there is one renewal in a cooldown",
+        "a late refusal of an old value keeps the new one", 100, get("v1"), renew("v1", "v2"), fetches=1
+    ),
+    scenario("a refusal without a value is a get", EMPTY, renew("v0", "v1"), fetches=1),
+    scenario("a refusal of a value that is gone makes one fetch", 1000, renew("v1", "v2"), fetches=1),
+    scenario("a cold start does not start the cooldown", EMPTY, get("v1"), renew("v1", "v2"), fetches=2),
+    scenario("a refresh by age does not start the cooldown", 100, get("v1"), renew("v2", "v3"), fetches=2),
+    scenario(
+        "one renewal is made per cooldown",
         0,
         renew("v1", "v2"),
         renew("v2", "v2"),
         passes(9.9),
         renew("v2", "v2"),
-        asked(1),
+        has_fetched(1),
         passes(0.1),
         renew("v2", "v3"),
-        asked=2,
+        fetches=2,
     ),
     scenario(
-        "an attempt begins the cooldown, whether it succeeds or not",
+        "an attempt starts the cooldown, even if it fails",
         0,
         fails(),
         renew("v1", "v1"),
         recovers,
         passes(9.9),
         renew("v1", "v1"),
-        asked(1),
+        has_fetched(1),
         passes(0.1),
         renew("v1", "v3"),
-        asked=2,
+        fetches=2,
     ),
     scenario(
-        "a source that rests is not asked for a renewal",
+        "no renewal is made during a backoff",
         100,
         fails(SourceDown(retry_after=30)),
         get("v1"),
         recovers,
         passes(29.9),
         renew("v1", "v1"),
-        asked(1),
+        has_fetched(1),
         passes(0.1),
         renew("v1", "v3"),
-        asked=2,
+        fetches=2,
     ),
     scenario(
-        "the refused value given again is one attempt, and serves",
+        "if the source returns the refused value again, it is used",
         0,
         repeats("v1"),
         renew("v1", "v1"),
         renew("v1", "v1"),
         get("v1"),
-        asked=1,
+        fetches=1,
     ),
     scenario(
-        "a renewal that fails with nothing usable is an error",
+        "a failed renewal without a usable value is an error",
         1000,
         fails(),
         renew("v1", Unavailable),
         renew("v1", Unavailable),
-        asked=1,
+        fetches=1,
     ),
     scenario(
-        "a forgotten value is replaced by the next get", 50, forget("v1"), get("v2"), get("v2"), asked=1
+        "a forgotten value is replaced by the next get", 50, forget("v1"), get("v2"), get("v2"), fetches=1
     ),
     scenario(
         "a value that replaced a forgotten one is fresh",
@@ -541,35 +549,37 @@ RENEWALS = [
         get("v2"),
         passes(99.9),
         get("v2"),
-        asked(1),
+        has_fetched(1),
         passes(0.1),
         get("v2"),
         get("v3"),
-        asked=2,
+        fetches=2,
     ),
-    scenario("forgetting asks for nothing by itself", 50, forget("v1"), asked=0),
-    scenario("another value than the held one is not forgotten", 50, forget("v0"), get("v1"), asked=0),
-    scenario("a value forgotten twice is replaced once", 50, forget("v1"), forget("v1"), get("v2"), asked=1),
+    scenario("forgetting alone causes no fetch", 50, forget("v1"), fetches=0),
+    scenario("another value than the current one is not forgotten", 50, forget("v0"), get("v1"), fetches=0),
+    scenario(
+        "a value forgotten twice is replaced once", 50, forget("v1"), forget("v1"), get("v2"), fetches=1
+    ),
     scenario(
         "a value is not forgotten in a cooldown",
         0,
         renew("v1", "v2"),
         forget("v2"),
         get("v2"),
-        asked=1,
+        fetches=1,
     ),
     scenario(
-        "replacing a forgotten value begins the cooldown",
+        "replacing a forgotten value starts the cooldown",
         0,
         forget("v1"),
         get("v2"),
         renew("v2", "v2"),
         passes(10),
         renew("v2", "v3"),
-        asked=2,
+        fetches=2,
     ),
     scenario(
-        "a forgotten value serves when no other can be had, and is asked for once in a cooldown",
+        "a forgotten value is used if no other is available",
         0,
         forget("v1"),
         fails(),
@@ -577,11 +587,11 @@ RENEWALS = [
         get("v1"),
         passes(9.9),
         get("v1"),
-        asked(1),
+        has_fetched(1),
         recovers,
         passes(0.1),
         get("v3"),
-        asked=2,
+        fetches=2,
     ),
     scenario(
         "a forgotten value that is gone is an error while the source fails",
@@ -590,28 +600,28 @@ RENEWALS = [
         passes(1000),
         fails(),
         get(Unavailable),
-        asked=1,
+        fetches=1,
     ),
 ]
 
 HANGING = [
     scenario(
-        "a fetch that outlives its deadline is given up, and the source rests",
+        "a fetch is abandoned at its deadline, and the source backs off",
         EMPTY,
         hangs,
         get(Unavailable),
         get(Unavailable),
-        asked=1,
+        fetches=1,
     ),
     scenario(
-        "after a fetch that was given up the next may start",
+        "the next fetch may start after an abandoned one",
         EMPTY,
         hangs,
         get(Unavailable),
         recovers,
         passes(1),
         get("v2"),
-        asked=2,
+        fetches=2,
     ),
     scenario(
         "a late answer never replaces a newer one",
@@ -621,21 +631,21 @@ HANGING = [
         recovers,
         passes(1),
         get("v2"),
-        late_answers_come,
+        late_answers_arrive,
         get("v2"),
-        asked=2,
+        fetches=2,
     ),
     scenario(
         "a late answer is better than none",
         EMPTY,
         hangs,
         get(Unavailable),
-        late_answers_come,
+        late_answers_arrive,
         get("v1"),
-        asked=1,
+        fetches=1,
     ),
     scenario(
-        "a late answer never replaces a newer one behind a usable value",
+        "a late background answer never replaces a newer one",
         100,
         hangs,
         get("v1"),
@@ -645,28 +655,28 @@ HANGING = [
         passes(1),
         get("v1"),
         get("v3"),
-        late_answers_come,
+        late_answers_arrive,
         get("v3"),
-        asked=2,
+        fetches=2,
     ),
     scenario(
-        "a late answer that has ended meanwhile leaves no mark",
+        "a late answer that has expired is ignored",
         EMPTY,
-        gives_values_that_live(5, 5),
+        returns_values_that_live(5, 5),
         hangs,
         get(Unavailable),
         recovers,
-        gives_values_that_live(100, 1000),
+        returns_values_that_live(100, 1000),
         passes(1),
         get("v2"),
         passes(100),
-        late_answers_come,
+        late_answers_arrive,
         get("v2"),
         get("v3"),
-        asked=3,
+        fetches=3,
     ),
     scenario(
-        "a late failure leaves no mark",
+        "a late failure is ignored",
         EMPTY,
         fails(),
         hangs,
@@ -675,28 +685,28 @@ HANGING = [
         passes(1),
         get("v2"),
         passes(100),
-        late_answers_come,
+        late_answers_arrive,
         get("v2"),
         get("v3"),
-        asked=3,
+        fetches=3,
     ),
     scenario(
-        "while a fetch hangs behind, a usable value is served and no other fetch begins",
+        "while a background fetch hangs, no other fetch starts",
         100,
         hangs,
         get("v1"),
         get("v1"),
         passes(DEADLINE - 0.1),
         get("v1"),
-        asked=1,
+        fetches=1,
     ),
     scenario(
-        "a renewal that hangs gives the refused value after the deadline",
+        "a hanging renewal returns the refused value at the deadline",
         0,
         hangs,
         renew("v1", "v1"),
         renew("v1", "v1"),
-        asked=1,
+        fetches=1,
     ),
 ]
 
@@ -713,16 +723,20 @@ def test_scenario(
 @pytest.mark.parametrize(
     ("age", "steps", "expected"),
     [
-        scenario("a young value is not replaced because it was refused", 4.9, renew("v1", "v1"), asked=0),
-        scenario("a young value is not forgotten", 4.9, forget("v1"), get("v1"), asked=0),
-        scenario("a value of the least age is replaced", 5, renew("v1", "v2"), asked=1),
-        scenario("a value of the least age is forgotten", 5, forget("v1"), get("v2"), asked=1),
+        scenario("a young value is not replaced because it was refused", 4.9, renew("v1", "v1"), fetches=0),
+        scenario("a young value is not forgotten", 4.9, forget("v1"), get("v1"), fetches=0),
+        scenario("a value of the minimum age is replaced", 5, renew("v1", "v2"), fetches=1),
+        scenario("a value of the minimum age is forgotten", 5, forget("v1"), get("v2"), fetches=1),
         scenario(
-            "the least age is told by the monotonic clock", 0, wall_jumps(60), renew("v1", "v1"), asked=0
+            "the minimum age is measured by the monotonic clock",
+            0,
+            wall_jumps(60),
+            renew("v1", "v1"),
+            fetches=0,
         ),
     ],
 )
-def test_scenario_with_a_least_age_of_five_seconds(
+def test_scenario_with_a_minimum_age_of_five_seconds(
     build: Build, clocks: Clocks, source: Source, age: float | None, steps: Sequence[Step], expected: int
 ) -> None:
     assert Stage(build, clocks, source, min_age=5.0).play(age, steps) == expected
@@ -731,16 +745,16 @@ def test_scenario_with_a_least_age_of_five_seconds(
 @pytest.mark.parametrize(
     ("age", "steps", "expected"),
     [
-        scenario("an empty start fetches", EMPTY, get("v1"), get("v1"), asked=1),
-        scenario("a caller with a usable value fetches, and gets the new one", 100, get("v2"), asked=1),
-        scenario("a failed fetch leaves a usable value", 100, fails(), get("v1"), get("v1"), asked=1),
+        scenario("a cold start fetches", EMPTY, get("v1"), get("v1"), fetches=1),
+        scenario("a caller with a usable value fetches, and gets the new one", 100, get("v2"), fetches=1),
+        scenario("a failed fetch keeps a usable value", 100, fails(), get("v1"), get("v1"), fetches=1),
+        scenario("a failed fetch without a value is an error", EMPTY, fails(), get(Unavailable), fetches=1),
+        scenario("a refused value is replaced", 0, renew("v1", "v2"), fetches=1),
+        scenario("a forgotten value is replaced", 0, forget("v1"), get("v2"), fetches=1),
+        scenario("a hanging fetch is abandoned at its deadline", EMPTY, hangs, get(Unavailable), fetches=1),
         scenario(
-            "a failed fetch with nothing in hand is an error", EMPTY, fails(), get(Unavailable), asked=1
+            "while a renewal hangs, callers get the usable value", 100, hangs, get("v1"), get("v1"), fetches=1
         ),
-        scenario("a refused value is replaced", 0, renew("v1", "v2"), asked=1),
-        scenario("a forgotten value is replaced", 0, forget("v1"), get("v2"), asked=1),
-        scenario("a fetch that hangs is given up at its deadline", EMPTY, hangs, get(Unavailable), asked=1),
-        scenario("while a renewal hangs what is usable serves", 100, hangs, get("v1"), get("v1"), asked=1),
     ],
 )
 def test_inline_scenario(
@@ -756,20 +770,28 @@ PINNED = Fetched("pinned", -FOREVER, FOREVER, -FOREVER, "pinned")
 @pytest.mark.parametrize(
     ("steps", "expected"),
     [
-        pytest.param([get("pinned"), get("v1")], 1, id="it serves at once, while a newer value is fetched"),
-        pytest.param([fails(), get("pinned"), get("pinned")], 1, id="it serves when nothing else can be had"),
-        pytest.param([fails(), get("pinned"), *resting(1), *resting(2)], 3, id="the source rests as ever"),
-        pytest.param([renew("pinned", "v1")], 1, id="refused, it is replaced"),
         pytest.param(
-            [fails(), renew("pinned", "pinned")], 1, id="refused, it serves when nothing else can be had"
+            [get("pinned"), get("v1")], 1, id="it is returned at once while a newer value is fetched"
         ),
         pytest.param(
-            [get("pinned"), get("v1"), passes(999), get("v1"), get("v2")], 2, id="it waits for its turn"
+            [fails(), get("pinned"), get("pinned")], 1, id="it is returned if no other value is available"
+        ),
+        pytest.param(
+            [fails(), get("pinned"), *backs_off(1), *backs_off(2)], 3, id="the source backs off as usual"
+        ),
+        pytest.param([renew("pinned", "v1")], 1, id="it is replaced if it is refused"),
+        pytest.param(
+            [fails(), renew("pinned", "pinned")],
+            1,
+            id="a refused one is returned if no other is available",
+        ),
+        pytest.param(
+            [get("pinned"), get("v1"), passes(999), get("v1"), get("v2")], 2, id="a fetched value comes first"
         ),
         pytest.param(
             [get("pinned"), get("v1"), fails(), passes(1000), get("pinned"), get("pinned")],
             2,
-            id="it serves again when the fetched value is gone",
+            id="it is returned again when the fetched value is gone",
         ),
         pytest.param(
             [
@@ -784,10 +806,10 @@ PINNED = Fetched("pinned", -FOREVER, FOREVER, -FOREVER, "pinned")
                 get("v3"),
             ],
             3,
-            id="it makes way again for what is fetched",
+            id="a fetched value replaces it again",
         ),
         pytest.param([passes(1e8), wall_jumps(1e8), get("pinned")], 1, id="it does not age"),
-        pytest.param([hangs, get("pinned"), get("pinned")], 1, id="it serves while a fetch hangs"),
+        pytest.param([hangs, get("pinned"), get("pinned")], 1, id="it is returned while a fetch hangs"),
     ],
 )
 def test_last_resort(

@@ -1,4 +1,4 @@
-"""A fetch that many processes make once. A process here is a store and a fetch of its own."""
+"""A fetch that many processes make once. Here a process is an object with its own store and fetch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flask_m2m_cognito.remote.sealed_store import Entry, Seal, SealedStore
 from flask_m2m_cognito.remote.sharing import LEASE_PART, Codec, shared
 from tests.remote.backends import (
     LIES,
-    AddNeverLooksAtAge,
+    AddIgnoresExpiry,
     DeniesEverything,
     DropsEverything,
     Lies,
@@ -39,7 +39,7 @@ class Process:
     ) -> None:
         self.clocks = clocks
         self.pauses: list[float] = []
-        self.meanwhile: list[Callable[[], object]] = []  # what others do in its pauses, one in each
+        self.meanwhile: list[Callable[[], object]] = []  # what other processes do in its pauses, one in each
         bounded = BoundedBackend(lambda: backend, clock=clocks.clock, start_thread=at_once)
         self.store = SealedStore(bounded, Seal(b"sixteen bytes or more"), clock=clocks.clock)
         self._fetch = shared(
@@ -75,34 +75,36 @@ def process(memory: Memory, clocks: Clocks, source: Source) -> Callable[..., Pro
 Fleet = Callable[..., Process]
 
 
-class TestWhatIsInTheStore:
-    def test_an_empty_store_means_a_fetch_for_all(self, process: Fleet, source: Source) -> None:
+class TestStoredValues:
+    def test_first_fetch_is_shared(self, process: Fleet, source: Source) -> None:
         assert process().fetch().value == "v1"
         found = process().fetch()
         assert (found.value, found.source) == ("v1", "store")
-        assert source.asked == 1
+        assert source.fetches == 1
 
-    def test_a_value_lives_as_long_as_where_it_was_fetched(self, process: Fleet, clocks: Clocks) -> None:
+    def test_shared_value_expires_as_in_the_process_that_fetched_it(
+        self, process: Fleet, clocks: Clocks
+    ) -> None:
         fetched = process().fetch()
         clocks.advance(50)
         assert process().fetch() == replace(fetched, source="store")
 
-    def test_a_value_that_is_no_longer_fresh_means_a_fetch(
+    def test_stored_value_that_is_not_fresh_causes_a_fetch(
         self, process: Fleet, clocks: Clocks, source: Source
     ) -> None:
         process().fetch()
         clocks.advance(100)
         assert process().fetch().value == "v2"
-        assert source.asked == 2
+        assert source.fetches == 2
 
-    def test_the_value_that_was_refused_is_not_taken_again(self, process: Fleet, clocks: Clocks) -> None:
+    def test_refused_value_is_not_taken_from_the_store(self, process: Fleet, clocks: Clocks) -> None:
         one, other = process(), process()
         held = one.fetch()
         clocks.advance(1)
         other.store.save(NAME, "text", Entry("v1", clocks.wall()))
         assert one.fetch(held, refused=True).value == "v2"
 
-    def test_another_value_than_the_refused_one_is_taken(
+    def test_other_value_than_the_refused_one_is_taken(
         self, process: Fleet, clocks: Clocks, source: Source
     ) -> None:
         one, other = process(), process()
@@ -110,9 +112,9 @@ class TestWhatIsInTheStore:
         clocks.advance(1)
         assert other.fetch(held, refused=True).value == "v2"
         assert one.fetch(held, refused=True).value == "v2"
-        assert source.asked == 2
+        assert source.fetches == 2
 
-    def test_a_value_not_newer_than_the_held_one_is_not_taken(
+    def test_value_that_is_not_newer_is_not_taken(
         self, process: Fleet, clocks: Clocks, source: Source
     ) -> None:
         one = process()
@@ -120,7 +122,7 @@ class TestWhatIsInTheStore:
         older = Entry("older", clocks.wall() - 1)
         one.store.save(NAME, "text", older)
         assert one.fetch(held).value == "v2"
-        assert source.asked == 2
+        assert source.fetches == 2
 
     @pytest.mark.parametrize("ahead", [1, 60])
     def test_entry_of_a_clock_slightly_ahead_counts_as_new(
@@ -186,7 +188,7 @@ class TestWhatIsInTheStore:
         ],
         ids=str,
     )
-    def test_entry_with_odd_times_is_not_taken(
+    def test_entry_with_invalid_times_is_not_taken(
         self, process: Fleet, times: dict[str, Any], memory: Memory, clocks: Clocks
     ) -> None:
         one = process()
@@ -194,7 +196,7 @@ class TestWhatIsInTheStore:
         memory.put("text", _sealed(times))
         assert one.fetch().value == "v1"
 
-    def test_settings_of_the_reader_decide_how_long_it_counts(
+    def test_readers_settings_decide_how_long_an_entry_is_usable(
         self, process: Fleet, clocks: Clocks, source: Source
     ) -> None:
         process().fetch()
@@ -202,7 +204,7 @@ class TestWhatIsInTheStore:
         patient, strict = process(codec=text_codec(60, 70)), process(codec=text_codec(40, 45))
         found = patient.fetch()
         assert (found.value, found.usable_until) == ("v1", clocks.wall() + 20)
-        assert (strict.fetch().value, source.asked) == ("v2", 2)
+        assert (strict.fetch().value, source.fetches) == ("v2", 2)
 
     def test_reader_with_longer_settings_takes_an_old_entry(
         self, process: Fleet, clocks: Clocks, source: Source
@@ -210,18 +212,16 @@ class TestWhatIsInTheStore:
         process().fetch()
         clocks.advance(5000)
         assert process(codec=text_codec(6000, 9000)).fetch().value == "v1"
-        assert source.asked == 1
+        assert source.fetches == 1
 
     @pytest.mark.parametrize("payload", [None, 7, ["v1"], {"v": 1}], ids=str)
-    def test_a_payload_that_is_no_such_value_means_a_fetch(
-        self, process: Fleet, clocks: Clocks, payload: Any
-    ) -> None:
+    def test_invalid_payload_causes_a_fetch(self, process: Fleet, clocks: Clocks, payload: Any) -> None:
         one = process()
         one.store.save(NAME, "text", Entry(payload, clocks.wall()))
         assert one.fetch().value == "v1"
         assert process().fetch().value == "v1"
 
-    def test_a_value_is_decoded_for_who_holds_one(self, process: Fleet, clocks: Clocks) -> None:
+    def test_decoder_receives_the_current_value(self, process: Fleet, clocks: Clocks) -> None:
         seen: list[object] = []
 
         def decode(entry: Entry, held: str | None) -> Fetched[str]:
@@ -241,19 +241,19 @@ def _sealed(times: dict[str, Any]) -> str:
 
 
 class SimpleCache(cachelib.SimpleCache):
-    """A cache of one process that takes no lease."""
+    """A cache of one process that must not be asked for a lease."""
 
     def add(self, key: str, value: Any, timeout: int | None = None) -> bool:
-        raise AssertionError("nobody else could hold the lease")
+        raise AssertionError("no other process could hold the lease")
 
 
-class TestWithNobodyToShareWith:
+class TestUnsharedCache:
     def test_cache_in_the_process_keeps_entries_without_a_lease(self, clocks: Clocks, source: Source) -> None:
         backend = SimpleCache()
         assert [Process(backend, clocks, source).fetch().value for _ in range(2)] == ["v1", "v1"]
-        assert source.asked == 1
+        assert source.fetches == 1
 
-    def test_without_a_cache_nothing_is_started(self, clocks: Clocks, source: Source) -> None:
+    def test_no_thread_starts_without_a_cache(self, clocks: Clocks, source: Source) -> None:
         started: list[object] = []
         backend = BoundedBackend(
             lambda: None, is_configured=lambda: False, clock=clocks.clock, start_thread=started.append
@@ -264,15 +264,13 @@ class TestWithNobodyToShareWith:
         assert started == []
 
 
-class TestWhoFetches:
-    def test_who_comes_second_watches_until_the_first_has_it(
-        self, process: Fleet, clocks: Clocks, source: Source
-    ) -> None:
+class TestLeader:
+    def test_second_process_waits_for_the_first(self, process: Fleet, clocks: Clocks, source: Source) -> None:
         first, second = process(), process()
         found: list[Fetched[str]] = []
 
         def fetch(ask: Ask[str]) -> Fetched[str]:
-            # While the first fetches, the second asks; in its third pause the first saves its value.
+            # The second process starts while the first fetches. In its third pause the first saves its value.
             fetched = source(ask)
             save = lambda: first.store.save(NAME, "text", Entry("v1", fetched.fetched_at))  # noqa: E731
             second.meanwhile = [lambda: None, lambda: None, save]
@@ -283,7 +281,7 @@ class TestWhoFetches:
         assert first.fetch().value == "v1"
         assert [each.source for each in found] == ["store"]
         assert second.pauses == pytest.approx([0.02, 0.03, 0.045])
-        assert source.asked == 1
+        assert source.fetches == 1
 
     def test_pauses_grow_to_a_quarter_of_a_second(self, process: Fleet) -> None:
         process().store.take_lease(NAME, DEADLINE * LEASE_PART)
@@ -293,8 +291,8 @@ class TestWhoFetches:
         assert max(watching.pauses) == 0.25
         assert watching.pauses == sorted(watching.pauses)
 
-    @pytest.mark.parametrize("kind", [Memory, LosesExpiry, AddNeverLooksAtAge])
-    def test_a_dead_leader_is_a_delay_and_not_an_error(
+    @pytest.mark.parametrize("kind", [Memory, LosesExpiry, AddIgnoresExpiry])
+    def test_dead_leader_delays_but_causes_no_error(
         self, process: Fleet, clocks: Clocks, source: Source, kind: type[Memory]
     ) -> None:
         backend = kind(clocks)
@@ -302,9 +300,9 @@ class TestWhoFetches:
         watching, began = process(backend), clocks.monotonic()
         assert watching.fetch().value == "v1"
         assert 6 <= clocks.monotonic() - began < 7
-        assert source.asks[0].deadline.left() > 3  # enough for a fetch
+        assert source.requests[0].deadline.left() > 3  # enough for a fetch
 
-    def test_after_a_dead_leader_the_next_refresh_is_as_ever(
+    def test_refresh_after_a_dead_leader_is_normal(
         self, process: Fleet, clocks: Clocks, source: Source
     ) -> None:
         backend = LosesExpiry(clocks)
@@ -316,7 +314,7 @@ class TestWhoFetches:
         assert next_one.pauses == []
         assert backend.keys("lease") == []
 
-    def test_after_a_failed_fetch_another_leads_at_once(self, process: Fleet, source: Source) -> None:
+    def test_other_process_leads_at_once_after_a_failed_fetch(self, process: Fleet, source: Source) -> None:
         source.error = SourceDown()
         with pytest.raises(SourceDown):
             process().fetch()
@@ -325,7 +323,7 @@ class TestWhoFetches:
         assert other.fetch().value == "v2"
         assert other.pauses == []
 
-    def test_a_failed_fetch_hands_on_to_who_watches(
+    def test_waiting_process_leads_after_a_failed_fetch(
         self, process: Fleet, source: Source, clocks: Clocks
     ) -> None:
         watching = process()
@@ -336,19 +334,19 @@ class TestWhoFetches:
         assert watching.fetch().value == "v1"
         assert len(watching.pauses) == 2
 
-    def test_who_gets_the_lease_looks_again_before_it_fetches(
+    def test_leader_reads_the_store_again_before_it_fetches(
         self, process: Fleet, source: Source, clocks: Clocks, memory: Memory
     ) -> None:
         other, one = process(), process()
         memory.interludes = [
-            lambda: None,  # one looks and finds nothing
+            lambda: None,  # this process looks, and finds nothing
             lambda: other.store.save(NAME, "text", Entry("theirs", clocks.wall())),
         ]
         assert one.fetch().value == "theirs"
-        assert source.asked == 0
+        assert source.fetches == 0
         assert memory.keys("lease") == []
 
-    def test_who_never_gets_the_lease_fetches_at_its_deadline(
+    def test_process_without_the_lease_fetches_at_its_deadline(
         self, process: Fleet, source: Source, clocks: Clocks
     ) -> None:
         others = process().store
@@ -365,7 +363,7 @@ class TestWhoFetches:
         assert watching.fetch().value == "v1"
         assert DEADLINE - 0.25 <= clocks.monotonic() - began < DEADLINE
 
-    def test_an_answer_that_comes_late_does_not_replace_a_newer_one(
+    def test_late_answer_does_not_replace_a_newer_one(
         self, process: Fleet, source: Source, clocks: Clocks
     ) -> None:
         def fetch(ask: Ask[str]) -> Fetched[str]:
@@ -376,9 +374,9 @@ class TestWhoFetches:
 
         assert process(fetch=fetch).fetch().value == "v1"
         assert process().fetch().value == "v2"
-        assert source.asked == 2
+        assert source.fetches == 2
 
-    def test_an_answer_that_comes_late_is_better_than_none(
+    def test_late_answer_is_stored_if_there_is_no_newer_one(
         self, process: Fleet, source: Source, clocks: Clocks
     ) -> None:
         def fetch(ask: Ask[str]) -> Fetched[str]:
@@ -388,11 +386,11 @@ class TestWhoFetches:
 
         process(fetch=fetch).fetch()
         assert process().fetch().value == "v1"
-        assert source.asked == 1
+        assert source.fetches == 1
 
 
-class TestWhenTheFetchFails:
-    def test_a_usable_value_in_the_store_serves_with_the_failure(
+class TestFailedFetch:
+    def test_usable_stored_value_is_the_fallback(
         self, process: Fleet, source: Source, clocks: Clocks
     ) -> None:
         process().fetch()
@@ -401,9 +399,7 @@ class TestWhenTheFetchFails:
         left = process().fetch()
         assert (left.value, left.source, left.failure) == ("v1", "store", source.error)
 
-    def test_what_the_process_holds_itself_does_not(
-        self, process: Fleet, source: Source, clocks: Clocks
-    ) -> None:
+    def test_processs_own_value_is_no_fallback(self, process: Fleet, source: Source, clocks: Clocks) -> None:
         one = process()
         held = one.fetch()
         clocks.advance(500)
@@ -411,7 +407,7 @@ class TestWhenTheFetchFails:
         with pytest.raises(SourceDown):
             one.fetch(held)
 
-    def test_a_value_in_the_store_that_has_ended_does_not(
+    def test_expired_stored_value_is_no_fallback(
         self, process: Fleet, source: Source, clocks: Clocks
     ) -> None:
         process().fetch()
@@ -420,7 +416,7 @@ class TestWhenTheFetchFails:
         with pytest.raises(SourceDown):
             process().fetch()
 
-    def test_the_refused_value_does_not(self, process: Fleet, source: Source, clocks: Clocks) -> None:
+    def test_refused_value_is_no_fallback(self, process: Fleet, source: Source, clocks: Clocks) -> None:
         one = process()
         held = one.fetch()
         clocks.advance(1)
@@ -430,17 +426,17 @@ class TestWhenTheFetchFails:
             one.fetch(held, refused=True)
 
 
-BACKENDS_THAT_DO_NOT_SHARE: dict[str, Callable[[Clocks], Any]] = {
+USELESS_BACKENDS: dict[str, Callable[[Clocks], Any]] = {
     "is down": lambda clocks: Raises(),
-    "is not there": lambda clocks: None,
+    "does not exist": lambda clocks: None,
     "drops everything": DropsEverything,
     "denies everything": DeniesEverything,
-    **{f"gives {name} for everything": lambda clocks, lie=lie: Lies(lie) for name, lie in LIES.items()},  # type: ignore[misc]
+    **{f"returns {name} for everything": lambda clocks, lie=lie: Lies(lie) for name, lie in LIES.items()},  # type: ignore[misc]
 }
 
 
-@pytest.mark.parametrize("make", BACKENDS_THAT_DO_NOT_SHARE.values(), ids=BACKENDS_THAT_DO_NOT_SHARE.keys())
-def test_with_a_store_that_does_not_share_each_process_fetches_without_a_wait(
+@pytest.mark.parametrize("make", USELESS_BACKENDS.values(), ids=USELESS_BACKENDS.keys())
+def test_process_fetches_without_a_wait_if_the_store_is_useless(
     process: Fleet, clocks: Clocks, source: Source, make: Callable[[Clocks], Any]
 ) -> None:
     backend = make(clocks)
@@ -450,7 +446,7 @@ def test_with_a_store_that_does_not_share_each_process_fetches_without_a_wait(
         assert one.pauses == []
 
 
-def test_what_a_lying_store_gives_is_logged_once_in_a_fetch(
+def test_invalid_entry_is_logged_once_per_fetch(
     process: Fleet, source: Source, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = process(Lies("text"))

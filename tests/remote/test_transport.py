@@ -1,4 +1,4 @@
-"""HTTP that ends by its deadline, over real sockets on loopback."""
+"""HTTP requests with a deadline, over real sockets on loopback."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ from tests.support.clocks import Clocks
 from tests.support.sockets import read_request
 
 SOON = 0.3
-"""Seconds of a deadline that is meant to pass."""
+"""Seconds of a deadline that should pass."""
 
 MUCH_LATER = 15.0
-"""Seconds within which a call with such a deadline has surely ended, on a busy machine too."""
+"""Seconds within which a call with such a deadline has finished, even on a busy machine."""
 
 SECRET = "a secret/with=what&forms+encode"
 
@@ -65,34 +65,34 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 def pools() -> Iterator[tuple[LocalUserPool, LocalUserPool]]:
     with LocalUserPool() as one, LocalUserPool() as other:
         for each in (one, other):
-            each.jwks()  # makes its key, which takes longer than SOON on a busy machine
+            each.jwks()  # creates its key, which takes longer than SOON on a busy machine
         yield one, other
 
 
 @pytest.fixture
 def pool(pools: tuple[LocalUserPool, LocalUserPool]) -> LocalUserPool:
-    """A pool that is well."""
-    return _well(pools[0])
+    """A pool that works."""
+    return _recovered(pools[0])
 
 
 @pytest.fixture
 def other_pool(pools: tuple[LocalUserPool, LocalUserPool]) -> LocalUserPool:
-    return _well(pools[1])
+    return _recovered(pools[1])
 
 
-def _well(pool: LocalUserPool) -> LocalUserPool:
+def _recovered(pool: LocalUserPool) -> LocalUserPool:
     pool.online()
     pool.recover()
     pool.clear_requests()
     return pool
 
 
-def is_well(answer: Answer) -> bool:
+def is_ok(answer: Answer) -> bool:
     return answer.status == 200
 
 
 def get(*urls: str, seconds: float = LONG, timeout: tuple[float, float] = (LONG, LONG)) -> Answer:
-    return Transport(timeout).get(urls, Deadline(seconds), is_well)
+    return Transport(timeout).get(urls, Deadline(seconds), is_ok)
 
 
 def get_any(url: str) -> Answer:
@@ -102,19 +102,19 @@ def get_any(url: str) -> Answer:
 def post(*urls: str, seconds: float = LONG) -> Answer:
     headers = {"Authorization": f"Basic {SECRET}", "Content-Type": "application/x-www-form-urlencoded"}
     body = Body(urlencode({"client_secret": SECRET}).encode(), headers)
-    return Transport((LONG, LONG)).post(urls, body, Deadline(seconds), is_well)
+    return Transport((LONG, LONG)).post(urls, body, Deadline(seconds), is_ok)
 
 
 @contextmanager
-def ends_in_time() -> Iterator[None]:
+def finishes_in_time() -> Iterator[None]:
     began = time.monotonic()
     yield
     assert time.monotonic() - began < MUCH_LATER
 
 
-def left_in_time(url: str, seconds: float = SOON, timeout: tuple[float, float] = (LONG, LONG)) -> None:
-    """Check that ``url`` is left with a timeout, which is not tried again."""
-    with ends_in_time(), pytest.raises(TransportError) as caught:
+def assert_times_out(url: str, seconds: float = SOON, timeout: tuple[float, float] = (LONG, LONG)) -> None:
+    """Check that a request to ``url`` times out and is not retried."""
+    with finishes_in_time(), pytest.raises(TransportError) as caught:
         get(url, seconds=seconds, timeout=timeout)
     assert caught.value.is_timeout
     assert not caught.value.may_retry
@@ -125,7 +125,7 @@ Script = Callable[[socket.socket, threading.Event], object]
 
 @contextmanager
 def raw_server(script: Script, tls: ssl.SSLContext | None = None, reads_first: bool = True) -> Iterator[str]:
-    """The URL of a server that does with each connection what ``script`` says; the event is its end."""
+    """Yield the URL of a server that runs ``script`` for each connection. The event is set at its end."""
     over = threading.Event()
 
     def serve(connection: socket.socket) -> None:
@@ -163,12 +163,12 @@ def raw_server(script: Script, tls: ssl.SSLContext | None = None, reads_first: b
                 thread.join(LONG)
 
 
-def says(text: bytes) -> Script:
+def sends(text: bytes) -> Script:
     return lambda connection, over: connection.sendall(text)
 
 
-def dripping(first: bytes, drop: bytes) -> Script:
-    """Sends ``first``, then ``drop`` again and again, each long before a read of it times out."""
+def sends_slowly(first: bytes, drop: bytes) -> Script:
+    """Send ``first``, then ``drop`` repeatedly, each long before a read times out."""
 
     def script(connection: socket.socket, over: threading.Event) -> None:
         connection.sendall(first)
@@ -180,49 +180,47 @@ def dripping(first: bytes, drop: bytes) -> Script:
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
-DRIPS = {
-    "in the status line": dripping(b"HTTP/1.1 200 ", b"K"),
-    "between the headers": dripping(HEAD, b"X-Filler: y\r\n"),
-    "inside a header": dripping(HEAD + b"X-Long: ", b"y"),
-    "in a body of known length": dripping(HEAD + b"Content-Length: 60000\r\n\r\n", b" "),
-    "in a body that the connection ends": dripping(HEAD + b"Connection: close\r\n\r\n", b" "),
-    "in a chunked body": dripping(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
-    "in the length of a chunk": dripping(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"0"),
-    "in interim answers": dripping(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+SLOW_ANSWERS = {
+    "in the status line": sends_slowly(b"HTTP/1.1 200 ", b"K"),
+    "between the headers": sends_slowly(HEAD, b"X-Filler: y\r\n"),
+    "inside a header": sends_slowly(HEAD + b"X-Long: ", b"y"),
+    "in a body of known length": sends_slowly(HEAD + b"Content-Length: 60000\r\n\r\n", b" "),
+    "in a body that the connection ends": sends_slowly(HEAD + b"Connection: close\r\n\r\n", b" "),
+    "in a chunked body": sends_slowly(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+    "in the length of a chunk": sends_slowly(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"0"),
+    "in interim answers": sends_slowly(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
 }
 
 
 class TestDeadline:
-    def test_a_server_that_hangs_is_left_at_the_deadline(self, pool: LocalUserPool) -> None:
+    def test_hanging_server_times_out_at_the_deadline(self, pool: LocalUserPool) -> None:
         with pool.fail("jwks", hang=True):
-            left_in_time(pool.jwks_url)
+            assert_times_out(pool.jwks_url)
         pool.wait_for("jwks")
         assert pool.count("jwks") == 1
 
-    @pytest.mark.parametrize("script", DRIPS.values(), ids=DRIPS.keys())
-    def test_a_server_that_drips_is_left_at_the_deadline(self, script: Script) -> None:
+    @pytest.mark.parametrize("script", SLOW_ANSWERS.values(), ids=SLOW_ANSWERS.keys())
+    def test_slow_server_times_out_at_the_deadline(self, script: Script) -> None:
         with raw_server(script) as url:
-            left_in_time(url)
+            assert_times_out(url)
 
-    def test_a_read_timeout_holds_for_each_read_before_the_deadline(self, pool: LocalUserPool) -> None:
+    def test_read_timeout_applies_to_each_read(self, pool: LocalUserPool) -> None:
         with pool.fail("jwks", hang=True):
-            left_in_time(pool.jwks_url, LONG, (LONG, SOON))
+            assert_times_out(pool.jwks_url, LONG, (LONG, SOON))
 
-    def test_a_server_that_does_not_accept_is_left_at_the_connect_timeout(self) -> None:
-        with deaf_address() as port:
-            left_in_time(f"http://127.0.0.1:{port}/", LONG, (SOON, LONG))
+    def test_connect_timeout_applies_if_the_server_does_not_accept(self) -> None:
+        with unresponsive_address() as port:
+            assert_times_out(f"http://127.0.0.1:{port}/", LONG, (SOON, LONG))
 
-    def test_a_host_of_many_addresses_that_do_not_accept_is_left_at_the_deadline(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        with deaf_address() as port:
+    def test_many_dead_addresses_share_one_deadline(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with unresponsive_address() as port:
             resolve_to(monkeypatch, [f"127.0.0.{n}" for n in range(1, 101)])
-            left_in_time(f"http://pool.example:{port}/")
+            assert_times_out(f"http://pool.example:{port}/")
 
-    def test_a_host_whose_first_address_does_not_answer_is_reached_by_its_second(
+    def test_second_address_is_tried_if_the_first_is_dead(
         self, pool: LocalUserPool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        resolve_to(monkeypatch, ["127.0.0.2", "127.0.0.1"])  # nobody listens on the first
+        resolve_to(monkeypatch, ["127.0.0.2", "127.0.0.1"])  # no server listens on the first
         assert get(pool.jwks_url.replace("127.0.0.1", "pool.example")).status == 200
 
     @pytest.mark.parametrize("dead", [1, 7])
@@ -232,13 +230,13 @@ class TestDeadline:
         addresses = [f"127.0.2.{n}" for n in range(1, dead + 1)]
         name = f"pool-behind-{dead}.example"
         resolve_to(monkeypatch, [*addresses, "127.0.0.1"], name)
-        with ExitStack() as stack, ends_in_time():
+        with ExitStack() as stack, finishes_in_time():
             for address in addresses:
-                stack.enter_context(deaf_address(address, port_of(pool)))
+                stack.enter_context(unresponsive_address(address, port_of(pool)))
             assert get(pool.jwks_url.replace("127.0.0.1", name), seconds=2).status == 200
 
     @pytest.mark.parametrize("url", ["http://pool.example:{}/", "http://elsewhere.invalid/"])
-    def test_address_that_answered_is_asked_first_next_time(
+    def test_address_that_answered_comes_first_next_time(
         self, pool: LocalUserPool, monkeypatch: pytest.MonkeyPatch, url: str
     ) -> None:
         # The second URL is reached through a proxy of several addresses.
@@ -247,14 +245,14 @@ class TestDeadline:
         for name in ("pool.example", "proxy.example"):
             resolve_to(monkeypatch, ["127.0.0.3", "127.0.0.1"], name)
         url = url.format(port_of(pool))
-        assert get_any(url).status  # nobody listens on the first
+        assert get_any(url).status  # no server listens on the first
         with socket.create_server(("127.0.0.3", port_of(pool))) as woken:
             woken.setblocking(False)
             assert get_any(url).status
             with pytest.raises(BlockingIOError):
                 woken.accept()
 
-    def test_address_that_hangs_is_asked_last_next_time(
+    def test_address_that_hangs_comes_last_next_time(
         self, pool: LocalUserPool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         resolve_to(monkeypatch, ["127.0.0.4", "127.0.0.1"], "half.example")
@@ -264,17 +262,17 @@ class TestDeadline:
                 get(url, seconds=SOON)
             assert get(url).status == 200
 
-    def test_a_deadline_that_has_passed_asks_nobody(self, pool: LocalUserPool) -> None:
+    def test_no_request_is_sent_if_the_deadline_has_passed(self, pool: LocalUserPool) -> None:
         with pytest.raises(TransportError) as caught:
             get(pool.jwks_url, seconds=0)
         assert caught.value.is_timeout
         assert pool.count() == 0
 
-    def test_a_slow_answer_within_the_deadline_is_an_answer(self, pool: LocalUserPool) -> None:
+    def test_slow_answer_before_the_deadline_is_accepted(self, pool: LocalUserPool) -> None:
         with pool.delay("jwks", 0.05):
             assert get(pool.jwks_url).status == 200
 
-    def test_it_counts_on_its_own_clock(self) -> None:
+    def test_deadline_uses_its_own_clock(self) -> None:
         clocks = Clocks()
         deadline = Deadline(10, clocks.clock)
         clocks.advance(9)
@@ -292,8 +290,8 @@ def port_of(pool: LocalUserPool) -> int:
 
 
 @contextmanager
-def deaf_address(address: str = "0.0.0.0", port: int = 0) -> Iterator[int]:
-    """A port, by default on every loopback address, whose queue of connections is full and never emptied."""
+def unresponsive_address(address: str = "0.0.0.0", port: int = 0) -> Iterator[int]:
+    """Yield a port with a full queue of connections, by default on every loopback address."""
     with socket.socket() as listening:
         listening.bind((address, port))
         listening.listen(0)
@@ -313,7 +311,7 @@ def deaf_address(address: str = "0.0.0.0", port: int = 0) -> Iterator[int]:
 
 
 def resolve_to(monkeypatch: pytest.MonkeyPatch, addresses: list[str], name: str = "pool.example") -> None:
-    """Have ``name`` stand for these addresses; others resolve as ever."""
+    """Make ``name`` resolve to these addresses. Others resolve as usual."""
     real = socket.getaddrinfo
 
     def resolved(host: Any, *more: Any, **named: Any) -> Any:
@@ -353,7 +351,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tls(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
-    """What a server needs that requests, here, trusts."""
+    """The context of a server whose certificate requests trusts in this test."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
@@ -362,36 +360,34 @@ def tls(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
 
 HANDSHAKES: dict[str, Script] = {
     "hangs": lambda connection, over: over.wait(LONG),
-    "drips": dripping(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc", b"\x00"),  # a hello of a long message
+    "sends slowly": sends_slowly(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc", b"\x00"),  # a long hello
 }
 
 
 class TestTls:
-    def test_a_server_is_known_by_its_name_and_not_by_an_address(self, tls: ssl.SSLContext) -> None:
-        well = says(HEAD + b"Content-Length: 2\r\n\r\n{}")
+    def test_certificate_is_checked_against_the_host_name(self, tls: ssl.SSLContext) -> None:
+        well = sends(HEAD + b"Content-Length: 2\r\n\r\n{}")
         with raw_server(well, tls) as url:
             assert get(url).body == b"{}"
             with pytest.raises(TransportError) as caught:
                 get(url.replace("localhost", "127.0.0.1"))
         assert "SSLCertVerificationError" in str(caught.value)
 
-    def test_a_server_that_drips_is_left_at_the_deadline(self, tls: ssl.SSLContext) -> None:
-        with raw_server(DRIPS["in a body of known length"], tls) as url:
-            left_in_time(url)
+    def test_slow_server_times_out_at_the_deadline(self, tls: ssl.SSLContext) -> None:
+        with raw_server(SLOW_ANSWERS["in a body of known length"], tls) as url:
+            assert_times_out(url)
 
     @pytest.mark.parametrize("script", HANDSHAKES.values(), ids=HANDSHAKES.keys())
-    def test_a_handshake_without_end_is_left_at_the_deadline(
-        self, tls: ssl.SSLContext, script: Script
-    ) -> None:
+    def test_endless_handshake_times_out_at_the_deadline(self, tls: ssl.SSLContext, script: Script) -> None:
         with raw_server(script) as url:
-            left_in_time(url.replace("http:", "https:"))
+            assert_times_out(url.replace("http:", "https:"))
 
-    def test_address_whose_handshake_hangs_is_passed_over(
+    def test_next_address_is_tried_if_the_handshake_hangs(
         self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         resolve_to(monkeypatch, ["127.0.0.5", "127.0.0.1"], "localhost")
         with (
-            raw_server(says(HEAD + b"Content-Length: 2\r\n\r\n{}"), tls) as url,
+            raw_server(sends(HEAD + b"Content-Length: 2\r\n\r\n{}"), tls) as url,
             socket.create_server(("127.0.0.5", urlsplit(url).port or 0)),
         ):
             assert get(url, seconds=3).body == b"{}"
@@ -399,7 +395,7 @@ class TestTls:
 
 @contextmanager
 def proxy_over_tls(context: ssl.SSLContext, asked: list[bytes]) -> Iterator[str]:
-    """The URL of a proxy that is reached over TLS; it notes the first line of each request for a tunnel."""
+    """Yield the URL of a proxy over TLS that stores the first line of each request for a tunnel."""
 
     def tunnel(connection: socket.socket, over: threading.Event) -> None:
         head = connection.recv(65536)
@@ -415,12 +411,12 @@ def proxy_over_tls(context: ssl.SSLContext, asked: list[bytes]) -> Iterator[str]
 
 @contextmanager
 def socks_proxy(asked: list[tuple[bytes, int]]) -> Iterator[str]:
-    """The URL of a SOCKS5 proxy without authentication that leads to loopback (RFC 1928)."""
+    """Yield the URL of a SOCKS5 proxy without authentication that connects to loopback (RFC 1928)."""
 
     def tunnel(connection: socket.socket, over: threading.Event) -> None:
         connection.recv(2 + 1)
         connection.sendall(b"\x05\x00")
-        *_, length = connection.recv(5)  # a host by its name
+        *_, length = connection.recv(5)  # the host is sent as a name
         asked.append((connection.recv(length), int.from_bytes(connection.recv(2), "big")))
         with socket.create_connection(("127.0.0.1", asked[-1][1])) as onward:
             connection.sendall(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00")
@@ -446,40 +442,43 @@ def copy(source: socket.socket, target: socket.socket) -> None:
             each.shutdown(socket.SHUT_RDWR)
 
 
-class TestWaysOfRequests:
-    """Whatever connection requests chooses is used as it is, and ends by the deadline."""
+class TestConnectionClasses:
+    """Any connection that requests chooses is used unchanged, and ends at the deadline."""
 
     def test_proxy_over_tls_is_used(self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
         asked: list[bytes] = []
-        well = says(HEAD + b"Content-Length: 2\r\n\r\n{}")
+        well = sends(HEAD + b"Content-Length: 2\r\n\r\n{}")
         with raw_server(well, tls) as url, proxy_over_tls(tls, asked) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", proxy)
             monkeypatch.setattr(transport, "is_loopback_host", lambda host: False)
             assert get(url).body == b"{}"
         assert [line.split(b" ")[0] for line in asked] == [b"CONNECT"]
 
-    def test_drips_through_a_proxy_over_tls_end_in_time(
+    def test_slow_answer_through_a_tls_proxy_times_out(
         self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with raw_server(DRIPS["between the headers"], tls) as url, proxy_over_tls(tls, []) as proxy:
+        with raw_server(SLOW_ANSWERS["between the headers"], tls) as url, proxy_over_tls(tls, []) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", proxy)
             monkeypatch.setattr(transport, "is_loopback_host", lambda host: False)
-            left_in_time(url, 5 * SOON)
+            assert_times_out(url, 5 * SOON)
 
     @pytest.mark.parametrize("name", ["HTTP_PROXY", "all_proxy"])
     def test_socks_proxy_is_used_and_resolves_the_host(
         self, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
         asked: list[tuple[bytes, int]] = []
-        with raw_server(says(HEAD + b"Content-Length: 2\r\n\r\n{}")) as url, socks_proxy(asked) as proxy:
+        with (
+            raw_server(sends(HEAD + b"Content-Length: 2\r\n\r\n{}")) as url,
+            socks_proxy(asked) as proxy,
+        ):
             monkeypatch.setenv(name, proxy)
             assert get(url.replace("127.0.0.1", "pool.invalid")).body == b"{}"
         assert [host for host, _ in asked] == [b"pool.invalid"]
 
-    def test_drips_through_a_socks_proxy_end_in_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with raw_server(DRIPS["inside a header"]) as url, socks_proxy([]) as proxy:
+    def test_slow_answer_through_a_socks_proxy_times_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with raw_server(SLOW_ANSWERS["inside a header"]) as url, socks_proxy([]) as proxy:
             monkeypatch.setenv("HTTP_PROXY", proxy)
-            left_in_time(url.replace("127.0.0.1", "pool.invalid"))
+            assert_times_out(url.replace("127.0.0.1", "pool.invalid"))
 
     def test_connection_class_of_another_package_is_used(
         self, pool: LocalUserPool, monkeypatch: pytest.MonkeyPatch
@@ -495,7 +494,7 @@ class TestWaysOfRequests:
         assert get(pool.jwks_url).status == 200
         assert connected == ["127.0.0.1"]
 
-    def test_no_request_is_sent_after_the_deadline(
+    def test_no_request_is_sent_after_a_slow_dns_lookup(
         self, pool: LocalUserPool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         real = socket.getaddrinfo
@@ -508,33 +507,33 @@ class TestWaysOfRequests:
         monkeypatch.setattr(socket, "getaddrinfo", late)
         deadline = Deadline(SOON)
         with pytest.raises(TransportError) as caught:
-            Transport((LONG, LONG)).post([pool.token_url], Body(b"", {}), deadline, is_well)
+            Transport((LONG, LONG)).post([pool.token_url], Body(b"", {}), deadline, is_ok)
         assert caught.value.is_timeout
         assert pool.count() == 0
 
 
 class TestSize:
-    def test_a_body_of_64_kib_is_read(self, pool: LocalUserPool) -> None:
+    def test_body_of_64_kib_is_read(self, pool: LocalUserPool) -> None:
         with pool.fail("jwks", size=MAX_BODY):
             assert len(get(pool.jwks_url).body) == MAX_BODY == 65536
 
     @pytest.mark.parametrize(
         "headers", [{}, {"Content-Length": None}], ids=["announced", "of unknown length"]
     )
-    def test_a_byte_more_is_an_error(self, pool: LocalUserPool, headers: Mapping[str, Any]) -> None:
+    def test_larger_body_is_an_error(self, pool: LocalUserPool, headers: Mapping[str, Any]) -> None:
         with pool.fail("jwks", size=MAX_BODY + 1, headers=headers), pytest.raises(TransportError) as caught:
             get(pool.jwks_url)
         assert not caught.value.is_timeout
         assert not caught.value.may_retry
         assert pool.count("jwks") == 1
 
-    def test_what_unpacks_to_more_is_an_error(self) -> None:
+    def test_body_that_is_larger_decompressed_is_an_error(self) -> None:
         body = gzip.compress(bytes(MAX_BODY + 1))
         packed = HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-        with raw_server(says(packed)) as url, pytest.raises(TransportError):
+        with raw_server(sends(packed)) as url, pytest.raises(TransportError):
             get(url)
 
-    def test_a_body_without_end_is_not_read_on(self) -> None:
+    def test_endless_body_is_not_read(self) -> None:
         sent = 0
 
         def script(connection: socket.socket, over: threading.Event) -> None:
@@ -543,45 +542,45 @@ class TestSize:
             while not over.is_set():
                 sent += connection.send(bytes(65536))
 
-        with raw_server(script) as url, ends_in_time(), pytest.raises(TransportError):
+        with raw_server(script) as url, finishes_in_time(), pytest.raises(TransportError):
             get(url)
-        assert sent < 64 * 1024 * 1024  # what fits into the buffers of two sockets, and not 100 MB
+        assert sent < 64 * 1024 * 1024  # as much as the buffers of two sockets hold, and not 100 MB
 
 
 class TestOneRetry:
     @pytest.mark.parametrize("status", [502, 503, 504])
     @pytest.mark.parametrize("lasts", [False, True])
-    def test_a_gateway_error_is_tried_once_more(self, pool: LocalUserPool, status: int, lasts: bool) -> None:
+    def test_gateway_error_is_retried_once(self, pool: LocalUserPool, status: int, lasts: bool) -> None:
         with pool.fail("jwks", status=status, times=2 if lasts else 1):
             assert get(pool.jwks_url).status == (status if lasts else 200)
         assert pool.count("jwks") == 2
 
-    def test_a_gateway_error_with_retry_after_is_not_tried_again(self, pool: LocalUserPool) -> None:
+    def test_gateway_error_with_retry_after_is_not_retried(self, pool: LocalUserPool) -> None:
         with pool.fail("jwks", status=503, headers={"Retry-After": "30"}):
             answer = get(pool.jwks_url)
         assert answer.retry_after(0) == 30
         assert pool.count("jwks") == 1
 
     @pytest.mark.parametrize("status", [201, 400, 401, 403, 404, 429, 500, 501])
-    def test_another_status_is_not_tried_again(self, pool: LocalUserPool, status: int) -> None:
+    def test_other_status_is_not_retried(self, pool: LocalUserPool, status: int) -> None:
         with pool.fail("jwks", status=status):
             assert get(pool.jwks_url).status == status
         assert pool.count("jwks") == 1
 
     @pytest.mark.parametrize("fault", ["reset", "cut_off"])
-    def test_a_connection_that_breaks_is_tried_once_more(self, pool: LocalUserPool, fault: str) -> None:
+    def test_broken_connection_is_retried_once(self, pool: LocalUserPool, fault: str) -> None:
         pool.fail("token", times=1, **{fault: True})  # type: ignore[arg-type]
         assert post(pool.token_url).status == 400
         assert pool.count("token") == 2
 
     @pytest.mark.parametrize("fault", ["reset", "cut_off"])
-    def test_a_connection_that_breaks_twice_is_an_error(self, pool: LocalUserPool, fault: str) -> None:
+    def test_connection_that_breaks_twice_is_an_error(self, pool: LocalUserPool, fault: str) -> None:
         with pool.fail("jwks", **{fault: True}), pytest.raises(TransportError) as caught:  # type: ignore[arg-type]
             get(pool.jwks_url)
         assert not caught.value.is_timeout
         assert pool.count("jwks") == 2
 
-    def test_a_connection_that_is_refused_is_tried_once_more(self) -> None:
+    def test_refused_connection_is_retried_once(self) -> None:
         asked = []
 
         def ask(url: str, share: Deadline) -> TransportError:
@@ -589,16 +588,16 @@ class TestOneRetry:
             return TransportError("refused", may_retry=True)
 
         with pytest.raises(TransportError):
-            first_answer(["one"], Deadline(LONG), is_well, ask)
+            first_answer(["one"], Deadline(LONG), is_ok, ask)
         assert len(asked) == 2
 
-    def test_a_refused_connection_may_be_tried_again(self, pool: LocalUserPool) -> None:
+    def test_refused_connection_is_marked_for_a_retry(self, pool: LocalUserPool) -> None:
         with pool.offline(), pytest.raises(TransportError) as caught:
             get(pool.jwks_url)
         assert caught.value.may_retry
         assert "ConnectionRefusedError" in str(caught.value)
 
-    def test_no_retry_begins_after_the_deadline(self) -> None:
+    def test_no_retry_starts_after_the_deadline(self) -> None:
         clocks, asked = Clocks(), []
 
         def ask(url: str, share: Deadline) -> TransportError:
@@ -607,16 +606,16 @@ class TestOneRetry:
             return TransportError("refused", may_retry=True)
 
         with pytest.raises(TransportError):
-            first_answer(["one"], Deadline(10, clocks.clock), is_well, ask)
+            first_answer(["one"], Deadline(10, clocks.clock), is_ok, ask)
         assert len(asked) == 1
 
-    def test_a_retry_that_gets_no_answer_leaves_the_answer_before_it(self) -> None:
+    def test_first_answer_counts_if_the_retry_fails(self) -> None:
         outcomes: Iterator[Answer | TransportError] = iter(
             [Answer("one", 503, {}, b""), TransportError("refused")]
         )
-        assert first_answer(["one"], Deadline(LONG), is_well, lambda *_: next(outcomes)).status == 503
+        assert first_answer(["one"], Deadline(LONG), is_ok, lambda *_: next(outcomes)).status == 503
 
-    def test_a_retry_has_what_is_left_of_the_deadline(self) -> None:
+    def test_retry_has_the_time_left(self) -> None:
         clocks, given = Clocks(), []
 
         def ask(url: str, share: Deadline) -> TransportError:
@@ -625,12 +624,12 @@ class TestOneRetry:
             return TransportError("refused", may_retry=True)
 
         with pytest.raises(TransportError):
-            first_answer(["one"], Deadline(10, clocks.clock), is_well, ask)
+            first_answer(["one"], Deadline(10, clocks.clock), is_ok, ask)
         assert given == [10, 6]
 
 
 class TestSeveralAddresses:
-    def test_each_has_an_equal_share_of_the_time_left(self) -> None:
+    def test_each_address_has_an_equal_share_of_the_time(self) -> None:
         clocks, given = Clocks(), []
 
         def ask(url: str, share: Deadline) -> TransportError:
@@ -639,17 +638,17 @@ class TestSeveralAddresses:
             return TransportError("silent", is_timeout=True)
 
         with pytest.raises(TransportError):
-            first_answer(["one", "two", "three"], Deadline(9, clocks.clock), is_well, ask)
+            first_answer(["one", "two", "three"], Deadline(9, clocks.clock), is_ok, ask)
         assert given == [3, 3.75, 3.75]
 
-    def test_one_that_hangs_does_not_starve_the_next(
+    def test_hanging_address_leaves_time_for_the_next(
         self, pool: LocalUserPool, other_pool: LocalUserPool
     ) -> None:
-        with pool.fail("jwks", hang=True), ends_in_time():
+        with pool.fail("jwks", hang=True), finishes_in_time():
             answer = get(pool.jwks_url, other_pool.jwks_url, seconds=10 * SOON)
         assert answer.url == other_pool.jwks_url
 
-    def test_the_first_that_answers_is_the_last_that_is_asked(
+    def test_no_address_is_tried_after_the_first_answer(
         self, pool: LocalUserPool, other_pool: LocalUserPool
     ) -> None:
         assert get(pool.jwks_url, other_pool.jwks_url).url == pool.jwks_url
@@ -658,7 +657,7 @@ class TestSeveralAddresses:
     @pytest.mark.parametrize(
         "fault", [{"reset": True}, {"status": 500}, {"status": 503}, {"size": MAX_BODY + 1}], ids=str
     )
-    def test_one_that_fails_is_not_tried_again_before_the_next(
+    def test_next_address_is_tried_before_a_retry(
         self, pool: LocalUserPool, other_pool: LocalUserPool, fault: dict[str, Any]
     ) -> None:
         with pool.fail("jwks", **fault):
@@ -667,7 +666,7 @@ class TestSeveralAddresses:
 
     @pytest.mark.parametrize("fault", [{"reset": True}, {"status": 502}], ids=str)
     @pytest.mark.parametrize("later", [{"status": 403}, {"status": 503}, {"reset": True}], ids=str)
-    def test_when_all_fail_the_first_is_tried_once_more(
+    def test_first_address_is_retried_if_all_fail(
         self, pool: LocalUserPool, other_pool: LocalUserPool, fault: dict[str, Any], later: dict[str, Any]
     ) -> None:
         pool.fail("jwks", times=1, **fault)
@@ -676,7 +675,7 @@ class TestSeveralAddresses:
         assert (pool.count("jwks"), other_pool.count("jwks")) == (2, 1)
 
     @pytest.mark.parametrize("status", [404, 429, 503])
-    def test_the_first_answer_counts_when_all_fail(
+    def test_first_answer_counts_if_all_fail(
         self, pool: LocalUserPool, other_pool: LocalUserPool, status: int
     ) -> None:
         pool.fail("jwks", status=status, headers={"Retry-After": "21"})
@@ -685,7 +684,7 @@ class TestSeveralAddresses:
         assert (answer.status, answer.retry_after(0)) == (status, 21)
         assert pool.count("jwks") == 1
 
-    def test_a_later_rejection_does_not_hide_a_timeout(
+    def test_later_rejection_does_not_hide_a_timeout(
         self, pool: LocalUserPool, other_pool: LocalUserPool
     ) -> None:
         pool.fail("jwks", hang=True)
@@ -693,13 +692,13 @@ class TestSeveralAddresses:
             get(pool.jwks_url, other_pool.jwks_url, timeout=(SOON, SOON))
         assert caught.value.is_timeout
 
-    def test_a_later_outage_says_more_than_no_answer(
+    def test_later_outage_counts_more_than_no_answer(
         self, pool: LocalUserPool, other_pool: LocalUserPool
     ) -> None:
         with pool.offline(), other_pool.fail("jwks", status=503, headers={"Retry-After": "9"}):
             assert get(pool.jwks_url, other_pool.jwks_url).retry_after(0) == 9
 
-    def test_an_answer_says_more_than_a_later_one_that_does_not_come(
+    def test_answer_counts_more_than_a_later_failure(
         self, pool: LocalUserPool, other_pool: LocalUserPool
     ) -> None:
         with pool.fail("jwks", status=500, headers={"Retry-After": "7"}), other_pool.offline():
@@ -730,7 +729,7 @@ class TestRequests:
         get(pool.jwks_url)
         assert "Authorization" not in pool.requests[0].headers
 
-    def test_a_user_in_the_url_adds_no_authorization(self, pool: LocalUserPool) -> None:
+    def test_user_in_the_url_adds_no_authorization(self, pool: LocalUserPool) -> None:
         get(pool.jwks_url.replace("://", "://somebody:something@"))
         assert "Authorization" not in pool.requests[0].headers
 
@@ -745,26 +744,26 @@ class TestRequests:
     @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
     @pytest.mark.parametrize("name", ["HTTP_PROXY", "all_proxy"])
     @pytest.mark.parametrize("kind", ["get", "post"])
-    def test_request_for_loopback_goes_past_a_proxy(
+    def test_request_for_loopback_bypasses_the_proxy(
         self, pool: LocalUserPool, monkeypatch: pytest.MonkeyPatch, kind: str, name: str, host: str
     ) -> None:
-        monkeypatch.setenv(name, "http://127.0.0.1:1")  # nobody listens there
+        monkeypatch.setenv(name, "http://127.0.0.1:1")  # no server listens there
         transport, deadline = Transport((LONG, LONG)), Deadline(LONG)
         urls = [(pool.jwks_url if kind == "get" else pool.token_url).replace("127.0.0.1", host)]
         if kind == "get":
-            answer = transport.get(urls, deadline, is_well)
+            answer = transport.get(urls, deadline, is_ok)
         else:
-            answer = transport.post(urls, Body(b"", {}), deadline, is_well)
+            answer = transport.post(urls, Body(b"", {}), deadline, is_ok)
         assert answer.headers["Date"]
         assert pool.count() == 1
 
     def test_request_for_another_host_goes_through_the_proxy(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with raw_server(says(HEAD + b"Content-Length: 2\r\n\r\n{}")) as proxy:
+        with raw_server(sends(HEAD + b"Content-Length: 2\r\n\r\n{}")) as proxy:
             monkeypatch.setenv("HTTP_PROXY", proxy)
             assert get("http://pool.example/keys").body == b"{}"
 
-    def test_no_connection_is_kept(self, pool: LocalUserPool) -> None:
-        # A warning of a socket that was left to the garbage collector would be an error here.
+    def test_no_connection_stays_open(self, pool: LocalUserPool) -> None:
+        # A socket that is not closed causes a warning, which is an error in these tests.
         for _ in range(3):
             get(pool.jwks_url)
         assert pool.count("jwks") == 3
@@ -772,17 +771,17 @@ class TestRequests:
 
 FAULTS: dict[str, Callable[[LocalUserPool], AbstractContextManager[object, None]]] = {
     "hangs": lambda pool: pool.fail(hang=True),
-    "drips": lambda pool: pool.fail(drip=1),
+    "sends slowly": lambda pool: pool.fail(drip=1),
     "resets": lambda pool: pool.fail(reset=True),
     "is cut off": lambda pool: pool.fail(cut_off=True),
     "is too large": lambda pool: pool.fail(size=MAX_BODY + 1),
     "refuses connections": lambda pool: pool.offline(),
-    "packs badly": lambda pool: pool.fail(headers={"Content-Encoding": "gzip"}),
+    "is not valid gzip": lambda pool: pool.fail(headers={"Content-Encoding": "gzip"}),
 }
 
 
 class Calls:
-    """An ``on_request`` that keeps what it is given."""
+    """An ``on_request`` that stores its arguments and outcomes."""
 
     def __init__(self) -> None:
         self.begun: list[tuple[str, str]] = []
@@ -799,25 +798,25 @@ class Calls:
 
 
 class TestOnRequest:
-    def test_it_is_told_of_each_address_with_its_answer(
+    def test_on_request_receives_the_answer_of_each_address(
         self, pool: LocalUserPool, other_pool: LocalUserPool
     ) -> None:
         calls, urls = Calls(), [pool.jwks_url, other_pool.jwks_url]
         pool.fail("jwks", status=500)
-        answer = Transport(on_request=calls).get(urls, Deadline(LONG), is_well)
+        answer = Transport(on_request=calls).get(urls, Deadline(LONG), is_ok)
         assert calls.begun == [("GET", url) for url in urls]
         assert [each.status for each in calls.ended] == [500, 200]
         assert calls.ended[1] is answer
 
-    def test_it_is_told_of_each_try_with_its_error(self, pool: LocalUserPool) -> None:
+    def test_on_request_receives_the_error_of_each_try(self, pool: LocalUserPool) -> None:
         calls = Calls()
         pool.fail("token", reset=True)
         with pytest.raises(TransportError) as caught:
-            Transport(on_request=calls).post([pool.token_url], Body(b"", {}), Deadline(LONG), is_well)
+            Transport(on_request=calls).post([pool.token_url], Body(b"", {}), Deadline(LONG), is_ok)
         assert calls.begun == [("POST", pool.token_url)] * 2
         assert calls.ended[1] is caught.value
 
-    def test_it_is_told_when_the_thread_is_made_to_end(
+    def test_on_request_receives_a_keyboard_interrupt(
         self, pool: LocalUserPool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def interrupted(*_: Any, **__: Any) -> Any:
@@ -826,7 +825,7 @@ class TestOnRequest:
         calls = Calls()
         monkeypatch.setattr(socket, "getaddrinfo", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            Transport(on_request=calls).get([pool.jwks_url], Deadline(LONG), is_well)
+            Transport(on_request=calls).get([pool.jwks_url], Deadline(LONG), is_ok)
         assert [type(each) for each in calls.ended] == [KeyboardInterrupt]
 
 
@@ -837,10 +836,10 @@ class TestSecrets:
     ) -> None:
         with fault(pool), pytest.raises(TransportError) as caught:
             post(pool.token_url, seconds=SOON)
-        said = " ".join(_all_that_is_said_by(caught.value))
-        assert "Transport" in said  # the walk finds something
+        text = " ".join(_texts_of(caught.value))
+        assert "Transport" in text  # the search finds something
         for secret in (SECRET, quote_plus(SECRET)):
-            assert secret not in said
+            assert secret not in text
         error = caught.value
         assert error.__cause__ is error.__context__ is None
         if error.cause is not None:
@@ -873,9 +872,9 @@ class TestSecrets:
             assert "unter2" not in text.lower()
             assert "svc:a" not in text
 
-    def test_proxy_that_quotes_its_password_is_not_quoted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_password_quoted_by_a_proxy_is_hidden(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pair = "c3ZjOmh1bnRlcjI="  # svc:hunter2
-        with raw_server(says(f"hunter2 {pair} \r\n\r\n".encode())) as url:
+        with raw_server(sends(f"hunter2 {pair} \r\n\r\n".encode())) as url:
             monkeypatch.setenv("HTTP_PROXY", url.replace("://", "://svc:hunter2@"))
             with pytest.raises(TransportError) as caught:
                 get("http://pool.example/keys")
@@ -893,32 +892,32 @@ class TestSecrets:
     )
     def test_malformed_headers_are_not_logged(self, caplog: pytest.LogCaptureFixture, headers: str) -> None:
         caplog.set_level(logging.DEBUG)
-        with raw_server(says(f"HTTP/1.1 200 OK\r\n{headers}\r\n{{}}".encode())) as url:
+        with raw_server(sends(f"HTTP/1.1 200 OK\r\n{headers}\r\n{{}}".encode())) as url:
             post(url)
         shown = "".join(f"{record.getMessage()} {record.exc_info!r}" for record in caplog.records)
         assert "urllib3" in {record.name.partition(".")[0] for record in caplog.records}
         assert SECRET not in shown
 
-    def test_an_error_names_its_address_without_a_user_or_query(self, pool: LocalUserPool) -> None:
+    def test_error_names_the_address_without_user_and_query(self, pool: LocalUserPool) -> None:
         url = pool.jwks_url.replace("://", "://somebody:something@") + "?key=something"
         with pool.offline(), pytest.raises(TransportError) as caught:
             get(url)
         assert str(caught.value).startswith(f"{pool.jwks_url}: ")
         assert not re.search("somebody|something", str(caught.value))
 
-    def test_an_answer_hides_its_body_and_headers(self) -> None:
+    def test_repr_of_an_answer_hides_body_and_headers(self) -> None:
         answer = Answer("https://pool.example/", 200, {"X-Token": "t0ken"}, b"t0ken")
         assert "t0ken" not in repr(answer)
 
-    def test_body_shows_a_tracker_nothing(self) -> None:
+    def test_error_trackers_see_no_body(self) -> None:
         body = Body(SECRET.encode(), {"Authorization": SECRET})
         assert SECRET not in repr(body)
         assert not hasattr(body, "__dict__")
         assert not isinstance(body, Mapping)
 
 
-def _all_that_is_said_by(error: BaseException | None) -> Iterator[str]:
-    """What an error tracker sends: texts, attributes, causes, and the locals of each frame but the test's."""
+def _texts_of(error: BaseException | None) -> Iterator[str]:
+    """Yield what an error tracker sends: texts, attributes, causes, and the locals of all other frames."""
     if error is None:
         return
     yield str(error)
@@ -929,7 +928,7 @@ def _all_that_is_said_by(error: BaseException | None) -> Iterator[str]:
             yield f"{name} = {value!r}"
             yield repr(getattr(value, "__dict__", None))
     for other in (error.__cause__, error.__context__, getattr(error, "cause", None)):
-        yield from _all_that_is_said_by(other)
+        yield from _texts_of(other)
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[dict[str, Any]]:
@@ -947,18 +946,18 @@ class TestAnswer:
         ("text", "seconds"),
         [
             pytest.param("120", 120, id="seconds"),
-            pytest.param(" 5 ", 5, id="seconds with spaces around"),
-            pytest.param("0", 0, id="no time"),
-            pytest.param("9" * 40, 999_999_999, id="more than anybody waits"),
+            pytest.param(" 5 ", 5, id="seconds with whitespace"),
+            pytest.param("0", 0, id="zero"),
+            pytest.param("9" * 40, 999_999_999, id="a very large number"),
             pytest.param(formatdate(NOW + 90, usegmt=True), 90, id="a date"),
-            pytest.param(formatdate(NOW - 90, usegmt=True), 0, id="a date that has passed"),
+            pytest.param(formatdate(NOW - 90, usegmt=True), 0, id="a date in the past"),
             pytest.param("-5", None, id="a negative number"),
             pytest.param("1.5", None, id="a fraction"),
             pytest.param("٣", None, id="digits of another script"),
             pytest.param("soon", None, id="a word"),
-            pytest.param("", None, id="nothing"),
+            pytest.param("", None, id="empty text"),
             pytest.param(None, None, id="no header"),
-            pytest.param("Mon, 99 Foo 2025 00:00:00 GMT", None, id="no date that there is"),
+            pytest.param("Mon, 99 Foo 2025 00:00:00 GMT", None, id="an invalid date"),
         ],
     )
     def test_retry_after_is_seconds_or_a_date(self, text: str | None, seconds: float | None) -> None:
@@ -966,13 +965,13 @@ class TestAnswer:
         assert Answer("", 503, headers, b"").retry_after(NOW) == seconds
 
     @pytest.mark.parametrize("ahead", [-3600.0, 0.0, 7.0])
-    def test_the_offset_of_the_servers_clock_is_told_by_its_date(self, ahead: float) -> None:
+    def test_clock_offset_comes_from_the_date_header(self, ahead: float) -> None:
         answer = Answer("", 200, {"Date": formatdate(NOW + ahead, usegmt=True)}, b"")
         assert answer.clock_offset(NOW) == ahead
 
-    @pytest.mark.parametrize("headers", [{}, {"Date": "yesterday"}], ids=["none", "no date"])
-    def test_without_a_date_there_is_no_offset(self, headers: dict[str, str]) -> None:
+    @pytest.mark.parametrize("headers", [{}, {"Date": "yesterday"}], ids=["no header", "an invalid date"])
+    def test_answer_without_a_valid_date_has_no_offset(self, headers: dict[str, str]) -> None:
         assert Answer("", 200, headers, b"").clock_offset(NOW) is None
 
-    def test_a_body_that_is_not_utf_8_has_a_text(self) -> None:
+    def test_text_of_a_body_replaces_invalid_utf_8(self) -> None:
         assert Answer("", 200, {}, b"caf\xe9").text == "caf�"
