@@ -44,7 +44,7 @@ def send(fleet: Fleet, token: str) -> tuple[int, float]:
     return status, time.perf_counter() - started
 
 
-def processes_that_logged(fleet: Fleet, text: str) -> Counter[str]:
+def processes_that_said(fleet: Fleet, text: str) -> Counter[str]:
     return Counter(re.findall(rf"^(\d+) flask_m2m_cognito: {text}", fleet.log, re.MULTILINE))
 
 
@@ -64,21 +64,18 @@ def test_redis_restart_under_load_fails_no_request(
         with load(lambda: send(fleet, token)) as callers:
             pool.wait_for("jwks", pool.count("jwks") + 2, timeout=30)
             own_redis.stop()
-            wait_for(
-                lambda: len(processes_that_logged(fleet, "The cache does not work")) == WORKERS,
-                "the failure is noticed",
-            )
+            wait_for(lambda: len(processes_that_said(fleet, "The cache does not work")) == WORKERS, "noticed")
             again.enter_context(running_redis(own_redis.port))
             wait_for(
-                lambda: len(processes_that_logged(fleet, "Recovered: the cache")) == WORKERS,
+                lambda: len(processes_that_said(fleet, "Recovered: the cache")) == WORKERS,
                 "the recovery is noticed",
                 within=CIRCUIT + 15,
             )
             callers.go_on_for(40)
         assert callers.statuses == {200}, fleet.log
         assert callers.slowest < STORE_TIMEOUT + MARGIN
-        assert set(processes_that_logged(fleet, "The cache does not work").values()) == {1}, fleet.log
-        assert set(processes_that_logged(fleet, "Recovered: the cache").values()) == {1}, fleet.log
+        assert set(processes_that_said(fleet, "The cache does not work").values()) == {1}, fleet.log
+        assert set(processes_that_said(fleet, "Recovered: the cache").values()) == {1}, fleet.log
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
