@@ -1,12 +1,12 @@
-"""The settings as one value, read once: from ``app.config`` to a frozen :class:`Settings`.
+"""Reads the settings once, from ``app.config``, into a frozen :class:`Settings`.
 
-Values may be set in Python or come as text from the environment (``FLASK_COGNITO_M2M_LEEWAY=10``, read by
-Flask's ``from_prefixed_env``). From text, lists of ids, regions and URLs are split at commas and white space,
-scopes at white space only; dicts and lists may be JSON. A number where text is meant is text, but JSON can't
-give back how ``1e5`` was written: put quotes around it.
+Values are set in Python or come as text from the environment (``FLASK_COGNITO_M2M_LEEWAY=10``, read by
+Flask's ``from_prefixed_env``). In text, commas and whitespace separate ids, Regions and URLs; only whitespace
+separates scopes. Dicts and lists may be JSON. A number where text is expected is read as text, but JSON loses
+how ``1e5`` was written: put quotes around it.
 
-``None`` and blank text count as unset, except for ``ALLOWED_CLIENT_IDS``, ``REQUIRED_SCOPES`` and
-``AUDIENCE``: there an empty value of any kind would remove a check, so it is an error.
+``None`` and blank text count as unset. In ``ALLOWED_CLIENT_IDS``, ``REQUIRED_SCOPES`` and ``AUDIENCE`` an
+empty value of any kind would remove a check, so it is an error there.
 """
 
 from __future__ import annotations
@@ -33,21 +33,20 @@ __all__ = ["PREFIX", "SETTINGS", "ClientSettings", "SecretFile", "Setting", "Set
 
 _FROZEN_BETWEEN_REQUESTS = ("AWS_LAMBDA_FUNCTION_NAME", "K_SERVICE")
 _SHORTEST_CACHE_KEY = 16
-_URLS = ": give {pool_id: URL}"
-# A pool's keys must never verify another pool's tokens.
-_KEY_SETS = " pools: give {pool_id: keys}, so that each pool's keys verify only its own tokens"
+_URLS = "set it to {pool_id: URL}"
+_KEY_SETS = "set it to {pool_id: keys}, because a pool's keys must never verify another pool's tokens"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings of one app, checked. What each means is in :data:`SETTINGS`."""
+    """All checked settings of one application. :data:`SETTINGS` describes each."""
 
     user_pool_ids: tuple[str, ...]
     region: str | None  # of the first pool
     replica_regions: tuple[str, ...]
     issuer: Mapping[str, str]  # overrides, by pool id
     jwks_url: Mapping[str, str]
-    allowed_client_ids: frozenset[str] | Callable[[str], bool] | None  # None: any
+    allowed_client_ids: frozenset[str] | Callable[[str], bool] | None  # None: any client
     allows_any_client: bool
     machine_tokens_only: bool
     token_check: Callable[[Any], object] | None
@@ -73,29 +72,29 @@ class Settings:
 
     @property
     def any_client_unwarned(self) -> bool:
-        """Whether any client of the pool passes a guard without scopes, and no setting allows that."""
+        """Whether any client of the pool may call a view without scopes, and no setting allows that."""
         restricted = self.allowed_client_ids is not None or self.required_scopes or self.audience
         return bool(self.user_pool_ids) and not self.allows_any_client and not restricted
 
     @property
     def is_resource_unchecked(self) -> bool:
-        """Whether this service names its resource, and tokens of another resource are accepted."""
+        """Whether this service names its resource, but accepts tokens for another resource."""
         return bool(self.user_pool_ids) and self.resource is not None and not self.audience
 
 
 def settings_from(
     config: Mapping[str, Any], *, app_name: str, environ: Mapping[str, str] = os.environ
 ) -> Settings:
-    """The settings of one app, from its ``config``.
+    """Return the settings of one application, from its ``config``.
 
     Args:
-        config: ``app.config``. Read are its keys that begin with ``COGNITO_M2M_``, and ``SECRET_KEY``.
+        config: ``app.config``. Its keys that begin with ``COGNITO_M2M_`` are read, and ``SECRET_KEY``.
         app_name: the default of ``REALM``.
-        environ: shows, beside uWSGI, whether the process is frozen between requests (the default of
-            ``RENEW``).
+        environ: shows whether the process is frozen between requests, which decides the default of
+            ``RENEW``. So does uWSGI.
 
     Raises:
-        ConfigurationError: all that is wrong. No problem shows a secret.
+        ConfigurationError: at least one setting is invalid. It lists all problems, and contains no secret.
     """
     problems = _unknown_keys(config)
     top = Section({key: config[PREFIX + key] for key in BY_KEY if PREFIX + key in config}, problems)
@@ -111,7 +110,7 @@ def settings_from(
     if problems:
         raise ConfigurationError(*problems)
     allowed = top["ALLOWED_CLIENT_IDS"]
-    # Fields that are named like a key hold its value, unless it is derived here.
+    # A field that is named like a key has its value, unless that is derived here.
     as_read = {each.name: top[each.name.upper()] for each in fields(Settings) if each.name.upper() in BY_KEY}
     derived: dict[str, Any] = {
         "user_pool_ids": pool_ids,
@@ -138,14 +137,14 @@ def settings_from(
 
 
 def _unknown_keys(config: Mapping[str, Any]) -> list[str]:
-    """Without their values: one may be a secret under a name that was misspelt."""
+    """Return the problems of unknown keys, without values: one may be a secret under a misspelt name."""
     keys = [key for key in config if isinstance(key, str) and key.upper().startswith(PREFIX)]
     unknown = [key for key in keys if not key.startswith(PREFIX) or key.removeprefix(PREFIX) not in BY_KEY]
-    return [f"{key} is not a setting{nearest_known(key, BY_KEY, PREFIX)}." for key in unknown]
+    return [f"Unknown setting {key}{nearest_known(key, BY_KEY, PREFIX)}" for key in unknown]
 
 
 def _pool_ids(top: Section) -> tuple[str, ...]:
-    """The pools: those named, else those of the issuers, by their ids or by the end of the issuer's path."""
+    """Return the pools that are set, else those of the issuers: their pool ids or the ends of their paths."""
     pool_ids: tuple[str, ...] = top["USER_POOL_ID"]
     if pool_ids or top.any_wrong("USER_POOL_ID", "ISSUER"):
         return pool_ids
@@ -153,7 +152,7 @@ def _pool_ids(top: Section) -> tuple[str, ...]:
         return _pool_id_in_issuer(top) if None in top["ISSUER"] else tuple(top["ISSUER"])
     for key in ("JWKS_URL", "JWKS"):
         if key in top.set_keys:
-            top.report(key, f"is set, but no pool is: set {top.label('USER_POOL_ID')} too")
+            top.report(key, f"is set, but no user pool is: set {top.label('USER_POOL_ID')} too")
     return ()
 
 
@@ -162,25 +161,28 @@ def _pool_id_in_issuer(top: Section) -> tuple[str, ...]:
     try:
         return (read_pool_id(last),)
     except Invalid:
-        top.report("ISSUER", f"does not end with a pool id: set {top.label('USER_POOL_ID')} too")
+        url = redacted(top["ISSUER"][None])
+        top.report("ISSUER", f"is {url}, without a pool id at its end: set {top.label('USER_POOL_ID')} too")
     return ()
 
 
 def _region(top: Section, pool_ids: tuple[str, ...]) -> str | None:
-    """The first pool's region. One that contradicts a pool is reported, as is a pool that has none."""
+    """Return the first pool's Region. Report one that contradicts a pool, and a pool without a Region."""
     region: str | None = top["REGION"]
     for pool_id in pool_ids:
         own = region_of(pool_id)
         if region and own and region != own:
             top.report(
-                "REGION", f"is {redacted(region)}, but {redacted(pool_id)} is in {own!r}: leave it out"
+                "REGION",
+                f"is {redacted(region)}, but the user pool {redacted(pool_id)} is in {own!r}: "
+                "remove the setting",
             )
         has_issuer = top.any_wrong("ISSUER") or not {None, pool_id}.isdisjoint(top["ISSUER"] or ())
         if not region and not own and not has_issuer and "REGION" not in top.set_keys:
             top.report(
                 "USER_POOL_ID",
-                f"is {redacted(pool_id)}, without a region: give the whole id ('us-west-2_AbCdEfGhI'), "
-                f"or set {top.label('REGION')}, or for an emulator {top.label('ISSUER')}",
+                f"is {redacted(pool_id)}, without a Region: set the complete id ('us-west-2_AbCdEfGhI'), "
+                f"or {top.label('REGION')}, or for an emulator {top.label('ISSUER')}",
             )
     return region or next(map(region_of, pool_ids), None)
 
@@ -193,37 +195,37 @@ def _by_pool(
     some: str = "a URL",
     advice: str = _URLS,
 ) -> dict[str, Any]:
-    """The value of ``key`` for each pool that has one: it is set to one value, or to values by pool id."""
+    """Return the values of ``key`` by pool id. It is set to one value, or to a dict of them."""
     values: Mapping[str | None, Any] = top[key] or {}
     pools = top.label("USER_POOL_ID")
     if None in values:
         if len(pool_ids) > 1:
-            top.report(key, f"is one {one}, but {pools} names {len(pool_ids)}{advice}")
+            top.report(key, f"is one {one}, but {pools} names {len(pool_ids)} pools: {advice}")
         return dict.fromkeys(pool_ids, values[None])
     unknown = [pool_id for pool_id in values if pool_id not in pool_ids]
     if unknown and not top.any_wrong("USER_POOL_ID") and (pool_ids or not top.any_wrong("ISSUER")):
-        top.report(key, f"has {some} for {redacted(one_or_all(unknown))}, not in {pools}")
+        top.report(key, f"has {some} for {redacted(one_or_all(unknown))}, which is not in {pools}")
     return {pool_id: values[pool_id] for pool_id in pool_ids if pool_id in values}
 
 
 def _check_issuers_differ(top: Section, issuers: Mapping[str, str]) -> None:
-    """A token's issuer chooses the keys that verify it, so each pool needs its own."""
+    """Report an issuer of several pools: the issuer chooses the keys, so each pool needs its own."""
     if len(issuers) > len(set(issuers.values())) and not top.any_wrong("ISSUER"):
-        top.report("ISSUER", "has the same URL for several pools: each pool needs an issuer of its own")
+        top.report("ISSUER", "has the same URL for several pools: each pool needs its own issuer")
 
 
 def _check_between_keys(top: Section) -> None:
     if top["KEYS_FRESH_FOR"] > top["KEYS_USABLE_FOR"]:
         top.report(
             "KEYS_FRESH_FOR",
-            f"is {top['KEYS_FRESH_FOR']:.10g}: keys are renewed before they end, so give at most "
-            f"{top.label('KEYS_USABLE_FOR')}, {top['KEYS_USABLE_FOR']:.10g}",
+            f"must be at most {top.label('KEYS_USABLE_FOR')} ({top['KEYS_USABLE_FOR']:.10g} seconds), "
+            f"got {top['KEYS_FRESH_FOR']:.10g}",
         )
     metadata, resource = top["RESOURCE_METADATA"], top["RESOURCE"]
     if metadata is not None and "RESOURCE" not in top.set_keys:
-        top.report("RESOURCE_METADATA", f"is for a document that {top.label('RESOURCE')} turns on: set both")
+        top.report("RESOURCE_METADATA", f"has no effect without {top.label('RESOURCE')}: set both")
     elif metadata and metadata.get("resource", resource) != resource:
-        top.report("RESOURCE_METADATA", f"holds another 'resource': that member is {top.label('RESOURCE')}")
+        top.report("RESOURCE_METADATA", f"has a 'resource' other than {top.label('RESOURCE')}: remove it")
 
 
 def _check_something_is_set(top: Section) -> None:
@@ -234,13 +236,13 @@ def _check_something_is_set(top: Section) -> None:
     label = top.label
     top.report(
         "USER_POOL_ID",
-        f"is not set, and no client is: to receive tokens, set {label('USER_POOL_ID')}; to call with tokens, "
+        f"is not set, and no client is: to accept tokens, set {label('USER_POOL_ID')}; to request tokens, "
         f"set {label('CLIENT_ID')}, {label('CLIENT_SECRET')} and {label('DOMAIN')} or {label('TOKEN_URL')}",
     )
 
 
 def _cache_key(top: Section, config: Mapping[str, Any]) -> bytes | None:
-    """The key as configured, be it too short. A ``SECRET_KEY`` that is not text counts as none."""
+    """Return the configured key, even if it is too short. A ``SECRET_KEY`` that is not text is ignored."""
     own: bytes | None = top["CACHE_KEY"]
     secret_key = config.get("SECRET_KEY")
     if own or is_unset(secret_key):
@@ -254,9 +256,9 @@ def _cache_key(top: Section, config: Mapping[str, Any]) -> bytes | None:
 def runs_without_threads() -> bool:
     """Return whether this is uWSGI without threads, where nothing runs between requests.
 
-    uWSGI holds the GIL then while it waits for a request: a thread runs only while a request runs or waits.
-    That is the default before uWSGI 2.0.27. ``has_threads`` counts ``enable-threads``, ``threads`` and the
-    version; uWSGI imports its module before the application.
+    uWSGI then holds the GIL while it waits for a request: a thread runs only while a request runs or waits.
+    That is the default before uWSGI 2.0.27. ``has_threads`` takes ``enable-threads``, ``threads`` and the
+    version into account. uWSGI imports its module before the application.
     """
     return not getattr(sys.modules.get("uwsgi"), "has_threads", True)
 
@@ -267,5 +269,5 @@ def _renew_in(environ: Mapping[str, str]) -> Literal["background", "inline"]:
 
 
 def _realm_of(app_name: str) -> str:
-    """The app's name, as far as a header can carry it."""
+    """Return the application's name with ``?`` for characters that a header cannot have."""
     return "".join(char if " " <= char <= "~" else "?" for char in app_name)

@@ -1,4 +1,4 @@
-"""The app clients with which this service calls: the default one and the named ones."""
+"""The app clients with which this service requests tokens: the default one and the named ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, Literal
 from ..formats.regions import prefix_domain_host, user_pools_api_urls
 from ..outbound.token_source import TokenPolicy
 from .objects import SecretFile, read_object
-from .section import NOT_SHOWN, Section
+from .section import Section
 from .table import BY_KEY, CLIENT_KEYS, nearest_known
 from .values import Invalid, redacted
 
@@ -27,23 +27,23 @@ class ClientSettings:
     client_secret: tuple[str, ...] | Callable[[], str | Sequence[str]] | SecretFile = field(repr=False)
     token_urls: tuple[str, ...]
     client_auth: Literal["post", "basic"]
-    scopes: tuple[str, ...]  # empty: none are requested
+    scopes: tuple[str, ...]  # empty: requests name no scopes
     client_metadata: Mapping[str, str] | None
     policy: TokenPolicy
     token_headers: Mapping[str, str] | None = field(default=None, repr=False)
-    client_token_api: bool = False  # token_urls are the user pools API's
+    client_token_api: bool = False  # then token_urls are those of the user pools API
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a client requests tokens, and which of the two APIs that is."""
+    """Where a client requests tokens, and with which of the two APIs."""
 
     urls: tuple[str, ...] = ()
     is_client_token_api: bool = False
 
 
 def clients_of(top: Section, region: str | None) -> dict[str | None, ClientSettings]:
-    """Return the default client, under ``None``, and the named ones. Report an incomplete one."""
+    """Return the default client, under ``None``, and the named ones. Report incomplete ones."""
     named = _named_sections(top)
     shared = _own_endpoint(top, top, region)
     found: dict[str | None, ClientSettings] = {}
@@ -66,8 +66,8 @@ def _has_default_client(top: Section, *, alone: bool) -> bool:
     if "SCOPES" in top.set_keys and not top.any_set(*ENDPOINTS):
         top.report(
             "SCOPES",
-            f"is what our own client asks for, and there is no client: set {top.label('CLIENT_ID')} too, "
-            f"or {top.label('REQUIRED_SCOPES')} to demand scopes of callers",
+            f"is set without a client: set {top.label('CLIENT_ID')} too; to require scopes of callers, "
+            f"set {top.label('REQUIRED_SCOPES')}",
         )
     return top.any_set(*ENDPOINTS) or bool(top[API])
 
@@ -78,7 +78,7 @@ def _named_sections(top: Section) -> list[Section]:
         try:
             sections.append(_named_section(top, name, read_object(raw)))
         except Invalid as wrong:
-            top.report_client(name, f"{NOT_SHOWN}: {wrong.advice}")
+            top.report_client(name, wrong.sentence(hidden=True) + ".")
     return sections
 
 
@@ -86,14 +86,15 @@ def _named_section(top: Section, name: str, raw: Mapping[str, object]) -> Sectio
     known: dict[str, object] = {}
     for key, value in raw.items():
         if key.upper() in known:
-            top.report_client(name, f"has {key.upper()} twice, in capitals and otherwise: say it once")
+            top.report_client(name, f"has {key.upper()} twice, in different case: keep one.")
         elif key.upper() in CLIENT_KEYS:
             known[key.upper()] = value
         elif key.upper() in BY_KEY:
-            top.report_client(name, f"has {redacted(key)}, which is for all: set {top.label(key.upper())}")
+            label = top.label(key.upper())
+            top.report_client(name, f"has {redacted(key)}, a setting of the whole application: set {label}.")
         else:
             nearest = nearest_known(key, CLIENT_KEYS)
-            top.report_client(name, f"has {redacted(key)}, which is not a setting{nearest}")
+            top.report_client(name, f"has the unknown setting {redacted(key)}{nearest}")
     return top.below(name, known)
 
 
@@ -102,10 +103,10 @@ def _own_endpoint(section: Section, top: Section, region: str | None) -> Endpoin
     sets_api = API in section.set_keys and bool(section[API])
     if sets_api and "DOMAIN" in section.set_keys:
         section.report(
-            "DOMAIN", f"is set, and {section.label(API)} too, which is for a pool without one: keep one"
+            "DOMAIN", f"is set together with {section.label(API)}, which needs no domain: keep one"
         )
         return Endpoint(is_client_token_api=True)
-    # A TOKEN_URL of its own is, under an API of the top level, that API's: an emulator's.
+    # If the top level sets the API, a TOKEN_URL of this section is that API's address, at an emulator.
     if sets_api or (section[API] and "TOKEN_URL" in section.set_keys and "DOMAIN" not in section.set_keys):
         return Endpoint(_api_urls(section, top, region), is_client_token_api=True)
     urls = _own_token_urls(section, top, region)
@@ -120,13 +121,13 @@ def _inherited_endpoint(section: Section, shared: Endpoint | None) -> Endpoint |
 
 
 def _api_urls(section: Section, top: Section, region: str | None) -> tuple[str, ...]:
-    """The addresses of the user pools API: those of a TOKEN_URL, else the region's."""
+    """Return the addresses of the user pools API: those in TOKEN_URL, else the Region's."""
     if "TOKEN_URL" in section.set_keys:
         return section["TOKEN_URL"] or ()
     if region:
         return user_pools_api_urls(region)
     if not top.any_wrong("REGION", "USER_POOL_ID", "ISSUER"):
-        section.report(API, f"is of some region: set {top.label('REGION')}")
+        section.report(API, f"needs a Region: set {top.label('REGION')}")
     return ()
 
 
@@ -135,7 +136,7 @@ def _own_token_urls(section: Section, top: Section, region: str | None) -> tuple
     if not section.any_set(*ENDPOINTS):
         return None
     if section.set_keys.issuperset(ENDPOINTS):
-        section.report("DOMAIN", f"is set, and {section.label('TOKEN_URL')} too: keep one")
+        section.report("DOMAIN", f"is set together with {section.label('TOKEN_URL')}: keep one")
     if "TOKEN_URL" in section.set_keys or section.any_wrong("DOMAIN"):
         urls: tuple[str, ...] | None = section["TOKEN_URL"]
         return urls or ()
@@ -145,24 +146,28 @@ def _own_token_urls(section: Section, top: Section, region: str | None) -> tuple
     if region:
         return (f"https://{prefix_domain_host(domain, region)}/oauth2/token",)
     if not top.any_wrong("REGION", "USER_POOL_ID", "ISSUER"):
-        section.report("DOMAIN", f"is {redacted(domain)}, a prefix in some region: set {top.label('REGION')}")
+        section.report(
+            "DOMAIN", f"is {redacted(domain)}, a prefix that needs a Region: set {top.label('REGION')}"
+        )
     return ()
 
 
 def _check_whole(section: Section, endpoint: Endpoint | None) -> None:
-    """Report what a client lacks. An invalid endpoint was reported already."""
+    """Report what a client lacks. An invalid endpoint has been reported already."""
     half = next((key for key in ("CLIENT_ID", *SECRETS, *ENDPOINTS, API) if key in section.set_keys), None)
-    why = f"though {section.label(half)} is" if half else "and a client needs it"
+    why = f"{section.label(half)} needs it" if half else "a client needs it"
     if "CLIENT_ID" not in section.set_keys:
-        section.report("CLIENT_ID", f"is not set, {why}")
+        section.report("CLIENT_ID", f"is not set, but {why}")
     if not section.any_set(*SECRETS):
         section.report(
-            "CLIENT_SECRET", f"is not set, {why}: set it, or {section.label('CLIENT_SECRET_FILE')}"
+            "CLIENT_SECRET", f"is not set, but {why}: set it, or {section.label('CLIENT_SECRET_FILE')}"
         )
     if section.set_keys.issuperset(SECRETS):
-        section.report("CLIENT_SECRET_FILE", f"is set, and {section.label('CLIENT_SECRET')} too: keep one")
+        section.report(
+            "CLIENT_SECRET_FILE", f"is set together with {section.label('CLIENT_SECRET')}: keep one"
+        )
     if endpoint is None:
-        section.report("TOKEN_URL", f"is not set, {why}: set it, or {section.label('DOMAIN')}")
+        section.report("TOKEN_URL", f"is not set, but {why}: set it, or {section.label('DOMAIN')}")
 
 
 def _client_from(section: Section, endpoint: Endpoint) -> ClientSettings:

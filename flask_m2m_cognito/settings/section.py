@@ -1,4 +1,4 @@
-"""The settings of the application or of one client: read by the table, with what is wrong with them."""
+"""The settings of the application, or of one client, as read by the table, and the problems found in them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from typing import Any
 from .table import BY_KEY, PREFIX, Setting
 from .values import Invalid, is_empty, is_unset, redacted
 
-NOT_SHOWN = "can't be used (the value is not shown)"
-
 
 class Section(dict[str, Any]):
-    """The values of the top level, or of one named client, by key; and what is wrong with them.
+    """The values of the top level, or of one named client, by key, and the problems found in them.
 
-    A key that is not set, or whose value is wrong, has the value of the section above, or the default.
+    A key that is unset or invalid has the value of the section above, or the default.
     """
 
     def __init__(
@@ -37,7 +35,7 @@ class Section(dict[str, Any]):
         keys = [key for key, value in raw.items() if BY_KEY[key].is_check or not is_unset(value)]
         self.set_keys: frozenset[str] = frozenset(keys)
         self.wrong: set[str] = set()
-        # The hosts first: each URL is checked against them.
+        # The hosts come first: each URL is checked against them.
         for key in sorted(keys, key=lambda key: key != "ALLOW_HTTP_HOSTS"):
             self._read(BY_KEY[key], raw[key])
 
@@ -51,16 +49,17 @@ class Section(dict[str, Any]):
         return PREFIX + key if self.name is None else f"{_client_label(self.name)}.{key}"
 
     def report(self, key: str, sentence: str) -> None:
-        """Add a problem. From now on the key counts as not set."""
+        """Add a problem, as the end of a sentence that begins with the key. The key now counts as unset."""
         self.wrong.add(key)
         self[key] = self._unset[key]
         self._problems.append(f"{self.label(key)} {sentence}.")
 
     def report_client(self, name: object, sentence: str) -> None:
-        self._problems.append(f"{_client_label(name)} {sentence}.")
+        """Add a problem, as the end of a sentence that begins with the client's name, with its full stop."""
+        self._problems.append(f"{_client_label(name)} {sentence}")
 
     def below(self, name: str, raw: Mapping[str, object]) -> Section:
-        """The section of one named client, which reports to the same list."""
+        """Return the section of one named client, which reports to the same list."""
         return Section(raw, self._problems, name=name, above=self)
 
     def _read(self, setting: Setting, value: object) -> None:
@@ -68,13 +67,12 @@ class Section(dict[str, Any]):
         try:
             found = None if setting.is_check and is_empty(value) else setting.read(value, *more)
         except Invalid as error:
-            hidden = setting.secret or error.invalid_part is None
-            what = NOT_SHOWN if hidden else f"{error.verb} {redacted(error.invalid_part)}"
-            self.report(setting.key, f"{what}: {error.advice}")
+            self.report(setting.key, error.sentence(hidden=setting.secret))
             return
         if setting.is_check and is_empty(found):
             self.report(
-                setting.key, "is empty, which would remove the check: name at least one, or remove it"
+                setting.key,
+                "is empty, which would remove the check: name at least one value, or remove the setting",
             )
         else:
             self[setting.key] = found
