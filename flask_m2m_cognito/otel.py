@@ -1,22 +1,22 @@
 """Metrics and traces for OpenTelemetry: ``pip install 'flask-m2m-cognito[otel]'``.
 
-Nothing here is imported unless you import it, and an application that is not instrumented pays nothing.
+An application that is not instrumented pays nothing: this module is imported only if you import it.
 
 ==================================  ==========  ======================================================
 metric                              kind        attributes
 ==================================  ==========  ======================================================
-``cognito_m2m.requests``            counter     ``cognito_m2m.outcome``; if it was accepted
-                                                ``cognito_m2m.check`` (``memory``, ``signature``); if it was
-                                                rejected ``error.type`` (the reason) and
+``cognito_m2m.requests``            counter     ``cognito_m2m.outcome``; for accepted requests
+                                                ``cognito_m2m.check`` (``memory``, ``signature``); for
+                                                rejected ones ``error.type`` (the reason) and
                                                 ``http.response.status_code``; ``cognito_m2m.client_id`` if
                                                 ``client_ids`` is set and the token was verified
-``cognito_m2m.refresh.duration``    histogram   ``cognito_m2m.value`` (``keys``, ``token``), and of which
-                                    (s)         pool or client; ``cognito_m2m.source`` or ``error.type``
+``cognito_m2m.refresh.duration``    histogram   ``cognito_m2m.value`` (``keys``, ``token``), the pool or the
+                                    (s)         client; ``cognito_m2m.source`` or ``error.type``
 ``cognito_m2m.token_requests``      observed    ``cognito_m2m.client``; Cognito bills each of them
                                     counter
-``cognito_m2m.age``                 observed    as the duration: of the cached keys and tokens
+``cognito_m2m.age``                 observed    value, and pool or client: the age of cached keys and tokens
                                     gauge (s)
-``cognito_m2m.remaining``           observed    as the age: how long they can still be used
+``cognito_m2m.remaining``           observed    value, and pool or client: the time until they are unusable
                                     gauge (s)
 ``cognito_m2m.ready``               observed    1 if every pool has had keys, else 0
                                     gauge
@@ -26,16 +26,16 @@ metric                              kind        attributes
                                     gauge (s)
 ==================================  ==========  ======================================================
 
-A span of kind ``CLIENT``, ``GET`` or ``POST``, is around each HTTP request: a download of keys, a token
-request, each address and each retry. It is current while the request lasts, and an instrumentation of
-``requests`` or ``urllib3`` makes no second one of it.
+Each HTTP request has a span ``GET`` or ``POST`` of kind ``CLIENT``: each download of keys and each token
+request, for each address and each retry. The span is current during the request. Instrumentation of
+``requests`` or ``urllib3`` creates no second span for it.
 
-Its parent is the span of what it is for, ``refresh keys`` or ``refresh token``, of kind ``INTERNAL``. That
-one says how the refresh ended, which no single request can: a secret that was rejected is no failure, a
-200 without a key is one. It is a child of the current span of the caller who waits for it, also where the
-fetch runs on a thread of its own; a background refresh is a trace of its own, with a link to that span.
+Its parent is a span ``refresh keys`` or ``refresh token`` of kind ``INTERNAL``. That span has the outcome of
+the refresh, which a single request does not show: a rejected secret is no failure if the next one works, but
+a 200 without a key is one. It is a child of the current span of the caller that waits for it, even if the
+fetch runs on another thread. A background refresh is a trace of its own, with a link to that span.
 
-Each ends with its work, whether that failed, was given up, or its thread was stopped.
+Each span ends with its work, even if the work fails, is abandoned, or its thread is stopped.
 
 ===============  ====================================================================================
 span             attributes
@@ -43,10 +43,10 @@ span             attributes
 GET, POST        ``http.request.method``, ``server.address``, ``server.port``, ``url.full`` (without user
                  and query), ``http.response.status_code``, ``error.type``; ``cognito_m2m.pool_id``, or
                  ``cognito_m2m.client`` and ``cognito_m2m.client_id``
-refresh …        as the duration, and ``cognito_m2m.scopes``
+refresh …        those of the duration, and ``cognito_m2m.scopes``
 ===============  ====================================================================================
 
-Source of the names that are not ours: OpenTelemetry's semantic conventions 1.27, "HTTP client span".
+Names without ``cognito_m2m`` are those of OpenTelemetry's semantic conventions 1.27, "HTTP client span".
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ _NAME = "flask_m2m_cognito"
 _EXTENSION = "cognito_m2m_otel"
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30)
-"""Buckets of durations in seconds: those of OpenTelemetry's HTTP conventions, and one for a longer deadline.
-The SDK's own are for milliseconds, and would put every refresh into the first two."""
+"""Histogram buckets in seconds: those of OpenTelemetry's HTTP conventions, and one for a longer deadline.
+The SDK's defaults are meant for milliseconds: every refresh would be in the first two."""
 
 Attributes = dict[str, Any]
 Rows = Iterable[tuple[Attributes, float]]
@@ -92,27 +92,28 @@ def instrument(
     tracer_provider: TracerProvider | None = None,
     client_ids: bool = False,
 ) -> None:
-    """Count and trace what ``app`` accepts, rejects and requests. Call it before or after ``init_app``.
+    """Record metrics and traces of ``app``. Call it before or after ``init_app``.
 
     Args:
         app: the Flask application.
-        meter_provider, tracer_provider: OpenTelemetry's global ones if not given.
-        client_ids: add the caller's client id to ``cognito_m2m.requests``, if its token was verified. Each
-            client is then a time series of its own.
+        meter_provider: the provider of the metrics; by default OpenTelemetry's global one.
+        tracer_provider: the provider of the traces; by default OpenTelemetry's global one.
+        client_ids: whether ``cognito_m2m.requests`` has the caller's client id, if its token was verified.
+            Each client is then a separate time series.
 
     Raises:
-        RuntimeError: the application is instrumented already, or OpenTelemetry's API is not installed.
+        RuntimeError: the application is already instrumented, or OpenTelemetry's API is not installed.
     """
     if _EXTENSION in app.extensions:
-        raise RuntimeError(f"The application {app.name!r} is instrumented already.")
+        raise RuntimeError(f"The application {app.name!r} is already instrumented.")
     try:
         instrumentation = _SignalReceivers(app, meter_provider, client_ids)
         app.extensions[EXTENSION] = _Spans(tracer_provider)
     except ImportError as error:
         raise RuntimeError(
-            "OpenTelemetry's API is not installed: pip install 'flask-m2m-cognito[otel]'."
+            "OpenTelemetry's API is not installed. Run: pip install 'flask-m2m-cognito[otel]'"
         ) from error
-    # Signals hold their receivers weakly: it lives as long as the application.
+    # Signals reference their receivers weakly, so the application keeps this object alive.
     app.extensions[_EXTENSION] = instrumentation
 
 
@@ -121,7 +122,7 @@ def _version() -> str:
 
 
 class _SignalReceivers:
-    """The receivers of one application's signals. No provider, which outlives it, holds any of it."""
+    """The receivers of one application's signals. Providers live longer, and keep no reference to it."""
 
     def __init__(self, app: Any, meter_provider: MeterProvider | None, client_ids: bool) -> None:
         self._client_ids = client_ids
@@ -168,7 +169,7 @@ class _SignalReceivers:
 
 
 class _Spans:
-    """An application's instrumentation: a span for each refresh and each HTTP request."""
+    """The instrumentation of an application: a span for each refresh and each HTTP request."""
 
     def __init__(self, tracer_provider: TracerProvider | None) -> None:
         from opentelemetry import trace
@@ -178,7 +179,7 @@ class _Spans:
     def request(self, method: str, url: str, of: Of) -> AbstractContextManager[Note]:
         from opentelemetry import context, trace
 
-        # Private, but all that there is, and what the instrumentations agree on: one request, one span.
+        # This key is private, but all instrumentations use it to create only one span for a request.
         key = getattr(context, "_SUPPRESS_HTTP_INSTRUMENTATION_KEY", "suppress_http_instrumentation")
         span = self._tracer.start_span(
             method, kind=trace.SpanKind.CLIENT, attributes={**_request(method, url), **_ours(of)}
@@ -201,7 +202,7 @@ class _Spans:
 
 @contextmanager
 def _current(span: Span, context: Context, attributes_of: Callable[[Any], Attributes]) -> Iterator[Note]:
-    """Make ``context`` this thread's while the work lasts, and end ``span`` with its outcome."""
+    """Attach ``context`` to this thread during the work, and end ``span`` with the outcome."""
     from opentelemetry.context import attach, detach
     from opentelemetry.trace import StatusCode
 
@@ -218,29 +219,32 @@ def _current(span: Span, context: Context, attributes_of: Callable[[Any], Attrib
         span.set_attributes(attributes)
         if "error.type" in attributes:
             span.set_status(StatusCode.ERROR)
-        # Ending it runs the application's span processors, which may export: no waiter is delayed by that.
+        # Ending a span runs the application's span processors, which may export. That must not delay waiters.
         report(functools.partial(span.end, time.time_ns()))
 
 
 class _Instruments:
-    """What one provider has for all applications of the process: of a second instrument of the same name the
-    SDK would ask nothing. It keeps no application, and what is observed comes from memory."""
+    """The instruments of one provider, for all applications of the process.
+
+    The SDK would ignore the callbacks of a second instrument with the same name. This object keeps no
+    application alive, and observed values come from memory.
+    """
 
     def __init__(self, meter_provider: MeterProvider) -> None:
         from opentelemetry import metrics
 
         meter = metrics.get_meter(_NAME, _version(), meter_provider)
         self.requests = meter.create_counter(
-            "cognito_m2m.requests", "{request}", "Requests that the guards let in or refused."
+            "cognito_m2m.requests", "{request}", "Requests that guards accepted or rejected."
         )
         self.durations = meter.create_histogram(
             "cognito_m2m.refresh.duration",
             "s",
-            "How long it took to get newer keys or a newer token.",
+            "The duration of refreshes of keys and tokens.",
             explicit_bucket_boundaries_advisory=_SECONDS,
         )
         meter.create_observable_counter(
-            "cognito_m2m.token_requests", [self._token_requests], "{request}", "Tokens bought of Cognito."
+            "cognito_m2m.token_requests", [self._token_requests], "{request}", "Tokens requested from Cognito."
         )
         for name, unit, rows_of, choose, description in _GAUGES:
             observe = functools.partial(self._gauge, rows_of, choose)
@@ -267,7 +271,7 @@ class _Instruments:
         choose: Callable[[float, float], float],
         options: CallbackOptions,
     ) -> Iterator[Observation]:
-        """Observe what ``choose`` returns of the values that several applications have."""
+        """Observe the value that ``choose`` selects from those of several applications."""
         from opentelemetry.metrics import Observation
 
         chosen: dict[tuple[tuple[str, Any], ...], float] = {}
@@ -303,7 +307,7 @@ def _instruments_of(meter_provider: MeterProvider | None) -> _Instruments:
 
 
 def _times_in(health: Mapping[str, Any], name: str) -> Rows:
-    """The times ``name`` of the cached keys and tokens, and what each is of."""
+    """Yield the times ``name`` of the cached keys and tokens, with the attributes of each."""
     for pool_id, row in health["pools"].items():
         if row[name] is not None:
             yield _ours({"value": "keys", "pool_id": pool_id}), row[name]
@@ -337,14 +341,14 @@ def _farthest(one: float, other: float) -> float:
     return max(one, other, key=abs)
 
 
-# Of several applications in one process, a gauge shows the worst.
+# If a process has several applications, a gauge shows the worst value.
 _GAUGES: tuple[
     tuple[str, str, Callable[[Mapping[str, Any]], Rows], Callable[[float, float], float], str],
     ...,
 ] = (
     ("age", "s", _ages, max, "The age of the cached keys and tokens."),
-    ("remaining", "s", _remaining, min, "How long the cached keys and tokens can still be used."),
-    # Not the unit "1": Prometheus would call it a ratio.
+    ("remaining", "s", _remaining, min, "The time until the cached keys and tokens become unusable."),
+    # Not the unit "1", for which Prometheus would append "_ratio".
     ("ready", "", _ready, min, "1 if every pool has had keys, else 0."),
     ("cache.up", "", _cache_up, min, "0 while the shared cache fails, else 1."),
     ("clock_offset", "s", _clock_offset, _farthest, "How far Cognito's clock is ahead of this machine's."),
@@ -360,7 +364,7 @@ def _ours(of: Mapping[str, str]) -> Attributes:
 
 def _request(method: str, url: str) -> Attributes:
     parts = urlsplit(url)
-    # A user and a query may be secrets.
+    # The user and the query may contain secrets.
     shown = parts._replace(
         netloc=parts.netloc.rpartition("@")[2], query="REDACTED" if parts.query else "", fragment=""
     )
@@ -390,5 +394,5 @@ def _refreshed(result: Fetched[Any] | BaseException) -> Attributes:
 def _outcome(error: BaseException | None, source: str | None) -> Attributes:
     if error is None:
         return {"cognito_m2m.source": source}
-    # Cognito's code, where there is one: it is one of few. No text of an error, which is of many.
+    # Cognito's error code if there is one, because there are few. Texts of errors are too many.
     return {"error.type": getattr(error, "error_code", None) or type(error).__name__}

@@ -603,17 +603,22 @@ class TestRecordAtStart:
     @pytest.mark.parametrize(
         ("settings", "text"),
         [
-            ({}, "shop trusts us-east-1_One (allowed clients: any) and calls as local-client."),
+            (
+                {},
+                "shop accepts tokens of us-east-1_One (allowed clients: any) "
+                "and requests tokens as local-client.",
+            ),
             (
                 {"COGNITO_M2M_ALLOWED_CLIENT_IDS": "b,a"},
-                "shop trusts us-east-1_One (allowed clients: a, b) and calls as local-client.",
+                "shop accepts tokens of us-east-1_One (allowed clients: a, b) "
+                "and requests tokens as local-client.",
             ),
             (
                 {"COGNITO_M2M_ALLOWED_CLIENT_IDS": bool, **RECEIVES_ONLY},
-                "shop trusts us-east-1_One (allowed clients: those of a callable) "
-                "and has no client for calls.",
+                "shop accepts tokens of us-east-1_One (allowed clients: a callable decides) "
+                "and requests none.",
             ),
-            (CALLS_ONLY, "shop trusts no user pool and calls as local-client."),
+            (CALLS_ONLY, "shop accepts no tokens (no user pool) and requests tokens as local-client."),
         ],
     )
     def test_log_says_what_is_configured(

@@ -1,4 +1,4 @@
-"""What ``init_app`` warns about, and ``flask m2m check`` repeats."""
+"""The warnings of ``init_app``, which ``flask m2m check`` repeats."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def advice_on(app: Flask, cache: Cache | None, settings: Settings) -> Iterator[str]:
-    """Yield what the operator should know of ``settings`` that work, in sentences."""
+    """Yield a warning for each setting that works but is probably a mistake."""
     if settings.any_client_unwarned:
         yield _ANY_CLIENT
     if cache_url_problem(app):
@@ -31,34 +31,34 @@ def advice_on(app: Flask, cache: Cache | None, settings: Settings) -> Iterator[s
 
 
 _ANY_CLIENT = (
-    "COGNITO_M2M_ALLOWED_CLIENT_IDS is not set, nor COGNITO_M2M_REQUIRED_SCOPES or COGNITO_M2M_AUDIENCE: "
-    "each client of the user pool passes a guard without scopes. List the clients that may call, "
-    "or say '*' if all of them may."
+    "COGNITO_M2M_ALLOWED_CLIENT_IDS is not set, and neither is COGNITO_M2M_REQUIRED_SCOPES or "
+    "COGNITO_M2M_AUDIENCE: any client of the user pool may call the views that require no scope. List the "
+    "clients that may call, or use '*' to allow any client explicitly."
 )
 RESOURCE_UNCHECKED = (
-    "COGNITO_M2M_RESOURCE is set and COGNITO_M2M_AUDIENCE is not: tokens that are bound to another resource "
-    "(their aud) are accepted."
+    "COGNITO_M2M_RESOURCE is set and COGNITO_M2M_AUDIENCE is not: tokens that are issued for another "
+    "resource (claim aud) are accepted."
 )
-SET_AUDIENCE = "Set COGNITO_M2M_AUDIENCE to this service's resource."
+SET_AUDIENCE = "Set COGNITO_M2M_AUDIENCE to the resource of this service."
 
 
 def plain_http_text(settings: Settings) -> str:
-    """What plain http to the allowed hosts means; ``flask m2m check`` says the same."""
+    """Return the warning about plain http to the allowed hosts. ``flask m2m check`` repeats it."""
     hosts = ", ".join(settings.allow_http_hosts)
     return (
         f"COGNITO_M2M_ALLOW_HTTP_HOSTS allows plain http to {hosts}: anyone on the network path can read the "
         "tokens and secrets that are sent there. If COGNITO_M2M_ISSUER or COGNITO_M2M_JWKS_URL is such a "
-        "URL, they choose the signing keys, and so can forge tokens."
+        "URL, an attacker there can replace the signing keys and forge tokens."
     )
 
 
 def cache_url_problem(app: Flask) -> str | None:
-    """What is wrong with the ``CACHE_REDIS_URL`` of an application, or ``None``. Quotes nothing of it."""
+    """Return the problem with the ``CACHE_REDIS_URL`` of an application, or ``None``. Never quotes it."""
     url = app.config.get("CACHE_REDIS_URL")
     is_used = "redis" in str(app.config.get("CACHE_TYPE")).lower()
     if not is_used or not isinstance(url, str) or is_redis_url(url):
         return None
-    return "CACHE_REDIS_URL cannot be parsed (not shown), so the cache is unavailable."
+    return "CACHE_REDIS_URL cannot be parsed (the value is not shown), so the cache is unavailable."
 
 
 QUOTE_PASSWORD = (
@@ -69,14 +69,14 @@ QUOTE_PASSWORD = (
 def no_key_text(settings: Settings) -> str:
     problem = "is shorter than 16 bytes" if settings.cache_key_too_short else "is not set"
     return (
-        f"COGNITO_M2M_CACHE_KEY (or SECRET_KEY) {problem}, so that what is put into the cache is sealed with "
-        "a random key: only workers forked from this process share it. Set the same COGNITO_M2M_CACHE_KEY, "
-        "of 16 bytes or more, for every process."
+        f"COGNITO_M2M_CACHE_KEY (or SECRET_KEY) {problem}, so cache entries are encrypted with a random key: "
+        "only workers forked from this process can read them. Set the same COGNITO_M2M_CACHE_KEY, of at "
+        "least 16 bytes, in every process."
     )
 
 
 def _no_threads_text(settings: Settings) -> str:
     consequence = "requests wait for the renewal of keys and tokens (COGNITO_M2M_RENEW is 'inline')"
     if settings.renew == "background":
-        consequence = "COGNITO_M2M_RENEW = 'background' does not work: renewals stand still and time out"
-    return f"uWSGI runs without threads, so {consequence}. Set enable-threads in uWSGI's configuration."
+        consequence = "COGNITO_M2M_RENEW = 'background' does not work: renewals make no progress and time out"
+    return f"uWSGI runs without threads, so {consequence}. Set enable-threads in the configuration of uWSGI."

@@ -1,4 +1,4 @@
-"""Finds the cache in which an application shares its keys and tokens, or builds it, at first use."""
+"""Finds or builds the cache in which an application shares its keys and tokens, at first use."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _CLIENTS = {
     "dynamodb": ("boto3",),
     "mongo": ("pymongo",),
 }
-"""What cachelib imports when a backend is built, by a part of ``CACHE_TYPE``."""
+"""The modules that cachelib imports when it builds a backend, by a part of ``CACHE_TYPE``."""
 
 _NOT_INITIALISED = (
-    "The Cache given to CognitoM2M(cache=…) was not initialised with the application %r, so nothing is "
-    "shared: call cache.init_app(app) before the first request."
+    "The Cache passed to CognitoM2M(cache=…) was not initialised with the application %r, so nothing is "
+    "shared. Call cache.init_app(app) before the first request."
 )
 
 _logger = logging.getLogger("flask_m2m_cognito.store")
@@ -40,9 +40,9 @@ def backend_finder(
 ) -> Callable[[], Any]:
     """Return a callable that returns the cachelib backend, for use outside an application context.
 
-    The backend and not the ``Cache``: outside an application context ``Cache.get`` answers for
-    the application that was initialised last. In order: ``cache``, the one that the application has
-    already, one made from its ``CACHE_…`` settings.
+    It returns the backend and not the ``Cache``, because outside an application context ``Cache.get`` uses
+    the application that was initialised last. The backend is that of ``cache``, else of the cache that the
+    application already has, else of one built from its ``CACHE_…`` settings.
     """
 
     ours: list[Any] = []
@@ -52,7 +52,7 @@ def backend_finder(
             return None
         backend = existing_backend(app, cache)
         if cache is None and (backend is None or any(backend is each for each in ours)):
-            # Asked again after a fork: a child that used its parent's connection would get others' answers.
+            # Called again after a fork: on its parent's connection a child would read the answers to others.
             backend = _build_backend(app)
             ours.append(backend)
         if backend is None:
@@ -73,14 +73,14 @@ def existing_backend(app: Flask, cache: Cache | None) -> Any:
 
 
 def is_configured(app: Flask, cache: Cache | None) -> bool:
-    """Return whether the application has a cache or settings for one. What has none shares nothing."""
+    """Return whether the application has a cache or settings for one. Without either it shares nothing."""
     initialised = app.extensions.get("cache")
     has_own = isinstance(initialised, dict) and bool(initialised)
     return cache is not None or bool(app.config.get("CACHE_TYPE")) or has_own
 
 
 def import_client(app: Flask, cache: Cache | None) -> None:
-    """Import what building the cache needs. A cache that exists has imported it."""
+    """Import the modules that building the cache needs. A cache that exists has imported them."""
     if cache is not None or existing_backend(app, cache) is not None:
         return
     kind = str(app.config.get("CACHE_TYPE")).lower()
@@ -89,24 +89,24 @@ def import_client(app: Flask, cache: Cache | None) -> None:
         *(name for part in _CLIENTS if part in kind for name in _CLIENTS[part]),
     )
     for name in names:
-        with contextlib.suppress(Exception):  # building the cache reports what is missing
+        with contextlib.suppress(Exception):  # building the cache reports a missing module
             importlib.import_module(name)
 
 
 def shares_with_others(backend: Any) -> bool:
-    """Return whether what is put into ``backend`` leaves this process."""
+    """Return whether entries of ``backend`` leave this process."""
     return type(backend).__name__ not in IN_PROCESS
 
 
 def unpickles(backend: Any) -> bool:
-    """Return whether anyone who can write to ``backend`` can run code here: its serializer is pickle."""
-    # By name: cachelib has a JSONSerializer of its own since 0.15 only.
+    """Return whether ``backend`` reads with pickle: then anyone who can write to it can run code here."""
+    # Compared by name, because cachelib has a JSONSerializer only since 0.15.
     serializer = type(getattr(backend, "serializer", None)).__name__
     return shares_with_others(backend) and serializer not in ("JSONSerializer", "TextSerializer")
 
 
 def is_in_process(app: Flask, cache: Cache | None) -> bool | None:
-    """Return whether the application's cache stays in the process; ``None`` if that is not known yet."""
+    """Return whether the application's cache stays in the process, or ``None`` if that is unknown yet."""
     backend = existing_backend(app, cache)
     if backend is not None:
         return not shares_with_others(backend)
@@ -116,9 +116,9 @@ def is_in_process(app: Flask, cache: Cache | None) -> bool | None:
 
 
 def _for_many_threads(backend: Any) -> Any:
-    """``backend``, over a client of our own if it is for one thread only.
+    """Return ``backend``, with a client of our own if its client is for one thread only.
 
-    cachelib before 0.15 has one pylibmc client for all threads, on which they get each other's answers.
+    cachelib before 0.15 uses one pylibmc client for all threads, so they would read each other's answers.
     """
     client: Any = getattr(backend, "_client", None)
     if client is None or not hasattr(client, "clone") or hasattr(backend, "_client_context"):
@@ -129,7 +129,7 @@ def _for_many_threads(backend: Any) -> Any:
 
 
 class _OneAtATime:
-    """A client that runs one method at a time."""
+    """A cache client that runs one method at a time."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -157,14 +157,14 @@ def _build_backend(app: Flask) -> Any:
 
 
 def text_serializer() -> Any:
-    """A serializer of JSON for cachelib's backends: what others put into the cache is read, not run.
+    """Return a JSON serializer for cachelib's backends: entries from others are parsed, never run as code.
 
-    cachelib's own is missing before 0.15, and logs a warning for each miss of a Redis backend.
+    cachelib has none before 0.15, and its own logs a warning for each miss of a Redis backend.
     """
     from cachelib.serializers import BaseSerializer
 
     class TextSerializer(BaseSerializer):
-        """JSON. Anything else is returned as text, which the seal rejects and the store logs."""
+        """JSON. Anything else is returned as text, which cannot be decrypted, so the store logs it."""
 
         def dumps(self, value: Any, *_: Any, **__: Any) -> bytes:
             return json.dumps(value).encode()
@@ -177,7 +177,7 @@ def text_serializer() -> Any:
 
         def load(self, f: Any, *_: Any, **__: Any) -> Any:
             content = f.read()
-            # FileSystemCache writes its count of files with pickle, before it is given this serializer.
+            # FileSystemCache writes its file count with pickle, before this serializer is set.
             return None if content.startswith(_PICKLE_MARK) else _parsed(content)
 
     return TextSerializer()

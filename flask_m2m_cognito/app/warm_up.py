@@ -13,18 +13,18 @@ from ..remote.threads import start_daemon
 
 
 def ask_all(values: Sequence[Refreshable[Any]], timeout: float) -> list[Exception]:
-    """Get all ``values`` at once, waiting for at most ``timeout`` seconds. Return the failures, in no order.
+    """Get all ``values`` at once, and wait for at most ``timeout`` seconds. Return the failures, in no order.
 
-    What is not there by then is still fetched; it counts as a :class:`TimeoutError`.
+    A value that is late is still fetched, and counts as a :class:`TimeoutError`.
     """
     for value in values:
-        # On this thread: a child that is forked while another thread imports waits for that import forever.
+        # On this thread: a child that is forked during another thread's import waits for that import forever.
         value.prepare()
     failures: list[Exception] = []
     deadline = Deadline(timeout)
     done = [_start(value.get, failures) for value in values]
     late = sum(not each.wait(deadline.left()) for each in done)
-    return [*failures, *(TimeoutError(f"not done within {timeout:g} s") for _ in range(late))]
+    return [*failures, *(TimeoutError(f"not finished within {timeout:g} s") for _ in range(late))]
 
 
 def _start(get: Callable[[], object], failures: list[Exception]) -> threading.Event:

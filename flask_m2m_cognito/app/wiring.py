@@ -1,4 +1,4 @@
-"""Builds one application's parts from its settings."""
+"""Builds the parts of one application from its settings."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ from .cache_backend import (
     unpickles,
 )
 
-# What AppM2M's methods import: now, as a child that is forked during an import waits for it forever.
+# The methods of AppM2M import these. Imported now, because a child that is forked during an import waits for
+# it forever.
 from ..outbound import bearer_auth  # noqa: F401  # isort: skip
 from ..telemetry import health  # noqa: F401  # isort: skip
 from ..web import routes  # noqa: F401  # isort: skip
@@ -75,13 +76,13 @@ def build_app_parts(
     """Build the parts of ``app``.
 
     Raises:
-        ConfigurationError: the pinned keys are of no use.
+        ConfigurationError: the pinned key set has no usable key.
     """
     return _Assembly(app, settings, cache, owner).parts()
 
 
 class _Assembly:
-    """What the parts have in common while they are built."""
+    """Builds the parts, which share some objects."""
 
     def __init__(
         self,
@@ -102,7 +103,7 @@ class _Assembly:
             name: RequestCount(each.client_id, self._clock) for name, each in settings.clients.items()
         }
         self._clients = {name: self._client(name, each) for name, each in settings.clients.items()}
-        # Workers forked after this share a random key; others keep to themselves.
+        # Only workers forked after this share a random key.
         self._store = SealedStore(
             self._bounded_backend(),
             Seal(settings.cache_key or os.urandom(32)),
@@ -240,14 +241,14 @@ class _Assembly:
 
     def _bounded_backend(self) -> BoundedBackend:
         settings = self._settings
-        was_told = is_in_process(self._app, self._cache) is False
+        has_warned = is_in_process(self._app, self._cache) is False
         known = existing_backend(self._app, self._cache)
         if known is not None:
             _log_if_it_unpickles(known)
 
         def on_found(backend: Any) -> None:
-            # In a request, so only to the log: where warnings are errors, the cache would have failed.
-            if not was_told and settings.cache_key is None and shares_with_others(backend):
+            # Only logged, because this runs in a request: where warnings are errors, the cache would fail.
+            if not has_warned and settings.cache_key is None and shares_with_others(backend):
                 text = no_key_text(settings)
                 report(lambda: _logger.warning(text, extra={"event": "configuration"}))
             if backend is not known:
@@ -265,15 +266,15 @@ class _Assembly:
 
 
 def _in_context_of(app: Flask, secret: Secret) -> Secret:
-    """Return ``secret``; a callable of the application's may use ``current_app`` on whatever thread."""
+    """Return ``secret``. If it is a callable, it may use ``current_app`` on any thread."""
     if not callable(secret):
         return secret
 
-    def ask() -> str | Sequence[str]:
+    def call() -> str | Sequence[str]:
         with app.app_context():
             return secret()
 
-    return ask
+    return call
 
 
 def _wording(settings: Settings) -> Wording:
@@ -296,9 +297,9 @@ def _pinned_keys(settings: Settings, pool_id: str) -> KeySet | None:
         ) from None
 
 
-_PICKLE = "The cache %s reads with pickle: whoever can write to it can run code in this process. %s"
-_PICKLE_ADVICE = "Set CACHE_SERIALIZER to cachelib's JSONSerializer, or leave making the cache to CognitoM2M."
-_PICKLE_ALWAYS = "It can't do otherwise: let nobody else write to it."
+_PICKLE = "The cache %s reads with pickle: anyone who can write to it can run code in this process. %s"
+_PICKLE_ADVICE = "Set CACHE_SERIALIZER to cachelib's JSONSerializer, or let CognitoM2M create the cache."
+_PICKLE_ALWAYS = "It has no other serializer, so do not let others write to it."
 
 
 def _log_if_it_unpickles(backend: Any) -> None:
@@ -310,17 +311,17 @@ def _log_if_it_unpickles(backend: Any) -> None:
 
 def _startup_record(app_name: str, settings: Settings) -> tuple[str, str, str, str]:
     """Return the arguments of the log record that describes an application's configuration."""
-    pools = "trusts no user pool"
+    accepts = "accepts no tokens (no user pool)"
     if settings.user_pool_ids:
         allowed = settings.allowed_client_ids
-        of = "those of a callable" if callable(allowed) else ", ".join(sorted(allowed or ())) or "any"
-        pools = f"trusts {', '.join(settings.user_pool_ids)} (allowed clients: {of})"
-    calls = ", ".join(each.client_id for each in settings.clients.values())
-    return "%s %s and %s.", app_name, pools, f"calls as {calls}" if calls else "has no client for calls"
+        clients = "a callable decides" if callable(allowed) else ", ".join(sorted(allowed or ())) or "any"
+        accepts = f"accepts tokens of {', '.join(settings.user_pool_ids)} (allowed clients: {clients})"
+    ids = ", ".join(each.client_id for each in settings.clients.values())
+    return "%s %s and %s.", app_name, accepts, f"requests tokens as {ids}" if ids else "requests none"
 
 
 def _warn(message: str) -> None:
-    """Warn the person who starts the application by hand, and the one who reads its log."""
-    if _logger.hasHandlers():  # else logging itself would print it, beside the warning
+    """Log ``message`` and issue it as a warning, for an application that is started without a log."""
+    if _logger.hasHandlers():  # without handlers, logging itself would print it as well
         _logger.warning(message, extra={"event": "configuration"})
     warnings.warn(message, stacklevel=5)  # the caller of init_app

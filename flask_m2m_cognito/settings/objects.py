@@ -82,7 +82,7 @@ def read_allowed_clients(value: object) -> frozenset[str] | Callable[[str], bool
         return read_callable(value)
     names = frozenset(read_names(value))
     if ANY_CLIENT in names and len(names) > 1:
-        raise Invalid(value, "must be '*', which allows any client of the pool, or a list of client ids")
+        raise Invalid(value, "must be '*' (any client of the pool) or a list of client ids, not both")
     return ANY_CLIENT if ANY_CLIENT in names else names
 
 

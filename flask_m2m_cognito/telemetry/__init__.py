@@ -1,1 +1,1 @@
-"""What one can observe: log records, signals, health, counts."""
+"""Log records, signals, health and counts."""

@@ -1,4 +1,4 @@
-"""How far this machine's clock is from the servers', by the ``Date`` of their answers."""
+"""Measures how far this machine's clock is from the servers' clocks, by the ``Date`` of their answers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ _logger = logging.getLogger("flask_m2m_cognito")
 
 
 class ClockOffset:
-    """The last offset that was seen. ``Date`` has whole seconds, so it is exact to about one.
+    """The latest offset between this machine's clock and the servers'.
+
+    It is exact to about one second, because ``Date`` has whole seconds.
 
     Args:
-        clock: the clock that is compared.
+        clock: the clock to compare.
     """
 
     def __init__(self, clock: Clock = SYSTEM) -> None:
@@ -27,7 +29,7 @@ class ClockOffset:
         self.seconds: float | None = None
 
     def look_at(self, answer: Answer) -> None:
-        """Take the offset from an answer that has just come. Log a large one, once."""
+        """Measure the offset from an answer that has just arrived. Log a large one, once."""
         offset = answer.clock_offset(self._clock.wall())
         if offset is None:
             return
@@ -40,8 +42,8 @@ class ClockOffset:
     def _warn(self, offset: float) -> None:
         text = (
             f"This machine's clock is {abs(offset):.0f} s {'ahead of' if offset < 0 else 'behind'} the "
-            "servers'. Callers' tokens may be rejected as expired or not yet valid: synchronize the clock "
-            "(NTP). The lifetimes of this service's own tokens do not depend on it."
+            "servers' clocks, so callers' tokens may be rejected as expired or not yet valid. Synchronize "
+            "the clock with NTP. The lifetimes of this service's own tokens do not depend on it."
         )
         extra = {"event": "clock-offset", "clock_offset": offset}
         report(lambda: _logger.warning(text, extra=extra))

@@ -1,6 +1,6 @@
-"""Reports what happens to one application's keys and tokens: to its log, its signals and its instrumentation.
+"""Reports events of one application's keys and tokens to its log, its signals and its instrumentation.
 
-The log has a change of state once when it begins, and once when it ends.
+A failure is logged once when it begins, and once when it ends.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from ..remote.reports import Note
 from ..web.rejection_log import Rejection, RejectionLog
 from .instrumentation import Of, around_refresh
 
-_MOST_TROUBLES = 10
+_MOST_KINDS = 10
 
 _logger = logging.getLogger("flask_m2m_cognito")
 
 
 class Events:
-    """Reports events. Each method is called outside locks.
+    """Reports events. Its methods are called without any lock held.
 
     Args:
-        app: the signals' sender.
-        clock: by which rejections are counted.
+        app: the sender of the signals.
+        clock: the clock for counting rejections.
     """
 
     def __init__(self, app: Any, clock: Clock = SYSTEM) -> None:
@@ -39,12 +39,12 @@ class Events:
         self._refused_calls = RefusedCallLog(clock)
 
     def token_accepted(self, token: ValidatedAccessToken, is_remembered: bool) -> None:
-        """A guard let a request in."""
+        """Report that a guard accepted a request."""
         check = "memory" if is_remembered else "signature"
         signals.send(signals.token_accepted, self._app, token=token, check=check)
 
     def token_rejected(self, rejection: Rejection) -> None:
-        """A guard rejected a request."""
+        """Report that a guard rejected a request."""
         self._rejections.note(rejection)
         signals.send(
             signals.token_rejected,
@@ -59,16 +59,16 @@ class Events:
         )
 
     def call_refused(self, call: RefusedCall) -> None:
-        """A peer refused a call of this application's."""
+        """Report that another service refused a call of this application."""
         self._refused_calls.note(call)
 
     def store_changed(self, works: bool, error: Exception | None) -> None:
-        """The cache went down, or is back."""
+        """Report that the cache became unavailable, or available again."""
         if error is None:
-            _logger.info("Recovered: the cache works again.", extra={"event": "store-recovered"})
+            _logger.info("Recovered: the cache is available again.", extra={"event": "store-recovered"})
         else:
             _logger.warning(
-                "The cache does not work: %s. Each process keeps keys and tokens to itself until it does.",
+                "The cache is unavailable: %s. Meanwhile each process fetches its own keys and tokens.",
                 describe_error(error),
                 extra={"event": "store-failed", "error": type(error).__name__},
             )
@@ -76,7 +76,7 @@ class Events:
         signals.send(signals.store_state_changed, self._app, works=works, error=name)
 
     def of_keys(self, pool_id: str) -> RefreshObserver:
-        """An observer of a pool's keys."""
+        """Return an observer of a pool's keys."""
         return _Observer(
             self._app,
             "keys",
@@ -87,7 +87,7 @@ class Events:
         )
 
     def of_token(self, client: str | None, client_id: str, scopes: str) -> RefreshObserver:
-        """An observer of a client's token."""
+        """Return an observer of a client's token."""
         fields = {"client_id": client_id, "scopes": scopes}
         return _Observer(
             self._app,
@@ -104,25 +104,31 @@ _SIGNALS = {
     "token": (signals.token_obtained, signals.token_failed),
 }
 
+_CONSEQUENCES = {
+    "keys": ("no usable keys are cached, so requests get 503", "the cached keys stay in use"),
+    "token": ("no usable token is cached, so calls fail", "the cached token stays in use"),
+}
+"""What a failed refresh means: without a usable value, and with one."""
+
 
 @dataclass(frozen=True)
 class _Observer:
-    """Observes the refreshes of one value, for the instrumentation, the log and the signals."""
+    """Reports the refreshes of one value to the instrumentation, the log and the signals."""
 
-    app: Any  # the signals' sender
-    value: Literal["keys", "token"]  # also how the log record's event begins
+    app: Any  # the sender of the signals
+    value: Literal["keys", "token"]  # also the beginning of the log record's event
     description: str
-    of: Of  # whose it is, for the instrumentation
+    of: Of  # its pool or client, for the instrumentation
     log_fields: dict[str, str]
     signal_arguments: dict[str, str | None]
-    logged: set[object] = field(default_factory=set)  # the kinds of trouble since the last success
+    logged: set[object] = field(default_factory=set)  # the kinds of failure since the last success
 
     def around(self, is_background: bool) -> AbstractContextManager[Note]:
-        """Return what the instrumentation has around a fetch."""
+        """Return the context manager of the instrumentation for a fetch."""
         return around_refresh(self.app, self.value, self.of, is_background)
 
     def ended(self, event: Refreshed[Any] | RefreshFailed) -> None:
-        """Log a change of state, and send a signal."""
+        """Log the first failure and the recovery, and send a signal."""
         refreshed, failed = _SIGNALS[self.value]
         if isinstance(event, Refreshed):
             self._log_success(event)
@@ -135,31 +141,28 @@ class _Observer:
         self.logged.clear()
         if event.recovered:
             extra = {"event": f"{self.value}-recovered", **self.log_fields}
-            _logger.info("Recovered: %s could be fetched again.", self.description, extra=extra)
+            _logger.info("Recovered: fetched %s again.", self.description, extra=extra)
 
     def _log_failure(self, event: RefreshFailed) -> None:
-        # Once for each kind of trouble: a wrong secret may come to light after an outage, and an outage
-        # may outlast what still serves.
-        serves = event.has_value or event.source == "pinned"
-        trouble = (getattr(event.error, "error_code", None), event.source == "pinned", serves)
-        if trouble in self.logged or len(self.logged) >= _MOST_TROUBLES:
+        # Once for each kind of failure: a wrong secret may be found only after an outage, and an outage may
+        # last longer than the cached value.
+        is_usable = event.has_value or event.source == "pinned"
+        kind = (getattr(event.error, "error_code", None), event.source == "pinned", is_usable)
+        if kind in self.logged or len(self.logged) >= _MOST_KINDS:
             return
-        self.logged.add(trouble)
+        self.logged.add(kind)
+        consequence = _CONSEQUENCES[self.value][is_usable]
+        if event.source == "pinned":
+            consequence = "the pinned keys stay in use"
         _logger.log(
-            logging.WARNING if serves else logging.ERROR,
-            "Can't fetch %s (%s): %s. Next try in %.0f s.",
+            logging.WARNING if is_usable else logging.ERROR,
+            "Could not fetch %s: %s; %s. Next try in %.0f s.",
             self.description,
-            f"{type(event.error).__name__}: {event.error}",
-            _remark(event),
+            f"{type(event.error).__name__}: {event.error}".rstrip("."),
+            consequence,
             event.retry_in,
             extra={"event": f"{self.value}-failed", "retry_in": event.retry_in, **self.log_fields},
         )
-
-
-def _remark(event: RefreshFailed) -> str:
-    if event.source == "pinned":
-        return "the pinned keys serve, which do not age"
-    return "what is held goes on serving" if event.has_value else "there is none in hand"
 
 
 def _facts(event: Refreshed[Any] | RefreshFailed) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How an application's keys, tokens and cache do: plain data from memory, for probes and people."""
+"""The health of an application's keys, tokens and cache: plain data from memory, for probes and operators."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .request_count import RequestCount
 
 
 class PoolHealth(Snapshot):
-    """How the keys of one user pool do.
+    """The health of the keys of one user pool.
 
     Attributes:
-        had_keys: whether the pool has had keys since the start.
-        keys: how many there are now.
+        had_keys: whether this process has had keys of the pool since it started.
+        keys: the number of keys now.
     """
 
     had_keys: bool
@@ -27,11 +27,11 @@ class PoolHealth(Snapshot):
 
 
 class TokenHealth(Snapshot):
-    """How one token for this application's own calls does.
+    """The health of one token for this application's own calls.
 
     Attributes:
-        client: the client's name in ``COGNITO_M2M_CLIENTS``, or ``"default"``.
-        client_id: its id.
+        client: the name of the client in ``COGNITO_M2M_CLIENTS``, or ``"default"``.
+        client_id: the id of the client.
         scopes: the requested scopes, separated by spaces.
     """
 
@@ -41,31 +41,31 @@ class TokenHealth(Snapshot):
 
 
 class TokenRequests(TypedDict):
-    """How many tokens this process requested from Cognito: since the start, and in the last hour."""
+    """The number of tokens that this process requested: since it started, and in the last hour."""
 
     total: int
     last_hour: int
 
 
 class StoreHealth(TypedDict):
-    """The shared cache: whether it works, and its class, such as ``"RedisCache"``, once it was used."""
+    """The shared cache: whether it works, and its class, such as ``"RedisCache"``, after its first use."""
 
     works: bool
     kind: str | None
 
 
 class Health(TypedDict):
-    """What :meth:`CognitoM2M.health` returns.
+    """The data that :meth:`CognitoM2M.health` returns.
 
     Attributes:
-        status: ``"ok"``, ``"degraded"`` (something cannot be refreshed), ``"starting"`` (nothing was asked
-            for yet) or ``"unavailable"``.
+        status: ``"ok"``, ``"degraded"`` (a refresh or the cache fails), ``"starting"`` (nothing has been
+            fetched yet) or ``"unavailable"`` (keys or all tokens are gone).
         ready: every pool has had keys, or has answered that it has none while another pool has keys.
         pools: the keys, by pool id.
-        tokens: the tokens for own calls.
-        token_requests: by the client's name; ``"default"`` is the default client.
+        tokens: the tokens for the application's own calls.
+        token_requests: the counts by client name; ``"default"`` is the default client.
         store: the shared cache.
-        clock_offset: seconds by which the servers' clocks are ahead of this machine's; ``None``: not known.
+        clock_offset: seconds by which the servers' clocks are ahead of this machine's, if known.
     """
 
     status: Literal["ok", "degraded", "starting", "unavailable"]
@@ -84,20 +84,20 @@ def health_of(
     store: BoundedBackend,
     clock: ClockOffset,
 ) -> Health:
-    """Return the state of keys, tokens and cache, from memory.
+    """Return the health of keys, tokens and cache, from memory.
 
-    ``ready`` stays true in an outage, which is ``"degraded"``: what is cached is still used.
+    ``ready`` stays true in an outage, which is ``"degraded"``: cached keys and tokens are still used.
     """
     pools = list(pools)
     pool_rows = {trusted.pool.pool_id: _pool_row(trusted) for trusted in pools}
     token_rows = [_token_row(name, source) for name, source in sources]
-    # A deleted pool of several must not keep new instances out of rotation; a service without any keys must.
+    # One deleted pool of several must not keep new instances out of rotation. Having no keys at all must.
     empty = {each.pool.pool_id for each in pools if each.has_no_keys.is_set()}
     serving = {pool_id for pool_id, row in pool_rows.items() if row["had_keys"]}
     ready = (bool(serving) or not pools) and serving | empty == set(pool_rows)
     rows: list[Snapshot] = [*pool_rows.values(), *token_rows]
     expected = [row for pool_id, row in pool_rows.items() if not ready or pool_id in serving]
-    # One rare token that fails, for a scope that the client may not have, leaves all others as they are.
+    # One rare token that fails, for a scope that the client may not have, does not affect the others.
     has_no_token = bool(token_rows) and all(_is_down(row) for row in token_rows)
     is_unavailable = has_no_token or any(map(_is_down, expected))
     return {

@@ -1,7 +1,7 @@
-"""What observes an application's refreshes and remote calls while they are under way: nothing, by default.
+"""Lets instrumentation observe an application's refreshes and HTTP requests while they run. Off by default.
 
-The signals report what has happened. A span must be there before, so that what is called finds it, and must
-end whatever happens: so it is a context manager around the work.
+Signals report what has happened. A span must start before the work, so the called code finds it, and must end
+in any case. So instrumentation returns a context manager for the work.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from ..remote.reports import Note, report
 from ..remote.transport import Answer, OnRequest
 
 EXTENSION = "cognito_m2m_instrumentation"
-"""Where an application has its instrumentation, in ``app.extensions``; before ``init_app`` or after it."""
+"""The key of an application's instrumentation in ``app.extensions``, set before or after ``init_app``."""
 
 Of = Mapping[str, str]
-"""Whose it is: ``pool_id``; or ``client``, ``client_id`` and, of a refresh, ``scopes``."""
+"""The owner of the work: ``pool_id``, or ``client`` and ``client_id``, and for a refresh ``scopes``."""
 
 _logger = logging.getLogger("flask_m2m_cognito")
 
 
 class Instrumentation(Protocol):
-    """Observes work. What it raises is logged, and changes nothing."""
+    """Observes work. Its exceptions are logged and swallowed."""
 
     def request(self, method: str, url: str, of: Of) -> AbstractContextManager[Note]:
-        """Return what is entered around one HTTP request, on its thread. It is given the outcome."""
+        """Return a context manager for one HTTP request, entered on its thread."""
 
     def refresh(self, value: str, of: Of, is_background: bool) -> AbstractContextManager[Note]:
-        """Return what is entered around a refresh of the ``"keys"`` or the ``"token"``, on its thread.
+        """Return a context manager for a refresh of ``"keys"`` or a ``"token"``, entered on its thread.
 
-        Called on the thread of the caller who starts it. ``is_background``: that caller does not wait.
+        Called on the thread that starts the refresh. If ``is_background``, that thread does not wait for it.
         """
 
 
 def observe_requests(app: Any, of: Of, look_at: Callable[[Answer], object]) -> OnRequest:
-    """Return what ``app``'s HTTP requests happen in. ``look_at`` is given each answer."""
+    """Return a function that returns a context manager for each request. ``look_at`` gets each answer."""
 
     def note(outcome: object) -> None:
         if isinstance(outcome, Answer):
@@ -55,7 +55,7 @@ def observe_requests(app: Any, of: Of, look_at: Callable[[Answer], object]) -> O
 
 
 def around_refresh(app: Any, value: str, of: Of, is_background: bool) -> AbstractContextManager[Note]:
-    """Return what a refresh of ``app``'s ``value`` happens in."""
+    """Return a context manager for a refresh of ``value``."""
     instrumentation = app.extensions.get(EXTENSION)
     if instrumentation is None:
         return nullcontext(_ignore)
@@ -67,7 +67,7 @@ def _ignore(outcome: object) -> None:
 
 
 class _Guarded:
-    """A context manager that never raises, around one that may. ``note`` is given the outcome as well."""
+    """A context manager that never raises, around one that may. ``note`` receives the outcome, too."""
 
     def __init__(self, make: Callable[[], AbstractContextManager[Note]], note: Note) -> None:
         self._inner = _try(make)
@@ -105,4 +105,4 @@ def _try(call: Callable[..., Any], *arguments: Any) -> Any:
 
 def _log(error: BaseException) -> None:
     log = functools.partial(_logger.error, exc_info=error, extra={"event": "watcher-failed"})
-    report(functools.partial(log, "The instrumentation of remote calls raised."))
+    report(functools.partial(log, "Instrumentation raised an exception, which is ignored."))

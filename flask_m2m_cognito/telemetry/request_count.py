@@ -1,4 +1,4 @@
-"""Counts the tokens that a client has requested: Cognito bills each of them."""
+"""Counts the tokens that a client has requested. Cognito bills each of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..remote.threads import PerProcess
 from ..remote.transport import Answer
 
 MANY_AN_HOUR = 10
-"""From one process this is a sign that tokens are not kept: by a cache that is not shared, or many scopes."""
+"""More in one process means that tokens are not reused: the cache is not shared, or there are many scopes."""
 
 _HOUR = 3600.0
 
@@ -21,11 +21,11 @@ _logger = logging.getLogger("flask_m2m_cognito.token")
 
 
 class RequestCount:
-    """Counts one client's token requests that were answered with a token, and warns of many.
+    """Counts the token requests of one client that were answered with a token, and warns about many.
 
     Args:
-        client_id: for the warning.
-        clock: by which the hour is counted.
+        client_id: the client's id, for the warning.
+        clock: the clock for counting the last hour.
     """
 
     def __init__(self, client_id: str, clock: Clock = SYSTEM) -> None:
@@ -38,17 +38,17 @@ class RequestCount:
 
     @property
     def total(self) -> int:
-        """Since the process began."""
+        """The number since the process started."""
         return self._total
 
     @property
     def last_hour(self) -> int:
-        """In the last hour, 1000 at the most."""
+        """The number in the last hour, at most 1000."""
         with self._lock.get():
             return self._recent_at(self._clock.monotonic())
 
     def look_at(self, answer: Answer) -> None:
-        """Count an answer, if it was billed."""
+        """Count an answer if Cognito bills it."""
         if answer.status != 200:
             return
         now = self._clock.monotonic()
@@ -64,8 +64,8 @@ class RequestCount:
 
     def _warn(self, recent: int, total: int) -> None:
         _logger.warning(
-            "Client %s asked for %d tokens within an hour from this process, %d since it began: "
-            "Cognito bills each of them.",
+            "Client %s requested %d tokens within an hour from this process, %d since it started. Cognito "
+            "bills each of them. Run flask m2m check to see whether processes share their tokens.",
             self._client_id,
             recent,
             total,
