@@ -244,7 +244,10 @@ class _Instruments:
             explicit_bucket_boundaries_advisory=_SECONDS,
         )
         meter.create_observable_counter(
-            "cognito_m2m.token_requests", [self._token_requests], "{request}", "Tokens requested from Cognito."
+            "cognito_m2m.token_requests",
+            [self._token_requests],
+            "{request}",
+            "Tokens requested from Cognito.",
         )
         for name, unit, rows_of, choose, description in _GAUGES:
             observe = functools.partial(self._gauge, rows_of, choose)

@@ -1,4 +1,4 @@
-"""A steady request takes no lock that requests share: it is served while others hold all of them."""
+"""A request with fresh keys and tokens takes no shared lock: it is served while others hold all locks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.threads import LONG
 
 @pytest.fixture
 def app() -> Iterator[tuple[Flask, dict[str, str]]]:
-    m2m, app = CognitoM2M(), Flask("steady")
+    m2m, app = CognitoM2M(), Flask("inventory")
     with LocalUserPool() as pool:
         app.config.update(pool.config(ALLOWED_CLIENT_IDS="*", SCOPES=["stock/read"]))
         m2m.init_app(app)
@@ -34,7 +34,7 @@ def app() -> Iterator[tuple[Flask, dict[str, str]]]:
 
 @contextlib.contextmanager
 def held_by_another(locks: list[Any]) -> Iterator[None]:
-    """Each of ``locks`` is a thread's that waits until the end of the block."""
+    """Let another thread hold ``locks`` until the end of the block."""
     are_held, may_end = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -55,7 +55,7 @@ def held_by_another(locks: list[Any]) -> Iterator[None]:
 
 
 def locks_of(app: Flask) -> list[Any]:
-    """Every lock that is reached from the application's parts."""
+    """Return every lock that can be reached from the application's parts."""
     parts, found, seen = [app.extensions["cognito_m2m"]], [], set()
     while parts:
         part = parts.pop()
@@ -77,19 +77,19 @@ def locks_of(app: Flask) -> list[Any]:
     return found
 
 
-def test_a_steady_request_is_served_while_all_locks_are_held(app: tuple[Flask, dict[str, str]]) -> None:
+def test_request_is_served_while_all_locks_are_held(app: tuple[Flask, dict[str, str]]) -> None:
     service, headers = app
     outcomes: list[Any] = []
 
-    def ask() -> None:
+    def send() -> None:
         outcomes.append(service.test_client().get("/items", headers=headers).json)
 
-    ask()
+    send()
     locks = locks_of(service)
     assert len(locks) >= 5
-    asking = threading.Thread(target=ask, daemon=True)
+    thread = threading.Thread(target=send, daemon=True)
     with held_by_another(locks):
-        asking.start()
-        asking.join(5.0)
-        assert not asking.is_alive()
+        thread.start()
+        thread.join(5.0)
+        assert not thread.is_alive()
     assert outcomes == [{"caller": "local-client", "sends": True}] * 2

@@ -1,4 +1,4 @@
-"""OpenTelemetry's metrics, as a reader gets them."""
+"""OpenTelemetry's metrics, as a reader receives them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tests.support.telemetry import Telemetry, ask, instrumented
 
 @pytest.fixture
 def telemetry() -> Iterator[Telemetry]:
-    made = Telemetry()
-    yield made
-    made.end()
+    telemetry = Telemetry()
+    yield telemetry
+    telemetry.end()
 
 
 @pytest.fixture
@@ -44,14 +44,14 @@ def app(pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry) -> Flask:
 
 
 class TestRequests:
-    def test_they_are_counted_by_outcome_and_reason(
+    def test_requests_are_counted_by_outcome_and_reason(
         self, app: Flask, pool: LocalUserPool, telemetry: Telemetry
     ) -> None:
-        good = pool.token("items/read")
-        tokens = [good, good, None, None, pool.token("items/write"), "bad", pool.token(expires_in=-60)]
+        valid = pool.token("items/read")
+        tokens = [valid, valid, None, None, pool.token("items/write"), "bad", pool.token(expires_in=-60)]
         assert [ask(app, token) for token in tokens] == [200, 200, 401, 401, 403, 401, 401]
         counts = telemetry.counts("cognito_m2m.requests")
-        refused = {
+        rejected = {
             (of["error.type"], of["http.response.status_code"]): value
             for of, value in counts
             if of["cognito_m2m.outcome"] == "rejected"
@@ -60,7 +60,7 @@ class TestRequests:
             of["cognito_m2m.check"]: value for of, value in counts if of["cognito_m2m.outcome"] == "accepted"
         }
         assert accepted == {"signature": 1, "memory": 1}
-        assert refused == {
+        assert rejected == {
             ("missing_token", 401): 2,
             ("insufficient_scope", 403): 1,
             ("malformed", 401): 1,
@@ -68,7 +68,7 @@ class TestRequests:
         }
 
     @pytest.mark.parametrize("opted_in", [False, True])
-    def test_client_id_is_an_attribute_on_request(
+    def test_client_id_is_an_attribute_only_if_enabled(
         self, pool: LocalUserPool, telemetry: Telemetry, opted_in: bool
     ) -> None:
         app = Flask("shop")
@@ -92,7 +92,7 @@ class TestRequests:
             ("rejected", "bad_signature", None),
         }
 
-    def test_known_token_is_from_memory_while_keys_are_renewed(
+    def test_check_is_memory_for_a_known_token_in_an_outage(
         self, pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry
     ) -> None:
         with MovedClock() as clock:
@@ -153,7 +153,7 @@ class TestRefreshes:
         assert point.attributes["error.type"].isidentifier()
         assert (point.attributes["cognito_m2m.value"], point.count) == ("keys", 1)
 
-    def test_buckets_tell_durations_of_seconds_apart(
+    def test_buckets_fit_durations_in_seconds(
         self, m2m: CognitoM2M, app: Flask, telemetry: Telemetry
     ) -> None:
         m2m.token()
@@ -161,7 +161,7 @@ class TestRefreshes:
         assert len([bound for bound in point.explicit_bounds if 0.005 <= bound <= 10]) >= 10
 
 
-class TestObserved:
+class TestGauges:
     def test_token_requests_are_counted_by_client(
         self, app: Flask, m2m: CognitoM2M, telemetry: Telemetry
     ) -> None:
@@ -173,7 +173,7 @@ class TestObserved:
             ({"cognito_m2m.client": "billing"}, 0),
         ]
 
-    def test_ages_are_those_of_what_is_held(
+    def test_ages_are_those_of_cached_keys_and_tokens(
         self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool, telemetry: Telemetry
     ) -> None:
         assert telemetry.counts("cognito_m2m.age") == []
@@ -189,7 +189,7 @@ class TestObserved:
         assert 0 <= keys_age < 60
         assert 0 <= token_age < 60
 
-    def test_remaining_time_is_that_of_what_is_cached(
+    def test_remaining_time_is_that_of_cached_values(
         self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool, telemetry: Telemetry
     ) -> None:
         assert telemetry.counts("cognito_m2m.remaining") == []
@@ -198,7 +198,7 @@ class TestObserved:
         assert 86000 < left["keys"] <= 86400
         assert 3000 < left["token"] < 3600
 
-    def test_readiness_is_that_of_the_least_ready_application(
+    def test_ready_is_0_until_all_applications_are_ready(
         self, pool: LocalUserPool, telemetry: Telemetry
     ) -> None:
         apps = [instrumented(pool, CognitoM2M(), telemetry) for _ in range(2)]
@@ -225,7 +225,9 @@ class TestObserved:
             seen.append(telemetry.counts("cognito_m2m.cache.up"))
         assert seen == [[({}, 1)], [({}, 0)]]
 
-    def test_clock_offset_is_the_farthest_either_way(self, pool: LocalUserPool, telemetry: Telemetry) -> None:
+    def test_clock_offset_is_the_largest_of_all_applications(
+        self, pool: LocalUserPool, telemetry: Telemetry
+    ) -> None:
         apps = [instrumented(pool, CognitoM2M(), telemetry) for _ in range(2)]
         assert telemetry.counts("cognito_m2m.clock_offset") == []
         apps[0].extensions["cognito_m2m"].warm_up(required=True)
@@ -249,10 +251,10 @@ class TestObserved:
             ("default", 2),
         ]
         ages = {of["cognito_m2m.client"]: age for of, age in telemetry.counts("cognito_m2m.age")}
-        assert ages["default"] > 15  # that of the older one
+        assert ages["default"] > 15  # the age of the older token
         assert "created already" not in caplog.text
 
-    def test_application_that_is_not_initialised_yet_is_no_error(self, telemetry: Telemetry) -> None:
+    def test_uninitialised_application_is_not_measured(self, telemetry: Telemetry) -> None:
         telemetry.instrument(Flask("later"))
         assert telemetry.counts("cognito_m2m.token_requests") == []
 
@@ -265,11 +267,13 @@ class TestInstrumentation:
         spans = {span.instrumentation_scope.version for span in telemetry.spans}
         assert (telemetry.meter_versions, spans) == ({__version__}, {__version__})
 
-    def test_twice_is_an_error(self, app: Flask) -> None:
+    def test_second_instrumentation_is_an_error(self, app: Flask) -> None:
         with pytest.raises(RuntimeError, match="already"):
             instrument(app)
 
-    def test_it_keeps_no_application(self, pool: LocalUserPool, telemetry: Telemetry) -> None:
+    def test_instrumentation_keeps_no_application_alive(
+        self, pool: LocalUserPool, telemetry: Telemetry
+    ) -> None:
         app = Flask("short-lived")
         app.config.update(pool.config(ALLOWED_CLIENT_IDS="*"))
         CognitoM2M(app)
@@ -280,12 +284,12 @@ class TestInstrumentation:
         assert gone() is None
         assert telemetry.counts("cognito_m2m.token_requests") == []
 
-    def test_without_it_nothing_of_opentelemetry_is_imported(self) -> None:
+    def test_opentelemetry_is_not_imported_by_default(self) -> None:
         code = "import sys, flask_m2m_cognito; print([n for n in sys.modules if 'opentelemetry' in n])"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "[]"
 
-    def test_where_it_is_not_installed_that_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_missing_opentelemetry_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in [name for name in sys.modules if name.partition(".")[0] == "opentelemetry"]:
             monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(RuntimeError, match=r"flask-m2m-cognito\[otel\]"):
@@ -299,7 +303,7 @@ SUFFIXES = {
     ("Gauge", "s"): ["_seconds"],
     ("Gauge", ""): [""],
 }
-"""What the Prometheus exporter appends to a name. A unit in braces is a comment."""
+"""The suffixes that the Prometheus exporter appends to a name. A unit in braces is ignored."""
 
 
 def names_in_prometheus(telemetry: Telemetry) -> set[str]:
@@ -321,7 +325,7 @@ def expressions_of(path: Path) -> list[str]:
 
 class TestMonitoringFiles:
     @pytest.fixture(autouse=True)
-    def everything_is_measured(self, app: Flask, m2m: CognitoM2M) -> None:
+    def record_all_metrics(self, app: Flask, m2m: CognitoM2M) -> None:
         m2m.warm_up([None], required=True)
         ask(app)
 

@@ -1,4 +1,4 @@
-"""OpenTelemetry's spans: one for each refresh, and one around each HTTP request, as an exporter gets them."""
+"""OpenTelemetry's spans of refreshes and of HTTP requests, as an exporter receives them."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 
 LONG = 30.0
-"""Seconds within which what a test waits for has come on any machine."""
+"""Seconds to wait for something that happens on any machine."""
 
 SOON = 0.3
 
 
 @pytest.fixture
 def telemetry() -> Iterator[Telemetry]:
-    made = Telemetry()
-    yield made
-    made.end()
+    telemetry = Telemetry()
+    yield telemetry
+    telemetry.end()
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def clock() -> Iterator[MovedClock]:
 @pytest.fixture
 def pool(clock: MovedClock) -> Iterator[LocalUserPool]:
     with LocalUserPool(clients={"orders": None, "billing": None}, clock=clock.wall) as pool:
-        pool.jwks()  # makes its key, which takes longer than SOON on a busy machine
+        pool.jwks()  # creates the key, which takes longer than SOON on a busy machine
         yield pool
 
 
@@ -74,7 +74,7 @@ def own_trace(span: Any) -> int:
     return found
 
 
-class TestCalls:
+class TestHttpRequests:
     def test_download_has_the_attributes_of_an_http_client(
         self, app: Flask, pool: LocalUserPool, telemetry: Telemetry
     ) -> None:
@@ -92,7 +92,7 @@ class TestCalls:
         assert call.start_time < call.end_time
 
     @pytest.mark.parametrize("api", [False, True], ids=["token endpoint", "user pools API"])
-    def test_token_request_says_which_client_it_is_of(
+    def test_token_request_has_its_client_as_attribute(
         self, pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry, api: bool
     ) -> None:
         instrumented(pool, m2m, telemetry, CLIENT_TOKEN_API=api)
@@ -109,27 +109,27 @@ class TestCalls:
             "cognito_m2m.client_id": "billing",
         }
 
-    def test_each_address_is_one(self, pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry) -> None:
-        # The spellings of this machine stand for two regions.
+    def test_each_address_has_a_span(
+        self, pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry
+    ) -> None:
+        # Two names of this machine represent two Regions.
         other = pool.token_url.replace("127.0.0.1", "localhost")
         instrumented(pool, m2m, telemetry, TOKEN_URL=[other, pool.token_url])
         with pool.fail("token", status=500, times=1):
             m2m.token()
-        failed, good = telemetry.calls
-        assert [each.attributes["server.address"] for each in (failed, good)] == ["localhost", "127.0.0.1"]
-        assert (failed.status.status_code, good.status.status_code) == (StatusCode.ERROR, StatusCode.UNSET)
+        failed, second = telemetry.calls
+        assert [each.attributes["server.address"] for each in (failed, second)] == ["localhost", "127.0.0.1"]
+        assert (failed.status.status_code, second.status.status_code) == (StatusCode.ERROR, StatusCode.UNSET)
         assert telemetry.refresh("token").status.status_code is StatusCode.UNSET
-        assert {parent(failed), parent(good)} == {own(telemetry.refresh("token"))}
+        assert {parent(failed), parent(second)} == {own(telemetry.refresh("token"))}
 
-    def test_each_secret_that_is_tried_is_one(
-        self, pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry
-    ) -> None:
+    def test_each_secret_has_a_span(self, pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry) -> None:
         instrumented(pool, m2m, telemetry, CLIENT_SECRET=["an old one", pool.client("orders").secret])
         m2m.token()
         statuses = [call.attributes["http.response.status_code"] for call in telemetry.calls]
         assert statuses == [400, 200]
 
-    def test_refused_one_has_its_status_as_its_type_and_no_text(
+    def test_rejected_request_has_a_status_and_no_text(
         self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool, telemetry: Telemetry
     ) -> None:
         pool.set_secrets("orders", "another")
@@ -140,7 +140,7 @@ class TestCalls:
         assert (attributes["http.response.status_code"], attributes["error.type"]) == (400, "400")
         assert (call.status.status_code, call.status.description, call.events) == (StatusCode.ERROR, None, ())
 
-    def test_one_without_an_answer_has_the_errors_class(
+    def test_failed_request_has_the_class_of_the_error(
         self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool, telemetry: Telemetry
     ) -> None:
         with pool.offline(), pytest.raises(TokenUnavailableError):
@@ -151,7 +151,7 @@ class TestCalls:
             assert "http.response.status_code" not in call.attributes
             assert call.status.status_code is StatusCode.ERROR
 
-    def test_one_that_outlives_its_deadline_has_ended(
+    def test_span_of_a_hung_request_ends_at_the_deadline(
         self, pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry
     ) -> None:
         instrumented(pool, m2m, telemetry, REFRESH_DEADLINE=SOON, RENEW="inline")
@@ -163,7 +163,7 @@ class TestCalls:
         assert (call.attributes["error.type"], call.status.status_code) == ("timeout", StatusCode.ERROR)
 
     @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-    def test_one_whose_thread_is_made_to_end_has_ended(
+    def test_span_ends_if_its_thread_is_stopped(
         self, pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def interrupted(*_: Any, **__: Any) -> Any:
@@ -193,17 +193,17 @@ class TestCalls:
         seen: list[Any] = []
         send = requests.Session.send
 
-        def as_an_instrumentation_does(*args: Any, **named: Any) -> requests.Response:
+        def send_and_note_the_span(*args: Any, **named: Any) -> requests.Response:
             is_suppressed = context.get_value(context._SUPPRESS_HTTP_INSTRUMENTATION_KEY)
             seen.append((trace.get_current_span().get_span_context().span_id, is_suppressed))
             return send(*args, **named)
 
-        monkeypatch.setattr(requests.Session, "send", as_an_instrumentation_does)
+        monkeypatch.setattr(requests.Session, "send", send_and_note_the_span)
         m2m.token()
         (call,) = telemetry.calls
         assert seen == [(own(call), True)]
 
-    def test_clients_own_request_is_a_child_of_the_callers_span(
+    def test_fetch_token_is_a_child_of_the_callers_span(
         self, app: Flask, m2m: CognitoM2M, telemetry: Telemetry
     ) -> None:
         with telemetry.tracer.start_as_current_span("order") as order, app.app_context():
@@ -214,7 +214,7 @@ class TestCalls:
 
 
 class TestRefreshes:
-    def test_it_is_the_parent_of_its_calls(
+    def test_refresh_is_the_parent_of_its_requests(
         self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool, telemetry: Telemetry
     ) -> None:
         m2m.warm_up([None], required=True)
@@ -235,7 +235,7 @@ class TestRefreshes:
         assert {call.name: parent(call) for call in telemetry.calls} == {"GET": own(keys), "POST": own(token)}
 
     @pytest.mark.parametrize("renew", ["background", "inline"])
-    def test_it_is_a_child_of_the_span_of_the_caller_who_waits(
+    def test_refresh_is_a_child_of_the_waiting_callers_span(
         self, pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry, renew: str
     ) -> None:
         instrumented(pool, m2m, telemetry, RENEW=renew)
@@ -245,7 +245,7 @@ class TestRefreshes:
         refresh = telemetry.refresh("token")
         assert (parent(refresh), refresh.links) == (own(order), ())
 
-    def test_one_behind_a_caller_is_a_trace_of_its_own_with_a_link(
+    def test_background_refresh_is_a_separate_trace_with_a_link(
         self, app: Flask, m2m: CognitoM2M, telemetry: Telemetry, clock: MovedClock
     ) -> None:
         m2m.token()
@@ -259,7 +259,7 @@ class TestRefreshes:
         assert own_trace(refresh) != own_trace(order)
         assert parent(call) == own(refresh)
 
-    def test_one_behind_nobodys_span_has_no_link(
+    def test_background_refresh_without_a_span_has_no_link(
         self, app: Flask, m2m: CognitoM2M, telemetry: Telemetry, clock: MovedClock
     ) -> None:
         m2m.token()
@@ -280,7 +280,7 @@ class TestRefreshes:
             m2m.token()
         assert parent(telemetry.refresh("token")) == own(order)
 
-    def test_failed_one_has_cognitos_code(
+    def test_failed_refresh_has_the_error_code_of_cognito(
         self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool, telemetry: Telemetry
     ) -> None:
         pool.set_secrets("orders", "another")
@@ -294,7 +294,7 @@ class TestRefreshes:
         status = refresh.status
         assert (status.status_code, status.description, refresh.events) == (StatusCode.ERROR, None, ())
 
-    def test_answer_without_keys_fails_the_refresh_and_not_the_call(
+    def test_empty_key_set_fails_the_refresh_not_the_request(
         self, app: Flask, pool: LocalUserPool, telemetry: Telemetry
     ) -> None:
         with pool.answer("jwks", {"keys": []}):
@@ -303,7 +303,7 @@ class TestRefreshes:
         assert call.status.status_code is StatusCode.UNSET
         assert telemetry.refresh("keys").attributes["error.type"] == "NoUsableKeys"
 
-    def test_one_that_was_given_up_has_ended_once_it_has(
+    def test_span_of_an_abandoned_refresh_ends_with_its_work(
         self, pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry
     ) -> None:
         gate = threading.Event()
@@ -320,7 +320,7 @@ class TestRefreshes:
         telemetry.wait_for(1)
         assert telemetry.refresh("token").status.status_code is StatusCode.ERROR
 
-    def test_value_from_the_store_is_a_refresh_without_a_call(
+    def test_refresh_from_the_cache_has_no_request(
         self, pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry, tmp_path: Any
     ) -> None:
         shared = {"CACHE_TYPE": "FileSystemCache", "CACHE_DIR": str(tmp_path), "SECRET_KEY": "k" * 32}
@@ -336,8 +336,8 @@ class TestRefreshes:
 
 
 class TestInstrumentation:
-    @pytest.mark.parametrize("is_first", [True, False], ids=["before init_app", "after it and a call"])
-    def test_it_may_come_before_or_after(
+    @pytest.mark.parametrize("is_first", [True, False], ids=["before init_app", "after a token request"])
+    def test_instrument_may_come_before_or_after_init_app(
         self, pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry, is_first: bool
     ) -> None:
         app = Flask("shop")
@@ -360,7 +360,7 @@ class TestInstrumentation:
         m2m.for_app(other).token("a/read")
         assert telemetry.spans == []
 
-    def test_no_token_and_no_secret_is_told(
+    def test_spans_and_metrics_contain_no_token_and_no_secret(
         self, app: Flask, m2m: CognitoM2M, pool: LocalUserPool, telemetry: Telemetry
     ) -> None:
         token = m2m.token()
@@ -369,16 +369,16 @@ class TestInstrumentation:
             m2m.token(client="billing")
         metrics = telemetry.metrics()
         assert "cognito_m2m.remaining" in {metric.name for metric in metrics}
-        told = "".join(span.to_json() for span in telemetry.spans) + repr(
+        exported = "".join(span.to_json() for span in telemetry.spans) + repr(
             [metric.data.data_points for metric in metrics]
         )
         assert len(telemetry.calls) == 2
-        sent = app.config["COGNITO_M2M_CLIENTS"]["billing"]["CLIENT_SECRET"]
-        for hidden in (token, "eyJ", pool.client("orders").secret, sent):
-            assert hidden not in told
+        used = app.config["COGNITO_M2M_CLIENTS"]["billing"]["CLIENT_SECRET"]
+        for hidden in (token, "eyJ", pool.client("orders").secret, used):
+            assert hidden not in exported
 
     @pytest.mark.parametrize("moment", ["on_start", "on_end"])
-    def test_processor_that_raises_is_logged_and_harms_nobody(
+    def test_exception_of_a_span_processor_is_only_logged(
         self,
         app: Flask,
         m2m: CognitoM2M,
@@ -396,6 +396,6 @@ class TestInstrumentation:
         with caplog.at_level(logging.ERROR, "flask_m2m_cognito"):
             assert m2m.token()
         settle()
-        told = [vars(record)["event"] for record in caplog.records]
-        assert told == ["watcher-failed", "watcher-failed"]
+        events = [vars(record)["event"] for record in caplog.records]
+        assert events == ["watcher-failed", "watcher-failed"]
         assert trace.get_current_span() is trace.INVALID_SPAN

@@ -1,6 +1,6 @@
-"""The private names of other packages that the package uses: all are listed here, and still there.
+"""The private names of other packages that the library uses: all are listed here, and still exist.
 
-A private name may move in any release. Some are read with a default, so nothing else would fail.
+A private name may change in any release. Some are read with a default, so no other test would fail.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "flask_m2m_cognito"
 
 DOCUMENTED = {"_asdict", "_replace", "_get_current_object"}
-"""Public, though they begin with an underscore: of named tuples, and of werkzeug's LocalProxy."""
+"""Public, although they begin with an underscore: names of named tuples and of werkzeug's LocalProxy."""
 
 
 def memcached_cache() -> object:
@@ -31,7 +31,7 @@ def is_before(package: str, *version: int) -> bool:
 
 
 USES: dict[tuple[str, str], tuple[str, Callable[[], object]]] = {
-    # Name and the file that uses it: the package it is of, and what has it.
+    # The name and the file that uses it: the package that has it, and the object with the attribute.
     ("_SUPPRESS_HTTP_INSTRUMENTATION_KEY", "otel.py"): ("opentelemetry-api", lambda: opentelemetry.context),
     ("_client", "app/cache_backend.py"): ("cachelib", memcached_cache),
     ("_client_context", "app/cache_backend.py"): ("cachelib", memcached_cache),
@@ -52,7 +52,7 @@ def is_own_object(node: ast.expr) -> bool:
 
 
 def defined_in(tree: ast.Module) -> Iterator[str]:
-    """The names that this module gives to things of its own."""
+    """Yield the names that this module defines."""
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield node.name
@@ -65,7 +65,7 @@ def defined_in(tree: ast.Module) -> Iterator[str]:
 
 
 def used_in(tree: ast.Module, own: set[str]) -> Iterator[str]:
-    """Private names that this module imports, asks an object for, or names in ``getattr`` and its like."""
+    """Yield private names that this module imports, reads from an object, or passes to ``getattr``."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             names = [] if node.attr in own else [node.attr]
@@ -89,10 +89,10 @@ def foreign_names_in(folder: pathlib.Path) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("name", "where"), USES)
-def test_private_name_of_another_package_is_there(name: str, where: str) -> None:
+def test_private_name_of_another_package_exists(name: str, where: str) -> None:
     package, holder = USES[name, where]
     if name == "_client_context" and is_before("cachelib", 0, 15):
-        pytest.skip("cachelib before 0.15 has one client and no context, which is what the package looks for")
+        pytest.skip("cachelib before 0.15 has one client and no context")
     version = importlib.metadata.version(package)
     assert hasattr(holder(), name), f"{where} uses {name} of {package}, which {version} does not have"
 

@@ -1,6 +1,6 @@
-"""The names that users and their alerts rely on stay as they are.
+"""The names that users and their alerts rely on do not change.
 
-``tests/stable_names.json`` is the list. After a change on purpose, write it again and read the difference:
+``tests/stable_names.json`` is the list. After an intended change, write it again and review the difference:
 
     python -m tests.test_stable_names
 """
@@ -28,7 +28,7 @@ from flask_m2m_cognito.settings.app_settings import PREFIX, SETTINGS
 from flask_m2m_cognito.testing import pytest_plugin
 from flask_m2m_cognito.web.problems import ANSWERS
 
-# Built by the library alone, or used by its own parts.
+# Created only by the library, or used only by its own parts.
 INTERNAL = re.compile(
     r"(AppM2M|BearerAuth)$|BearerAuth\.with_route|AppM2M\.(of_every_token|pools)|AccessTokenValidator\.(check|recall|run_own_check|verify)"
     r"|CognitoM2MClient\.(build_redaction|client_secret|merged_metadata|request_\w+)|Health\."
@@ -38,7 +38,7 @@ PACKAGE = Path(flask_m2m_cognito.__file__).parent
 
 
 def names() -> dict[str, Any]:
-    """Return every name that a user's program, alert or script may hold, by kind."""
+    """Return every name that a user's program, alert or script may contain, by kind."""
     return {
         "public names": dict(_public_names()),
         "reasons": {reason: [ANSWERS[reason].status, ANSWERS[reason].error] for reason in REASONS},
@@ -68,7 +68,7 @@ def _public_names() -> Iterator[tuple[str, Any]]:
 
 
 def _arguments(value: Any) -> list[str] | None:
-    """Return the names of the arguments, in order; ``None`` for what is not called."""
+    """Return the names of the arguments, in order, or ``None`` for a value that is not called."""
     if isinstance(value, LocalProxy) or not (inspect.isclass(value) or inspect.isroutine(value)):
         return None
     try:
@@ -91,7 +91,7 @@ def _events() -> Iterator[str]:
 def _texts(value: ast.expr) -> list[str]:
     if isinstance(value, ast.Constant):
         return [str(value.value)]
-    # f"{prefix}-failed", of the keys and of the tokens
+    # f"{prefix}-failed", for the keys and for the tokens
     suffix = ast.unparse(value).rpartition("}")[2].rstrip("'\"")
     return [f"keys{suffix}", f"token{suffix}"]
 
@@ -105,7 +105,7 @@ def _options(command: click.Command) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", names())
-def test_names_are_those_that_users_rely_on(kind: str) -> None:
+def test_stable_names_do_not_change(kind: str) -> None:
     assert names()[kind] == json.loads(LIST.read_text("utf-8"))[kind]
 
 

@@ -1,7 +1,7 @@
 """docs/troubleshooting.md has a row for every reason, every log event and every ConfigurationError.
 
 The three lists are read from the package: reasons from their type, events and messages from the syntax trees
-of its modules. A new one without a row fails here, and so does a row of one that no longer exists.
+of its modules. A new one needs a row, and a row needs one that exists.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PACKAGE = Path(flask_m2m_cognito.__file__).parent
 PAGE = (Path(__file__).parents[1] / "docs" / "troubleshooting.md").read_text("utf-8")
 MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 
-# In these modules every sentence is part of a message: they return or collect what others raise. The table of
+# In these modules every sentence is part of a message, which they return for others to raise. The table of
 # the settings has descriptions instead.
 ONLY_MESSAGES = {
     *(name for name in MODULES if name.startswith("settings/") and name != "settings/table.py"),
@@ -34,7 +34,7 @@ def section(title: str) -> str:
 
 
 def first_cells(text: str) -> list[list[str]]:
-    """The code words in the first cell of each row of the tables in ``text``."""
+    """Return the code words in the first cell of each row of the tables in ``text``."""
     cells = re.findall(r"^\| ([^|\n]*`[^|\n]*) \|", text, re.MULTILINE)
     return [re.findall(r"`([^`]+)`", cell) for cell in cells]
 
@@ -55,7 +55,7 @@ def test_every_event_has_one_row() -> None:
 
 
 def events_in(path: Path) -> Iterator[str]:
-    """The values of ``"event"`` in dicts, as patterns: a value in an f-string is any word."""
+    """Yield the values of ``"event"`` in dicts, as patterns. A value in an f-string matches any word."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Dict):
             for key, value in zip(node.keys, node.values, strict=True):
@@ -69,15 +69,15 @@ def events_in(path: Path) -> Iterator[str]:
 def test_every_configuration_error_has_a_row() -> None:
     """Each message has all words of some phrase in a first cell, in any order.
 
-    When a message gets other words, change the phrase of its row. Take words that tell it from others.
+    When you change a message, change the phrase of its row. Choose words that are specific to the message.
     """
     found = messages()
-    assert len(found) > 100  # else the search has gone blind
+    assert len(found) > 100  # fewer would mean that the search misses some
     without = [f"{where}: {message}" for where, message in found if not any(has(message, p) for p in PHRASES)]
     assert without == []
 
 
-def test_every_row_is_of_a_configuration_error_that_exists() -> None:
+def test_every_row_has_a_configuration_error() -> None:
     texts = [message for _, message in messages()]
     assert [phrase for phrase in PHRASES if not any(has(text, phrase) for text in texts)] == []
 
@@ -94,7 +94,7 @@ def words(text: str) -> set[str]:
 
 
 def messages() -> list[tuple[str, str]]:
-    """Every sentence that a ConfigurationError may hold, after the module and line that it is in."""
+    """Return every sentence that a ConfigurationError may contain, with its module and line."""
     return [
         (f"{name}:{line}", message)
         for name, path in MODULES.items()
@@ -113,7 +113,7 @@ def parts_with_messages(name: str, tree: ast.Module) -> Iterator[ast.AST]:
 
 
 def sentences(node: ast.AST) -> Iterator[tuple[int, str]]:
-    """Texts of three words or more below ``node``, docstrings apart."""
+    """Yield texts of at least three words below ``node``, except docstrings."""
     text = template(node)
     if text is not None:
         if len(text.split()) > 2:
@@ -125,7 +125,7 @@ def sentences(node: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def template(node: ast.AST) -> str | None:
-    """A text, or an f-string with ``…`` for each value. The label of a setting stays."""
+    """Return a text, or an f-string with ``…`` for each value except the key of a setting."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):

@@ -1,4 +1,4 @@
-"""The directive ``settings-reference``: every setting, from the library's table."""
+"""Sphinx directive ``settings-reference``: lists the library's settings."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ KINDS = ("application", "client")
 
 
 def settings_of(kind: str) -> list[Setting]:
-    """Return the application's settings, or those of an entry of ``CLIENTS``."""
+    """Return the settings of the application, or those of an entry of ``CLIENTS``."""
     return [setting for setting in SETTINGS if setting.of_client == (kind == "client")]
 
 
 def default_of(setting: Setting) -> str:
-    """A setting's default, in words or as Python writes it."""
+    """Return a setting's default, in words or as a Python literal."""
     if setting.default_text:
         return setting.default_text
     if setting.default in (None, (), frozenset()):
@@ -32,7 +32,7 @@ def default_of(setting: Setting) -> str:
 
 
 def markdown_of(settings: Iterable[Setting]) -> str:
-    """Settings as ``confval`` directives in MyST."""
+    """Return settings as ``confval`` directives in MyST."""
     return "\n".join(
         f"```{{confval}} {PREFIX}{setting.key}\n"
         f":type: {quoted(setting.kind)}\n"
@@ -44,7 +44,7 @@ def markdown_of(settings: Iterable[Setting]) -> str:
 
 
 def quoted(text: str) -> str:
-    """As an option's value, which is YAML."""
+    """Return text as the value of an option, which is YAML."""
     return json.dumps(text, ensure_ascii=False)
 
 
@@ -54,12 +54,14 @@ class SettingsReference(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
+        """Return the nodes of the list."""
         kind = self.arguments[0]
         if kind not in KINDS:
-            raise self.error(f"settings-reference takes one of {KINDS}, not {kind!r}")
+            raise self.error(f"settings-reference needs one of {KINDS}, got {kind!r}")
         return list(self.parse_text_to_nodes(markdown_of(settings_of(kind))))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the directive."""
     app.add_directive("settings-reference", SettingsReference)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
