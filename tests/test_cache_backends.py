@@ -1,4 +1,4 @@
-"""What is shared over each cache: sealed, of no worth to who can read or write it, and not needed."""
+"""Sharing over each cache: entries are encrypted, cannot be forged, and are optional."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from tests.support.relay import relay_to
 from tests.support.services import Service
 from tests.support.settling import settle
 
-SECRET_KEY = "the key that seals what is shared"
+SECRET_KEY = "the key that encrypts cache entries"
 SEALED = b"gAAAA"
 STORE_LOG = "flask_m2m_cognito.store"
 
 
 class Process:
-    """One process of a service: an application with a ``CognitoM2M`` of its own, over a shared cache."""
+    """One process of a service: an application with its own ``CognitoM2M``, and a shared cache."""
 
     def __init__(self, pool: LocalUserPool, cache: Cache | None = None, **settings: Any) -> None:
         self.app = Flask("inventory")
-        usual = {"SECRET_KEY": SECRET_KEY, **pool.config(ALLOWED_CLIENT_IDS="*")}
-        self.app.config.update({**usual, **settings})
+        defaults = {"SECRET_KEY": SECRET_KEY, **pool.config(ALLOWED_CLIENT_IDS="*")}
+        self.app.config.update({**defaults, **settings})
         self.app.get("/items")(require_scopes("inventory/read")(lambda: "items"))
         self.m2m = CognitoM2M(cache=cache)
 
@@ -56,17 +56,17 @@ def process(pool: LocalUserPool, cache: Cache | None = None, **settings: Any) ->
 
 
 class Backend:
-    """A cache outside of the process, and a look into it past its own library."""
+    """A cache outside of the process, and raw access to its entries."""
 
     def __init__(self, **config: Any) -> None:
         self.config = config
 
     def entries(self) -> dict[bytes, bytes]:
-        """Everything in it, raw."""
+        """Return all raw entries."""
         raise NotImplementedError
 
     def put(self, key: bytes, value: bytes) -> None:
-        """Change an entry by hand; how long it lives stays."""
+        """Replace an entry without changing its lifetime."""
         raise NotImplementedError
 
 
@@ -107,7 +107,7 @@ class Redis(Backend):
 
 
 class Memcached(Backend):
-    """By its text protocol, where nothing is unpickled."""
+    """Memcached by its text protocol, which unpickles nothing."""
 
     def __init__(self, server: Service) -> None:
         super().__init__(CACHE_TYPE="MemcachedCache", CACHE_MEMCACHED_SERVERS=[server.address])
@@ -127,12 +127,12 @@ class Memcached(Backend):
     def _send(self, command: bytes) -> bytes:
         with socket.create_connection(("127.0.0.1", self._server.port), timeout=5) as connection:
             connection.sendall(command)
-            said = b""
-            while not said.endswith(b"END\r\n"):
+            answer = b""
+            while not answer.endswith(b"END\r\n"):
                 part = connection.recv(65536)
-                assert part, said
-                said += part
-        return said
+                assert part, answer
+                answer += part
+        return answer
 
 
 FIXTURES = {"FileSystemCache": "files", "Redis": "redis", "Memcached": "memcached"}
@@ -160,8 +160,8 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return found
 
 
-class TestWhatIsShared:
-    def test_raw_it_shows_neither_key_nor_token_nor_address(
+class TestSharedEntries:
+    def test_raw_entries_contain_no_key_no_token_and_no_address(
         self, pool: LocalUserPool, backend: Backend
     ) -> None:
         service = process(pool, **backend.config)
@@ -172,9 +172,7 @@ class TestWhatIsShared:
         hidden = [pool.kid, modulus, *token.split("."), pool.url, "local-client", SECRET_KEY, "orders/read"]
         assert [text for text in hidden if text.encode() in raw] == []
 
-    def test_second_process_takes_both_from_it_without_any_request(
-        self, pool: LocalUserPool, backend: Backend
-    ) -> None:
+    def test_second_process_needs_no_request(self, pool: LocalUserPool, backend: Backend) -> None:
         first = process(pool, **backend.config)
         assert first.status(pool.token()) == 200
         token, unseen = first.token(), pool.token()
@@ -184,13 +182,13 @@ class TestWhatIsShared:
             assert second.status(unseen) == 200
             assert second.token() == token
 
-    def test_other_client_or_scopes_are_another_token(self, pool: LocalUserPool, backend: Backend) -> None:
+    def test_other_metadata_or_scopes_get_another_token(self, pool: LocalUserPool, backend: Backend) -> None:
         first = process(pool, **backend.config)
         second = process(pool, COGNITO_M2M_CLIENT_METADATA={"tenant": "acme"}, **backend.config)
         tokens = {first.token(), second.token(), first.m2m.token("orders/read")}
         assert len(tokens) == 3
 
-    def test_process_with_another_key_begins_with_an_empty_one(
+    def test_another_cache_key_shares_nothing(
         self, pool: LocalUserPool, backend: Backend, caplog: pytest.LogCaptureFixture
     ) -> None:
         process(pool, **backend.config).token()
@@ -198,8 +196,8 @@ class TestWhatIsShared:
         assert pool.count("token") == 2
         assert warnings_of(caplog) == []
 
-    @pytest.mark.parametrize("kind", ["redis", "memcached"])  # a folder has no add that lets in just one
-    def test_four_processes_that_start_at_once_make_one_request_each(
+    @pytest.mark.parametrize("kind", ["redis", "memcached"])  # `add` of a folder is not atomic
+    def test_four_processes_that_start_together_share_a_request(
         self, pool: LocalUserPool, kind: str, request: pytest.FixtureRequest
     ) -> None:
         backend: Backend = request.getfixturevalue(kind)
@@ -220,18 +218,18 @@ class TestWhatIsShared:
             assert len(set(tokens)) == 1
         assert (pool.count("jwks"), pool.count("token")) == (1, 1)
 
-    def test_lease_is_given_back(self, pool: LocalUserPool, backend: Backend) -> None:
+    def test_lease_is_released_after_a_failure(self, pool: LocalUserPool, backend: Backend) -> None:
         service = process(pool, **backend.config)
         with pool.fail("token", status=400), pytest.raises(TokenUnavailableError):
             service.token()
         assert [value for value in backend.entries().values() if SEALED in value] == []
 
 
-class TestChangedByHand:
+class TestForgedEntries:
     @pytest.mark.parametrize(
         "garbage",
         [b"garbage", b"", b"17", b'"text"', b"[" * 50_000, b"\xff\xfe"],
-        ids=["no JSON", "nothing", "a number", "a text", "nested without end", "no text"],
+        ids=["not JSON", "empty", "a number", "a text", "nested too deeply", "not UTF-8"],
     )
     @pytest.mark.parametrize("kind", ["files", "redis"])
     def test_garbage_is_ignored_and_replaced(
@@ -252,10 +250,10 @@ class TestChangedByHand:
         assert pool.count("jwks") == 2
         assert [record.name for record in warnings_of(caplog)] == [STORE_LOG]
 
-    def test_entry_of_another_name_is_not_taken(
+    def test_entry_under_another_name_is_ignored(
         self, pool: LocalUserPool, redis: Redis, caplog: pytest.LogCaptureFixture
     ) -> None:
-        # Both open with the key: a token must not be passed off as another client's, nor as keys.
+        # Both can be decrypted: a token must not be used as another client's, or as keys.
         service = process(pool, **redis.config)
         service.token()
         service.m2m.token("orders/read")
@@ -269,7 +267,7 @@ class TestChangedByHand:
         assert len(warnings_of(caplog)) == 2
 
     @pytest.mark.parametrize("kind", ["files", "redis"])
-    def test_pickle_put_there_is_not_run(
+    def test_pickle_in_an_entry_is_not_executed(
         self, pool: LocalUserPool, kind: str, request: pytest.FixtureRequest, tmp_path_factory: Any
     ) -> None:
         backend: Backend = request.getfixturevalue(kind)
@@ -277,7 +275,9 @@ class TestChangedByHand:
         trap = tmp_path_factory.mktemp("trap") / "was run"
         for key, value in backend.entries().items():
             if SEALED in value:
-                head = value[:4] if kind == "files" else b"!"  # the age of a file; cachelib's mark in Redis
+                head = (
+                    value[:4] if kind == "files" else b"!"
+                )  # the expiry in a file; cachelib's mark in Redis
                 backend.put(key, head + pickle.dumps(_Trap(trap)))
         assert process(pool, **backend.config).status(pool.token()) == 200
         assert pool.count("jwks") == 2
@@ -285,7 +285,7 @@ class TestChangedByHand:
 
 
 class _Trap:
-    """Makes a file when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -294,12 +294,12 @@ class _Trap:
         return Path.touch, (self._path,)
 
 
-class TestWhichCache:
-    def test_default_is_the_processs_own(self, pool: LocalUserPool) -> None:
+class TestChoiceOfCache:
+    def test_default_cache_is_not_shared(self, pool: LocalUserPool) -> None:
         services = [process(pool) for _ in range(2)]
         assert [service.status(pool.token()) for service in services] == [200, 200]
         assert pool.count("jwks") == 2
-        assert "cache" not in services[0].app.extensions  # nobody to share with
+        assert "cache" not in services[0].app.extensions  # no other process to share with
 
     def test_changed_entry_in_simple_cache_is_logged_and_replaced(
         self, pool: LocalUserPool, caplog: pytest.LogCaptureFixture
@@ -318,7 +318,7 @@ class TestWhichCache:
         assert [record.name for record in warnings_of(caplog)] == [STORE_LOG]
         assert backend.get(key) is not None
 
-    def test_null_cache_shares_nothing_and_works(self, pool: LocalUserPool) -> None:
+    def test_null_cache_works_and_shares_nothing(self, pool: LocalUserPool) -> None:
         config = {"CACHE_TYPE": "NullCache", "CACHE_NO_NULL_WARNING": True}
         services = [process(pool, **config) for _ in range(2)]
         assert [service.status(pool.token()) for service in services] == [200, 200]
@@ -329,7 +329,7 @@ class TestWhichCache:
             assert services[0].token()
 
     @pytest.mark.parametrize("order", ["before", "after"])
-    def test_the_applications_own_is_found_whether_it_is_initialised(
+    def test_cache_may_be_initialised_before_or_after(
         self, pool: LocalUserPool, files: Files, order: str
     ) -> None:
         service = Process(pool)
@@ -340,7 +340,7 @@ class TestWhichCache:
         assert list(service.app.extensions["cache"]) == [cache]
         assert any(SEALED in value for value in files.entries().values())
 
-    def test_given_one_is_used_and_not_the_applications_other(
+    def test_passed_cache_takes_precedence(
         self, pool: LocalUserPool, files: Files, tmp_path_factory: Any
     ) -> None:
         given, other_files = Cache(config=files.config), Files(tmp_path_factory.mktemp("other"))
@@ -351,7 +351,7 @@ class TestWhichCache:
         assert any(SEALED in value for value in files.entries().values())
         assert not any(SEALED in value for value in other_files.entries().values())
 
-    def test_given_cache_that_was_never_initialised_is_logged(
+    def test_uninitialised_cache_is_logged(
         self, pool: LocalUserPool, files: Files, caplog: pytest.LogCaptureFixture
     ) -> None:
         service = process(pool, Cache(config=files.config))
@@ -360,10 +360,10 @@ class TestWhichCache:
         assert [record.name for record in warnings_of(caplog)] == [STORE_LOG]
         assert files.entries() == {}
 
-    def test_each_application_uses_its_own_also_without_a_context(
+    def test_each_application_uses_its_own_without_a_context(
         self, pool: LocalUserPool, tmp_path_factory: Any
     ) -> None:
-        # There Cache.get answers for the application that was initialised last.
+        # Without a context, Cache.get uses the application that was initialised last.
         m2m, cache = CognitoM2M(cache=(cache := Cache())), cache
         folders = [Files(tmp_path_factory.mktemp("cache")) for _ in range(2)]
         services = [Process(pool) for _ in folders]
@@ -377,7 +377,7 @@ class TestWhichCache:
             False,
         ]
 
-    def test_one_that_we_make_reads_json_and_logs_no_miss(
+    def test_created_cache_reads_json_and_logs_no_miss(
         self, pool: LocalUserPool, redis: Redis, caplog: pytest.LogCaptureFixture
     ) -> None:
         process(pool, **redis.config).token()
@@ -386,37 +386,37 @@ class TestWhichCache:
         assert warnings_of(caplog) == []
         assert not any(map(is_of_pickle, caplog.records))
 
-    def test_making_it_leaves_the_applications_templates_alone(self, pool: LocalUserPool) -> None:
+    def test_created_cache_adds_no_template_extension(self, pool: LocalUserPool) -> None:
         service = process(pool)
         service.token()
         assert not any("cache" in name.lower() for name in service.app.jinja_env.extensions)
 
 
 class TestPickle:
-    """Who can write to a cache that is read with pickle can run code in every process."""
+    """Anyone who can write to a cache that is read with pickle can run code in every process."""
 
     @pytest.mark.parametrize("kind", ["files", "redis"])
-    def test_applications_own_pickling_cache_is_logged_once(
+    def test_pickling_cache_of_the_application_is_logged_once(
         self, pool: LocalUserPool, kind: str, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
     ) -> None:
         backend: Backend = request.getfixturevalue(kind)
         service = Process(pool)
         Cache(config=backend.config).init_app(service.app)
         service.init()
-        assert self.times_said(caplog) == 1
+        assert self.warning_count(caplog) == 1
         service.token()
-        assert self.times_said(caplog) == 1
+        assert self.warning_count(caplog) == 1
 
-    def test_one_that_is_initialised_later_is_said_at_its_first_use(
+    def test_later_initialised_cache_is_logged_at_first_use(
         self, pool: LocalUserPool, files: Files, caplog: pytest.LogCaptureFixture
     ) -> None:
         service = process(pool)
         Cache(config=files.config).init_app(service.app)
-        assert self.times_said(caplog) == 0
+        assert self.warning_count(caplog) == 0
         service.token()
-        assert self.times_said(caplog) == 1
+        assert self.warning_count(caplog) == 1
 
-    def test_one_that_reads_json_is_not_said(
+    def test_cache_that_reads_json_is_not_logged(
         self, pool: LocalUserPool, files: Files, caplog: pytest.LogCaptureFixture
     ) -> None:
         serializers = pytest.importorskip("cachelib.serializers")
@@ -427,32 +427,32 @@ class TestPickle:
         Cache(config=config).init_app(service.app)
         service.init().token()
         assert any(SEALED in value for value in files.entries().values())
-        assert self.times_said(caplog) == 0
+        assert self.warning_count(caplog) == 0
 
     @pytest.mark.parametrize("config", [{}, {"CACHE_TYPE": "SimpleCache"}], ids=["default", "SimpleCache"])
-    def test_one_in_the_process_is_not_said(
+    def test_cache_in_the_process_is_not_logged(
         self, pool: LocalUserPool, config: dict[str, Any], caplog: pytest.LogCaptureFixture
     ) -> None:
         service = Process(pool)
         if config:
             Cache(config=config).init_app(service.app)
         service.init().token()
-        assert self.times_said(caplog) == 0
+        assert self.warning_count(caplog) == 0
 
-    def test_memcached_is_said_since_its_clients_know_nothing_else(
+    def test_memcached_is_logged_because_its_clients_use_pickle(
         self, pool: LocalUserPool, memcached: Memcached, caplog: pytest.LogCaptureFixture
     ) -> None:
         process(pool, **memcached.config).token()
-        assert self.times_said(caplog) == 1
+        assert self.warning_count(caplog) == 1
 
     @staticmethod
-    def times_said(caplog: pytest.LogCaptureFixture) -> int:
+    def warning_count(caplog: pytest.LogCaptureFixture) -> int:
         settle()
         return sum(map(is_of_pickle, caplog.records))
 
 
 class TestIdleConnections:
-    """A firewall forgets them: the next bytes on one are answered with a reset, or never."""
+    """A firewall forgets idle connections: then the next bytes get a reset, or no answer."""
 
     @pytest.mark.parametrize(
         ("resets", "options"),
@@ -485,8 +485,8 @@ class TestIdleConnections:
             assert not warnings_of(caplog)
 
 
-class TestNoStore:
-    def test_down_from_the_start_costs_no_request(
+class TestUnavailableCache:
+    def test_cache_that_is_down_at_start_fails_no_request(
         self, pool: LocalUserPool, own_redis: Service, caplog: pytest.LogCaptureFixture
     ) -> None:
         own_redis.stop()
@@ -497,7 +497,7 @@ class TestNoStore:
         assert vars(record)["event"] == "store-failed"
         assert "ConnectionError (Connection refused) in redis/" in record.getMessage()
 
-    def test_log_says_that_the_client_is_not_installed(
+    def test_log_names_a_client_that_is_not_installed(
         self, pool: LocalUserPool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "redis", None)
@@ -507,7 +507,7 @@ class TestNoStore:
         assert "hunter2" not in record.getMessage()
 
     @pytest.mark.parametrize("kind", [Redis, Memcached])
-    def test_down_later_costs_no_request(
+    def test_cache_that_goes_down_fails_no_request(
         self, pool: LocalUserPool, kind: type[Redis | Memcached], request: pytest.FixtureRequest
     ) -> None:
         server: Service = request.getfixturevalue(f"own_{kind.__name__.lower()}")
@@ -520,7 +520,7 @@ class TestNoStore:
             assert service.status(pool.token()) == 200
             assert service.token() == token
 
-    def test_hung_costs_no_request_and_little_time(
+    def test_hung_cache_fails_no_request(
         self, pool: LocalUserPool, own_redis: Service, caplog: pytest.LogCaptureFixture
     ) -> None:
         service = process(pool, COGNITO_M2M_STORE_TIMEOUT=0.05, **Redis(own_redis).config)
@@ -530,16 +530,16 @@ class TestNoStore:
             assert service.m2m.token("orders/read")
         assert [vars(record).get("event") for record in warnings_of(caplog)] == ["store-failed"]
 
-    def test_folder_that_cant_be_written_to_costs_no_request(
+    def test_folder_that_cannot_be_written_fails_no_request(
         self, pool: LocalUserPool, tmp_path: Path
     ) -> None:
         place = tmp_path / "a file"
-        place.write_text("no folder")
+        place.write_text("not a folder")
         service = process(pool, CACHE_TYPE="FileSystemCache", CACHE_DIR=str(place))
         assert service.status(pool.token()) == 200
         assert service.token()
 
-    def test_backend_that_is_not_installed_costs_no_request(
+    def test_backend_that_is_not_installed_fails_no_request(
         self, pool: LocalUserPool, caplog: pytest.LogCaptureFixture
     ) -> None:
         service = process(pool, CACHE_TYPE="no_such_package.NoSuchCache")
@@ -549,7 +549,7 @@ class TestNoStore:
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    """What was said at WARNING or above, by anybody, but for what ``TestPickle`` is about."""
+    """Return all records at WARNING or above, except the warning that ``TestPickle`` tests."""
     settle()
     return [
         record for record in caplog.records if record.levelno >= logging.WARNING and not is_of_pickle(record)

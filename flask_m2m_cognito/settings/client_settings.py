@@ -48,11 +48,11 @@ def clients_of(top: Section, region: str | None) -> dict[str | None, ClientSetti
     shared = _own_endpoint(top, top, region)
     found: dict[str | None, ClientSettings] = {}
     if _has_default_client(top, alone=not named and "CLIENTS" not in top.wrong):
-        _check_whole(top, shared)
+        _check_complete(top, shared)
         found[None] = _client_from(top, shared or Endpoint())
     for section in named:
         endpoint = _own_endpoint(section, top, region) or _inherited_endpoint(section, shared)
-        _check_whole(section, endpoint)
+        _check_complete(section, endpoint)
         found[section.name] = _client_from(section, endpoint or Endpoint())
     return found
 
@@ -152,7 +152,7 @@ def _own_token_urls(section: Section, top: Section, region: str | None) -> tuple
     return ()
 
 
-def _check_whole(section: Section, endpoint: Endpoint | None) -> None:
+def _check_complete(section: Section, endpoint: Endpoint | None) -> None:
     """Report what a client lacks. An invalid endpoint has been reported already."""
     half = next((key for key in ("CLIENT_ID", *SECRETS, *ENDPOINTS, API) if key in section.set_keys), None)
     why = f"{section.label(half)} needs it" if half else "a client needs it"
