@@ -82,7 +82,7 @@ def build_app_parts(
 
 
 class _Assembly:
-    """Builds the parts, which share some objects."""
+    """Builds the parts of one application, and holds what they share meanwhile."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class _Assembly:
             name: RequestCount(each.client_id, self._clock) for name, each in settings.clients.items()
         }
         self._clients = {name: self._client(name, each) for name, each in settings.clients.items()}
-        # Only workers forked after this share a random key.
+        # Without a configured key it is random: only workers forked after this share it.
         self._store = SealedStore(
             self._bounded_backend(),
             Seal(settings.cache_key or os.urandom(32)),

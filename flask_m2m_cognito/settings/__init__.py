@@ -1,1 +1,1 @@
-"""From ``app.config`` to frozen records of the parts: the table of all keys, and the readers of values."""
+"""Reads ``app.config`` into frozen records of settings: the table of all keys, and the readers of values."""
