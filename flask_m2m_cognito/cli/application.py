@@ -1,4 +1,4 @@
-"""The application that ``flask --app …`` names, and its parts."""
+"""Load the application that ``flask --app …`` names, and print results."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from ..app.app_m2m import AppM2M
 from ..inbound.key_source import TrustedPool
 from ..web.guard import EXTENSION
 
-NOT_INITIALISED = "This application has no CognitoM2M: call m2m.init_app(app) where you make it."
+NOT_INITIALISED = "This application has no CognitoM2M: call m2m.init_app(app) where you create it."
 NO_POOL = "This application trusts no user pool: set COGNITO_M2M_USER_POOL_ID."
 
 
 def load_app(context: click.Context) -> Flask:
-    """Load the application, without its warnings about its settings: ``flask m2m check`` prints those.
+    """Load the application, without warnings about its settings: ``flask m2m check`` prints those.
 
     Raises:
         ConfigurationError: its settings are wrong.
-        flask.cli.NoAppException: there is none.
+        flask.cli.NoAppException: there is no application.
     """
     with quiet():
         return context.ensure_object(ScriptInfo).load_app()
 
 
 def load_app_or_none(context: click.Context) -> Flask | None:
-    """Load the application, or return ``None`` if none is named and none is found.
+    """Load the application, or return ``None`` if no application is named or found.
 
     Raises:
         ConfigurationError: its settings are wrong.
@@ -51,7 +51,7 @@ def parts_or_none(app: Flask | None) -> AppM2M | None:
 
 
 def parts_of(app: Flask) -> AppM2M:
-    """Return the application's parts. End the command with a sentence if it has none."""
+    """Return the application's parts, or end the command with an error message if it has none."""
     parts = parts_or_none(app)
     if parts is None:
         raise click.ClickException(NOT_INITIALISED)
@@ -59,19 +59,19 @@ def parts_of(app: Flask) -> AppM2M:
 
 
 def pools_of(parts: AppM2M) -> tuple[TrustedPool, ...]:
-    """Return the pools that it trusts. End the command with a sentence if there are none."""
+    """Return the trusted pools, or end the command with an error message if there are none."""
     if parts.guard is None:
         raise click.ClickException(NO_POOL)
     return parts.validator.pools
 
 
 def echo_json(content: object) -> None:
-    """Print ``content`` for programs."""
+    """Print ``content`` as JSON."""
     click.echo(json.dumps(content, indent=2))
 
 
 def echo(content: object, lines: Iterable[str], *, as_json: bool) -> None:
-    """Print ``content`` for programs, or ``lines`` for a person."""
+    """Print ``content`` as JSON, or ``lines`` as text."""
     if as_json:
         echo_json(content)
         return
@@ -81,7 +81,7 @@ def echo(content: object, lines: Iterable[str], *, as_json: bool) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep this library's records off standard error, unless the application has set up its own log."""
+    """Keep this library's log records off standard error, unless the application configures logging."""
     logger = logging.getLogger("flask_m2m_cognito")
     handler = logging.NullHandler()
     logger.addHandler(handler)

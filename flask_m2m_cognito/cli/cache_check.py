@@ -1,4 +1,4 @@
-"""Check that the cache serves several processes, and that what is in it is safe."""
+"""Check that the cache works, that processes share it, and that its entries are protected."""
 
 from __future__ import annotations
 
@@ -18,54 +18,54 @@ from ..settings.app_settings import Settings
 from .finding import Finding, failed, ok, warning
 
 _SHARE = (
-    "With one process that is fine. With several, or on several machines, let them share: for Redis, "
-    "`pip install redis` and set CACHE_TYPE='RedisCache' and CACHE_REDIS_URL."
+    "A single process needs no shared cache. Several processes or machines should share one: for Redis, run "
+    "`pip install redis`, and set CACHE_TYPE='RedisCache' and CACHE_REDIS_URL."
 )
-_NONE_MADE = "Call cache.init_app(app) for the Cache that was given to CognitoM2M(cache=…)."
+_NONE_MADE = "Call cache.init_app(app) on the Cache that you pass to CognitoM2M(cache=…)."
 _DOWN = (
-    "Is it running, and is its address right (CACHE_REDIS_URL, CACHE_MEMCACHED_SERVERS, CACHE_DIR)? The "
-    "service works without it, and then each process asks Cognito for itself."
+    "Check that it is running, and that its address is correct (CACHE_REDIS_URL, CACHE_MEMCACHED_SERVERS, "
+    "CACHE_DIR). The service works without it, but then each process fetches its own keys and tokens."
 )
 _NOT_MADE = (
-    "Is CACHE_TYPE one of Flask-Caching's, letter by letter (such as 'RedisCache'), is what it needs "
-    "installed (`pip install redis`), and is its place right (CACHE_REDIS_URL, CACHE_DIR)? The service works "
-    "without it, and then each process asks Cognito for itself."
+    "Check that CACHE_TYPE is spelled exactly as in Flask-Caching (such as 'RedisCache'), that its client "
+    "library is installed (`pip install redis`), and that its address is correct (CACHE_REDIS_URL, "
+    "CACHE_DIR). The service works without it, but then each process fetches its own keys and tokens."
 )
-_KEEPS_NOTHING = "Give it room, or another CACHE_TYPE."
+_KEEPS_NOTHING = "Give it more memory or disk space, or set another CACHE_TYPE."
 _SEAL = (
-    "Make a key once with `python -c 'import secrets; print(secrets.token_urlsafe(32))'`, and give the "
-    "same one to every process as COGNITO_M2M_CACHE_KEY (or SECRET_KEY)."
+    "Generate a key once with `python -c 'import secrets; print(secrets.token_urlsafe(32))'`, and set it as "
+    "COGNITO_M2M_CACHE_KEY (or SECRET_KEY) for every process."
 )
 _SHARE_TOKENS = (
-    "Where processes are short, share a cache and COGNITO_M2M_CACHE_KEY, or get the token in the parent "
-    "before it forks: see 'RQ, cron and Celery' in the documentation. m2m.health()['token_requests'] counts "
-    "the requests of one process."
+    "For short-lived processes, share a cache and COGNITO_M2M_CACHE_KEY, or fetch the token in the parent "
+    "before it forks: see 'Run RQ, cron and Celery jobs' in the documentation. "
+    "m2m.health()['token_requests'] counts the requests of one process."
 )
 _JSON = (
-    "Whoever can write to the cache can run code in your service. Set CACHE_SERIALIZER to cachelib's "
-    "JSONSerializer, or don't make a Cache yourself: CognitoM2M makes one from the CACHE_… settings that "
-    "reads JSON only."
+    "Anyone who can write to the cache can run code in your service. Set CACHE_SERIALIZER to cachelib's "
+    "JSONSerializer, or create no Cache yourself: CognitoM2M creates one from the CACHE_… settings, and that "
+    "one reads JSON only."
 )
 _SHARE_FILES = (
-    "Run every process that uses this cache as one user. Or put the users into one group, give it the folder "
-    '(`chgrp -R GROUP FOLDER`, `chmod 2770 FOLDER`), set CACHE_OPTIONS = {{"mode": 0o660}} '
-    "(FLASK_CACHE_OPTIONS='{{\"mode\": 432}}' in the environment) for all of them, and delete the files in "
+    "Run every process that uses this cache as the same user. Or put the users into one group: give it the "
+    'folder (`chgrp -R GROUP FOLDER`, `chmod 2770 FOLDER`), set CACHE_OPTIONS = {{"mode": 0o660}} '
+    "(FLASK_CACHE_OPTIONS='{{\"mode\": 432}}' in the environment) for every process, and delete the files in "
     "{folder}."
 )
 
 
 def unshared_because(parts: AppM2M) -> str | None:
-    """Return why other processes can't read what this one has put into the cache, or ``None`` if they can.
+    """Return why other processes cannot read what this one puts into the cache, or ``None`` if they can.
 
-    The cache must have been used: before that nobody knows what it is.
+    The cache must have been used before: its kind is unknown until then.
     """
     backend, settings = parts._store.backend, parts.settings
     if not backend.works:
         return "the cache does not work"
     if backend.kind is None or backend.kind in IN_PROCESS:
-        return "no cache is configured that other processes use"
+        return "no shared cache is configured"
     if settings.cache_key is None:
-        return f"{_key_problem(settings)}, so that nobody else can open the entry"
+        return f"{_key_problem(settings)}, so other processes cannot open the entry"
     return None
 
 
@@ -86,26 +86,26 @@ def cache_findings(app: Flask, parts: AppM2M) -> list[Finding]:
     if not shares_with_others(backend):
         return _unshared_findings(parts, kind)
     if read != text:
-        return [failed("cache", f"The cache ({kind}) does not keep what is put into it.", _KEEPS_NOTHING)]
-    findings = [ok("cache", f"The cache is shared ({kind}), and works."), _seal_finding(parts.settings)]
+        return [failed("cache", f"The cache ({kind}) does not store what is written to it.", _KEEPS_NOTHING)]
+    findings = [ok("cache", f"The cache ({kind}) works, and is shared."), _seal_finding(parts.settings)]
     if unpickles(backend):
-        findings.append(warning("cache", "What is in the cache is read with pickle.", _JSON))
+        findings.append(warning("cache", "The cache reads its entries with pickle.", _JSON))
     return [*findings, *_token_request_findings(parts)]
 
 
 def _unshared_findings(parts: AppM2M, kind: str) -> list[Finding]:
-    text = f"The cache is not shared. Each process keeps its own keys and tokens ({kind})."
+    text = f"The cache is not shared ({kind}): each process fetches its own keys and tokens."
     return [warning("cache", text, _SHARE), *_token_request_findings(parts)]
 
 
 def _token_request_findings(parts: AppM2M) -> list[Finding]:
-    """What short processes cost where nothing is shared: ``token_requests`` is 1 in each of them."""
+    """Warn if each process requests its own token. ``token_requests`` does not show it: it is 1 in each."""
     problem = unshared_because(parts)
     if problem is None or not parts.settings.clients:
         return []
     said = (
-        f"Each process requests its own tokens: {problem}. So does each RQ job, cron job and Celery child: "
-        "12 jobs are 12 token requests, and Cognito bills each."
+        f"Each process requests its own tokens, because {problem}. So does each RQ job, cron job and Celery "
+        "child: 12 jobs send 12 token requests, and Cognito bills each one."
     )
     return [warning("token_requests", said, _SHARE_TOKENS)]
 
@@ -121,16 +121,16 @@ def _down_finding(problem: str, is_built: bool) -> Finding:
     if problem == "there is none":
         return warning("cache", "The cache was not initialised with this application.", _NONE_MADE)
     if not is_built:
-        return failed("cache", f"The cache could not be made: {problem}.", _NOT_MADE)
+        return failed("cache", f"The cache could not be created: {problem}.", _NOT_MADE)
     return failed("cache", f"The cache does not work: {problem}.", _DOWN)
 
 
 def _seal_finding(settings: Settings) -> Finding:
     if settings.cache_key is not None:
-        return ok("seal", "Keys and tokens in the cache are sealed with a key of yours.")
+        return ok("seal", "Keys and tokens in the cache are sealed with the configured key.")
     said = (
-        f"{_key_problem(settings)}: each start seals with a key of its own, so that processes can't read "
-        "each other's entries and share nothing."
+        f"{_key_problem(settings)}: each start uses a new random key, so processes cannot read each other's "
+        "entries."
     )
     return warning("seal", said, _SEAL)
 
@@ -141,10 +141,10 @@ def _key_problem(settings: Settings) -> str:
 
 
 def _files_finding(app: Flask) -> Finding | None:
-    """Return what keeps this user, or others, from the files of a ``FileSystemCache``, if anything does.
+    """Return what prevents this user, or others, from using the files of a ``FileSystemCache``, if anything.
 
-    cachelib sleeps 16 s on a file that it may not open, so this runs before the cache is used. Only a
-    cache that is built from the application's ``CACHE_…`` settings has a folder that is known here.
+    cachelib sleeps 16 s on a file that it may not open, so this runs before the cache is used. The folder is
+    known only for a cache that is built from the application's ``CACHE_…`` settings.
     """
     kind, setting = str(app.config.get("CACHE_TYPE")), app.config.get("CACHE_DIR")
     if not hasattr(os, "geteuid") or not setting or "filesystem" not in kind.lower():
@@ -152,24 +152,26 @@ def _files_finding(app: Flask) -> Finding | None:
     folder, advice = Path(setting), _SHARE_FILES.format(folder=setting)
     obstacle = next(_obstacles(folder), None)
     if obstacle is not None:
-        return failed("cache", f"{_user(os.geteuid())} can't use the cache in {setting}: {obstacle}.", advice)
-    if folder.is_dir() and _writes_for_itself_only(app, folder):
-        said = f"The cache was not tried: {_describe(folder)}, and others could not open root's files."
+        return failed(
+            "cache", f"{_user(os.geteuid())} cannot use the cache in {setting}: {obstacle}.", advice
+        )
+    if folder.is_dir() and _would_lock_out_others(app, folder):
+        said = f"The cache was not tested: {_describe(folder)}, and other users could not open files of root."
         return warning("cache", said, f"Run this command as {_user(folder.stat().st_uid)}. {advice}")
     return None
 
 
 def _obstacles(folder: Path) -> Iterator[str]:
-    """Describe each folder or file that this user can't use as the cache does."""
+    """Yield a description of each folder or file that the cache could not use as this user."""
     for path in (*reversed(folder.absolute().parents), folder):
         if not path.is_dir():
-            return  # it will be created, or can't be
+            return  # the cache creates it, or reports that it cannot
         needed = os.R_OK | os.W_OK | os.X_OK if path == folder else os.X_OK
         if not os.access(path, needed):
             yield _describe(path)
             return
     found = folder.stat()
-    # In a sticky folder only the owners of a file and of the folder may replace it.
+    # In a sticky folder, only the owners of the file and of the folder may replace a file.
     is_sticky = bool(found.st_mode & stat.S_ISVTX) and os.geteuid() not in (0, found.st_uid)
     for path in folder.iterdir():
         try:
@@ -180,8 +182,8 @@ def _obstacles(folder: Path) -> Iterator[str]:
             continue  # deleted meanwhile
 
 
-def _writes_for_itself_only(app: Flask, folder: Path) -> bool:
-    """Whether this is root in another user's folder, where it would leave files that only root can read."""
+def _would_lock_out_others(app: Flask, folder: Path) -> bool:
+    """Whether root would leave files that only root can read in another user's folder."""
     mode = (app.config.get("CACHE_OPTIONS") or {}).get("mode", 0o600)
     is_open = isinstance(mode, int) and bool(mode & (stat.S_IRGRP | stat.S_IROTH))
     return os.geteuid() == 0 and folder.stat().st_uid != 0 and not is_open
@@ -195,7 +197,7 @@ def _describe(path: Path) -> str:
 
 
 def _user(uid: int) -> str:
-    """Return the name of a user, or its number if it has none here."""
+    """Return the name of a user, or its number if this machine knows no name."""
     import pwd
 
     try:

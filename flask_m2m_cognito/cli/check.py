@@ -1,4 +1,4 @@
-"""``flask m2m check``: look at all that must be right for tokens to come in and go out."""
+"""``flask m2m check``: check everything that inbound and outbound tokens depend on."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ from .pool_check import pool_findings
 from .words import CLOCK_AGREES, clock_words, columns, listed
 
 CLOCK_WRONG = 60.0
-"""Seconds from which the clock is not merely a little off."""
+"""Seconds of clock difference that fail the check; a smaller difference is a warning."""
 
 _SET_CLOCK = (
-    "Have this machine's clock set by NTP (`timedatectl set-ntp true`, chrony, or the host's own service "
-    "in a container). A clock that is ahead refuses good tokens as expired; one that is behind lets "
-    "expired ones in."
+    "Synchronize this machine's clock with NTP (`timedatectl set-ntp true`, chrony, or the host of a "
+    "container). A clock that is ahead rejects valid tokens as expired. A clock that is behind accepts "
+    "expired tokens."
 )
 _NAME_CLIENTS = (
-    "Set COGNITO_M2M_ALLOWED_CLIENT_IDS to the client ids that may call, or to '*' if all of them may. "
-    "Client ids stand in the Cognito console under App clients."
+    "Set COGNITO_M2M_ALLOWED_CLIENT_IDS to the client ids that may call, or to '*' to allow any client "
+    "explicitly. The Cognito console lists client ids under App clients."
 )
 
 _USE_HTTPS = (
-    "Keep the list short, and use it only for development or where the network itself encrypts, as a service "
-    "mesh does; elsewhere use https."
+    "Keep the list short. Use it only for development, or where the network itself encrypts, as a service "
+    "mesh does. Use https everywhere else."
 )
 
 
 def check(context: click.Context, *, as_json: bool, strict: bool) -> int:
-    """Print what was found, one line each. Return the exit status: 1 if anything failed.
+    """Print one line for each finding. Return the exit status: 1 if a check failed.
 
     Args:
-        strict: warnings count, too.
+        strict: return 1 also for warnings.
     """
     with quiet():
         findings = _findings(context)
@@ -97,10 +97,10 @@ def _pool_findings(trusted: TrustedPool, network: Network, settings: Settings) -
 def _settings_findings(settings: Settings) -> list[Finding]:
     pools = f"trusts {listed(settings.user_pool_ids)}" if settings.user_pool_ids else "trusts no user pool"
     names = map(client_name, settings.clients.values())
-    clients = f"calls as {listed(names)}" if settings.clients else "calls nobody"
+    clients = f"calls as {listed(names)}" if settings.clients else "has no client for outgoing calls"
     findings = [ok("settings", f"This application {pools}, and {clients}.")]
     if settings.any_client_unwarned:
-        said = "Each app client of the pool may call a view that asks for no scope."
+        said = "Every app client of the pool may call a view that requires no scope."
         findings.append(warning("settings", said, _NAME_CLIENTS))
     if settings.is_resource_unchecked:
         findings.append(warning("settings", RESOURCE_UNCHECKED, SET_AUDIENCE))
@@ -112,7 +112,7 @@ def _settings_findings(settings: Settings) -> list[Finding]:
 def _clock_findings(offset: float | None) -> list[Finding]:
     if offset is None:
         return []
-    said = f"By the date of its answers {clock_words(offset)}."
+    said = f"According to the Date header of the answers, {clock_words(offset)}."
     if abs(offset) < CLOCK_AGREES:
         return [ok("clock", said)]
     return [(failed if abs(offset) >= CLOCK_WRONG else warning)("clock", said, _SET_CLOCK)]

@@ -1,6 +1,6 @@
-"""Check that each client gets a token, and one with the scopes that it asks for.
+"""Check that each client gets a token with the scopes that it requests.
 
-It requests a new token, whatever is cached, since that is the question. Cognito bills it.
+The check ignores cached tokens and requests a new one, to test the token endpoint. Cognito bills it.
 """
 
 from __future__ import annotations
@@ -20,49 +20,49 @@ from .network import Network, Place
 from .words import duration, listed
 
 MOST_SCOPES = 10
-"""How many scopes are asked for one by one, to find the one that is not allowed."""
+"""How many scopes are requested one by one, to find those that are not allowed."""
 
 _ERRORS: dict[str, tuple[str, str]] = {
     "invalid_client": (
-        "Cognito does not know {client}, or not with this secret",
-        "In the Cognito console open App clients, choose this one, and copy the client id into "
-        "{CLIENT_ID} and the client secret into {CLIENT_SECRET}, whole and without quotes or spaces. "
+        "Cognito rejected the client id or the secret of {client}",
+        "In the Cognito console, open App clients and this client. Copy the client id into {CLIENT_ID} and "
+        "the client secret into {CLIENT_SECRET}, complete and without quotes or spaces. "
         "{TOKEN_URL} (or DOMAIN) must belong to the same user pool.",
     ),
     "unauthorized_client": (
-        "Cognito gives {client} no tokens for itself",
-        "In the Cognito console open App clients, this one, Login pages, Edit, and choose the OAuth grant "
-        "type 'Client credentials' with at least one custom scope. Only an app client with a secret can "
+        "Cognito does not allow {client} to use the client-credentials grant",
+        "In the Cognito console, open App clients, this client, Login pages, Edit. Select the OAuth "
+        "grant type 'Client credentials' and at least one custom scope. Only an app client with a secret can "
         "have it.",
     ),
     "TooManyRequestsException": (
-        "Cognito gets more token requests than your account may make",
-        "Wait a minute. If it stays so, something asks for tokens over and over: look at the service's "
-        "log, and at the quotas of Amazon Cognito in the AWS console.",
+        "Your AWS account sends more token requests than its quota allows",
+        "Wait a minute. If the error persists, something requests tokens again and again: look at the log of "
+        "the service, and at the quotas of Amazon Cognito in the AWS console.",
     ),
 }
 _ERRORS["unsupported_grant_type"] = _ERRORS["unauthorized_client"]
 
 _SCOPE_NOT_ALLOWED = (
-    "In the Cognito console open App clients, this one, Login pages, Edit, and tick these under Custom "
-    "scopes. If they are not in the list, they do not exist yet: add them under Branding, Domain, "
-    "Resource servers (`flask m2m scopes` on the service that is called prints them). Or leave them out "
-    "of {SCOPES}."
+    "In the Cognito console, open App clients, this client, Login pages, Edit, and select these scopes under "
+    "Custom scopes. If the list lacks them, create them first under Branding, Domain, Resource servers "
+    "(`flask m2m scopes` in the called service prints them). Or remove them from {SCOPES}."
 )
 _WRONG_DOMAIN = (
-    "Is {TOKEN_URL} (or DOMAIN) your pool's? In the Cognito console it stands under Branding, Domain; the "
-    "address ends with /oauth2/token. For a pool without a domain make one there, or set {CLIENT_TOKEN_API}."
+    "Check that {TOKEN_URL} (or DOMAIN) belongs to your pool. The Cognito console shows the domain under "
+    "Branding, Domain; a token URL ends with /oauth2/token. If the pool has no domain, create one there, or "
+    "set {CLIENT_TOKEN_API}."
 )
 _WRONG_API = (
-    "Is {TOKEN_URL} the user pools API of your pool's Region? Unless it is set it is "
-    "https://cognito-idp.<region>.amazonaws.com/. For a pool with a domain leave out {CLIENT_TOKEN_API}, and "
+    "Check that {TOKEN_URL} is the user pools API of your pool's Region. Its default is "
+    "https://cognito-idp.<region>.amazonaws.com/. If the pool has a domain, unset {CLIENT_TOKEN_API}, and "
     "set DOMAIN."
 )
-_SECRET_NOT_READ = "Look at what gives {CLIENT_SECRET}: this machine's rights to it, and its name."
+_SECRET_NOT_READ = "Check the source of {CLIENT_SECRET}: its name, and this machine's permission to read it."
 
 
 def client_findings(parts: AppM2M, client: ClientSettings, network: Network) -> list[Finding]:
-    """Check one client: the way to its token endpoints, its token, the token's scopes."""
+    """Check one client: its token endpoints, its token, and the scopes of the token."""
     return [*_way_findings(client, network), *_token_findings(parts, client, network)]
 
 
@@ -70,18 +70,18 @@ def advice_for(error: CognitoTokenRequestError, client: ClientSettings, scopes: 
     """Return what to do after a token request failed.
 
     Args:
-        scopes: those of the command line, or ``None``. ``flask m2m check`` asks for the client's own ones
-            only, and so passes where one of these is not allowed.
+        scopes: the scopes of the command line, or ``None``. ``flask m2m check`` requests only the client's
+            configured scopes, so it finds nothing wrong if one of these is not allowed.
     """
     if not scopes or not _is_about_scopes(error):
-        return "`flask m2m check` says what to do."
+        return "Run `flask m2m check` to find the cause."
     which = listed(scopes) if len(scopes) == 1 else f"one or more of {listed(scopes)}"
     advice = _SCOPE_NOT_ALLOWED.format(SCOPES="--scopes")
     return f"{_subject(client)} may not have {which}. {advice}"
 
 
 def client_name(client: ClientSettings) -> str:
-    """Return the application's name for the client and its id, which Cognito knows, for a sentence."""
+    """Return the client's name in the settings and its client id, for a sentence."""
     name = "the default client" if client.name is None else f"client {client.name!r}"
     return f"{name} ({client.client_id})"
 
@@ -93,15 +93,15 @@ def _subject(client: ClientSettings) -> str:
 
 def _way_findings(client: ClientSettings, network: Network) -> list[Finding]:
     findings = [line for url in client.token_urls for line in network.look_at(url)]
-    # One that answers is enough: they are asked in order.
+    # One endpoint that answers is enough: they are tried in order.
     return demote(findings) if any(map(network.reached, client.token_urls)) else findings
 
 
 def _token_findings(parts: AppM2M, client: ClientSettings, network: Network) -> list[Finding]:
     if not any(map(network.reached, client.token_urls)):
         hosts = listed({Place.of(url).host for url in client.token_urls})
-        said = f"No token for {client_name(client)}: {hosts} can't be reached."
-        return [failed("token", said, "See above.")]
+        said = f"No token for {client_name(client)}: {hosts} cannot be reached."
+        return [failed("token", said, "See the failed check above.")]
     try:
         response = _request_token(parts, client, client.scopes)
     except CognitoTokenRequestError as error:
@@ -120,15 +120,15 @@ def _request_token(parts: AppM2M, client: ClientSettings, scopes: tuple[str, ...
 
 def _granted_findings(client: ClientSettings, response: TokenResponse) -> list[Finding]:
     granted = _scopes_in(response)
-    life = f"; it lives {duration(response.expires_in)}" if response.expires_in else ""
-    token = ok("token", f"A token for {client_name(client)}{life}.")
+    life = f", valid for {duration(response.expires_in)}" if response.expires_in else ""
+    token = ok("token", f"Cognito issued a token for {client_name(client)}{life}.")
     if granted is None:
         return [token]
     missing = set(client.scopes) - granted
     if not missing:
-        return [token, ok("scopes", f"{_subject(client)} is granted {listed(granted)}.")]
+        return [token, ok("scopes", f"{_subject(client)} was granted {listed(granted)}.")]
     make = failed if client.policy.scopes_missing == "raise" else warning
-    said = f"{_subject(client)} asks for {listed(missing)}, and Cognito grants a token without."
+    said = f"{_subject(client)} requested {listed(missing)}, which Cognito did not grant."
     return [token, make("scopes", said, _SCOPE_NOT_ALLOWED.format_map(_labels(client)))]
 
 
@@ -149,13 +149,13 @@ def _failed_token(parts: AppM2M, client: ClientSettings, error: CognitoTokenRequ
 
 
 def _is_about_scopes(error: CognitoTokenRequestError) -> bool:
-    # GetClientToken has no error of its own for them: it says in words which parameter is invalid.
+    # GetClientToken has no error code for scopes: only its description names the invalid parameter.
     description = error.error_description if error.error_code == "invalid_request" else None
     return error.error_code == "invalid_scope" or "scope" in (description or "").lower()
 
 
 def _rejected_scopes(parts: AppM2M, client: ClientSettings) -> list[str]:
-    """Return the scopes that are not allowed: Cognito does not say which."""
+    """Return the scopes that are not allowed. Cognito does not name them, so each is requested alone."""
     if not 1 < len(client.scopes) <= MOST_SCOPES:
         return list(client.scopes)
     rejected = [scope for scope in client.scopes if not _is_granted(parts, client, scope)]
@@ -171,7 +171,7 @@ def _is_granted(parts: AppM2M, client: ClientSettings, scope: str) -> bool:
 
 
 def _scopes_in(response: TokenResponse) -> frozenset[str] | None:
-    """Return the scopes of our own new token, or ``None`` if it does not name them."""
+    """Return the scopes of the new token, or ``None`` if it does not name them."""
     try:
         claims = jwt.decode(response.access_token, options={"verify_signature": False})
     except (jwt.InvalidTokenError, RecursionError):
@@ -181,7 +181,7 @@ def _scopes_in(response: TokenResponse) -> frozenset[str] | None:
 
 
 def _labels(client: ClientSettings) -> dict[str, str]:
-    """Return the names of its settings, as a text for a person names them."""
+    """Return the full names of the client's settings, for messages."""
     where = PREFIX if client.name is None else f'{PREFIX}CLIENTS["{client.name}"].'
     keys = ("CLIENT_ID", "CLIENT_SECRET", "CLIENT_TOKEN_API", "SCOPES", "TOKEN_URL")
     return {key: where + key for key in keys}

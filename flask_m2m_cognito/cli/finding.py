@@ -1,4 +1,4 @@
-"""What a check found."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Status = Literal["ok", "warning", "failed"]
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check, with the names that ``--json`` has.
+    """The result of one check. The attributes are the keys of the ``--json`` output.
 
     Attributes:
-        check: what was looked at, such as ``"dns"``.
-        said: what was seen, a sentence.
-        advice: what to do, unless all is well.
+        check: the name of the check, such as ``"dns"``.
+        said: the result, as a sentence.
+        advice: what to do; empty if nothing is wrong.
     """
 
     check: str
@@ -38,7 +38,7 @@ def failed(check: str, said: str, advice: str) -> Finding:
 
 
 def demote(findings: Iterable[Finding]) -> list[Finding]:
-    """Return failures as warnings: something else serves."""
+    """Return failures as warnings, where an alternative works."""
     return [replace(each, status="warning") if each.status == "failed" else each for each in findings]
 
 

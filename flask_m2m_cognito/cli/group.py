@@ -1,6 +1,6 @@
 """``flask m2m …``: the commands for the operator of a service.
 
-Flask imports this module for each of its own commands, so it imports little: what a command does stands in a
+Flask imports this module for each of its own commands, so it imports little. The code of a command is in a
 module beside this one, which is imported when the command runs.
 """
 
@@ -13,11 +13,11 @@ import click
 
 from ..exceptions import ConfigurationError
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class _Commands(click.Group):
-    """Commands that say what is wrong with the settings in a sentence."""
+    """Commands that report wrong settings as an error message, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -28,17 +28,18 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands)
 def m2m() -> None:
-    """Machine-to-machine tokens of Amazon Cognito: check, show, and try them."""
+    """Check, inspect and fetch machine-to-machine tokens of Amazon Cognito."""
 
 
 @m2m.command("check")
 @_json
-@click.option("--strict", is_flag=True, help="Exit with 1 on warnings, too.")
+@click.option("--strict", is_flag=True, help="Exit with 1 also if there are only warnings.")
 @click.pass_context
 def check_command(context: click.Context, as_json: bool, strict: bool) -> None:
-    """Look at settings, network, keys, clients, clock and cache, and say what to do.
+    """Check settings, network, keys, clients, clock and cache.
 
-    Asks Cognito for a new token for each client, which Cognito bills. Exits with 1 if anything failed.
+    Prints each problem and how to fix it. Requests a new token for each client, which Cognito bills. Exits
+    with 1 if a check fails.
     """
     from . import check
 
@@ -47,17 +48,17 @@ def check_command(context: click.Context, as_json: bool, strict: bool) -> None:
 
 @m2m.command("routes")
 @_json
-@click.option("--fail-open", is_flag=True, help="Exit with 1 if a route is open, for CI.")
+@click.option("--fail-open", is_flag=True, help="Exit with 1 if a route is open or unknown, for CI.")
 @click.option(
     "--except",
     "excepted",
     multiple=True,
     metavar="ENDPOINT",
-    help="May be open, such as static or pages.*; may be given several times.",
+    help="With --fail-open: an endpoint that may be open, such as static or pages.*. Repeat it for several.",
 )
 @click.pass_context
 def routes_command(context: click.Context, as_json: bool, fail_open: bool, excepted: tuple[str, ...]) -> None:
-    """List every route with what it demands of a token, and which are open."""
+    """List each route with the token that it requires, and mark open routes."""
     from . import application, routes
 
     app = application.load_app(context)
@@ -67,31 +68,37 @@ def routes_command(context: click.Context, as_json: bool, fail_open: bool, excep
 @m2m.command("scopes")
 @_json
 @click.option(
-    "--format", "form", type=click.Choice(["text", "json", "terraform"]), default="text", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "terraform"]),
+    default="text",
+    show_default=True,
+    help="Output format.",
 )
-@click.option("--diff", metavar="FILE", help="Compare with an export of Cognito's resource servers (JSON).")
+@click.option("--diff", metavar="FILE", help="Compare with a JSON export of Cognito's resource servers.")
 @click.pass_context
 def scopes_command(context: click.Context, as_json: bool, form: str, diff: str | None) -> None:
-    """Print the scopes that the code demands, as resource servers of Cognito.
+    """Print the scopes that the code requires, as Cognito resource servers.
 
-    With --diff: + is demanded and not in FILE (then it exits with 1), - is in FILE alone.
+    With --diff, + marks a scope that the code requires and FILE lacks, and - marks a scope that only FILE
+    has. Exits with 1 if FILE lacks a scope.
     """
     from . import application, scopes
 
     if as_json and form == "terraform":
-        raise click.UsageError(f"Give --json or --format {form}, not both.", context)
+        raise click.UsageError(f"Use either --json or --format {form}, not both.", context)
     app = application.load_app(context)
     context.exit(scopes.show_scopes(app, form="json" if as_json else form, diff=diff))
 
 
 @m2m.command("explain")
 @_json
-@click.option("--endpoint", help="Hold it against this endpoint's guards, too.")
+@click.option("--endpoint", help="Also check the token against the guards of this endpoint.")
 @click.pass_context
 def explain_command(context: click.Context, as_json: bool, endpoint: str | None) -> None:
-    """Read a token from standard input, and show each check with what it saw and wanted.
+    """Read a token from standard input, and show the result of each check.
 
-    Exits with 1 if the token is refused. Shows claims, and never the signature.
+    Exits with 1 if the token is rejected. Shows the claims, but never the signature.
     """
     from . import application, explain
 
@@ -105,15 +112,19 @@ def explain_command(context: click.Context, as_json: bool, endpoint: str | None)
 
 @m2m.command("token")
 @_json
-@click.option("--scopes", help="Separated by spaces; by default COGNITO_M2M_SCOPES.")
-@click.option("--client", help="A name of COGNITO_M2M_CLIENTS; by default the default client.")
-@click.option("--local", is_flag=True, help="Of the pool that `flask m2m local-pool` runs; needs --as.")
+@click.option("--scopes", help="Scopes to request, separated by spaces. Default: COGNITO_M2M_SCOPES.")
+@click.option("--client", help="A name in COGNITO_M2M_CLIENTS. Default: the default client.")
+@click.option(
+    "--local",
+    is_flag=True,
+    help="Request the token from the pool that `flask m2m local-pool` runs. Requires --as.",
+)
 @click.option("--as", "client_id", metavar="CLIENT", help="With --local: the client id of the caller.")
 @click.option(
     "--url",
     metavar="URL",
-    help="With --local: scheme, host and port of the pool; by default those of the application's issuer, "
-    "else http://127.0.0.1:9229.",
+    help="With --local: scheme, host and port of the pool. Default: those of the application's issuer if "
+    "that is a plain http URL, else http://127.0.0.1:9229.",
 )
 @click.pass_context
 def token_command(
@@ -125,23 +136,23 @@ def token_command(
     client_id: str | None,
     url: str | None,
 ) -> None:
-    """Print an access token for calling another service. Keep it to yourself.
+    """Print an access token for calling another service. Treat it as a secret.
 
-    With --local and --as: a token of a client of the local pool, for calling this application. It needs
-    no client in the application's settings, and no application.
+    With --local and --as, print a token for a client of the local pool, to call this application. This
+    requires no client in the application's settings, and no application.
     """
     if local:
         from . import local_token
 
         if client_id is None or client is not None:
-            raise click.UsageError("With --local give --as CLIENT, and not --client.", context)
+            raise click.UsageError("--local requires --as CLIENT, and cannot be used with --client.", context)
         context.exit(
             local_token.show_local_token(
                 context, as_json=as_json, scopes=scopes, client_id=client_id, url=url
             )
         )
     if client_id is not None or url is not None:
-        raise click.UsageError("--as and --url are for --local.", context)
+        raise click.UsageError("--as and --url require --local.", context)
     from . import application, remote_values
 
     app = application.load_app(context)
@@ -152,9 +163,10 @@ def token_command(
 @_json
 @click.pass_context
 def refresh_keys_command(context: click.Context, as_json: bool) -> None:
-    """Download each pool's keys now, into the shared cache, and say which there are.
+    """Download each pool's keys now, and put them into the shared cache.
 
-    Exits with 1 if a download failed, or if other processes can't read the keys in a shared cache.
+    Prints the ids of the keys. Exits with 1 if a download fails, or if other processes cannot read the keys
+    from a shared cache.
     """
     from . import application, remote_values
 
@@ -163,16 +175,16 @@ def refresh_keys_command(context: click.Context, as_json: bool) -> None:
 
 @m2m.command("refresh-tokens")
 @_json
-@click.option("--scopes", help="Separated by spaces; by default COGNITO_M2M_SCOPES.")
-@click.option("--client", help="A name of COGNITO_M2M_CLIENTS; by default every client.")
+@click.option("--scopes", help="Scopes to request, separated by spaces. Default: COGNITO_M2M_SCOPES.")
+@click.option("--client", help="A name in COGNITO_M2M_CLIENTS. Default: every client.")
 @click.pass_context
 def refresh_tokens_command(
     context: click.Context, as_json: bool, scopes: str | None, client: str | None
 ) -> None:
-    """Request a new token for each client now, into the shared cache. Cognito bills each request.
+    """Request a new token for each client now, and put it into the shared cache.
 
-    Exits with 1 if a request failed, or if other processes can't read the new token in a shared cache.
-    Prints no token.
+    Cognito bills each request. Prints no token. Exits with 1 if a request fails, or if other processes cannot
+    read the new token from a shared cache.
     """
     from . import application, remote_values
 
@@ -182,26 +194,33 @@ def refresh_tokens_command(
 
 @m2m.command("local-pool")
 @_json
-@click.option("--port", type=click.IntRange(1, 65535), default=9229, show_default=True)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Listen on this address.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=9229, show_default=True, help="The port to listen on."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--public-url",
     metavar="URL",
-    help="Scheme, host and port under which applications reach the pool, such as http://pool:9229.",
+    help="Scheme, host and port at which applications reach the pool, such as http://pool:9229.",
 )
 @click.option(
-    "--config", "path", metavar="FILE", help="Pool and clients in TOML or JSON; else the app's settings."
+    "--config",
+    "path",
+    metavar="FILE",
+    help="A TOML or JSON file with the pool and its clients. Default: the application's settings.",
 )
 @click.pass_context
 def local_pool_command(
     context: click.Context, as_json: bool, port: int, host: str, public_url: str | None, path: str | None
 ) -> None:
-    """Run a Cognito user pool on this machine, for development without AWS.
+    """Run a local Cognito user pool, for development without AWS.
 
-    Its clients are those of the application's settings, with their secrets and scopes, and the callers
-    that it allows; or those of FILE. Where neither names one there is local-client. Each client has the
-    secret local-secret, too. Prints settings and commands, and each request to standard error. Anyone who
-    can reach the port can get tokens: use it for development only.
+    The pool has the clients of the application's settings, with their secrets and scopes, and the callers
+    that these settings allow. With --config it has the clients of FILE instead. If there are none, it has
+    local-client. Each client also has the secret local-secret.
+
+    Prints settings and curl commands, and logs each request to standard error. Anyone who can reach the port
+    can get tokens: use it for development only.
     """
     from . import local_pool
 

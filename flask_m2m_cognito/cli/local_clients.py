@@ -1,4 +1,4 @@
-"""The clients that a pool for development needs for an application: its own, and its callers."""
+"""The clients of a local pool for an application: the application's own, and its callers."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from ..testing._clients import DEFAULT_CLIENT_ID, DEFAULT_SCOPES
 from ..web.routes import routes_of, scopes_of_routes
 
 LOCAL_SECRET = "local-secret"
-"""Each client has this secret too: no line that is printed needs a secret of the application's."""
+"""A secret that each client also has, so no printed line needs a secret of the application."""
 
 
 def caller(client_id: str = DEFAULT_CLIENT_ID, scopes: Iterable[str] = ()) -> LocalClient:
-    """Return a client that asks for ``scopes``, and may have any."""
+    """Return a client that requests ``scopes`` by default, and may have any scope."""
     return LocalClient(client_id, (LOCAL_SECRET,), tuple(sorted(scopes)) or DEFAULT_SCOPES, any_scope=True)
 
 
 def with_local_secret(client: LocalClient) -> LocalClient:
-    """Return ``client`` with the secret that all have, after its own."""
+    """Return ``client`` with :data:`LOCAL_SECRET` added after its own secrets."""
     return replace(client, secrets=tuple(dict.fromkeys((*client.secrets, LOCAL_SECRET))))
 
 
 def clients_of(app: Flask, settings: Settings) -> list[LocalClient]:
-    """Return each client that ``app`` is, and each that may call it."""
+    """Return the clients of the application itself, and those that may call it."""
     found = _own_clients(settings.clients.values())
     if settings.user_pool_ids:
         scopes = scopes_of_routes(app) | settings.required_scopes
@@ -43,18 +43,18 @@ def _caller_ids(app: Flask, settings: Settings) -> list[str]:
         return sorted(allowed)
     needs = [need for route in routes_of(app) for need in route.needs]
     named = frozenset[str]().union(*(need.clients for need in needs if need.clients is not None))
-    # A callable may refuse any that is not named.
+    # A callable may reject a client that no guard names.
     return sorted(named) if callable(allowed) else [DEFAULT_CLIENT_ID, *sorted(named)]
 
 
 def _own_clients(clients: Iterable[ClientSettings]) -> dict[str, LocalClient]:
-    """Each client id once, with all the secrets and scopes that its names have."""
+    """Return each client id once, with the secrets and scopes of all entries that have it."""
     found: dict[str, LocalClient] = {}
     for client in clients:
         known = found.get(client.client_id)
         secrets = dict.fromkeys((*(known.secrets if known else ()), *_secrets_of(client)))
         scopes = dict.fromkeys((*(known.scopes if known else ()), *client.scopes))
-        # A client that asks without scopes is to get some.
+        # A client without configured scopes gets the default ones.
         any_scope = not client.scopes or (known is not None and known.any_scope)
         found[client.client_id] = LocalClient(
             client.client_id, tuple(secrets), tuple(scopes) or DEFAULT_SCOPES, any_scope
@@ -63,8 +63,8 @@ def _own_clients(clients: Iterable[ClientSettings]) -> dict[str, LocalClient]:
 
 
 def _secrets_of(client: ClientSettings) -> tuple[str, ...]:
-    """Return its secrets. A reason why they can't be read is not quoted: it may hold a secret."""
-    secret, problem = client.client_secret, "it is no text"
+    """Return the client's secrets. An error does not quote its cause, which may contain a secret."""
+    secret, problem = client.client_secret, "it is not text"
     try:
         given = secret() if callable(secret) else secret
         secrets = (given,) if isinstance(given, str) else tuple(given)
@@ -73,6 +73,6 @@ def _secrets_of(client: ClientSettings) -> tuple[str, ...]:
     except Exception as error:
         problem = type(error).__name__
     raise click.ClickException(
-        f"The secret of client {client.client_id!r} can't be read from the application's settings "
-        f"({problem}). Give the pool's clients in a file, with --config."
+        f"Could not read the secret of client {client.client_id!r} from the application's settings "
+        f"({problem}). Define the clients of the pool in a file, and pass it with --config."
     )

@@ -1,4 +1,4 @@
-"""What ``flask m2m local-pool`` prints: settings and commands, and a line for each request."""
+"""The output of ``flask m2m local-pool``: settings, commands, and a line for each request."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from .local_clients import LOCAL_SECRET
 from .words import quoted
 
 DEFAULT_URL = "http://127.0.0.1:9229"
-"""Where the pool is unless its options say otherwise."""
+"""The URL of the pool with the default options."""
 
 _PLAIN = re.compile(r"[\w./~:+-]{1,200}", re.ASCII)
 
 _LONG = 8
-"""Characters of a secret that is looked for inside of other text: a shorter one may be part of a word."""
+"""The shortest secret that is searched for inside other text: a shorter one may be part of a word."""
 
 
 class Commands(NamedTuple):
-    """Commands for a client: one gets a token; one calls the application with it, where that lets it in."""
+    """Commands for a client: one gets a token, one calls the application, if that accepts the client."""
 
     token: str
     call: str | None
 
 
 class PoolSettings(NamedTuple):
-    """Settings of an application that uses a pool, without a secret but the one that all clients have.
+    """Settings of an application that uses a pool. Their only secret is that of all clients.
 
     Attributes:
-        receive: for the tokens of its callers.
-        call: for tokens of its own. Without a client these alone are an error.
+        receive: settings for the tokens of its callers.
+        call: settings for its own tokens. Without a client they are incomplete.
     """
 
     receive: dict[str, str]
@@ -50,7 +50,7 @@ class PoolSettings(NamedTuple):
 
 
 def settings_for(pool: LocalUserPool, settings: Settings | None) -> PoolSettings:
-    """Return what an application must be told of ``pool``, beside the ``settings`` that it has."""
+    """Return the settings that an application needs for ``pool``, besides its own ``settings``."""
     receive = {"COGNITO_M2M_USER_POOL_ID": pool.pool_id, "COGNITO_M2M_ISSUER": pool.issuer}
     if http_hosts_for(pool.url):
         receive["COGNITO_M2M_ALLOW_HTTP_HOSTS"] = ",".join(http_hosts_for(pool.url))
@@ -64,7 +64,7 @@ def settings_for(pool: LocalUserPool, settings: Settings | None) -> PoolSettings
 
 
 def export_lines(settings: dict[str, str]) -> list[str]:
-    """Return ``settings`` as lines for a shell."""
+    """Return ``settings`` as ``export`` lines for a shell."""
     return [f"export FLASK_{key}={shlex.quote(value)}" for key, value in settings.items()]
 
 
@@ -88,11 +88,11 @@ def commands_for(
 
 
 def _target(client: LocalClient, app: Flask, settings: Settings) -> str | None:
-    """Return a guarded path of ``app`` that lets ``client`` in, or ``None``."""
+    """Return a guarded path of ``app`` that accepts ``client``, or ``None``."""
     allowed = settings.allowed_client_ids
     is_allowed = not isinstance(allowed, frozenset) or client.client_id in allowed
     has_required = has_scopes(client.scopes, settings.required_scopes, settings.scope_match)
-    # The pool's tokens have no aud.
+    # The tokens of the pool have no ``aud``.
     if not settings.user_pool_ids or settings.audience or not is_allowed or not has_required:
         return None
     routes = [each for each in routes_by_method(app) if "<" not in each.rule and _accepts(each, client)]
@@ -113,9 +113,9 @@ def _accepts(route: Route, client: LocalClient) -> bool:
 
 
 def request_line(request: RecordedRequest, answer: Answer, clients: Collection[LocalClient]) -> str:
-    """Return what a request was and how it was answered: no secret, no token.
+    """Return a log line for a request and its answer, without a secret or a token.
 
-    Method, path, status; for a token request also the OAuth error, the client id and the scopes.
+    It has method, path and status; for a token request also the OAuth error, the client id and the scopes.
     """
     parts = [request.method, request.path, str(answer.status)]
     if request.endpoint == "token":
@@ -137,7 +137,7 @@ def _error_in(answer: Answer) -> str:
 
 
 def _redact(part: str, hidden: Collection[str]) -> str:
-    """Return text of a request on one line, without a secret or a terminal's control characters."""
+    """Return text of a request on one line, without secrets and terminal control characters."""
     if any(secret == part or (len(secret) >= _LONG and secret in part) for secret in hidden):
         return "(a secret)"
     return part if _PLAIN.fullmatch(part) else quoted(part)

@@ -1,4 +1,4 @@
-"""``flask m2m local-pool``: run a user pool on this machine, for development without AWS."""
+"""``flask m2m local-pool``: run a local user pool, for development without AWS."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ _KEYS = ("pool_id", "token_lifetime", "clients")
 _CLIENT_KEYS = ("secret", "secrets", "scopes")
 _USER_POOL = {"FLASK_COGNITO_M2M_USER_POOL_ID": POOL_ID}
 _PRINTED = (_USER_POOL, {**_USER_POOL, "FLASK_COGNITO_M2M_TOKEN_URL": f"{DEFAULT_URL}/oauth2/token"})
-"""Settings that the command prints, for applications that do not have them yet."""
+"""Settings that the command prints, for an application that lacks them."""
 
 
 class Address(NamedTuple):
-    """Where the pool listens, and the URL under which it is reached if that is another."""
+    """Where the pool listens, and the URL at which applications reach it, if that is another."""
 
     host: str
     port: int
@@ -56,30 +56,30 @@ class _LoggingPool(LocalUserPool):
     """A pool that writes a line for each request to standard error."""
 
     def _note(self, request: RecordedRequest, answer: Answer) -> None:
-        # If nobody reads standard error, the lines are lost, and the pool goes on.
+        # If standard error is closed, the lines are lost, and the pool keeps running.
         with contextlib.suppress(OSError, ValueError):
             click.echo(request_line(request, answer, self.clients), err=True)
 
 
 def app_for_pool(context: click.Context) -> Flask | None:
-    """Return the application, or ``None`` with a note if its settings are not usable yet.
+    """Load the application, or print a note and return ``None`` if its settings are invalid.
 
-    They may be the ones that this command prints: it is loaded again with these.
+    If loading fails, it is tried again with the settings that this command prints.
 
     Raises:
-        flask.cli.NoAppException: it can't be loaded for another reason.
+        flask.cli.NoAppException: the application could not be loaded for another reason.
     """
     try:
         return load_app_or_none(context)
     except ConfigurationError as error:
         problem = str(error)
     for printed in _PRINTED:
-        # An application may do anything when it is loaded twice.
+        # An application may raise anything when it is loaded twice.
         with _environment_with(printed), contextlib.suppress(Exception):
             return load_app_or_none(context)
     click.echo(
-        f"NOTE: the application's settings are not usable yet, so the pool has {DEFAULT_CLIENT_ID} only. "
-        "Set them, with those that the pool prints, and restart it to have the application's clients. "
+        f"NOTE: The application's settings are invalid, so the pool has only {DEFAULT_CLIENT_ID}. Correct "
+        "them, add the settings that the pool prints, and restart the pool to get the application's clients. "
         f"{problem}",
         err=True,
     )
@@ -98,7 +98,7 @@ def _environment_with(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def serve(app: Flask | None, *, as_json: bool, address: Address, path: str | None) -> int:
-    """Run a user pool until interrupted."""
+    """Run a user pool until it is interrupted, and return the exit status."""
     pool = _from_file(path, address) if path is not None else _from_app(app, address)
     try:
         pool.start()
@@ -110,7 +110,7 @@ def serve(app: Flask | None, *, as_json: bool, address: Address, path: str | Non
     if not is_loopback_host(address.host):
         click.echo(
             f"WARNING: the pool listens on {address.host}: anyone who can reach port {address.port} can get "
-            "tokens. Use it for development only, on a network of your own.",
+            "tokens. Use it for development only, on a private network.",
             err=True,
         )
     stopped = threading.Event()
@@ -137,10 +137,10 @@ def _from_file(path: str, address: Address) -> LocalUserPool:
     _check_known(path, content, _KEYS)
     clients, lifetime = content.get("clients") or {}, content.get("token_lifetime", 3600)
     if not isinstance(clients, Mapping):
-        raise click.ClickException(f"{path}: clients is a table of clients by their ids.")
+        raise click.ClickException(f"{path}: clients must be a table with client ids as keys.")
     named = [with_local_secret(_parse_client(path, str(name), row)) for name, row in clients.items()]
     if not isinstance(lifetime, int) or isinstance(lifetime, bool) or lifetime <= 0:
-        raise click.ClickException(f"{path}: token_lifetime is a whole number of seconds.")
+        raise click.ClickException(f"{path}: token_lifetime must be a positive whole number of seconds.")
     return _LoggingPool(
         str(content.get("pool_id", POOL_ID)),
         clients=named or [caller()],
@@ -152,17 +152,17 @@ def _from_file(path: str, address: Address) -> LocalUserPool:
 def _parse_client(path: str, client_id: str, row: object) -> LocalClient:
     where = f"{path}: clients.{client_id}"
     if not isinstance(row, Mapping):
-        raise click.ClickException(f"{where} is a table with secret and scopes.")
+        raise click.ClickException(f"{where} must be a table with secret and scopes.")
     _check_known(where, row, _CLIENT_KEYS)
     if "secret" in row and "secrets" in row:
-        raise click.ClickException(f"{where} has secret or secrets, not both.")
+        raise click.ClickException(f"{where} must have either secret or secrets, not both.")
     secrets = row.get("secrets") or [row.get("secret")]
     if not isinstance(secrets, list) or not all(isinstance(each, str) and each for each in secrets):
-        raise click.ClickException(f"{where} needs a secret, a text that is not empty.")
+        raise click.ClickException(f"{where} needs a secret: text that is not empty.")
     scopes = row.get("scopes")
     texts = scopes if isinstance(scopes, list) else ["" if scopes is None else scopes]
     if not all(isinstance(each, str) for each in texts):
-        raise click.ClickException(f"{where}.scopes is a list of texts.")
+        raise click.ClickException(f"{where}.scopes must be text or a list of text.")
     requested = DEFAULT_SCOPES if scopes is None else requested_scopes(scopes)
     return LocalClient(client_id, tuple(secrets), requested, any_scope=scopes is None)
 
@@ -170,19 +170,19 @@ def _parse_client(path: str, client_id: str, row: object) -> LocalClient:
 def _check_known(where: str, content: Mapping[str, Any], known: tuple[str, ...]) -> None:
     unknown = sorted(map(str, content.keys() - set(known)))
     if unknown:
-        raise click.ClickException(f"{where}: {unknown[0]} is not known; there are {listed(known)}.")
+        raise click.ClickException(f"{where}: unknown key {unknown[0]}. The keys are {listed(known)}.")
 
 
 def _read(path: str) -> Mapping[str, Any]:
-    """Return the file's content. What is wrong in it is not quoted: it holds secrets."""
+    """Return the content of the file. Errors do not quote it, because it contains secrets."""
     kind = "JSON" if path.lower().endswith(".json") else "TOML"
     try:
         text = Path(path).read_text("utf-8-sig")
         content = json.loads(text) if kind == "JSON" else _parse_toml(text)
     except (OSError, ValueError, RecursionError) as error:
-        raise click.ClickException(f"{path} can't be read as {kind} ({type(error).__name__}).") from None
+        raise click.ClickException(f"Could not read {path} as {kind} ({type(error).__name__}).") from None
     if not isinstance(content, Mapping):
-        raise click.ClickException(f"{path}: give an object with {listed(_KEYS)}.")
+        raise click.ClickException(f"{path} must contain an object with {listed(_KEYS)}.")
     return content
 
 
@@ -191,11 +191,13 @@ def _parse_toml(text: str) -> Any:
         import tomllib
 
         return tomllib.loads(text)
-    raise click.ClickException("TOML is read by Python 3.11 and later: give the same as a .json file.")
+    raise click.ClickException(
+        "Reading TOML requires Python 3.11 or newer: use a .json file with the same content."
+    )
 
 
 def _announce(pool: LocalUserPool, app: Flask | None, as_json: bool) -> None:
-    """Print where it is, an application's settings, and commands. No secret but the one of all clients."""
+    """Print the pool's URL, settings and commands. The only secret is the one that all clients have."""
     parts = parts_or_none(app)
     own = None if parts is None else parts.settings
     settings = settings_for(pool, own)
@@ -214,15 +216,15 @@ def _announce(pool: LocalUserPool, app: Flask | None, as_json: bool) -> None:
 def _lines(
     pool: LocalUserPool, settings: PoolSettings, commands: Mapping[str, Commands], *, has_clients: bool
 ) -> Iterator[str]:
-    """Yield the text as a shell takes it: what is not a command is a comment."""
-    yield f"# User pool {pool.pool_id} at {pool.url}, with {listed(commands)}. Ctrl-C ends it."
-    yield "# The application's settings:"
+    """Yield lines of a shell script: everything except commands is a comment."""
+    yield f"# User pool {pool.pool_id} at {pool.url}. Clients: {listed(commands)}. Press Ctrl-C to stop it."
+    yield "# Settings of the application:"
     yield from export_lines(settings.receive)
     if has_clients:
         yield from export_lines(settings.call)
-        yield "# Unset a DOMAIN: TOKEN_URL takes its place."
+        yield "# Unset COGNITO_M2M_DOMAIN if it is set: TOKEN_URL replaces it."
     else:
-        yield "# If it calls other services, these too:"
+        yield "# More settings, if it calls other services:"
         yield from (f"# {line}" for line in export_lines(settings.call))
     for client_id, each in commands.items():
         yield ""

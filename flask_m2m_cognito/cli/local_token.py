@@ -1,4 +1,4 @@
-"""``flask m2m token --local``: fetch a token of a pool on this machine, for calling an application."""
+"""``flask m2m token --local``: fetch a token from a local pool, for calling an application."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _TIMEOUT = (2.0, 5.0)
 def show_local_token(
     context: click.Context, *, as_json: bool, scopes: str | None, client_id: str, url: str | None
 ) -> int:
-    """Print an access token of a client of the local pool.
+    """Print an access token for a client of the local pool.
 
     Args:
-        scopes: what to ask for; by default all that the client asks for there.
+        scopes: the scopes to request; by default those of the client in the pool.
         url: scheme, host and port of the pool; by default those of the application's issuer.
     """
     base = (url or _url_of_app(context) or DEFAULT_URL).removesuffix("/")
@@ -53,7 +53,7 @@ def show_local_token(
 
 
 def _url_of_app(context: click.Context) -> str | None:
-    """Return scheme, host and port of the issuer that the application trusts, if that is on plain http."""
+    """Return scheme, host and port of the application's issuer, if that is a plain http URL."""
     try:
         parts = parts_or_none(load_app_or_none(context))
     except ConfigurationError:
@@ -69,7 +69,10 @@ def _problem(error: CognitoTokenRequestError, base: str, client_id: str, scopes:
             "`flask m2m local-pool` prints its clients when it starts."
         )
     if error.error_code == "invalid_scope":
-        return f"Client {client_id!r} of the pool at {base} may not have {listed(scopes, 'or')}."
+        return (
+            f"Client {client_id!r} of the pool at {base} may not have {listed(scopes, 'or')}: request other "
+            "--scopes, or allow these for the client where the pool is configured."
+        )
     if error.status_code is None:
-        return f"No local pool answers at {base}: start `flask m2m local-pool`, or give its --url. ({error})"
+        return f"No local pool answers at {base}: start `flask m2m local-pool`, or set --url. ({error})"
     return f"{base} is not a local pool: {error}"

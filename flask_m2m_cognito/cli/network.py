@@ -1,4 +1,4 @@
-"""Check the way to a host step by step: DNS, connection, TLS. Send one GET, and read its ``Date``."""
+"""Check a host step by step: DNS, connection, TLS. Send one GET, and read the ``Date`` of the answer."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from .finding import Finding, failed, ok
 from .words import listed
 
 _NO_ADDRESS = (
-    "If the name is right, this machine can't look up names outside: try `nslookup {host}`, and ask "
-    "whoever runs its network for DNS."
+    "If the name is correct, this machine cannot resolve external names: try `nslookup {host}`, and ask your "
+    "network administrator about DNS."
 )
 _NO_CONNECTION = (
-    "Is it running, and does the network let this machine out to port {port}? Look at the firewall; in "
-    "AWS at the security group, and at a NAT gateway for a private subnet. Where a proxy leads out, name "
-    "it in HTTPS_PROXY."
+    "Check that the server is running, and that the network allows connections from this machine to port "
+    "{port}: check the firewall; in AWS, the security group, and the NAT gateway of a private subnet. If "
+    "connections must go through a proxy, set HTTPS_PROXY."
 )
 _NOT_TRUSTED = (
-    "Mostly this is a company's proxy that opens TLS: get its CA certificate as a file and name that in "
-    "REQUESTS_CA_BUNDLE. Check this machine's clock, too, and that the host's name is spelt right."
+    "The usual cause is a company proxy that inspects TLS: set REQUESTS_CA_BUNDLE to a file with its CA "
+    "certificate. Also check this machine's clock, and the spelling of the host name."
 )
 
-_NAME_BUNDLE = "Set {name} to a file with CA certificates, or unset it to trust the usual authorities."
+_NAME_BUNDLE = "Set {name} to a file with CA certificates, or unset it to use the default ones."
 
 
 @dataclass(frozen=True)
 class Place:
-    """A host and port, and how they are reached."""
+    """A host and port, with the URL scheme."""
 
     scheme: str
     host: str
@@ -50,20 +50,20 @@ class Place:
 
 
 class Network:
-    """Check each host once, and remember the outcome and what its clock said.
+    """Check each host once, and remember the result and the clock of the server.
 
     Args:
-        timeout: seconds for connecting and for each read.
+        timeout: seconds for connecting, and for each read.
     """
 
     def __init__(self, timeout: Timeout) -> None:
         self._timeout = timeout
         self._reached: dict[Place, bool] = {}
-        #: Seconds by which the last server that answered was ahead of this machine.
+        #: Seconds by which the clock of the last server that answered was ahead of this machine's.
         self.offset: float | None = None
 
     def look_at(self, url: str) -> list[Finding]:
-        """Check name, connection and TLS of ``url``'s host; return nothing if that was done before."""
+        """Check name, connection and TLS of the host of ``url``; return nothing if it was checked before."""
         place = Place.of(url)
         if place in self._reached:
             return []
@@ -72,25 +72,25 @@ class Network:
         return findings
 
     def reached(self, url: str) -> bool:
-        """Whether that succeeded."""
+        """Whether the check of the host of ``url`` succeeded."""
         return self._reached.get(Place.of(url), False)
 
     def get(self, url: str) -> Answer:
-        """Return what ``url`` answers.
+        """Return the answer of ``url``.
 
         Raises:
-            TransportError: no answer.
+            TransportError: there was no answer.
         """
         answer = Transport(self._timeout).get([url], Deadline(sum(self._timeout)), lambda answer: True)
         offset = answer.clock_offset(time.time())
         if offset is not None:
-            # The middle of the second; an answer from a cache on the way is as old as it says.
+            # Assume the middle of the second. A cache on the way adds the age in the header ``Age``.
             self.offset = offset + 0.5 + _age(answer)
         return answer
 
 
 def got(network: Network, url: str) -> Answer | str:
-    """Return what ``url`` answers, or in words why nothing."""
+    """Return the answer of ``url``, or the reason why there is none, as text."""
     try:
         return network.get(url)
     except TransportError as error:
@@ -107,7 +107,7 @@ def region_in(host: str) -> str | None:
 
 
 def _proxied(url: str) -> list[Finding]:
-    """Return a finding for a host behind a proxy, which resolves the name itself."""
+    """Return a finding for a host that is reached through a proxy, which resolves the name itself."""
     from requests.utils import get_environ_proxies, select_proxy
 
     proxy = select_proxy(url, get_environ_proxies(url))
@@ -115,7 +115,7 @@ def _proxied(url: str) -> list[Finding]:
         return []
     # Not urlsplit, which raises on a password with a "[" in it, and reads one with a "/" as the host.
     host = re.split(r"[:/?#]", proxy.rpartition("@")[2].rpartition("//")[2], maxsplit=1)[0]
-    return [ok("dns", f"{Place.of(url).host} is asked through the proxy {host}.")]
+    return [ok("dns", f"Requests to {Place.of(url).host} go through the proxy {host}.")]
 
 
 def _direct(place: Place, seconds: float) -> list[Finding]:
@@ -131,38 +131,39 @@ def _name_finding(place: Place) -> Finding:
         region = region_in(place.host)
         if region is not None:
             advice = (
-                f"Is {region!r} the region of your user pool? It stands in the AWS console at the top right, "
-                f"and at the front of the user pool id. {advice}"
+                f"Is {region!r} the Region of your user pool? The AWS console shows it at the top right, and "
+                f"the user pool id begins with it. {advice}"
             )
-        return failed("dns", f"No computer has the name {place.host}.", advice)
-    return ok("dns", f"{place.host} is {found[0][4][0]}.")
+        return failed("dns", f"DNS lookup failed: {place.host} has no address.", advice)
+    return ok("dns", f"{place.host} resolves to {found[0][4][0]}.")
 
 
 def _connection_finding(place: Place, seconds: float) -> Finding:
     where = f"{place.host} on port {place.port}"
     name, bundle = _bundle()
     if place.scheme == "https" and not os.path.exists(bundle):
-        return failed("tls", f"{name} names {bundle}, which does not exist.", _NAME_BUNDLE.format(name=name))
+        return failed(
+            "tls", f"{name} points to {bundle}, which does not exist.", _NAME_BUNDLE.format(name=name)
+        )
     try:
         with socket.create_connection((place.host, place.port), timeout=seconds) as connection:
             if place.scheme == "https":
                 with _trust(bundle).wrap_socket(connection, server_hostname=place.host) as secured:
-                    said = f"{where} answers with {secured.version()} and a certificate that is trusted."
+                    said = f"{where} answers with {secured.version()} and a trusted certificate."
             elif is_loopback_host(place.host):
-                said = f"{where} answers; http stays on this machine and needs no TLS."
+                said = f"{where} answers. Plain http to this machine needs no TLS."
             else:
-                allowed = "it is asked over plain http, which COGNITO_M2M_ALLOW_HTTP_HOSTS allows"
-                said = f"{where} answers; {allowed}."
+                said = f"{where} answers over plain http, which COGNITO_M2M_ALLOW_HTTP_HOSTS allows."
             return ok("tls", said)
     except ssl.SSLCertVerificationError as error:
         said = f"The certificate of {where} is not trusted: {error.verify_message}."
         return failed("tls", said, f"{_NOT_TRUSTED}{_ignored_variables()}")
     except ssl.SSLError as error:
-        return failed("tls", f"{where} answers, but not with TLS ({error.reason}).", _NOT_TRUSTED)
+        return failed("tls", f"The TLS handshake with {where} failed ({error.reason}).", _NOT_TRUSTED)
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
         advice = _NO_CONNECTION.format(port=place.port)
-        return failed("connection", f"{where} can't be reached: {reason}.", advice)
+        return failed("connection", f"Could not connect to {where}: {reason}.", advice)
 
 
 def _trust(bundle: str) -> ssl.SSLContext:
@@ -173,7 +174,7 @@ def _trust(bundle: str) -> ssl.SSLContext:
 
 
 def _bundle() -> tuple[str, str]:
-    """Return the file or folder of authorities that ``requests`` reads, and what names it."""
+    """Return what sets the CA certificates that ``requests`` reads, and their file or folder."""
     from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
@@ -183,13 +184,13 @@ def _bundle() -> tuple[str, str]:
 
 
 def _ignored_variables() -> str:
-    """Return a sentence about variables that name authorities for other programs."""
+    """Return a sentence about variables that only other programs read for CA certificates."""
     given = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_CA_BUNDLE") if os.environ.get(name)]
-    read = "requests reads REQUESTS_CA_BUNDLE, then CURL_CA_BUNDLE"
-    return f" {listed(given)} does not count here: {read}." if given else ""
+    read = "it reads REQUESTS_CA_BUNDLE, then CURL_CA_BUNDLE"
+    return f" The library requests ignores {listed(given)}: {read}." if given else ""
 
 
 def _age(answer: Answer) -> float:
-    """RFC 9111, section 5.1."""
+    """Return the seconds in the header ``Age``. Source: RFC 9111, section 5.1."""
     text = answer.headers.get("Age", "")
     return float(text[:9]) if text.isascii() and text.isdigit() else 0.0

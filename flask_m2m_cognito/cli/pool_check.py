@@ -1,4 +1,4 @@
-"""Check that a user pool's keys are available, and that its issuer is the one that is trusted."""
+"""Check that a user pool's keys are available, and that its issuer is trusted."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ _CONFIGURATION = "/.well-known/openid-configuration"
 
 _COPY_POOL_ID = (
     "Copy the user pool id from the Cognito console (User pools, your pool, Overview) into "
-    "COGNITO_M2M_USER_POOL_ID. It looks like us-west-2_AbCdEfGhI; what stands before the _ is its region."
+    "COGNITO_M2M_USER_POOL_ID. It looks like us-west-2_AbCdEfGhI; the part before the _ is its Region."
 )
-_TROUBLE = "That is Cognito's trouble and not yours: try again, and look at https://health.aws.amazon.com."
+_TROUBLE = "The problem is at Cognito. Try again later, and look at https://health.aws.amazon.com."
 _NO_ANSWER = (
-    "Try again. If it stays so it is Cognito's trouble (look at https://health.aws.amazon.com), or a proxy "
-    "or firewall in this machine's network holds the answer back."
+    "Try again. If the error persists, Cognito is unavailable (look at https://health.aws.amazon.com), or a "
+    "proxy or firewall in this machine's network blocks the answer."
 )
 _NOT_COGNITO = (
-    "Something else answers in Cognito's place: a proxy's page, or a wrong COGNITO_M2M_JWKS_URL or "
-    "COGNITO_M2M_ISSUER. Open the address in a browser on this machine."
+    "Another server answers instead of Cognito: a proxy, or the host of a wrong COGNITO_M2M_JWKS_URL or "
+    "COGNITO_M2M_ISSUER. Open the URL in a browser on this machine."
 )
 _SET_ADDRESS = {
     "COGNITO_M2M_ISSUER": "Set COGNITO_M2M_ISSUER to the `iss` of the pool's tokens (for an emulator)",
-    "COGNITO_M2M_JWKS_URL": "Set COGNITO_M2M_JWKS_URL to the address of the pool's keys (for an emulator)",
+    "COGNITO_M2M_JWKS_URL": "Set COGNITO_M2M_JWKS_URL to the URL of the pool's keys (for an emulator)",
 }
-_OR_DERIVE_IT = ", or leave it out for a pool in Cognito: COGNITO_M2M_USER_POOL_ID gives the address then."
+_OR_DERIVE_IT = ", or unset it for a pool in Cognito: the URL is then derived from COGNITO_M2M_USER_POOL_ID."
 
 
 def pool_findings(
     trusted: TrustedPool, network: Network, is_pinned: bool = False, address_setting: str | None = None
 ) -> list[Finding]:
-    """Check one pool, at the first of its addresses that works, or else at the first.
+    """Check one pool at the first of its URLs that works, or at the first one if none does.
 
     Args:
-        is_pinned: its keys are in the settings, so that a service without a way out does without.
-        address_setting: the setting that overrides the address of its keys, if one does:
+        is_pinned: whether its keys are in the settings, so the service needs no access to the pool.
+        address_setting: the setting that overrides the URL of its keys, if one does:
             ``"COGNITO_M2M_ISSUER"`` or ``"COGNITO_M2M_JWKS_URL"``.
     """
     tried: list[list[Finding]] = []
@@ -60,40 +60,42 @@ def _at(url: str, pool: UserPool, network: Network, address_setting: str | None)
     if network.reached(url):
         findings = [*findings, _keys_finding(url, pool, network, address_setting)]
     elif not findings:
-        findings = [failed("keys", f"The keys of {pool.pool_id} are at a host that can't be reached.", "")]
+        findings = [failed("keys", f"The host of the keys of {pool.pool_id} cannot be reached.", "")]
     if has_failed(findings):
         return [_with_setting(each, address_setting) for each in findings]
     return [*findings, _issuer_finding(url, pool, network)]
 
 
 def _with_setting(finding: Finding, address_setting: str | None) -> Finding:
-    """Return a failure with the setting that leads there, unless it names that already."""
+    """Add the setting that the URL comes from to a failure, unless its advice names it already."""
     if finding.status != "failed" or address_setting is None or address_setting in finding.advice:
         return finding
-    return replace(finding, advice=f"{address_setting} names this address: is it right? {finding.advice}")
+    return replace(finding, advice=f"Check {address_setting}, which sets this URL. {finding.advice}")
 
 
 def _keys_finding(url: str, pool: UserPool, network: Network, address_setting: str | None) -> Finding:
     answer = got(network, url)
     if isinstance(answer, str):
-        return failed("keys", f"No keys of {pool.pool_id}: {answer}.", _NO_ANSWER)
+        return failed("keys", f"Could not download the keys of {pool.pool_id}: {answer}.", _NO_ANSWER)
     status = answer.status
     if status in (400, 404) and address_setting is not None:
-        said = f"There are no keys of {pool.pool_id} at {url} ({status}), which {address_setting} names."
+        said = f"There are no keys of {pool.pool_id} at {url} ({status}), the URL from {address_setting}."
         return failed("keys", said, _SET_ADDRESS[address_setting] + _OR_DERIVE_IT)
     if status in (400, 404):
-        where = f"in the region {pool.region}" if pool.region else "there"
-        said = f"There is no user pool {pool.pool_id} {where} ({url} says {status})."
+        where = f"in the Region {pool.region}" if pool.region else "there"
+        said = f"There is no user pool {pool.pool_id} {where} ({url} answers {status})."
         return failed("keys", said, _COPY_POOL_ID)
     if status == 429 or status >= 500:
-        return failed("keys", f"No keys of {pool.pool_id}: {url} says {status}.", _TROUBLE)
+        return failed(
+            "keys", f"Could not download the keys of {pool.pool_id}: {url} answers {status}.", _TROUBLE
+        )
     try:
         keys = parse_key_set(answer.body) if status == 200 else None
     except (ValueError, NoUsableKeys):
         keys = None
     if keys is None:
-        return failed("keys", f"{url} says {status}, but not with Cognito's keys.", _NOT_COGNITO)
-    return ok("keys", f"{pool.pool_id} has {len(keys)}: {listed(map(quoted, keys.kids))}.")
+        return failed("keys", f"{url} answers {status}, but not with a valid key set.", _NOT_COGNITO)
+    return ok("keys", f"Signing keys of {pool.pool_id}: {listed(map(quoted, keys.kids))}.")
 
 
 def _issuer_finding(keys_url: str, pool: UserPool, network: Network) -> Finding:
@@ -103,18 +105,18 @@ def _issuer_finding(keys_url: str, pool: UserPool, network: Network) -> Finding:
     if issuer is None:
         return warning(
             "issuer",
-            f"{base}{_CONFIGURATION} does not say who issues the tokens of {pool.pool_id}.",
-            "Cognito does; an emulator need not. Check that a token's `iss` is "
+            f"{base}{_CONFIGURATION} does not name the issuer of {pool.pool_id}.",
+            "Cognito serves this document; an emulator may not. Check that the `iss` of a token is "
             f"{listed(pool.issuers, 'or')}: `flask m2m explain` shows it.",
         )
     if issuer in pool.issuers:
-        return ok("issuer", f"The tokens of {pool.pool_id} are from {issuer}, which is trusted.")
+        return ok("issuer", f"The issuer of {pool.pool_id} is {issuer}, which is trusted.")
     return failed(
         "issuer",
-        f"The tokens of {pool.pool_id} are from {quoted(issuer)}, but this application trusts "
-        f"{listed(pool.issuers, 'and')}: it refuses every one of them (wrong_issuer).",
-        "Leave COGNITO_M2M_ISSUER and COGNITO_M2M_JWKS_URL out for a pool in Cognito, and let "
-        "COGNITO_M2M_USER_POOL_ID say all; for an emulator set COGNITO_M2M_ISSUER to what its tokens say.",
+        f"The issuer of {pool.pool_id} is {quoted(issuer)}, but this application trusts "
+        f"{listed(pool.issuers, 'and')}: it rejects every token of the pool (wrong_issuer).",
+        "For a pool in Cognito, unset COGNITO_M2M_ISSUER and COGNITO_M2M_JWKS_URL: COGNITO_M2M_USER_POOL_ID "
+        "is enough. For an emulator, set COGNITO_M2M_ISSUER to the `iss` of its tokens.",
     )
 
 

@@ -21,7 +21,7 @@ from .words import duration, listed, quoted
 
 
 def show_token(app: Flask, *, as_json: bool, scopes: str | None, client: str | None) -> int:
-    """Print an access token, from the shared cache if there is a fresh one."""
+    """Print an access token: a fresh one from the shared cache if there is one, else a new one."""
     parts = parts_of(app)
     source = parts.sources.get(scopes, client)
     try:
@@ -42,10 +42,10 @@ def show_token(app: Flask, *, as_json: bool, scopes: str | None, client: str | N
 
 
 def refresh_tokens(app: Flask, *, as_json: bool, scopes: str | None, client: str | None) -> int:
-    """Request a new token for each client, for all processes that share the cache.
+    """Request a new token for each client, and put it into the shared cache.
 
     Returns:
-        The exit status: 1 if a request failed, or if no other process can read a token.
+        The exit status: 1 if a request failed, or if other processes cannot read a token.
     """
     parts = parts_of(app)
     names = [client] if client is not None else list(parts.settings.clients) or [None]
@@ -89,36 +89,36 @@ def _token_sentence(row: dict[str, Any]) -> str:
 
 
 def refresh_keys(app: Flask, *, as_json: bool) -> int:
-    """Download each pool's keys now, for all processes that share the cache.
+    """Download each pool's keys now, and put them into the shared cache.
 
     Returns:
-        The exit status: 1 if a download failed, or if no other process can read the keys.
+        The exit status: 1 if a download failed, or if other processes cannot read the keys.
     """
     parts = parts_of(app)
     with quiet():
         rows = {trusted.pool.pool_id: _refresh_keys_of(trusted, parts) for trusted in pools_of(parts)}
     seal = parts._store.seal.fingerprint
     lines = [f"{pool_id}: {_keys_sentence(row)}" for pool_id, row in rows.items()]
-    lines.append(f"seal: {seal} (processes with the same one share)")
+    lines.append(f"seal: {seal} (processes with the same fingerprint share the cache)")
     echo({"pools": rows, "seal": seal}, lines, as_json=as_json)
     return int(any(row["error"] or row["not_shared"] for row in rows.values()))
 
 
 def _sharing_problem(entry: Entry | None, value: Refreshable[Any], parts: AppM2M) -> str | None:
-    """Return why other processes do not find in ``entry`` what this one holds, or ``None`` if they do."""
+    """Return why other processes do not find this process's value in ``entry``, or ``None`` if they do."""
     problem, fetched = unshared_because(parts), value.state.fetched
     if problem is None and (entry is None or fetched is None or entry.fetched_at < fetched.fetched_at):
-        return f"the cache ({parts._store.backend.kind}) does not keep the entry"
+        return f"the cache ({parts._store.backend.kind}) does not store the entry"
     return problem
 
 
 def _refresh_keys_of(trusted: TrustedPool, parts: AppM2M) -> dict[str, Any]:
-    """Return a row of the output; ``not_shared`` says why no other process has these keys."""
+    """Return a row of the output. ``not_shared`` is the reason why other processes lack these keys."""
     keys = trusted.key_source
     try:
         key_set = keys.get()
         if keys.snapshot()["source"] != "network":
-            # What the cache has, or the settings, is not what the pool says now.
+            # Keys from the cache or the settings may not be the current keys of the pool.
             key_set = keys.renew(key_set)
     except KeysUnavailableError as error:
         problem = str(error.__cause__ or error)
@@ -135,8 +135,8 @@ def _refresh_keys_of(trusted: TrustedPool, parts: AppM2M) -> dict[str, Any]:
 
 def _keys_sentence(row: dict[str, Any]) -> str:
     if row["error"]:
-        kept = f" What is known goes on: {listed(map(quoted, row['kids']))}." if row["kids"] else ""
-        return f"failed: {row['error']}.{kept} `flask m2m check` says what to do."
+        kept = f" The known keys stay in use: {listed(map(quoted, row['kids']))}." if row["kids"] else ""
+        return f"failed: {row['error']}.{kept} Run `flask m2m check` to find the cause."
     age = f" (downloaded by another process {duration(row['age'])} ago)" if row["source"] == "store" else ""
     count = f"{len(row['kids'])} {'key' if len(row['kids']) == 1 else 'keys'}"
     return f"{count}: {listed(map(quoted, row['kids']))}{age}.{_not_shared_sentence(row)}"
@@ -144,4 +144,4 @@ def _keys_sentence(row: dict[str, Any]) -> str:
 
 def _not_shared_sentence(row: dict[str, Any]) -> str:
     problem = row["not_shared"]
-    return f" Not shared: {problem}. `flask m2m check` says what to do." if problem else ""
+    return f" Not shared: {problem}. Run `flask m2m check` for advice." if problem else ""

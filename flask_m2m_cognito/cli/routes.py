@@ -1,4 +1,4 @@
-"""``flask m2m routes``: every rule, its methods, and what each requires of a token, in words."""
+"""``flask m2m routes``: each route, its methods, and the token that it requires."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def show_routes(app: Flask, *, as_json: bool, fail_open: bool, excepted: tuple[s
     """Print the routes.
 
     Returns:
-        The exit status: 1 with ``fail_open`` if a route is open whose endpoint is not excepted.
+        The exit status: 1 with ``fail_open`` if a route is open and its endpoint is not in ``excepted``.
     """
     routes, of_every_token = routes_of(app), _of_every_token(app)
     lines = columns((",".join(each.methods), each.rule, each.endpoint, _requires(each)) for each in routes)
     if of_every_token:
-        lines.append(f"Every token must have {of_every_token}, too (COGNITO_M2M_REQUIRED_SCOPES).")
+        lines.append(f"Every token must also have {of_every_token} (COGNITO_M2M_REQUIRED_SCOPES).")
     echo({"routes": list(map(_row, routes)), "of_every_token": of_every_token}, lines, as_json=as_json)
     open_endpoints = {each.endpoint for each in routes if each.is_open}
     left_open = {each for each in open_endpoints if not any(fnmatchcase(each, name) for name in excepted)}
     if not (fail_open and left_open):
         return 0
-    click.echo("Open, and not excepted: " + listed(left_open), err=True)
+    click.echo("Open, but not named with --except: " + listed(left_open), err=True)
     return 1
 
 
@@ -63,7 +63,7 @@ def _row(route: Route) -> dict[str, Any]:
 
 
 def _of_every_token(app: Flask) -> str | None:
-    """Return what the settings require of every token, whatever the view."""
+    """Return the scopes that the settings require of every token, for every view."""
     parts = parts_or_none(app)
     if parts is None or not parts.settings.required_scopes:
         return None
@@ -82,14 +82,14 @@ def _requires(route: Route) -> str:
 
 
 def need_in_words(need: RouteNeed) -> str:
-    """Return what a guard requires, as a person reads it."""
+    """Return what a guard requires, in words."""
     if need.scopes is None:
-        return "refused (403)"
+        return "rejected (403)"
     joined = listed(need.scopes, "and" if need.match == "all" else "or")
     parts = [joined if need.scopes else "any valid token"]
     if need.clients is not None:
         parts.append(f"from {listed(need.clients, 'or')}")
     if need.is_optional:
-        parts.append("or none")
+        parts.append("or no token")
     wants = " ".join(parts)
-    return f"{wants}, but what stands above it may answer first" if need.is_skippable else wants
+    return f"{wants}, but code above the guard may answer first" if need.is_skippable else wants

@@ -21,33 +21,33 @@ from .application import echo, echo_json, parts_or_none
 from .words import columns, listed
 
 MOST_SCOPES = 100
-"""Of one resource server, by Cognito's quotas."""
+"""The most scopes of one resource server, by Cognito's quotas."""
 
 _LONGEST = 256
 _NOT_IN_A_NAME = re.compile(r"[^\w\s+=,.@-]", re.ASCII)
 
 _READABLE = (
-    "give JSON: of `aws cognito-idp list-resource-servers --max-results 50` or "
-    "`describe-resource-server`, of `terraform show -json`, a CloudFormation template in JSON, or what "
-    "`flask m2m scopes --json` printed"
+    "use the JSON output of `aws cognito-idp list-resource-servers --max-results 50`, "
+    "`describe-resource-server`, `terraform show -json` or `flask m2m scopes --json`, or a CloudFormation "
+    "template in JSON"
 )
 
 
 @dataclass(frozen=True)
 class ResourceServer:
-    """One resource server: the part of scopes before the last slash, and what stands behind it."""
+    """One resource server: the part of its scopes before the last slash, and the names after it."""
 
     identifier: str
     names: tuple[str, ...]
 
     @property
     def name(self) -> str:
-        """A friendly name, which may have fewer characters than an identifier."""
+        """A display name, in which Cognito allows fewer characters than in an identifier."""
         return _NOT_IN_A_NAME.sub("-", self.identifier)[:_LONGEST]
 
     @property
     def rows(self) -> list[dict[str, str]]:
-        """Its scopes as Cognito's API has them. A description is required; it does not name routes."""
+        """Its scopes in the form of Cognito's API, which requires a description."""
         return [
             {"ScopeName": name, "ScopeDescription": f"{name} of {self.identifier}"[:_LONGEST]}
             for name in self.names
@@ -56,12 +56,12 @@ class ResourceServer:
 
 @dataclass(frozen=True)
 class Required:
-    """What the code requires.
+    """The scopes that the code requires.
 
     Attributes:
-        by_scope: which routes require each scope.
+        by_scope: the routes that require each scope.
         servers: the resource servers.
-        others: scopes that are of no resource server.
+        others: scopes that belong to no resource server.
     """
 
     by_scope: dict[str, list[str]]
@@ -70,13 +70,13 @@ class Required:
 
 
 def show_scopes(app: Flask, *, form: str, diff: str | None) -> int:
-    """Print them as ``"text"``, ``"json"`` or ``"terraform"``.
+    """Print the required scopes as ``"text"``, ``"json"`` or ``"terraform"``.
 
     Args:
-        diff: the path of an export to compare them with instead.
+        diff: the path of an export. The difference to it is printed instead.
 
     Returns:
-        The exit status: 1 with ``diff`` if the code requires a scope that is not there.
+        The exit status: 1 with ``diff`` if the export lacks a scope that the code requires.
     """
     required = required_by(app)
     if diff is not None:
@@ -93,12 +93,12 @@ def show_scopes(app: Flask, *, form: str, diff: str | None) -> int:
         click.echo(_terraform(required, _first_pool_id(app)))
     else:
         lines = columns((scope, listed(routes)) for scope, routes in required.by_scope.items())
-        click.echo("\n".join(lines) or "The code demands no scope.")
+        click.echo("\n".join(lines) or "The code requires no scope.")
     return 0
 
 
 def required_by(app: Flask) -> Required:
-    """Return the scopes of the routes' guards and of the settings."""
+    """Return the scopes that the guards of the routes and the settings require."""
     by_scope: dict[str, list[str]] = {}
     for route in routes_of(app):
         for scope in {scope for need in route.needs for scope in need.scopes or ()}:
@@ -112,7 +112,7 @@ def required_by(app: Flask) -> Required:
 
 
 def resource_servers(scopes: Iterable[str]) -> tuple[ResourceServer, ...]:
-    """The resource servers of these scopes.
+    """Return the resource servers of these scopes.
 
     >>> resource_servers(["stock/read", "https://api.example.com/v1/use", "openid"])
     (ResourceServer(identifier='https://api.example.com/v1', names=('use',)), \
@@ -129,15 +129,18 @@ ResourceServer(identifier='stock', names=('read',)))
 def _check_exportable(required: Required) -> None:
     for scope in required.others:
         click.echo(
-            f"{scope} is left out: no custom scope of a resource server, which has the form identifier/name.",
+            f"{scope} is skipped: it is not a custom scope of the form identifier/name.",
             err=True,
         )
     if not required.servers:
-        raise click.ClickException("This application's code demands no scope of the form identifier/name.")
+        raise click.ClickException(
+            "The code of this application requires no scope of the form identifier/name."
+        )
     for server in required.servers:
         if len(server.names) > MOST_SCOPES:
             raise click.ClickException(
-                f"{server.identifier} has {len(server.names)} scopes, and Cognito allows {MOST_SCOPES}."
+                f"The resource server {server.identifier} has {len(server.names)} scopes, but Cognito allows "
+                f"at most {MOST_SCOPES}."
             )
 
 
@@ -170,12 +173,12 @@ def _terraform_scope(row: dict[str, str]) -> str:
 
 
 def _hcl(text: str) -> str:
-    """A quoted template without templates. A scope is printable ASCII without quote and backslash."""
+    """Quote text for HCL. A scope is printable ASCII without quotes and backslashes."""
     return '"' + text.replace("${", "$${").replace("%{", "%%{") + '"'
 
 
 def _labels(servers: Iterable[ResourceServer]) -> dict[str, ResourceServer]:
-    """Each under a label of its own, although two identifiers may make the same."""
+    """Return each resource server under a unique label, even if two identifiers give the same one."""
     labelled: dict[str, ResourceServer] = {}
     for server in servers:
         label, count = _snake(server.identifier), 1
@@ -194,31 +197,31 @@ def _snake(identifier: str) -> str:
 def _show_difference(required: set[str], path: str, *, as_json: bool) -> int:
     """Print what is missing in the file (``+``) and what only it has (``-``). Return 1 if any is missing.
 
-    What only the file has is no failure: other services may require it.
+    Scopes that only the file has are no failure: other services may require them.
     """
     exported = exported_scopes(path)
     missing, unused = sorted(required - exported), sorted(exported - required)
     lines = [*(f"+ {scope}" for scope in missing), *(f"- {scope}" for scope in unused)]
-    echo({"missing": missing, "unused": unused}, lines or ["The same scopes."], as_json=as_json)
+    echo({"missing": missing, "unused": unused}, lines or ["No differences."], as_json=as_json)
     return int(bool(missing))
 
 
 def exported_scopes(path: str) -> set[str]:
-    """Return the custom scopes of every resource server in a file. End the command if there is none."""
+    """Return the custom scopes of the resource servers in a file. End the command if it has none."""
     try:
         content = json.loads(Path(path).read_text("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise click.ClickException(f"{path} can't be read ({type(error).__name__}): {_READABLE}.") from None
+        raise click.ClickException(f"Could not read {path} ({type(error).__name__}): {_READABLE}.") from None
     found = list(_resource_servers(content))
     top = content if isinstance(content, dict) else {}
-    # A pool, or code, without resource servers has an empty list of them.
+    # An export of a pool, or of code, without resource servers has an empty list.
     if not found and [] not in (top.get("ResourceServers"), top.get("resource_servers")):
-        raise click.ClickException(f"{path} has no resource server in it: {_READABLE}.")
+        raise click.ClickException(f"{path} contains no resource server: {_READABLE}.")
     return {f"{identifier}/{name}" for identifier, names in found for name in names}
 
 
 def _resource_servers(content: Any) -> Iterator[tuple[str, list[str]]]:
-    """Find identifiers and names anywhere: AWS, CloudFormation and Terraform nest them differently."""
+    """Yield identifiers and names at any depth: AWS, CloudFormation and Terraform nest them differently."""
     if isinstance(content, list):
         for each in content:
             yield from _resource_servers(each)

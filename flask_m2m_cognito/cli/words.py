@@ -1,4 +1,4 @@
-"""Write seconds, clocks and unverified values for a person."""
+"""Format durations, clock differences, names and unverified values for output."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import json
 from collections.abc import Iterable
 
 LONGEST = 200
-"""Characters of a value that somebody else wrote."""
+"""The most characters that are shown of an unverified value."""
 
 CLOCK_AGREES = 2.0
-"""Seconds within which two clocks are the same: a ``Date`` has whole seconds, and answers travel."""
+"""Seconds within which two clocks agree: ``Date`` has whole seconds, and an answer takes time to arrive."""
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def duration(seconds: float) -> str:
-    """Return about how long, in one unit or two.
+    """Return a duration in at most two units.
 
     >>> [duration(seconds) for seconds in (0.4, 4, 90, 3 * 3600 + 5, 300, 200_000)]
     ['less than 1 s', '4 s', '1 min 30 s', '3 h', '5 min', '2 d 7 h']
@@ -29,7 +29,7 @@ def duration(seconds: float) -> str:
 
 
 def clock_words(offset: float | None) -> str:
-    """Compare this machine's clock with Cognito's, which is ahead by ``offset`` seconds.
+    """Return how this machine's clock differs from Cognito's, which is ahead by ``offset`` seconds.
 
     >>> clock_words(4.2)
     "your clock is 4 s behind Cognito's"
@@ -37,7 +37,7 @@ def clock_words(offset: float | None) -> str:
     ("your clock is 5 min ahead of Cognito's", "your clock agrees with Cognito's")
     """
     if offset is None:
-        return "Cognito's clock could not be asked"
+        return "Cognito's clock is unknown"
     if abs(offset) < CLOCK_AGREES:
         return "your clock agrees with Cognito's"
     side = "behind" if offset > 0 else "ahead of"
@@ -45,7 +45,7 @@ def clock_words(offset: float | None) -> str:
 
 
 def quoted(value: object) -> str:
-    """Quote an unverified value on one line, without a terminal's control characters.
+    """Quote an unverified value on one line, without terminal control characters.
 
     >>> quoted("a" + chr(27) + "[2J")
     '"a\\\\u001b[2J"'
@@ -54,13 +54,13 @@ def quoted(value: object) -> str:
         text = json.dumps(value, default=str)
     except (ValueError, RecursionError):
         return "a value that is too large to show"
-    # JSON leaves DEL as it is.
+    # JSON does not escape DEL.
     text = text.replace("\x7f", "\\u007f")
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def listed(values: Iterable[str], last: str = "and") -> str:
-    """Join names for a sentence.
+    """Sort and join names for a sentence.
 
     >>> listed(["b", "a", "c"]), listed([]), listed(["a", "b"], "or")
     ('a, b and c', 'none', 'a or b')

@@ -31,7 +31,7 @@ def flask(pool: LocalUserPool, tmp_path: Path) -> Flask:
 
 @pytest.fixture
 def early_pool() -> Iterator[LocalUserPool]:
-    """One whose clock is five minutes ahead."""
+    """A pool whose clock is five minutes ahead."""
     with LocalUserPool(clock=lambda: time.time() + 300) as started:
         yield started
 

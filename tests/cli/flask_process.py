@@ -1,7 +1,7 @@
-"""``flask --app … m2m …`` in a process of its own, with its settings in the environment.
+"""Run ``flask --app … m2m …`` in its own process, with the settings in the environment.
 
-One command needs 0.5 s of CPU for its imports alone. So it is forked from a server that has imported
-them already and done nothing else.
+The imports of one command take 0.5 s of CPU. So each process is forked from a server that has only
+imported them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from flask_m2m_cognito.testing import LocalUserPool
 
 HERE = Path(__file__).parent
 LONGEST = 60
-"""Seconds that one command may take on a slow machine."""
+"""The most seconds that one command may take on a slow machine."""
 
 _METHODS = multiprocessing.get_all_start_methods()
 _CONTEXT: Any = multiprocessing.get_context("forkserver" if "forkserver" in _METHODS else "spawn")
@@ -39,13 +39,13 @@ _CONTEXT.set_forkserver_preload(
     [
         "cryptography.fernet",
         "flask_caching",
-        *(command.module for command in entry_points(group="flask.commands")),  # what `flask` itself loads
+        *(command.module for command in entry_points(group="flask.commands")),  # `flask` itself loads these
         *(module.name for module in walk_packages(flask_m2m_cognito.__path__, "flask_m2m_cognito.")),
     ]
 )
 
 _JWT = re.compile(r"eyJ[\w-]+\.eyJ")
-"""A kid may have "eyJ" in it, too."""
+"""The start of a JWT. A ``kid`` may contain "eyJ", too."""
 
 
 _FLASK_CACHINGS = ("CACHE_TYPE", "CACHE_DIR", "CACHE_OPTIONS", "CACHE_REDIS_URL")
@@ -64,7 +64,7 @@ class Ended:
         return json.loads(self.out)
 
     def line(self, *words: str, begins: tuple[str, ...] = ()) -> str:
-        """The one line of its output that begins with ``begins`` and has all of these words."""
+        """Return the one line of its output that begins with ``begins`` and has all of these words."""
         found = [
             line
             for line in self.out.splitlines()
@@ -74,15 +74,15 @@ class Ended:
         return found[0]
 
     def finding(self, status: str, check: str, *words: str) -> str:
-        """The one line of a table that begins with these two and has all of these words."""
+        """Return the one line of a table that begins with these two and has all of these words."""
         return self.line(*words, begins=(status, check))
 
 
 class Flask:
-    """Runs ``flask m2m`` against a pool, and looks for secrets and tokens in all that it says.
+    """Runs ``flask m2m`` against a pool, and checks that its output has no secret and no token.
 
     Args:
-        user: the name of the user as whom it runs, for tests that root runs.
+        user: the name of the user that runs the command, for tests that root runs.
     """
 
     def __init__(self, pool: LocalUserPool, cwd: Path, user: str | None = None) -> None:
@@ -95,13 +95,13 @@ class Flask:
         *args: str,
         app: str | None = "service:create_app",
         stdin: str = "",
-        may_say_token: bool = False,
+        may_print_token: bool = False,
         **config: Any,
     ) -> Ended:
-        """One command. ``config`` is on top of the pool's, without its prefix; ``None`` leaves a key out."""
+        """Run one command. ``config`` overrides the pool's, without the prefix; ``None`` omits a key."""
         ended = self._run(self.arguments(app, *args), stdin, self.environ(config))
-        if not may_say_token:
-            self.check_says_no_secret(ended.out + ended.err, stdin, config)
+        if not may_print_token:
+            self.check_has_no_secret(ended.out + ended.err, stdin, config)
         assert "Traceback" not in ended.err
         return ended
 
@@ -123,7 +123,7 @@ class Flask:
     def running(
         self, *args: str, app: str | None, stderr: int | None = None, **config: Any
     ) -> Iterator[subprocess.Popen[str]]:
-        """One command that goes on until it is told to end. ``stderr`` as for :mod:`subprocess`."""
+        """Start a command, and kill it at the end of the block. ``stderr`` is that of :mod:`subprocess`."""
         process = subprocess.Popen(
             self.command(app, *args),
             stdout=subprocess.PIPE,
@@ -148,10 +148,10 @@ class Flask:
         settings = {**self._pool.config(), "COGNITO_M2M_ALLOWED_CLIENT_IDS": "*"}
         for key, value in config.items():
             settings[key if key in _FLASK_CACHINGS else f"COGNITO_M2M_{key}"] = value
-        said = {f"FLASK_{key}": json.dumps(value) for key, value in settings.items() if value is not None}
-        return {**bare_environ(), **said}
+        variables = {f"FLASK_{key}": json.dumps(each) for key, each in settings.items() if each is not None}
+        return {**bare_environ(), **variables}
 
-    def check_says_no_secret(self, text: str, stdin: str, config: Mapping[str, Any]) -> None:
+    def check_has_no_secret(self, text: str, stdin: str, config: Mapping[str, Any]) -> None:
         secrets = [secret for client in self._pool.clients for secret in client.secrets]
         given = config.get("CLIENT_SECRET")
         signature = stdin.strip().rpartition(".")[2]
@@ -163,7 +163,7 @@ class Flask:
 def _run_flask(
     args: list[str], files: list[str], environ: dict[str, str], cwd: Path, user: str | None
 ) -> None:
-    """In a new process: become ``python -m flask`` with these arguments, files and variables."""
+    """Become ``python -m flask`` with these arguments, files and variables, in a new process."""
     for number, file in enumerate(files):
         os.dup2(os.open(file, os.O_RDWR | os.O_CREAT), number)
     sys.stdin, sys.stdout, sys.stderr = (
@@ -179,7 +179,7 @@ def _run_flask(
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(cwd)
-    # No test depends on a network: only addresses are resolved.
+    # Resolve addresses only, so no test depends on a network.
     socket.getaddrinfo = partial(socket.getaddrinfo, flags=socket.AI_NUMERICHOST)
     sys.path[:0] = [str(cwd), *environ["PYTHONPATH"].split(os.pathsep)]
     sys.argv[:] = ["flask", *args]
@@ -187,7 +187,7 @@ def _run_flask(
 
 
 def bare_environ() -> dict[str, str]:
-    """This process's, without what would change how a command behaves."""
+    """Return the environment without variables that would change how a command behaves."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -197,12 +197,12 @@ def bare_environ() -> dict[str, str]:
     return {**kept, "PYTHONPATH": os.pathsep.join([str(HERE), root]), "PYTHONUTF8": "1"}
 
 
-def announced(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """What it prints once it listens."""
+def read_announcement(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Wait until the pool listens, and return the JSON that it then prints."""
     assert process.stdout is not None
     lines = takewhile(lambda line: line != "}\n", process.stdout)
-    said: dict[str, Any] = json.loads("".join(lines) + "}")
-    return said
+    content: dict[str, Any] = json.loads("".join(lines) + "}")
+    return content
 
 
 def free_port() -> int:

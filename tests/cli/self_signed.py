@@ -1,4 +1,4 @@
-"""A TLS server whose certificate nobody has signed but itself."""
+"""A TLS server with a self-signed certificate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 @contextmanager
 def self_signed_server(directory: Path) -> Iterator[str]:
-    """Its URL, while it takes connections."""
+    """Run the server for the time of the block, and yield its URL."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(_certificate(directory))
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -1,4 +1,4 @@
-"""The application of these tests: its settings come from the environment, as a deployed one's do."""
+"""The applications of these tests. Their settings come from the environment, as in a deployment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ m2m = CognitoM2M()
 
 
 def create_app() -> Flask:
-    """One guarded in every way that there is."""
+    """Create an application that uses every kind of guard."""
     app = configured("shop")
     app.register_blueprint(_pages())
     app.register_blueprint(_orders())
@@ -34,7 +34,7 @@ def create_app() -> Flask:
 
 
 def create_protected_app() -> Flask:
-    """One that is guarded as a whole, with exceptions."""
+    """Create an application that is guarded as a whole, with exceptions."""
     app = configured("protected")
     m2m.protect(app, "shop/use", public=["static"])
 
@@ -51,22 +51,22 @@ def create_protected_app() -> Flask:
 
 
 def create_bare_app() -> Flask:
-    """One that forgot the extension."""
+    """Create an application without the extension."""
     return Flask("bare")
 
 
 def create_unguarded_app() -> Flask:
-    """One whose code demands nothing."""
+    """Create an application without guards."""
     return configured("unguarded")
 
 
 def create_checking_app() -> Flask:
-    """One with a check of its own."""
+    """Create an application with its own token check."""
     return configured("checking", COGNITO_M2M_TOKEN_CHECK=lambda token: token.claims.get("version") != 2)
 
 
 def create_app_without_its_secret() -> Flask:
-    """One whose secret is in a place that this machine can't reach."""
+    """Create an application whose secret cannot be read on this machine."""
 
     def secret() -> str:
         raise RuntimeError("no credentials for top-secret")
@@ -75,12 +75,12 @@ def create_app_without_its_secret() -> Flask:
 
 
 def create_app_with_a_number_as_secret() -> Flask:
-    """One whose callable gives no text."""
+    """Create an application whose secret is a callable that does not return text."""
     return configured("numbered", COGNITO_M2M_CLIENT_SECRET=lambda: 7)
 
 
 def create_own_cache_app() -> Flask:
-    """One that made its cache itself, with Flask-Caching's default serializer."""
+    """Create an application with its own cache, with Flask-Caching's default serializer."""
     from flask_caching import Cache
 
     app = Flask("own-cache")
@@ -102,7 +102,7 @@ def configured(name: str, **config: Any) -> Flask:
 
 
 class Items(MethodView):
-    """A class whose methods demand different things."""
+    """A class whose methods require different scopes."""
 
     @m2m.require_scopes("items/read")
     def get(self) -> str:

@@ -1,4 +1,4 @@
-"""``flask m2m token`` and ``check`` for a pool without a domain, which is asked by ``GetClientToken``."""
+"""``flask m2m token`` and ``check`` for a pool without a domain, with ``GetClientToken``."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def paths(pool: LocalUserPool) -> list[str]:
 
 
 class TestToken:
-    def test_it_is_the_apis(self, flask: Flask, pool: LocalUserPool, api: dict[str, Any]) -> None:
-        ended = flask("token", may_say_token=True, **api)
+    def test_token_comes_from_the_api(self, flask: Flask, pool: LocalUserPool, api: dict[str, Any]) -> None:
+        ended = flask("token", may_print_token=True, **api)
         assert (ended.status, ended.err) == (0, "")
         claims = jwt.decode(ended.out.strip(), options={"verify_signature": False})
         assert (claims["client_id"], claims["scope"]) == ("shop-client", "stock/read stock/write")
         assert paths(pool) == ["/"]
 
-    def test_scope_that_is_not_allowed_is_named(self, flask: Flask, api: dict[str, Any]) -> None:
+    def test_disallowed_scope_is_named(self, flask: Flask, api: dict[str, Any]) -> None:
         ended = flask("token", "--scopes", "stock/delete", **api)
         assert (ended.status, ended.out) == (1, "")
         assert "invalid_request" in ended.err
@@ -36,7 +36,7 @@ class TestToken:
 
 
 class TestCheck:
-    def test_all_is_well(self, flask: Flask, pool: LocalUserPool, api: dict[str, Any]) -> None:
+    def test_correct_settings_pass(self, flask: Flask, pool: LocalUserPool, api: dict[str, Any]) -> None:
         ended = flask("check", **api)
         assert ended.status == 0
         assert ended.finding("ok", "token", "shop-client", "1 h")
@@ -57,7 +57,7 @@ class TestCheck:
                 {"SCOPES": "stock/read stock/delete"},
                 "scopes",
                 ("may not have stock/delete (invalid_request)", "COGNITO_M2M_SCOPES"),
-                id="scope that is not allowed",
+                id="disallowed scope",
             ),
         ],
     )
@@ -83,9 +83,7 @@ class TestCheck:
         assert ended.status == 1
         assert ended.finding("failed", "token", *words)
 
-    def test_address_of_the_other_endpoint_is_not_called_right(
-        self, flask: Flask, pool: LocalUserPool
-    ) -> None:
+    def test_url_of_the_other_endpoint_fails(self, flask: Flask, pool: LocalUserPool) -> None:
         ended = flask("check", CLIENT_TOKEN_API=True, TOKEN_URL=pool.token_url)
         assert ended.status == 1
         line = ended.finding("failed", "token", "COGNITO_M2M_TOKEN_URL", "https://cognito-idp.")

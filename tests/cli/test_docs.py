@@ -1,4 +1,4 @@
-"""The page ``docs/cli.md`` is true: its service, its commands, and what they print."""
+"""The page ``docs/cli.md`` is correct: its service, its commands and their output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 import pytest
 
 from flask_m2m_cognito.cli import m2m
-from tests.cli.flask_process import Flask, announced
+from tests.cli.flask_process import Flask, read_announcement
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 
@@ -23,7 +23,7 @@ def blocks(language: str) -> list[str]:
 
 
 def commands() -> list[tuple[str, str]]:
-    """Each command after a ``$``, and what stands under it."""
+    """Return each command after a ``$``, with the output below it."""
     text = "".join(block + "\n" for block in blocks("console"))
     return [
         (command, out.strip())
@@ -43,7 +43,7 @@ def shop(flask: Flask, tmp_path: Path) -> Flask:
     return flask
 
 
-def test_commands_print_what_the_page_says(shop: Flask) -> None:
+def test_commands_print_the_output_on_the_page(shop: Flask) -> None:
     shown = [(command, out) for command, out in commands() if out]
     assert len(shown) == 4
     for command, out in shown:
@@ -52,25 +52,25 @@ def test_commands_print_what_the_page_says(shop: Flask) -> None:
         assert shop(*words[4:], app="shop").out.strip() == out
 
 
-def test_every_command_is_there_with_its_options() -> None:
+def test_every_command_on_the_page_exists() -> None:
     named = set()
     for command in re.findall(r"\bm2m ([a-z-]+(?: [^<>$)`\n]*)?)", "\n".join(line for line, _ in commands())):
         name, *arguments = shlex.split(command)
-        # Raises for an option that there is not.
+        # Raises for an unknown option.
         m2m.commands[name].make_context(name, arguments, parent=click.Context(m2m), resilient_parsing=False)
         named.add(name)
     assert named == set(m2m.commands)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib is there from Python 3.11 on")
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib exists since Python 3.11")
 def test_file_of_the_local_pool_is_read(flask: Flask, port: int, tmp_path: Path) -> None:
     (tmp_path / "pool.toml").write_text(blocks("toml")[0])
     options = ("local-pool", "--json", "--port", str(port), "--config", "pool.toml")
     with flask.running(*options, app=None) as pool:
-        said = announced(pool)
-    assert said["settings"]["COGNITO_M2M_USER_POOL_ID"] == "eu-west-1_Development"
-    assert said["clients"] == ["billing", "reports"]
-    assert "scope=inventory/read orders/read'" in said["commands"]["billing"]["token"]
+        content = read_announcement(pool)
+    assert content["settings"]["COGNITO_M2M_USER_POOL_ID"] == "eu-west-1_Development"
+    assert content["clients"] == ["billing", "reports"]
+    assert "scope=inventory/read orders/read'" in content["commands"]["billing"]["token"]
 
 
 def test_flask_lists_the_commands(shop: Flask) -> None:

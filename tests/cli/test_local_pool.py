@@ -1,4 +1,4 @@
-"""``flask m2m local-pool`` is a pool for development, with the application's clients or a file's."""
+"""``flask m2m local-pool`` runs a pool for development, with the clients of the application or a file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from flask_m2m_cognito.cli.local_lines import commands_for, request_line
 from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.testing._answers import Answer
 from flask_m2m_cognito.testing._recorded import FORM_TYPE, record_request
-from tests.cli.flask_process import LONGEST, Flask, announced, bare_environ, free_port
+from tests.cli.flask_process import LONGEST, Flask, bare_environ, free_port, read_announcement
 
 POOL = {
     "pool_id": "eu-west-1_Development",
@@ -62,7 +62,7 @@ def wait_for_port(port: int) -> None:
     raise TimeoutError(f"Nothing listens on port {port}.")
 
 
-def asked(url: str, client_id: str, secret: str, scope: str = "") -> requests.Response:
+def request_token(url: str, client_id: str, secret: str, scope: str = "") -> requests.Response:
     form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": secret}
     with direct() as session:
         return session.post(url, data={**form, "scope": scope}, timeout=10)
@@ -75,27 +75,27 @@ def direct() -> requests.Session:
     return session
 
 
-def test_file_has_the_clients_and_each_request_is_a_line(flask: Flask, port: int, tmp_path: Path) -> None:
+def test_file_names_clients_and_requests_are_logged(flask: Flask, port: int, tmp_path: Path) -> None:
     (tmp_path / "pool.json").write_text(json.dumps(POOL))
     options = ("local-pool", "--json", "--port", str(port), "--config", "pool.json")
     with flask.running(*options, app=None, stderr=subprocess.PIPE) as process:
-        said = announced(process)
-        assert said["settings"]["COGNITO_M2M_ISSUER"] == f"http://127.0.0.1:{port}/eu-west-1_Development"
-        url = said["client_settings"]["COGNITO_M2M_TOKEN_URL"]
-        answer = asked(url, "billing", "secret-of-billing").json()
-        assert asked(url, "reports", "its-second-secret", "any/scope").status_code == 200
-        assert asked(url, "reports", "local-secret", "a/b").status_code == 200
-        refused = asked(url, "billing", "secret-of-billing", "other/scope")
-        asked(url, "secret-of-billing", "billing")
+        content = read_announcement(process)
+        assert content["settings"]["COGNITO_M2M_ISSUER"] == f"http://127.0.0.1:{port}/eu-west-1_Development"
+        url = content["client_settings"]["COGNITO_M2M_TOKEN_URL"]
+        answer = request_token(url, "billing", "secret-of-billing").json()
+        assert request_token(url, "reports", "its-second-secret", "any/scope").status_code == 200
+        assert request_token(url, "reports", "local-secret", "a/b").status_code == 200
+        refused = request_token(url, "billing", "secret-of-billing", "other/scope")
+        request_token(url, "secret-of-billing", "billing")
         with direct() as session:
-            session.get(f"{said['url']}/eu-west-1_Development/.well-known/jwks.json", timeout=10)
+            session.get(f"{content['url']}/eu-west-1_Development/.well-known/jwks.json", timeout=10)
         process.send_signal(signal.SIGINT)
         _, log = process.communicate(timeout=LONGEST)
     assert process.returncode == 0
     claims = jwt.decode(answer["access_token"], options={"verify_signature": False})
     assert (answer["expires_in"], claims["scope"]) == (600, "orders/read orders/write")
     assert refused.json() == {"error": "invalid_scope"}
-    assert not any(secret in json.dumps(said) for secret in ("secret-of", "its-second-secret"))
+    assert not any(secret in json.dumps(content) for secret in ("secret-of", "its-second-secret"))
     assert log.splitlines() == [
         "POST /oauth2/token 200 billing orders/read orders/write",
         "POST /oauth2/token 200 reports any/scope",
@@ -111,30 +111,30 @@ def test_clients_of_the_application(flask: Flask, pool: LocalUserPool, port: int
     app, again = "service:create_app", {**named, "SCOPES": "c/d"}
     options = ("local-pool", "--json", "--port", str(port))
     with flask.running(*options, app=app, CLIENTS={"one": named, "two": again}) as process:
-        said = announced(process)
-        url = said["client_settings"]["COGNITO_M2M_TOKEN_URL"]
-        default = asked(url, "shop-client", pool.client().secret)
-        billing = asked(url, "billing", "the-other", "a/b c/d")
+        content = read_announcement(process)
+        url = content["client_settings"]["COGNITO_M2M_TOKEN_URL"]
+        default = request_token(url, "shop-client", pool.client().secret)
+        billing = request_token(url, "billing", "the-other", "a/b c/d")
         process.send_signal(signal.SIGTERM)
         assert process.wait(LONGEST) == 0
     assert (default.status_code, billing.status_code) == (200, 200)
-    assert said["settings"]["COGNITO_M2M_USER_POOL_ID"] == pool.pool_id
-    assert said["clients"] == ["shop-client", "billing", "local-client"]
+    assert content["settings"]["COGNITO_M2M_USER_POOL_ID"] == pool.pool_id
+    assert content["clients"] == ["shop-client", "billing", "local-client"]
 
 
-def test_app_with_client_token_api_gets_the_address_of_the_api(flask: Flask, port: int) -> None:
+def test_app_with_client_token_api_gets_the_url_of_the_api(flask: Flask, port: int) -> None:
     options = ("local-pool", "--json", "--port", str(port))
     with flask.running(*options, app="service:create_app", CLIENT_TOKEN_API=True, TOKEN_URL=None) as process:
-        content = announced(process)
+        content = read_announcement(process)
         settings = {**content["settings"], **content["client_settings"]}
-        said = {key.removeprefix("COGNITO_M2M_"): value for key, value in settings.items()}
-        token = flask("token", "--json", may_say_token=True, CLIENT_TOKEN_API=True, JWKS_URL=None, **said)
-    assert said["TOKEN_URL"] == f"http://127.0.0.1:{port}/"
+        short = {key.removeprefix("COGNITO_M2M_"): value for key, value in settings.items()}
+        token = flask("token", "--json", may_print_token=True, CLIENT_TOKEN_API=True, JWKS_URL=None, **short)
+    assert short["TOKEN_URL"] == f"http://127.0.0.1:{port}/"
     assert token.status == 0
 
 
 @pytest.mark.parametrize("app", ["create_app_without_its_secret", "create_app_with_a_number_as_secret"])
-def test_secret_that_can_not_be_read_is_said_without_a_traceback(flask: Flask, port: int, app: str) -> None:
+def test_unreadable_secret_is_reported_without_traceback(flask: Flask, port: int, app: str) -> None:
     ended = flask("local-pool", "--port", str(port), app=f"service:{app}")
     assert ended.status == 1
     assert "shop-client" in ended.err
@@ -149,7 +149,7 @@ def test_without_an_application_or_a_file(flask: Flask, port: int) -> None:
         assert "local-client" in lines[0]
         assert f"export FLASK_COGNITO_M2M_ISSUER={url}/us-east-1_LocalPool" in lines
         assert f"# export FLASK_COGNITO_M2M_TOKEN_URL={url}/oauth2/token" in lines
-        assert asked(f"{url}/oauth2/token", "local-client", "local-secret").status_code == 200
+        assert request_token(f"{url}/oauth2/token", "local-client", "local-secret").status_code == 200
 
 
 UNSET: dict[str, Any] = dict.fromkeys(
@@ -159,7 +159,7 @@ UNSET: dict[str, Any] = dict.fromkeys(
 
 
 def lines_of(process: subprocess.Popen[str], calls: int = 1) -> list[str]:
-    """What it prints, to the command that calls the application for the last of its clients."""
+    """Return its output, up to the command that calls the application as the last client."""
     assert process.stdout is not None
     lines: list[str] = []
     while sum(line.startswith("curl -H") for line in lines) < calls:
@@ -170,7 +170,7 @@ def lines_of(process: subprocess.Popen[str], calls: int = 1) -> list[str]:
 
 @pytest.mark.skipif(not shutil.which("bash") or not shutil.which("curl"), reason="there is no bash or curl")
 def test_printed_commands_work_in_a_shell(flask: Flask, port: int, tmp_path: Path) -> None:
-    """Settings, a token, and the call: what a new user does with two terminals."""
+    """A new user runs settings, a token request and a call in two terminals."""
     callers = ["billing", "report's"]
     app_port = str(free_port())
     config = {"ALLOWED_CLIENT_IDS": callers, **UNSET}
@@ -209,21 +209,21 @@ def test_callers_are_the_allowed_clients(flask: Flask, port: int) -> None:
     with flask.running(
         *options, app="service:create_app", **{**own, "ALLOWED_CLIENT_IDS": allowed}
     ) as process:
-        said = announced(process)
+        content = read_announcement(process)
         secrets = ("local-secret", "the-shops-own-secret")
-        url = said["client_settings"]["COGNITO_M2M_TOKEN_URL"]
+        url = content["client_settings"]["COGNITO_M2M_TOKEN_URL"]
         answers = {
-            (each, secret): asked(url, each, secret).status_code
-            for each in said["clients"]
+            (each, secret): request_token(url, each, secret).status_code
+            for each in content["clients"]
             for secret in secrets
         }
-    assert said["clients"] == ["shop", "billing", "reports"]
+    assert content["clients"] == ["shop", "billing", "reports"]
     assert [client for (client, secret), status in answers.items() if status == 200] == [
         "shop", "shop", "billing", "reports",
     ]  # fmt: skip
-    # The application refuses its own id, so nothing is printed for that.
-    assert [client for client, each in said["commands"].items() if each["call"]] == ["billing", "reports"]
-    assert "the-shops-own-secret" not in json.dumps(said)
+    # The application rejects its own client id, so no call is printed for it.
+    assert [client for client, each in content["commands"].items() if each["call"]] == ["billing", "reports"]
+    assert "the-shops-own-secret" not in json.dumps(content)
 
 
 @pytest.mark.parametrize(
@@ -231,11 +231,11 @@ def test_callers_are_the_allowed_clients(flask: Flask, port: int) -> None:
     [
         pytest.param({}, 'curl -H "Authorization: Bearer $(', id="usual"),
         pytest.param({"HEADER_NAME": "X-Caller"}, 'curl -H "X-Caller: Bearer $(', id="header"),
-        pytest.param({"AUDIENCE": "https://shop.example"}, None, id="audience: its tokens have none"),
+        pytest.param({"AUDIENCE": "https://shop.example"}, None, id="audience, which its tokens lack"),
         pytest.param({"REQUIRED_SCOPES": "shop/use"}, None, id="a scope that the client lacks"),
     ],
 )
-def test_call_is_what_the_application_accepts(settings: dict[str, str], words: str | None) -> None:
+def test_printed_call_is_accepted_by_the_application(settings: dict[str, str], words: str | None) -> None:
     with LocalUserPool(clients={"billing": "inventory/write"}) as pool:
         app = Application("shop", static_folder=None)
         app.config.update(pool.config(**settings, ALLOWED_CLIENT_IDS=["billing"]))
@@ -248,22 +248,22 @@ def test_call_is_what_the_application_accepts(settings: dict[str, str], words: s
     assert words is None or call is None or (call.startswith(words) and call.endswith("/get"))
 
 
-def test_unusable_settings_are_a_note_and_no_error(flask: Flask, port: int) -> None:
+def test_invalid_settings_are_a_note_and_no_error(flask: Flask, port: int) -> None:
     options = ("local-pool", "--json", "--port", str(port))
     running = flask.running(
         *options, app="service:create_app", stderr=subprocess.PIPE, **UNSET, LEEWAY="soon"
     )
     with running as process:
-        assert announced(process)["clients"] == ["local-client"]
+        assert read_announcement(process)["clients"] == ["local-client"]
         process.send_signal(signal.SIGINT)
         _, note = process.communicate(timeout=LONGEST)
     assert process.returncode == 0
-    assert "settings are not usable yet, so the pool has local-client only" in note
+    assert "settings are invalid, so the pool has only local-client" in note
     assert "COGNITO_M2M_LEEWAY" in note
 
 
 @pytest.mark.parametrize(
-    ("headers", "body", "said"),
+    ("headers", "body", "words"),
     [
         pytest.param({"Authorization": f"Basic {b64encode(b'basic:pw').decode()}"}, b"", "basic", id="Basic"),
         pytest.param({"Authorization": "Basic ?"}, b"", "", id="no Basic"),
@@ -273,7 +273,7 @@ def test_unusable_settings_are_a_note_and_no_error(flask: Flask, port: int) -> N
         pytest.param({}, b"client_id=%1b%5b2J%0aGET&scope=a%0ab", r'"\u001b[2J\nGET" a b', id="controls"),
     ],
 )
-def test_line_of_an_odd_token_request(headers: dict[str, str], body: bytes, said: str) -> None:
+def test_log_line_of_an_odd_token_request(headers: dict[str, str], body: bytes, words: str) -> None:
     message = Message()
     for name, value in {"Content-Type": FORM_TYPE, **headers}.items():
         message[name] = value
@@ -282,13 +282,13 @@ def test_line_of_an_odd_token_request(headers: dict[str, str], body: bytes, said
         headers=message, body=body, at=0.0,
     )  # fmt: skip
     line = request_line(request, Answer(400, b'{"error": "invalid_client"}', {}), [])
-    assert line == f"POST {request.path} 400 invalid_client {said}".rstrip()
+    assert line == f"POST {request.path} 400 invalid_client {words}".rstrip()
 
 
-def test_public_url_is_what_applications_are_told(flask: Flask, port: int) -> None:
+def test_public_url_is_in_the_printed_settings(flask: Flask, port: int) -> None:
     options = ("--host", "127.0.0.2", "--port", str(port), "--public-url", f"http://pool.test:{port}/")
     with flask.running("local-pool", "--json", *options, app=None) as process:
-        content = announced(process)
+        content = read_announcement(process)
         settings, to_call = content["settings"], content["client_settings"]
         url = f"http://127.0.0.2:{port}/us-east-1_LocalPool/.well-known/openid-configuration"
         found = requests.get(url, timeout=5, proxies={"http": ""}).json()
@@ -322,7 +322,7 @@ def test_compose_file_of_the_docs_runs(port: int, tmp_path: Path) -> None:
             stack.callback(process.kill)
         for each in (port, int(shop_port)):
             wait_for_port(each)
-        token = asked(f"http://127.0.0.1:{port}/oauth2/token", "local-client", "local-secret").json()
+        token = request_token(f"http://127.0.0.1:{port}/oauth2/token", "local-client", "local-secret").json()
         headers = {"Authorization": f"Bearer {token['access_token']}"}
         with direct() as session:
             url = f"http://127.0.0.1:{shop_port}/items"
@@ -330,28 +330,26 @@ def test_compose_file_of_the_docs_runs(port: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["pool:9229", "http://pool:9229/a", "http://me@pool", "http://pool?x", "*"])
-def test_public_url_is_an_origin_alone(url: str) -> None:
+def test_public_url_must_be_an_origin(url: str) -> None:
     ended = CliRunner().invoke(m2m, ["local-pool", "--public-url", url])
     assert ended.exit_code == 1
     assert "public_url must be scheme, host and port" in ended.output
 
 
-def test_address_beyond_loopback_is_warned_about(
-    monkeypatch: pytest.MonkeyPatch, pool: LocalUserPool
-) -> None:
-    """Without a pool that listens there."""
+def test_address_beyond_loopback_is_a_warning(monkeypatch: pytest.MonkeyPatch, pool: LocalUserPool) -> None:
+    """No pool listens there in this test."""
     monkeypatch.setattr(local_pool, "_LoggingPool", lambda *args, **kwargs: pool)
     stopped = SimpleNamespace(wait=lambda seconds: True)
     monkeypatch.setattr(local_pool, "threading", SimpleNamespace(Event=lambda: stopped))
     monkeypatch.setattr(local_pool.signal, "signal", lambda *args: None)
-    said = {
+    output = {
         host: CliRunner().invoke(m2m, ["local-pool", "--host", host]).output
         for host in ("0.0.0.0", "10.0.0.7", "::", "127.0.0.1", "localhost")
     }
-    assert [host for host, text in said.items() if "WARNING" in text] == ["0.0.0.0", "10.0.0.7", "::"]
+    assert [host for host, text in output.items() if "WARNING" in text] == ["0.0.0.0", "10.0.0.7", "::"]
 
 
-def test_port_that_is_taken(flask: Flask, pool: LocalUserPool) -> None:
+def test_port_in_use_is_an_error(flask: Flask, pool: LocalUserPool) -> None:
     ended = flask("local-pool", "--port", pool.url.rpartition(":")[2], app=None)
     assert ended.status == 1
     assert "--port" in ended.err
@@ -360,19 +358,19 @@ def test_port_that_is_taken(flask: Flask, pool: LocalUserPool) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("{", "can't be read as JSON"),
-        ('{"client": {}}', "client is not known"),
+        ("{", "Could not read"),
+        ('{"client": {}}', "unknown key client"),
         ('{"clients": {"billing": {"scopes": []}}}', "clients.billing needs a secret"),
-        ('{"clients": {"billing": {"secret": "s", "scope": "a"}}}', "scope is not known"),
+        ('{"clients": {"billing": {"secret": "s", "scope": "a"}}}', "unknown key scope"),
         ('{"clients": {"bil:ling": {"secret": "s"}}}', "without a colon"),
         ('{"clients": {"billing": {"secret": "s", "secrets": ["t"]}}}', "secret or secrets, not both"),
-        ('{"clients": {"billing": {"secret": "s", "scopes": [1]}}}', "scopes is a list of texts"),
+        ('{"clients": {"billing": {"secret": "s", "scopes": [1]}}}', "scopes must be text or a list of text"),
         ('{"pool_id": "nowhere"}', "pool_id must be"),
         ('{"token_lifetime": "1h"}', "token_lifetime"),
-        ("[]", "give an object"),
+        ("[]", "must contain an object"),
     ],
 )
-def test_file_that_is_wrong(tmp_path: Path, content: str, problem: str) -> None:
+def test_invalid_file_is_an_error(tmp_path: Path, content: str, problem: str) -> None:
     path = tmp_path / "pool.json"
     path.write_text(content)
     ended = CliRunner().invoke(m2m, ["local-pool", "--config", str(path)])
@@ -381,7 +379,7 @@ def test_file_that_is_wrong(tmp_path: Path, content: str, problem: str) -> None:
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 11), reason="TOML is read there")
-def test_toml_before_python_3_11(flask: Flask, tmp_path: Path) -> None:
+def test_toml_before_python_3_11_is_an_error(flask: Flask, tmp_path: Path) -> None:
     path = tmp_path / "pool.toml"
     path.write_text("")
     ended = flask("local-pool", "--config", str(path), app=None)

@@ -15,23 +15,23 @@ RECEIVES_ONLY = dict.fromkeys(["TOKEN_URL", "CLIENT_ID", "CLIENT_SECRET", "SCOPE
 
 @pytest.fixture
 def pool(pool: LocalUserPool) -> LocalUserPool:
-    """A pool like that of ``flask m2m local-pool``."""
+    """A pool like the one of ``flask m2m local-pool``."""
     pool.set_secrets("shop-client", [pool.client("shop-client").secret, "local-secret"])
     return pool
 
 
 def test_receive_only_app_needs_no_client(flask: Flask, pool: LocalUserPool) -> None:
-    """The pool is the one of its issuer."""
-    ended = flask("token", "--local", "--as", "shop-client", may_say_token=True, **RECEIVES_ONLY)
+    """The pool is found by the issuer of the application."""
+    ended = flask("token", "--local", "--as", "shop-client", may_print_token=True, **RECEIVES_ONLY)
     assert (ended.status, ended.err) == (0, "")
     assert claims(ended.out.strip())["client_id"] == "shop-client"
     assert claims(ended.out.strip())["scope"] == "stock/read stock/write"
     assert flask("explain", stdin=ended.out, **RECEIVES_ONLY).status == 0
 
 
-def test_url_names_a_pool_without_an_app(flask: Flask, pool: LocalUserPool) -> None:
+def test_url_option_needs_no_application(flask: Flask, pool: LocalUserPool) -> None:
     options = ("--as", "shop-client", "--url", pool.url, "--scopes", "stock/read", "--json")
-    ended = flask("token", "--local", *options, app=None, may_say_token=True)
+    ended = flask("token", "--local", *options, app=None, may_print_token=True)
     assert claims(ended.json.pop("access_token"))["scope"] == "stock/read"
     assert {**ended.json, "access_token": ""} == {
         "access_token": "",
@@ -50,17 +50,19 @@ def test_url_names_a_pool_without_an_app(flask: Flask, pool: LocalUserPool) -> N
         pytest.param(
             ["--as", "shop-client", "--url", "http://127.0.0.1:1"],
             "No local pool answers at http://127.0.0.1:1: start `flask m2m local-pool`",
-            id="nobody listens",
+            id="no server listens",
         ),
     ],
 )
-def test_refusal_says_what_to_do(flask: Flask, pool: LocalUserPool, options: list[str], problem: str) -> None:
+def test_error_message_says_what_to_do(
+    flask: Flask, pool: LocalUserPool, options: list[str], problem: str
+) -> None:
     ended = flask("token", "--local", *options, **RECEIVES_ONLY)
     assert (ended.status, ended.out) == (1, "")
     assert problem in ended.err
 
 
-def test_pool_of_unusable_settings_is_the_default_one(flask: Flask) -> None:
+def test_invalid_settings_fall_back_to_the_default_url(flask: Flask) -> None:
     ended = flask("token", "--local", "--as", "x", LEEWAY="soon")
     assert "http://127.0.0.1:9229" in ended.err
 
@@ -76,7 +78,7 @@ def test_pool_of_unusable_settings_is_the_default_one(flask: Flask) -> None:
         ["--local", "--as", "a", "--url", "http://pool:9229/oauth2/token"],
     ],
 )
-def test_options_that_do_not_go_together(options: list[str]) -> None:
+def test_options_that_exclude_each_other(options: list[str]) -> None:
     ended = CliRunner().invoke(m2m, ["token", *options])
     assert ended.exit_code == 2
     assert "--local" in ended.output or "--url must be scheme, host and port" in ended.output

@@ -1,4 +1,4 @@
-"""``flask m2m routes`` shows what each route demands, and which are open."""
+"""``flask m2m routes`` lists what each route requires, and marks open routes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def rows(content: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
     return {(",".join(row["methods"]), row["rule"]): row for row in content["routes"]}
 
 
-def test_every_rule_says_what_it_wants(flask: Flask) -> None:
+def test_every_route_has_its_requirement(flask: Flask) -> None:
     ended = flask("routes", REQUIRED_SCOPES="shop/use")
     assert ended.status == 0
     wanted = {
@@ -26,15 +26,15 @@ def test_every_rule_says_what_it_wants(flask: Flask) -> None:
         "GET /orders/lines": "orders/read (blueprint orders); orders/lines (view)",
         "GET /report": "reports/all or reports/read from billing (view)",
         "GET /cli/<path:filename>": "OPEN",
-        "DELETE /stock": "refused (403) (view)",
+        "DELETE /stock": "rejected (403) (view)",
         "GET /stock": "stock/read (view)",
         "PUT /stock": "stock/write (view)",
-        "GET /who": "OPEN: any valid token or none (view)",
+        "GET /who": "OPEN: any valid token or no token (view)",
     }
-    assert ended.line("Every token must have shop/use")
+    assert ended.line("Every token must also have shop/use")
 
 
-def test_json_says_the_same(flask: Flask) -> None:
+def test_json_has_the_same_content(flask: Flask) -> None:
     found = rows(flask("routes", "--json").json)
     assert found["GET", "/who"]["open"]
     assert found["GET", "/orders/lines"]["needs"][0] == {
@@ -62,15 +62,15 @@ def test_protected_application(flask: Flask) -> None:
 def test_guard_below_a_cache_is_unknown(flask: Flask) -> None:
     ended = flask("routes", "--fail-open", app="service:create_own_cache_app", CACHE_TYPE="SimpleCache")
     assert ended.status == 1
-    assert ended.line("/above", "UNKNOWN: shop/use, but what stands above it may answer first (view)")
+    assert ended.line("/above", "UNKNOWN: shop/use, but code above the guard may answer first (view)")
     assert ended.line("/below", "shop/use (view)")
     assert "below" not in ended.err
 
 
-def test_fail_open_names_what_is_open(flask: Flask) -> None:
+def test_fail_open_names_open_endpoints(flask: Flask) -> None:
     ended = flask("routes", "--fail-open", "--except", "static", "--except", "pages.*")
     assert ended.status == 1
-    assert ended.err.strip() == "Open, and not excepted: orders.about"
+    assert ended.err.strip() == "Open, but not named with --except: orders.about"
 
 
 def test_fail_open_passes_when_all_are_excepted(flask: Flask) -> None:
@@ -79,7 +79,7 @@ def test_fail_open_passes_when_all_are_excepted(flask: Flask) -> None:
     assert (ended.status, ended.err) == (0, "")
 
 
-def test_app_without_the_extension_is_all_open(flask: Flask) -> None:
+def test_app_without_the_extension_is_open(flask: Flask) -> None:
     ended = flask("routes", "--fail-open", app="service:create_bare_app")
     assert ended.status == 1
     assert ended.line("/static/<path:filename>", "OPEN")

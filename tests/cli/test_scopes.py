@@ -1,4 +1,4 @@
-"""``flask m2m scopes`` prints what the code demands in forms that their own tools read."""
+"""``flask m2m scopes`` prints the required scopes in formats that other tools read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flask_m2m_cognito import require_scopes
 from flask_m2m_cognito.cli.scopes import exported_scopes, show_scopes
 from tests.cli.flask_process import Flask
 
-DEMANDED = {
+REQUIRED = {
     "items": {"read", "write"},
     "orders": {"lines", "read"},
     "reports": {"all", "read"},
@@ -23,7 +23,7 @@ DEMANDED = {
 ODD = ("https://api.example.com/v1/use", "Api-Example/use", "api.example/use", "9/$${a}%{b}'$HOME", "openid")
 
 
-def test_text_says_who_demands_each(flask: Flask) -> None:
+def test_text_names_the_routes_of_each_scope(flask: Flask) -> None:
     ended = flask("scopes", REQUIRED_SCOPES="shop/use")
     assert ended.status == 0
     assert ended.line("items/read", "GET /items")
@@ -37,27 +37,27 @@ def test_json(flask: Flask, option: list[str]) -> None:
         server["Identifier"]: {scope["ScopeName"] for scope in server["Scopes"]}
         for server in content["resource_servers"]
     }
-    assert found == DEMANDED
+    assert found == REQUIRED
     assert content["demanded_by"]["stock/write"] == ["PUT /stock"]
 
 
-def test_json_of_another_form_is_an_error(flask: Flask) -> None:
+def test_json_with_another_format_is_an_error(flask: Flask) -> None:
     ended = flask("scopes", "--json", "--format", "terraform")
     assert ended.status == 2
     assert "not both" in ended.err
 
 
 def test_terraform_parses(flask: Flask) -> None:
-    assert scopes_of_terraform(flask("scopes", "--format", "terraform").out) == DEMANDED
+    assert scopes_of_terraform(flask("scopes", "--format", "terraform").out) == REQUIRED
 
 
 def test_odd_scopes_are_valid_terraform(capsys: pytest.CaptureFixture[str]) -> None:
-    """Identifiers that are URLs, that make the same label, or that mean something in a shell or in HCL."""
+    """Identifiers that are URLs, give the same label, or have a meaning in a shell or in HCL."""
     app = Application("odd")
     app.get("/")(require_scopes(*ODD)(lambda: ""))
     assert show_scopes(app, form="terraform", diff=None) == 0
     captured = capsys.readouterr()
-    assert captured.err.startswith("openid is left out")
+    assert captured.err.startswith("openid is skipped")
     assert scopes_of_terraform(captured.out) == {
         "https://api.example.com/v1": {"use"},
         "Api-Example": {"use"},
@@ -66,14 +66,14 @@ def test_odd_scopes_are_valid_terraform(capsys: pytest.CaptureFixture[str]) -> N
     }
 
 
-def test_nothing_to_export_is_said(flask: Flask) -> None:
+def test_nothing_to_export_is_an_error(flask: Flask) -> None:
     ended = flask("scopes", "--format", "terraform", app="service:create_unguarded_app")
     assert ended.status == 1
-    assert "demands no scope" in ended.err
+    assert "requires no scope" in ended.err
 
 
 class TestDiff:
-    def test_what_cognito_lists(self, flask: Flask, tmp_path: Path) -> None:
+    def test_missing_and_unused_scopes_are_printed(self, flask: Flask, tmp_path: Path) -> None:
         export = {"ResourceServers": [{"Identifier": "stock", "Scopes": [scope("read"), scope("count")]}]}
         ended = flask("scopes", "--diff", written(tmp_path, export))
         assert ended.status == 1
@@ -81,7 +81,7 @@ class TestDiff:
         assert ended.line("- stock/count")
         assert "stock/read" not in ended.out
 
-    def test_what_only_the_file_has_is_no_failure(self, flask: Flask, tmp_path: Path) -> None:
+    def test_unused_scope_in_the_file_is_no_failure(self, flask: Flask, tmp_path: Path) -> None:
         content = flask("scopes", "--json").json
         content["resource_servers"][0]["Scopes"].append(scope("more"))
         ended = flask("scopes", "--json", "--diff", written(tmp_path, content))
@@ -97,16 +97,16 @@ class TestDiff:
         ],
         ids=["describe-resource-server", "cloudformation", "terraform show -json"],
     )  # fmt: skip
-    def test_every_form_of_export(self, export: dict[str, Any], tmp_path: Path) -> None:
+    def test_every_export_format_is_read(self, export: dict[str, Any], tmp_path: Path) -> None:
         assert exported_scopes(written(tmp_path, export)) == {"stock/read"}
 
-    def test_a_pool_without_resource_servers(self, flask: Flask, tmp_path: Path) -> None:
+    def test_pool_without_resource_servers_lacks_every_scope(self, flask: Flask, tmp_path: Path) -> None:
         ended = flask("scopes", "--diff", written(tmp_path, {"ResourceServers": []}))
         assert ended.status == 1
         assert len(ended.out.splitlines()) == 8
 
     @pytest.mark.parametrize("text", ["resource {}", '{"UserPools": []}'], ids=["not JSON", "something else"])
-    def test_another_file_is_refused(self, flask: Flask, tmp_path: Path, text: str) -> None:
+    def test_other_file_is_rejected(self, flask: Flask, tmp_path: Path, text: str) -> None:
         path = tmp_path / "export"
         path.write_text(text)
         ended = flask("scopes", "--diff", str(path))
@@ -136,5 +136,5 @@ def scopes_of_terraform(text: str) -> dict[str, set[str]]:
 
 
 def unquoted(text: str) -> str:
-    """A template's text: python-hcl2 leaves quotes (since 5) and escapes where they are."""
+    """Return the text of a template: python-hcl2 keeps its quotes (since 5) and escapes."""
     return text.strip('"').replace("$${", "${").replace("%%{", "%{")
