@@ -1,7 +1,6 @@
-"""Tools for the tests of services that use this library: a local user pool, a clock to move, a pytest plugin.
+"""Tools for testing services that use this library: a local user pool, a movable clock, a pytest plugin.
 
-Nothing that a service runs imports this package; of the commands only
-``local-pool`` and ``token --local`` do.
+A running service never imports this package. Of the commands only ``local-pool`` and ``token --local`` do.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Answers of a local pool, in the form in which Cognito gives them."""
+"""Answers of a local pool, in the form of Cognito's answers."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class Answer:
 
 
 def json_answer(content: Mapping[str, Any], status: int = 200, headers: Headers | None = None) -> Answer:
-    """``content`` as JSON."""
+    """Return an answer with ``content`` as JSON."""
     return Answer(status, encode(content), {"Content-Type": JSON_TYPE, **(headers or {})})
 
 
 def service_error(status: int) -> Answer:
-    """An answer from in front of Cognito or beside it: a message, and no OAuth error."""
+    """Return an answer as a gateway or another service sends it: a message, without an OAuth error."""
     if status < 400:
         return Answer(status, b"", {})
     return json_answer({"message": responses.get(status, "Unknown")}, status)
 
 
 def encode(body: Body) -> bytes:
-    """``body`` as it goes over the wire: a mapping is JSON."""
+    """Return ``body`` as bytes. A mapping is encoded as JSON."""
     if isinstance(body, bytes):
         return body
     text = body if isinstance(body, str) else json.dumps(body, separators=(",", ":"))
@@ -46,6 +46,6 @@ def encode(body: Body) -> bytes:
 
 
 def merge_headers(*layers: Headers) -> Headers:
-    """Merge the headers of all layers: the later one wins, whatever the case."""
+    """Merge the headers of all layers. Names ignore case, and later layers win."""
     merged = {name.lower(): (name, value) for layer in layers for name, value in layer.items()}
     return dict(merged.values())

@@ -1,4 +1,4 @@
-"""The app clients of a local pool: their secrets, and the scopes that each may have."""
+"""The app clients of a local pool, with their secrets and allowed scopes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class LocalClient:
     """One app client of a :class:`LocalUserPool`. Its repr hides the secrets.
 
     Attributes:
-        client_id: its id.
-        secrets: each of these is accepted; Cognito allows two at a time.
-        scopes: what it is granted when it asks for no scope in particular.
-        any_scope: whether it may ask for other scopes too; else that is ``invalid_scope``.
+        client_id: the client id.
+        secrets: the accepted secrets. Cognito allows two at a time.
+        scopes: the scopes of a token that is requested without scopes.
+        any_scope: whether the client may request any other scope. If not, that is ``invalid_scope``.
     """
 
     client_id: str
@@ -32,29 +32,31 @@ class LocalClient:
     any_scope: bool = False
 
     def __post_init__(self) -> None:
-        # RFC 7617, section 2: the first colon of Basic credentials ends the user-id.
+        # RFC 7617, section 2: the first colon of Basic credentials ends the user id.
         if not self.client_id or ":" in self.client_id:
-            raise ConfigurationError(f"client_id must be a text without a colon, not {self.client_id!r}.")
+            raise ConfigurationError(
+                f"client_id must be text without a colon, and not empty, got {self.client_id!r}."
+            )
         if not self.secrets or not all(self.secrets):
-            raise ConfigurationError("secrets must be at least one text, and none of them empty.")
+            raise ConfigurationError("secrets must be at least one text, and none may be empty.")
         for scope in self.scopes:
             if not is_scope(scope):
                 raise ConfigurationError(f"Invalid scope {scope!r}: {SCOPE_FORM}.")
 
     @property
     def secret(self) -> str:
-        """The first of its secrets."""
+        """The first of the client's secrets."""
         return self.secrets[0]
 
     def may_have(self, scope: str) -> bool:
-        """Whether the pool would grant it ``scope``."""
+        """Return whether the pool grants ``scope`` to the client."""
         return is_scope(scope) if self.any_scope else scope in self.scopes
 
 
 def build_client(
     client_id: str, secrets: str | Iterable[str] | None, scopes: str | Iterable[str] | None
 ) -> LocalClient:
-    """A client as a test describes it: no secrets means a random one, no scopes means any."""
+    """Build a client. Without secrets it gets a random one; without scopes it may have any scope."""
     return LocalClient(
         client_id,
         secrets=secrets_from(secrets),
@@ -64,7 +66,7 @@ def build_client(
 
 
 def clients_from(clients: Clients | None) -> dict[str, LocalClient]:
-    """Every client by its id, the default one first."""
+    """Return the clients by id, the default one first."""
     if clients is None:
         clients = {DEFAULT_CLIENT_ID: None}
     if isinstance(clients, Mapping):
@@ -73,7 +75,7 @@ def clients_from(clients: Clients | None) -> dict[str, LocalClient]:
 
 
 def secrets_from(secrets: str | Iterable[str] | None) -> tuple[str, ...]:
-    """The secrets that are given, or a random one as long as Cognito's."""
+    """Return the given secrets, or a random one that is as long as Cognito's."""
     if secrets is None:
         return (randomness.token_hex(26),)
     return (secrets,) if isinstance(secrets, str) else tuple(secrets)

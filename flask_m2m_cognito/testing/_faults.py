@@ -1,4 +1,4 @@
-"""How a local pool misbehaves when a test tells it to."""
+"""Faults that a test sets on a local pool."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _GARBAGE = Answer(200, b"<html><body><h1>It works!</h1></body></html>", {"Conten
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with an answer. See :meth:`Misbehaving.fail`."""
+    """A fault of an answer. See :meth:`Misbehaving.fail`."""
 
     status: int | None = None
     body: Body | None = field(default=None, repr=False)
@@ -33,11 +33,11 @@ class Fault:
     size: int | None = None
 
     def apply_to(self, answer: Answer) -> Answer:
-        """Return the answer that is sent instead of ``answer``; all of it, if it is cut off later."""
+        """Return the answer to send instead of ``answer``. A body that is cut off later is still whole."""
         changed = self._with_content(answer)
         body = changed.body
         if self.size is not None:
-            # Whitespace after JSON is still JSON: only a limit on size can reject this one.
+            # JSON with trailing whitespace is still JSON, so only a limit on the size can reject it.
             body = body[: self.size].ljust(self.size)
         return replace(changed, body=body, headers=merge_headers(changed.headers, self.headers or {}))
 
@@ -60,7 +60,7 @@ WELL = Fault()
 
 @dataclass(frozen=True)
 class Delivery:
-    """An answer, and how to send it. ``recovered`` ends every wait on the way."""
+    """An answer, and how to send it. ``recovered`` ends every delay, hang and drip."""
 
     answer: Answer
     fault: Fault
@@ -69,11 +69,11 @@ class Delivery:
 
 
 class Misbehaving:
-    """The part of a pool that a test can tell to fail."""
+    """The part of a pool that fails on request."""
 
     def __init__(self, lock: threading.Condition) -> None:
         self._lock = lock
-        # An endpoint yields its fault once for each request that it meets.
+        # The iterator of an endpoint yields one fault for each request.
         self._faults: dict[Endpoint, Iterator[Fault]] = {}
         self._delays: dict[Endpoint, float] = {}
         self._recovered = {endpoint: threading.Event() for endpoint in ENDPOINTS}
@@ -93,35 +93,38 @@ class Misbehaving:
         size: int | None = None,
         times: int | None = None,
     ) -> AbstractContextManager[object, None]:
-        """Misbehave from now on, until :meth:`recover`, or to the end of a ``with`` block.
+        """Fail from now on, until :meth:`recover` or the end of a ``with`` block.
 
-        Without any fault: status 500. A later call for the same endpoint replaces this one;
-        a :meth:`delay` stays and comes on top.
+        Without a fault argument the status is 500. A later call for the same endpoint replaces
+        this fault. A :meth:`delay` applies as well.
 
         Args:
             endpoint: ``"jwks"``, ``"token"``, ``"openid-configuration"``, ``"other"`` or ``"all"``.
-            status: HTTP status; with a body as AWS has it, unless it is 2xx or ``body`` is given.
-            body: instead of the right one; a mapping is sent as JSON.
-            headers: on top of the right ones; ``None`` leaves one out, ``Content-Length`` too, and
-                then the end of the connection ends the body.
-            hang: take the request and never answer. Ends, without an answer, when the pool
-                recovers, goes offline or stops.
+            status: the HTTP status. Unless it is 2xx or ``body`` is given, the body is an error of AWS.
+            body: replaces the correct body. A mapping is sent as JSON.
+            headers: added to the correct headers. ``None`` removes a header. Without
+                ``Content-Length`` the end of the connection ends the body.
+            hang: accept the request, but never answer. The connection ends, without an answer, when
+                the pool recovers, goes offline or stops.
             cut_off: close the connection in the middle of the body.
             reset: reset the connection instead of answering.
-            garbage: 200 with a page of HTML.
-            drip: send the body at so many bytes a second; the rest at once when the pool recovers.
-            size: make the body so many bytes, with spaces at its end: what was JSON is still JSON.
-            times: only the next so many requests, counted over all of ``endpoint``; then be well.
+            garbage: answer 200 with an HTML page.
+            drip: bytes of the body to send in each second. When the pool recovers, the remaining
+                body is sent at once.
+            size: the size of the body in bytes. A shorter body is padded with spaces, so JSON stays
+                valid; a longer one is cut.
+            times: how many requests fail, counted over all endpoints of ``endpoint``. Later requests
+                get the correct answer.
 
         Raises:
-            ConfigurationError: a number that can't be, or ``hang`` and ``reset`` at once.
+            ConfigurationError: a number is out of range, or ``hang`` and ``reset`` are combined.
         """
         fault = Fault(status, body, headers, hang, cut_off, reset, garbage, drip, size)
         _check_fault(fault, times)
         if fault == WELL:
             fault = Fault(status=500)
         endpoints = _endpoints(endpoint)
-        # One iterator for all of them, so `times` counts over all.
+        # All endpoints share one iterator, so `times` counts their requests together.
         faults = repeat(fault) if times is None else repeat(fault, times)
         with self._lock:
             self._faults.update(dict.fromkeys(endpoints, faults))
@@ -135,18 +138,24 @@ class Misbehaving:
         headers: Headers | None = None,
         times: int | None = None,
     ) -> AbstractContextManager[object, None]:
-        """Give this answer instead of the right one, as :meth:`fail` does."""
+        """Send this answer instead of the correct one, until :meth:`recover` or the end of a ``with`` block.
+
+        The arguments are those of :meth:`fail`.
+        """
         return self.fail(endpoint, body=body, status=status, headers=headers, times=times)
 
     def delay(self, endpoint: Target, seconds: float) -> AbstractContextManager[object, None]:
-        """Answer so many seconds later, until :meth:`recover`, which lets waiting answers go."""
-        _check("seconds", seconds, seconds >= 0)
+        """Answer ``seconds`` later, until :meth:`recover` or the end of a ``with`` block.
+
+        When the pool recovers, delayed answers are sent at once.
+        """
+        _check("seconds", seconds, seconds >= 0, "at least 0")
         with self._lock:
             self._delays.update(dict.fromkeys(_endpoints(endpoint), seconds))
         return self._until_recovered(endpoint)
 
     def recover(self, endpoint: Target = "all") -> None:
-        """Be well again: no fault, no delay, and nothing hangs any more."""
+        """Answer correctly again: remove faults and delays, and end requests that hang."""
         with self._lock:
             for each in _endpoints(endpoint):
                 self._faults.pop(each, None)
@@ -154,14 +163,14 @@ class Misbehaving:
             self._end_waits(endpoint)
 
     def _end_waits(self, target: Target = "all") -> None:
-        """End every hang, drip and delay; later requests meet the same faults as before."""
+        """End the hangs, drips and delays of current requests. Later requests get the same faults."""
         with self._lock:
             for endpoint in _endpoints(target):
                 self._recovered[endpoint].set()
                 self._recovered[endpoint] = threading.Event()
 
     def _delivery(self, endpoint: Endpoint, answer: Answer) -> Delivery:
-        """Return how to send ``answer``, which would be right. Uses up one of a fault's ``times``."""
+        """Return how to send ``answer``, the correct one. Uses up one of the ``times`` of a fault."""
         fault = next(self._faults.get(endpoint, iter(())), WELL)
         delay = self._delays.get(endpoint, 0.0)
         return Delivery(fault.apply_to(answer), fault, delay, self._recovered[endpoint])
@@ -176,19 +185,19 @@ def _endpoints(target: Target) -> tuple[Endpoint, ...]:
     if target == "all":
         return ENDPOINTS
     if target not in ENDPOINTS:
-        raise ConfigurationError(f"endpoint must be 'all' or one of {ENDPOINTS}, not {target!r}.")
+        raise ConfigurationError(f"endpoint must be 'all' or one of {ENDPOINTS}, got {target!r}.")
     return (target,)
 
 
 def _check_fault(fault: Fault, times: int | None) -> None:
     if fault.hang and fault.reset:
-        raise ConfigurationError("hang and reset can't both be: one waits, the other does not.")
-    _check("status", fault.status, fault.status is None or 200 <= fault.status <= 599)
-    _check("drip", fault.drip, fault.drip is None or fault.drip > 0)
-    _check("size", fault.size, fault.size is None or fault.size >= 0)
-    _check("times", times, times is None or times > 0)
+        raise ConfigurationError("hang and reset exclude each other: use one of them.")
+    _check("status", fault.status, fault.status is None or 200 <= fault.status <= 599, "from 200 to 599")
+    _check("drip", fault.drip, fault.drip is None or fault.drip > 0, "greater than 0")
+    _check("size", fault.size, fault.size is None or fault.size >= 0, "at least 0")
+    _check("times", times, times is None or times > 0, "greater than 0")
 
 
-def _check(name: str, value: object, is_right: bool) -> None:
-    if not is_right:
-        raise ConfigurationError(f"{name} can't be {value!r}.")
+def _check(name: str, value: object, is_valid: bool, requirement: str) -> None:
+    if not is_valid:
+        raise ConfigurationError(f"Invalid fault: {name} must be {requirement}, got {value!r}.")

@@ -17,29 +17,29 @@ from jwt.algorithms import RSAAlgorithm
 
 @dataclass(frozen=True)
 class SigningKey:
-    """One RSA-2048 key with its id."""
+    """An RSA key of 2048 bits, with its id."""
 
     kid: str
     private_key: RSAPrivateKey = field(repr=False)
 
     def jwk(self) -> dict[str, str]:
-        """Return the public half, with the members that Cognito gives."""
+        """Return the public key as a JWK, with the members of Cognito's."""
         public = RSAAlgorithm.to_jwk(self.private_key.public_key(), as_dict=True)
         members = {name: str(public[name]) for name in ("e", "kty", "n")}
         return {**members, "alg": "RS256", "kid": self.kid, "use": "sig"}
 
 
 def sign_jws(header: Mapping[str, Any] | bytes, payload: object, key: RSAPrivateKey) -> str:
-    """Return a JWS in compact form, RS256 whatever its header says. Bytes are taken as they are.
+    """Return a JWS in compact form, signed with RS256 whatever its header names. Bytes are used unchanged.
 
-    Not PyJWT, which accepts no header and no payload that is invalid.
+    PyJWT is not used, because it rejects invalid headers and payloads.
     """
     content = _base64url(_json(header)) + "." + _base64url(_json(payload))
     return content + "." + _base64url(key.sign(content.encode(), PKCS1v15(), SHA256()))
 
 
 def generate_signing_key() -> SigningKey:
-    # Some 50 ms. Cognito's kid is standard base64, with + and / and =, so nothing that is a name in a URL.
+    # This takes some 50 ms. Cognito's kid is standard base64, with +, / and =, which a URL would escape.
     kid = b64encode(secrets.token_bytes(32)).decode()
     return SigningKey(kid, generate_private_key(public_exponent=65537, key_size=2048))
 

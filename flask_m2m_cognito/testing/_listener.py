@@ -1,4 +1,4 @@
-"""The port of a local pool: when it listens, and that it stays the pool's own meanwhile."""
+"""The port of a local pool, which the pool keeps while it is offline."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ._server import PoolServer, Receive, bind_socket
 
 
 class Listener:
-    """One port, and the server on it while there is one.
+    """One port, and the server on it while the pool listens.
 
     Args:
         host: the address to listen on.
-        port: 0 takes a free one, and keeps to it from then on.
+        port: 0 takes a free one, and keeps it from then on.
         receive, clock: see :class:`PoolServer`.
         end_waits: ends every hang.
     """
@@ -32,16 +32,18 @@ class Listener:
         self._receive = receive
         self._clock = clock
         self._end_waits = end_waits
-        # Held while a server begins or ends, so never by a request's thread: the end waits for those.
+        # Held while a server starts or stops. No request's thread takes it: stopping waits for those.
         self._lock = threading.RLock()
         self._server: PoolServer | None = None
-        self._reserved: socket.socket | None = None  # bound and not listening, while offline
+        self._reserved: socket.socket | None = None  # bound, but not listening, while offline
 
     @property
     def port(self) -> int:
-        """The port, once it is known."""
+        """The port. It is known from the first start on."""
         if not self._port:
-            raise RuntimeError("This LocalUserPool has no address yet: use `with pool:` or pool.start().")
+            raise RuntimeError(
+                "This LocalUserPool has not been started: use `with pool:` or call pool.start()."
+            )
         return self._port
 
     @property
@@ -49,7 +51,7 @@ class Listener:
         return self._server is not None
 
     def listen(self) -> None:
-        """Listen, if it does not already."""
+        """Start to listen, unless the port already listens."""
         with self._lock:
             if self._server is not None:
                 return
@@ -59,14 +61,14 @@ class Listener:
             self._server = PoolServer(bound, self._receive, self._clock)
 
     def refuse(self) -> None:
-        """End the server and all its connections, but keep the port from everybody else."""
+        """Stop the server and close its connections, but keep the port reserved."""
         with self._lock:
             if self._server is not None:
                 self._end_server()
                 self._reserved = bind_socket(self._host, self._port)
 
     def close(self) -> None:
-        """End the server and all its connections, and let go of the port."""
+        """Stop the server, close its connections, and release the port."""
         with self._lock:
             self._end_server()
             if self._reserved is not None:

@@ -1,4 +1,4 @@
-"""An Amazon Cognito user pool on a local port, for tests and development. It needs no AWS."""
+"""An Amazon Cognito user pool on a local port, for tests and development without AWS."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class LocalUserPool(Minting, Misbehaving):
-    """A Cognito user pool for tests: real HTTP, real RSA keys, and it fails when a test asks for it.
+    """A local Cognito user pool for tests, with real HTTP, real RSA keys, and faults on request.
 
     >>> from flask_m2m_cognito.testing import LocalUserPool
     >>> with LocalUserPool() as pool:
@@ -40,24 +40,24 @@ class LocalUserPool(Minting, Misbehaving):
     >>> settings["COGNITO_M2M_USER_POOL_ID"], settings["COGNITO_M2M_CLIENT_ID"]
     ('us-east-1_LocalPool', 'local-client')
 
-    Any thread may call any method at any time. A pool that is stopped and started again keeps
-    its port, its keys and its clients.
+    All methods are thread-safe. A pool that is stopped and restarted keeps its port, its keys and
+    its clients.
 
     Args:
-        pool_id: has the form ``<region>_<id>``.
-        clients: client ids with the scopes that each may have, ``None`` for any, as in
+        pool_id: the user pool id, in the form ``<region>_<id>``.
+        clients: the client ids with the scopes that each may have, or ``None`` for any scope, as in
             ``{"billing": "orders/read", "reports": None}``; or :class:`LocalClient` objects. The
-            first is the default client. By default there is one, ``"local-client"``, which may
-            have any scope. Secrets are made at run time.
-        token_lifetime: seconds, for new tokens.
+            first one is the default client. Without this argument the only client is
+            ``"local-client"``, which may have any scope. Secrets are generated at run time.
+        token_lifetime: lifetime of new tokens, in seconds.
         port: the port to listen on; 0 takes a free one.
-        host: the address to listen on. Not for production on any address: the pool is a test double.
-        public_url: scheme, host and port under which applications reach the pool, such as
-            ``"http://pool:9229"``: what its issuer and its other URLs begin with.
-        clock: seconds since the epoch, for tokens, records and the ``Date`` header.
+        host: the address to listen on. Never use the pool in production: it is a test double.
+        public_url: scheme, host and port at which applications reach the pool, such as
+            ``"http://pool:9229"``. The issuer and all other URLs of the pool begin with it.
+        clock: returns seconds since the epoch, for tokens, recorded requests and the ``Date`` header.
 
     Raises:
-        ConfigurationError: ``pool_id``, a client id, a scope or ``public_url`` does not have the right form.
+        ConfigurationError: ``pool_id``, a client id, a scope or ``public_url`` is malformed.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class LocalUserPool(Minting, Misbehaving):
         public_url: str | None = None,
         clock: Callable[[], float] = SYSTEM.wall,
     ) -> None:
-        lock = threading.Condition()  # guards all state but the listener's
+        lock = threading.Condition()  # guards all state except the listener's
         Minting.__init__(self, lock, clock, token_lifetime)
         Misbehaving.__init__(self, lock)
         self._pool_id = pool_id
@@ -93,18 +93,18 @@ class LocalUserPool(Minting, Misbehaving):
         return f"<LocalUserPool {self._pool_id} {where}>"
 
     def start(self) -> LocalUserPool:
-        """Listen, if it does not already, and return the pool itself."""
+        """Start to listen, and return the pool itself. Does nothing if it already listens."""
         self._listener.listen()
         return self
 
     def stop(self) -> None:
-        """End the server, its threads and its connections. Does nothing if there are none."""
+        """Stop the server, its threads and its connections. Does nothing if the pool is stopped."""
         self._listener.close()
 
     def offline(self) -> AbstractContextManager[object, None]:
-        """Go offline: connections end, new ones are refused, the port stays this pool's.
+        """Close all connections and refuse new ones, until :meth:`online` or the end of a ``with`` block.
 
-        Until :meth:`online`, or to the end of a ``with`` block.
+        The pool keeps its port.
         """
         self._listener.refuse()
         block: ExitStack[None] = ExitStack()
@@ -112,7 +112,7 @@ class LocalUserPool(Minting, Misbehaving):
         return block
 
     def online(self) -> None:
-        """Listen again, on the same port. Faults are as they were."""
+        """Listen again on the same port. Faults stay as they were."""
         self._listener.listen()
 
     @property
@@ -127,10 +127,12 @@ class LocalUserPool(Minting, Misbehaving):
 
     @property
     def url(self) -> str:
-        """Scheme, host and port, or ``public_url``. Like all URLs of the pool, known from the first start.
+        """The URL of the pool: scheme, host and port, or ``public_url``.
+
+        Without ``public_url``, this and all other URLs are known from the first start on.
 
         Raises:
-            RuntimeError: the pool has not been started yet.
+            RuntimeError: the pool has not been started.
         """
         if self._public_url is not None:
             return self._public_url
@@ -139,35 +141,36 @@ class LocalUserPool(Minting, Misbehaving):
 
     @property
     def issuer(self) -> str:
-        """The ``iss`` of its tokens."""
+        """The issuer: the ``iss`` of the pool's tokens."""
         return f"{self.url}/{self._pool_id}"
 
     @property
     def jwks_url(self) -> str:
-        """Where its public keys are."""
+        """The URL of the public keys."""
         return f"{self.issuer}/.well-known/jwks.json"
 
     @property
     def token_url(self) -> str:
-        """Where it gives tokens."""
+        """The URL of the token endpoint."""
         return f"{self.url}/oauth2/token"
 
     @property
     def api_url(self) -> str:
-        """Where it answers ``GetClientToken`` of the user pools API."""
+        """The URL of the user pools API, for ``GetClientToken``."""
         return f"{self.url}/"
 
     def config(self, client_id: str | None = None, **extra: Any) -> dict[str, Any]:
-        """Return the ``COGNITO_M2M_…`` settings for an app that trusts this pool and is a client of it.
+        """Return the ``COGNITO_M2M_…`` settings of an app that trusts this pool and is a client of it.
 
-        Policy is left to the app: nothing here says which clients it lets in.
+        They do not restrict which clients may call: pass ``ALLOWED_CLIENT_IDS=…`` for that.
 
         Args:
-            client_id: the client that the app is; the default client by default.
-            extra: more settings without their prefix, as in ``config(LEEWAY=0)``. They win.
+            client_id: the client that the app uses; the default client if unset.
+            extra: more settings without their prefix, as in ``config(LEEWAY=0)``. They override the others.
 
         Raises:
             ConfigurationError: the pool has no such client.
+            RuntimeError: the pool has not been started, and has no ``public_url``.
         """
         client = self.client(client_id)
         settings = {
@@ -184,9 +187,9 @@ class LocalUserPool(Minting, Misbehaving):
         return {f"COGNITO_M2M_{name}": value for name, value in settings.items()}
 
     def trusted_pool(self) -> TrustedPool:
-        """Return this pool with its keys, for a validator without Flask.
+        """Return this pool as a trusted pool, for a validator without Flask.
 
-        The keys are downloaded from this pool at first use:
+        The validator downloads the keys from this pool at first use:
         ``CognitoAccessTokenValidator(pools=[pool.trusted_pool()])``.
         """
         from ..inbound.key_source import trusted_pool_from
@@ -196,20 +199,22 @@ class LocalUserPool(Minting, Misbehaving):
 
     @property
     def clients(self) -> tuple[LocalClient, ...]:
-        """All clients, the default one first."""
+        """The clients of the pool, the default one first."""
         with self._lock:
             return tuple(self._clients.values())
 
     def client(self, client_id: str | None = None) -> LocalClient:
-        """Return the client of this id, or the default one.
+        """Return the client with this id, or the default client.
 
         Raises:
-            ConfigurationError: there is none.
+            ConfigurationError: the pool has no such client.
         """
         with self._lock:
             wanted = next(iter(self._clients), None) if client_id is None else client_id
             if wanted is None or wanted not in self._clients:
-                raise ConfigurationError(f"This pool has no client {client_id!r}. (None is the first one.)")
+                raise ConfigurationError(
+                    f"This pool has no client {client_id!r}. Its clients are {list(self._clients)}."
+                )
             return self._clients[wanted]
 
     def add_client(
@@ -218,12 +223,15 @@ class LocalUserPool(Minting, Misbehaving):
         secrets: str | Iterable[str] | None = None,
         scopes: str | Iterable[str] | None = None,
     ) -> LocalClient:
-        """Add a client, or replace the one of this id.
+        """Add a client, or replace the one with this id.
 
         Args:
             client_id: any text without a colon.
-            secrets: one or several; by default a random one, in ``.secret``.
-            scopes: all that it may have; by default any.
+            secrets: one or several; by default a random one, which is in ``.secret`` of the result.
+            scopes: the scopes that it may have; by default any.
+
+        Raises:
+            ConfigurationError: the client id, a secret or a scope is invalid.
         """
         client = build_client(client_id, secrets, scopes)
         with self._lock:
@@ -231,13 +239,21 @@ class LocalUserPool(Minting, Misbehaving):
         return client
 
     def remove_client(self, client_id: str) -> None:
-        """Remove a client: it gets ``invalid_client`` from now on; tokens that it has stay valid."""
+        """Remove a client. It gets ``invalid_client`` from now on, but its tokens stay valid.
+
+        Raises:
+            ConfigurationError: the pool has no such client.
+        """
         with self._lock:
             removed = self.client(client_id).client_id
             self._clients = {known: kept for known, kept in self._clients.items() if known != removed}
 
     def set_secrets(self, client_id: str, secrets: str | Iterable[str]) -> LocalClient:
-        """Replace a client's secrets: two for the time of a change, one before and after it."""
+        """Replace a client's secrets. During a rotation a client has two.
+
+        Raises:
+            ConfigurationError: the pool has no such client, or a secret is empty.
+        """
         with self._lock:
             client = replace(self.client(client_id), secrets=secrets_from(secrets))
             self._clients = {**self._clients, client_id: client}
@@ -245,45 +261,50 @@ class LocalUserPool(Minting, Misbehaving):
 
     @property
     def requests(self) -> tuple[RecordedRequest, ...]:
-        """Every request since the start or :meth:`clear_requests`, in the order of arrival."""
+        """All requests since the start or :meth:`clear_requests`, in the order of arrival."""
         with self._lock:
             return tuple(self._requests)
 
     def count(self, endpoint: Target = "all") -> int:
-        """Return how many of those went to ``endpoint``."""
+        """Return how many of :attr:`requests` went to ``endpoint``."""
         return sum(endpoint in ("all", request.endpoint) for request in self.requests)
 
     def clear_requests(self) -> None:
-        """Forget all requests so far."""
+        """Remove all recorded requests."""
         with self._lock:
             self._requests.clear()
 
     def wait_for(self, endpoint: Target, count: int = 1, timeout: float = 5.0) -> None:
-        """Wait until ``endpoint`` has received ``count`` requests, answered or not.
+        """Wait until ``endpoint`` has received ``count`` requests, whether answered or not.
+
+        Args:
+            timeout: the most seconds to wait.
 
         Raises:
-            TimeoutError: they did not come in ``timeout`` seconds.
+            TimeoutError: fewer requests arrived within ``timeout``.
         """
         with self._lock:
             if not self._lock.wait_for(lambda: self.count(endpoint) >= count, timeout):
                 seen = self.count(endpoint)
-                raise TimeoutError(f"{seen} of {count} requests for {endpoint!r} came in {timeout} s.")
+                raise TimeoutError(
+                    f"Only {seen} of {count} requests for {endpoint!r} arrived within {timeout} s."
+                )
 
     def _receive(self, method: str, target: str, headers: Message, body: bytes) -> Delivery:
-        """Record a request, and return what to send. Runs in the server's threads."""
+        """Record a request, and return the answer. Runs on the server's threads."""
         request = record_request(
             pool_id=self._pool_id, method=method, target=target, headers=headers, body=body, at=self._clock()
         )
         with self._lock:
             self._requests.append(request)
             delivery = self._delivery(request.endpoint, self._correct_answer(request))
-            # Last, so a test that waits for a request finds its fault used up.
+            # Notify last, so a test that waits for a request finds its fault used up.
             self._lock.notify_all()
         self._note(request, delivery.answer)
         return delivery
 
     def _note(self, request: RecordedRequest, answer: Answer) -> None:
-        """Do nothing: for a pool that logs its requests."""
+        """Do nothing. A subclass may log the request."""
 
     def _correct_answer(self, request: RecordedRequest) -> Answer:
         if request.endpoint == "other":
@@ -297,7 +318,7 @@ class LocalUserPool(Minting, Misbehaving):
         return json_answer(content, headers=KEEP_A_DAY)
 
     def _openid_configuration(self) -> dict[str, Any]:
-        """OpenID Connect Discovery 1.0, section 3, as far as there is something to find here."""
+        """Return the document of OpenID Connect Discovery 1.0, section 3, as far as this pool supports it."""
         return {
             "authorization_endpoint": f"{self.url}/oauth2/authorize",
             "id_token_signing_alg_values_supported": ["RS256"],
@@ -318,7 +339,9 @@ class LocalUserPool(Minting, Misbehaving):
 def _region_of(pool_id: str) -> str:
     region = region_of(pool_id)
     if region is None:
-        raise ConfigurationError(f"pool_id must be <region>_<id>, as us-east-1_LocalPool, not {pool_id!r}.")
+        raise ConfigurationError(
+            f"pool_id must be <region>_<id>, such as us-east-1_LocalPool, got {pool_id!r}."
+        )
     return region
 
 

@@ -1,4 +1,4 @@
-"""A clock that tests move, so that nobody waits for a token to end."""
+"""A clock that tests move, so they need not wait until a token expires."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ..remote.clock import Clock, set_clock_for_new_apps
 
 
 class MovedClock:
-    """The time, and what it was moved by. Applications that are initialised inside its block have it.
+    """A clock that a test moves. Applications that are initialised inside its ``with`` block use it.
 
     ::
 
         with MovedClock() as clock, LocalUserPool(clock=clock.wall) as pool:
             app = create_app(pool.config())
-            clock.move(3600)        # an hour later, for this application and this pool
+            clock.move(3600)        # one hour later, for this application and this pool
 
-    An application keeps the clock after the block has ended.
+    An application keeps the clock after the end of the block.
     """
 
     def __init__(self) -> None:
@@ -28,22 +28,31 @@ class MovedClock:
         self._before: list[Clock] = []
 
     def wall(self) -> float:
-        """Seconds since the epoch."""
+        """Return the seconds since the epoch."""
         return time.time() + self._moved + self._wall_set
 
     def monotonic(self) -> float:
-        """Seconds that have gone by, since some moment."""
+        """Return the seconds of the monotonic clock, whose start is arbitrary."""
         return time.monotonic() + self._moved
 
     def move(self, seconds: float) -> None:
-        """Let time go by, on both clocks."""
+        """Move both clocks forward.
+
+        Raises:
+            ValueError: ``seconds`` is negative.
+        """
         if seconds < 0:
-            raise ValueError(f"Time does not go back: use set_wall({seconds}) for a clock that is set back.")
+            raise ValueError(
+                f"seconds must not be negative, got {seconds}: use set_wall() to set the wall clock back."
+            )
         with self._lock:
             self._moved += seconds
 
     def set_wall(self, seconds: float) -> None:
-        """Set the wall clock forward, or back with a negative number, as an administrator or NTP does."""
+        """Set the wall clock forward, or back with a negative number, as an administrator or NTP does.
+
+        The monotonic clock does not change.
+        """
         with self._lock:
             self._wall_set += seconds
 

@@ -1,4 +1,4 @@
-"""What a local pool remembers of the requests that it got."""
+"""The requests that a local pool has recorded."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ ENDPOINTS: tuple[Endpoint, ...] = get_args(Endpoint)
 FORM_TYPE = "application/x-www-form-urlencoded"
 
 TARGET = "X-Amz-Target"
-"""The header with which the user pools API is told the operation: its ``GetClientToken`` is ``"token"``."""
+"""The header that names the operation of the user pools API. Requests with it count as ``"token"``."""
 
 
 @dataclass(frozen=True, eq=False)
 class RecordedRequest:
-    """One request as a local pool received it. Its repr shows no secret and no token.
+    """A request as a local pool received it. Its repr shows no secret and no token.
 
     Attributes:
         endpoint: ``"jwks"``, ``"token"``, ``"openid-configuration"`` or ``"other"``.
         method: the HTTP method.
         path: the path without the query.
-        query: what stood behind the question mark.
-        headers: as received; ``headers["Authorization"]`` whatever the case, ``None`` if absent.
-        body: as received.
-        form: the body's parameters, if it is a form; a name that is repeated has its last value.
-        at: when it came, by the pool's clock.
+        query: the query, without the question mark.
+        headers: the headers. Names ignore case, and an absent header is ``None``.
+        body: the body.
+        form: the parameters of a form body. A repeated name has its last value.
+        at: when the request arrived, in seconds since the epoch by the pool's clock.
     """
 
     endpoint: Endpoint
@@ -44,14 +44,14 @@ class RecordedRequest:
 
     @property
     def form_pairs(self) -> list[tuple[str, str]]:
-        """The body's parameters in order, repeated ones too; empty if it is no form."""
+        """The parameters of a form body in order, with repeated ones; empty for any other body."""
         return _form_pairs(self.headers, self.body)
 
 
 def record_request(
     *, pool_id: str, method: str, target: str, headers: Message, body: bytes, at: float
 ) -> RecordedRequest:
-    """The record of a request for ``target``, the path and query of its first line."""
+    """Return the record of a request for ``target``, the path and query of its request line."""
     path, _, query = target.partition("?")
     return RecordedRequest(
         endpoint="token" if path == "/" and TARGET in headers else _endpoint_of(path, pool_id),
@@ -66,7 +66,7 @@ def record_request(
 
 
 def _endpoint_of(path: str, pool_id: str) -> Endpoint:
-    """Which endpoint answers at ``path``."""
+    """Return the endpoint that answers at ``path``."""
     endpoints: dict[str, Endpoint] = {
         "/oauth2/token": "token",
         f"/{pool_id}/.well-known/jwks.json": "jwks",
@@ -76,7 +76,7 @@ def _endpoint_of(path: str, pool_id: str) -> Endpoint:
 
 
 def parse_client(request: RecordedRequest) -> tuple[str, tuple[str, ...]]:
-    """Return the client id and the scopes that a token request names; empty what it does not."""
+    """Return the client id and the scopes of a token request; each is empty if the request has none."""
     scheme, _, credentials = (request.headers["Authorization"] or "").partition(" ")
     client_id, scope = request.form.get("client_id"), request.form.get("scope", "")
     if scheme.lower() == "basic" and client_id is None:

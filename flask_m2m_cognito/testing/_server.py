@@ -1,4 +1,4 @@
-"""HTTP for a local pool: read requests, and send answers, with the faults that a test sets."""
+"""The HTTP server of a local pool: reads requests, and sends answers with the faults that a test sets."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Receive = Callable[[str, str, Message, bytes], Delivery]
 
 
 def bind_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that holds a port and does not listen: connections to it are refused."""
+    """Return a socket that is bound to a port but does not listen: connections to it are refused."""
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         if os.name == "posix":
-            # On Windows this option lets two processes have one port.
+            # On Windows this option lets two processes bind one port.
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
     except OSError:
@@ -38,7 +38,7 @@ def bind_socket(host: str, port: int) -> socket.socket:
 
 
 def reachable_host(host: str) -> str:
-    """Return where this machine reaches a server that listens on ``host``.
+    """Return the address at which this machine reaches a server that listens on ``host``.
 
     >>> reachable_host("0.0.0.0"), reachable_host("::"), reachable_host("127.0.0.2")
     ('127.0.0.1', '::1', '127.0.0.2')
@@ -47,16 +47,16 @@ def reachable_host(host: str) -> str:
 
 
 class PoolServer(ThreadingHTTPServer):
-    """Listens on a bound socket from when it is made until :meth:`end`, one thread for each connection.
+    """Listens on a bound socket until :meth:`end`, with one thread for each connection.
 
     Args:
-        bound: from :func:`bind_socket`; becomes the server's own.
-        receive: takes method, target, headers and body of a request, and returns what to send.
+        bound: a socket from :func:`bind_socket`. The server owns it from then on.
+        receive: takes method, target, headers and body of a request, and returns the answer.
         clock: for the ``Date`` header.
     """
 
     daemon_threads = True
-    request_queue_size = 128  # the default of 5 makes a crowd of threads wait a second for a SYN
+    request_queue_size = 128  # with the default of 5, many threads at once wait a second for a SYN
 
     def __init__(self, bound: socket.socket, receive: Receive, clock: Callable[[], float]) -> None:
         super().__init__(bound.getsockname(), _Handler, bind_and_activate=False)
@@ -66,26 +66,26 @@ class PoolServer(ThreadingHTTPServer):
         self.clock = clock
         self.ended = threading.Event()
         self._connections: dict[threading.Thread, socket.socket] = {}
-        self._closing = threading.Lock()  # a socket that is being closed is not shut down
+        self._closing = threading.Lock()  # keeps a socket from being shut down while it is closed
         self.server_activate()
         self._accepting = threading.Thread(target=self._accept, name="local-user-pool", daemon=True)
         self._accepting.start()
 
     def end(self, end_waits: Callable[[], None]) -> None:
-        """Stop listening, close every connection, and wait for their threads.
+        """Stop listening, close all connections, and wait for their threads.
 
         Args:
-            end_waits: makes threads that hang go on. Called when no new one can hang any more.
+            end_waits: releases threads that hang. Called when no other thread can start to hang.
         """
         self.ended.set()
         end_waits()
         host, port = self.socket.getsockname()[:2]
         with suppress(OSError):
-            # Wakes the accepting thread.
+            # This connection wakes the accepting thread.
             socket.create_connection((reachable_host(host), port), timeout=1).close()
         self._accepting.join()
         with suppress(OSError):
-            # Closing is not enough where a forked process still holds a copy of the socket.
+            # Closing is not enough if a forked process still has a copy of the socket.
             self.socket.shutdown(socket.SHUT_RDWR)
         self.server_close()
         with self._closing:
@@ -105,22 +105,22 @@ class PoolServer(ThreadingHTTPServer):
             name="local-user-pool-connection",
             daemon=True,
         )
-        # A thread that has closed its connection may still be ending: end() waits for it too.
+        # A thread may still run after it closed its connection: end() waits for it too.
         self._connections = {each: held for each, held in self._connections.items() if each.is_alive()}
         self._connections[thread] = request
         thread.start()
 
     def shutdown_request(self, request: Any) -> None:
-        # The inherited one sends a FIN first, which would make a reset look like an end.
+        # The inherited method sends a FIN first, which would turn a reset into a normal close.
         with self._closing:
             self.close_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], OSError):  # a client that has gone is no news
+        if not isinstance(sys.exc_info()[1], OSError):  # ignore a client that disconnected
             super().handle_error(request, client_address)
 
     def _accept(self) -> None:
-        # Not serve_forever: it polls for its end, which each stop() would wait for.
+        # serve_forever() is not used: it polls for its end, and each stop() would wait for that.
         while not self.ended.is_set():
             self.handle_request()
 
@@ -128,7 +128,7 @@ class PoolServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: PoolServer
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # head and body in one segment; apart, they meet Nagle and delayed ACKs: 40 ms
+    wbufsize = -1  # send head and body in one segment: two segments cost 40 ms, by Nagle and delayed ACKs
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
@@ -145,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Do nothing: a request line may hold a token, and the pool keeps its own record."""
 
     def _deliver(self, delivery: Delivery) -> None:
-        # Checked first: nothing would end a wait that begins after end_waits().
+        # Check first: nothing would end a wait that starts after end_waits().
         if self._has_ended():
             return
         fault = delivery.fault
@@ -168,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.server.ended.is_set()
 
     def _reset(self) -> None:
-        # Lingering for no time makes the coming close a RST. Windows has two shorts there.
+        # A linger time of 0 makes close() send a RST. On Windows the structure has two shorts.
         for_no_time = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, for_no_time)
         self.close_connection = True
@@ -186,7 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def _send_head(self, answer: Answer, announced: int) -> None:
-        # Cognito's token endpoint has one name for this header, its API another.
+        # Cognito's token endpoint and its API use different names for this header.
         is_token_endpoint = self.path.partition("?")[0] == "/oauth2/token"
         request_id = "x-amz-cognito-request-id" if is_token_endpoint else "x-amzn-RequestId"
         own = {
@@ -203,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _drip(self, body: bytes, drip: float, recovered: threading.Event) -> bytes:
-        """Send ``drip`` bytes a second. Return what is left when the pool recovers."""
+        """Send ``drip`` bytes a second. Return the unsent bytes when the pool recovers."""
         portion = max(1, int(drip / 20))
         while body and not recovered.wait(portion / drip):
             self.wfile.write(body[:portion])

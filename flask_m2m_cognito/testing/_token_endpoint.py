@@ -1,8 +1,8 @@
 """The token endpoint of a local pool, and ``GetClientToken`` of its user pools API.
 
 Source: RFC 6749, sections 2.3.1, 4.4 and 5; Amazon Cognito Developer Guide, "The token issuer
-endpoint". Where they differ it is Cognito's way: every error is a 400. For the API: the model ``cognito-idp``
-of the AWS SDKs, JSON 1.1, where every error is a 400 with a ``__type``.
+endpoint". Where they differ, this follows Cognito: every error is a 400. Source for the API: the model
+``cognito-idp`` of the AWS SDKs, JSON 1.1, where every error is a 400 with a ``__type``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ._clients import LocalClient
 from ._recorded import FORM_TYPE, TARGET, RecordedRequest
 
 _GRANT = "client_credentials"
-_GRANTS_FOR_PEOPLE = ("authorization_code", "refresh_token")
+_USER_GRANTS = ("authorization_code", "refresh_token")
 
 _OPERATION = "AWSCognitoIdentityProviderService.GetClientToken"
 _JSON_TYPE = {"Content-Type": "application/x-amz-json-1.1"}
@@ -28,7 +28,7 @@ Grant = tuple[LocalClient, tuple[str, ...]]
 
 
 class _Rejected(Exception):
-    """An OAuth error code, or the name of an exception of the API and its message."""
+    """A rejected request: an OAuth error code, or the name and the message of an API exception."""
 
 
 def token_answer(
@@ -37,7 +37,7 @@ def token_answer(
     issue: Callable[[tuple[str, ...], str], str],
     lifetime: int,
 ) -> Answer:
-    """Answer with a token from ``issue``, or with the reason why there is none."""
+    """Return an answer with a token from ``issue``, or with the error."""
     is_api = request.path == "/"
     try:
         client, scopes = _grant_by_api(request, clients) if is_api else _grant(request, clients)
@@ -45,7 +45,7 @@ def token_answer(
         if is_api:
             name, message = rejection.args
             return json_answer({"__type": name, "message": message}, 400, _JSON_TYPE)
-        # RFC 6749, section 5.2. Cognito gives 400 for all of them, invalid_client too.
+        # RFC 6749, section 5.2. Cognito answers 400 for every error, even invalid_client.
         return json_answer({"error": str(rejection)}, 400, NO_STORE)
     token = issue(scopes, client.client_id)
     if is_api:
@@ -60,7 +60,7 @@ def _grant(request: RecordedRequest, clients: Mapping[str, LocalClient]) -> Gran
     grant_type = form.get("grant_type")
     if grant_type is None:
         raise _Rejected("invalid_request")
-    if grant_type != _GRANT and grant_type not in _GRANTS_FOR_PEOPLE:
+    if grant_type != _GRANT and grant_type not in _USER_GRANTS:
         raise _Rejected("unsupported_grant_type")
     client = _authenticated(_credentials(request, form), clients)
     if grant_type != _GRANT:
@@ -69,7 +69,7 @@ def _grant(request: RecordedRequest, clients: Mapping[str, LocalClient]) -> Gran
 
 
 def _parameters(request: RecordedRequest) -> dict[str, str]:
-    """Return the form without empty values: RFC 6749, section 3.2, counts them as omitted."""
+    """Return the form without empty values, which RFC 6749, section 3.2, treats as omitted."""
     pairs = [(name, value) for name, value in request.form_pairs if value]
     is_form = request.headers.get_content_type() == FORM_TYPE
     if not is_form or len(dict(pairs)) != len(pairs):
@@ -86,7 +86,7 @@ def _credentials(request: RecordedRequest, form: Mapping[str, str]) -> tuple[str
             raise _Rejected("invalid_request")
         return client_id, secret or ""
     if secret is not None:
-        # RFC 6749, section 2.3: never two methods at once. A .netrc can cause it unnoticed.
+        # RFC 6749, section 2.3, forbids two methods at once. A .netrc file may cause that unnoticed.
         raise _Rejected("invalid_request")
     basic_id, basic_secret = _basic_credentials(header)
     if client_id is not None and client_id not in (basic_id, unquote_plus(basic_id)):
@@ -106,7 +106,7 @@ def _basic_credentials(header: str) -> tuple[str, str]:
 
 
 def _authenticated(credentials: tuple[str, str], clients: Mapping[str, LocalClient]) -> LocalClient:
-    # RFC 6749, section 2.3.1, has both form-encoded before base64, AWS's own example has not.
+    # RFC 6749, section 2.3.1, form-encodes both before base64; the example of AWS does not.
     for client_id, secret in (credentials, tuple(map(unquote_plus, credentials))):
         client = clients.get(client_id)
         if client is not None and secret in client.secrets:

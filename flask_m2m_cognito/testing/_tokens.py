@@ -1,4 +1,4 @@
-"""The tokens of a local pool, made without HTTP: valid ones, other kinds, and malformed ones."""
+"""Tokens of a local pool, created without HTTP: valid ones, other kinds, and malformed ones."""
 
 from __future__ import annotations
 
@@ -22,45 +22,46 @@ Key = RSAPrivateKey | str
 
 
 class M2MHeaders(Protocol):
-    """The fixture ``m2m_headers``: makes the headers of a request with a valid token."""
+    """The type of the fixture ``m2m_headers``, which returns request headers with a valid token."""
 
     def __call__(self, *scopes: str, client_id: str | None = None, **claims: Any) -> dict[str, str]: ...
 
 
 class Minting:
-    """The part of a pool that holds its keys and signs with them.
+    """The part of a pool that has its keys, and signs with them.
 
-    What all of ``token``, ``user_token`` and ``id_token`` take:
+    ``token``, ``user_token`` and ``id_token`` share these arguments:
 
-    - ``headers``: on top of ``kid`` and ``alg`` in the token's header.
-    - ``key``: sign with another key. A ``kid`` of this pool, withdrawn or not, or a private key
-      of your own, which then signs under the pool's own ``kid``, as a forger would.
-    - ``expires_in``: seconds, negative for a token that has expired; the pool's
-      ``token_lifetime`` by default.
-    - ``without``: names of claims to leave out.
-    - ``**claims``: any claim, on top of the usual ones; so ``exp=…`` wins over ``expires_in``.
+    - ``headers``: members to add to ``kid`` and ``alg`` in the header of the token.
+    - ``key``: the key to sign with. Either a ``kid`` of this pool, withdrawn or not; or your own
+      private key, which signs under the pool's current ``kid``, as a forger would.
+    - ``expires_in``: seconds until the token expires, negative for an expired token; by default the
+      pool's ``token_lifetime``.
+    - ``without``: names of claims to omit.
+    - ``**claims``: claims that are added to the usual ones, or replace them. So ``exp=…`` overrides
+      ``expires_in``.
 
-    A claim or a header that is given as ``None`` is left out. (``without`` is for ``client_id``,
-    whose ``None`` means the default client.) For anything else there is :meth:`sign`.
+    A claim or a header whose value is ``None`` is omitted. Use ``without`` to omit ``client_id``,
+    whose ``None`` means the default client. Use :meth:`sign` for any other token.
     """
 
     def __init__(self, lock: threading.Condition, clock: Callable[[], float], token_lifetime: int) -> None:
         self._lock = lock
         self._clock = clock
         self._token_lifetime = token_lifetime
-        # All keys that the pool has had; those that it publishes; the one that signs. The first key is made
-        # when it is first needed, so a pool that is only asked for its settings costs nothing.
+        # All keys that the pool ever had, the published ones, and the one that signs. The first key is
+        # created on first use, so a pool that only returns its settings costs nothing.
         self._keys: dict[str, SigningKey] = {}
         self._published: tuple[str, ...] = ()
         self._current: SigningKey | None = None
 
     @property
     def issuer(self) -> str:
-        """The pool's."""
+        """The issuer of the pool."""
         raise NotImplementedError
 
     def client(self, client_id: str | None = None) -> LocalClient:
-        """The pool's, by default the first."""
+        """Return a client of the pool, by default the first one."""
         raise NotImplementedError
 
     def token(
@@ -74,12 +75,12 @@ class Minting:
         without: Iterable[str] = (),
         **claims: Any,
     ) -> str:
-        """Return a machine's access token, as the token endpoint gives it, for any client and scopes.
+        """Return a client-credentials access token for any client and scopes, without HTTP.
 
         Args:
-            scopes: its scopes, whether the client may have them or not. By default the
-                client's scopes, or the default client's if the pool does not know the client.
-            client_id: by default the pool's first client. It need not exist.
+            scopes: the scopes of the token, even if the client may not have them. By default the
+                scopes of the client, or of the default client if the pool does not know the client.
+            client_id: the client, which need not exist; by default the pool's first client.
             headers, key, expires_in, without, claims: see :class:`Minting`.
         """
         usual = self._machine_claims(scopes, client_id, expires_in)
@@ -98,9 +99,12 @@ class Minting:
         without: Iterable[str] = (),
         **claims: Any,
     ) -> str:
-        """Return a user access token: same key, same ``token_use``, and not for machines.
+        """Return a user access token. It has the key and the ``token_use`` of a machine token.
 
-        Its ``sub`` is a UUID that stays the same for the same ``username``.
+        Its ``sub`` is a UUID, which is the same for each token of one ``username``.
+
+        Args:
+            headers, key, expires_in, without, claims: see :class:`Minting`.
         """
         usual = {
             **self._user_claims(username, groups),
@@ -125,7 +129,11 @@ class Minting:
         without: Iterable[str] = (),
         **claims: Any,
     ) -> str:
-        """Return a user's ID token: ``token_use`` is ``"id"``, and the client is its audience."""
+        """Return a user's ID token: ``token_use`` is ``"id"``, and the client is its audience.
+
+        Args:
+            headers, key, expires_in, without, claims: see :class:`Minting`.
+        """
         usual = {
             **self._user_claims(username, groups),
             "cognito:username": username,
@@ -140,12 +148,12 @@ class Minting:
     def sign(
         self, payload: object, *, headers: Mapping[str, Any] | bytes | None = None, key: Key | None = None
     ) -> str:
-        """Sign exactly this payload: what no pool would issue, for tests of a validator.
+        """Sign exactly this payload. For tests of a validator, with tokens that no pool issues.
 
         Args:
-            payload: anything that JSON can hold; bytes are taken as they are.
-            headers: on top of ``kid`` and ``alg``; bytes are the whole header as it is. The
-                signature is RS256 whatever ``alg`` says.
+            payload: any value that JSON can represent; bytes are used unchanged.
+            headers: members to add to ``kid`` and ``alg``; bytes are the whole header. The
+                signature is always RS256, even if ``alg`` names another algorithm.
             key: see :class:`Minting`.
         """
         signer = self._signer(key)
@@ -156,26 +164,26 @@ class Minting:
 
     @property
     def kid(self) -> str:
-        """The id of the key that signs now."""
+        """The id of the current signing key."""
         return self._signer(None).kid
 
     @property
     def kids(self) -> tuple[str, ...]:
-        """The ids of the keys in the JWKS, the oldest first."""
+        """The ids of the published keys, the oldest first."""
         with self._lock:
             self._signer(None)
             return self._published
 
     def jwks(self) -> dict[str, Any]:
-        """Return a new copy of the key set as the JWKS endpoint gives it."""
+        """Return the key set that the JWKS endpoint serves."""
         with self._lock:
             return {"keys": [self._keys[kid].jwk() for kid in self.kids]}
 
     def rotate_key(self, keep_old: bool = True) -> str:
-        """Sign with a new key from now on, and return its id.
+        """Create a new signing key, and return its id.
 
         Args:
-            keep_old: whether the JWKS goes on showing the keys that it shows now.
+            keep_old: whether the JWKS keeps the keys that it has now.
         """
         new = generate_signing_key()
         with self._lock:
@@ -184,10 +192,10 @@ class Minting:
         return new.kid
 
     def withdraw_key(self, kid: str) -> None:
-        """Take a key out of the JWKS; ``key=kid`` still signs with it.
+        """Remove a key from the JWKS. ``key=kid`` still signs with it.
 
         Raises:
-            ConfigurationError: the pool never had a key of this id.
+            ConfigurationError: the pool never had a key with this id.
         """
         with self._lock:
             withdrawn = self._signer(kid).kid
@@ -215,7 +223,9 @@ class Minting:
             if not isinstance(key, str):
                 return SigningKey(current.kid, key)
             if key not in self._keys:
-                raise ConfigurationError(f"This pool never had a key {key!r}.")
+                raise ConfigurationError(
+                    f"This pool has no key {key!r}. Use a kid of pool.kids, or one from pool.rotate_key()."
+                )
             return self._keys[key]
 
     def _machine_claims(

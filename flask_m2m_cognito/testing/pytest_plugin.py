@@ -1,4 +1,4 @@
-"""Fixtures for tests of guarded views. pytest finds this plugin by itself once the package is installed."""
+"""Fixtures for tests of guarded views. pytest loads this plugin when the package is installed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def m2m_pool() -> Iterator[LocalUserPool]:
-    """A new user pool for each test: ``m2m_pool.config()`` has the settings for an application."""
+    """A new user pool for each test. ``m2m_pool.config()`` returns settings for an application."""
     from ._local_user_pool import LocalUserPool
 
     with LocalUserPool() as pool:
@@ -24,9 +24,9 @@ def m2m_pool() -> Iterator[LocalUserPool]:
 
 @pytest.fixture(scope="session")
 def m2m_session_pool() -> Iterator[LocalUserPool]:
-    """One user pool for the whole test session, for an application that lives as long.
+    """One user pool for the whole test session, for an application that is created once.
 
-    Faults, recorded requests and added clients stay from test to test.
+    Faults, recorded requests and added clients persist between tests.
     """
     from ._local_user_pool import LocalUserPool
 
@@ -36,11 +36,11 @@ def m2m_session_pool() -> Iterator[LocalUserPool]:
 
 @pytest.fixture
 def m2m_headers(request: pytest.FixtureRequest) -> M2MHeaders:
-    """``m2m_headers("inventory/read")``: the headers of a request with a valid token.
+    """A function that returns request headers with a valid token: ``m2m_headers("inventory/read")``.
 
-    The token is of ``m2m_session_pool`` if the test, or a fixture of it, uses that pool and not
-    ``m2m_pool``; else of ``m2m_pool``. Made without HTTP. Takes ``client_id=`` and claims,
-    as :meth:`LocalUserPool.token` does.
+    The token is from ``m2m_session_pool`` if the test, or a fixture of it, uses that pool and not
+    ``m2m_pool``; else from ``m2m_pool``. It is created without HTTP. The function takes
+    ``client_id=`` and claims, as :meth:`LocalUserPool.token` does.
     """
 
     in_use = request.fixturenames
@@ -55,11 +55,11 @@ def m2m_headers(request: pytest.FixtureRequest) -> M2MHeaders:
 
 @pytest.fixture
 def m2m_no_threads() -> Iterator[None]:
-    """Refreshes run on the thread that asks for the value, whenever its application was initialised.
+    """Run each refresh on the calling thread, for applications initialised before or during the test.
 
-    For mocks that hold only for a thread, or hold a lock while they answer, such as those of requests-mock.
-    What a coroutine waits for is fetched on its event loop's thread, which stands still meanwhile. Nothing
-    ends the wait for a resolver or a cache that hangs.
+    Use it with mocks that work on one thread only, or that hold a lock while they answer, such as those of
+    requests-mock. For a coroutine the refresh blocks the thread of the event loop. A resolver or a cache that
+    hangs blocks the test: there is no deadline.
     """
     from ..remote.threads import no_threads
 
@@ -69,7 +69,7 @@ def m2m_no_threads() -> Iterator[None]:
 
 @pytest.fixture
 def m2m_clock() -> Iterator[MovedClock]:
-    """A clock that the test moves, for the applications that it initialises."""
+    """A clock that the test moves, for applications that are initialised in the test."""
     from ._moved_clock import MovedClock
 
     with MovedClock() as clock:

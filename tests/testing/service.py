@@ -1,4 +1,4 @@
-"""The service of these tests: one guarded view, in an application that trusts a local pool."""
+"""The service of these tests: an application with one guarded view, which trusts a local pool."""
 
 from __future__ import annotations
 

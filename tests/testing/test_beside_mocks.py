@@ -1,4 +1,4 @@
-"""Users' tests that mock HTTP or freeze time: the statements of the page "Testing beside mocks"."""
+"""Tests of users that mock HTTP or freeze time: the statements of docs/guide/testing-beside-mocks.md."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ YEAR = 365 * 24 * HOUR
 
 
 def cognito_client() -> AppM2M:
-    """A client of Cognito itself, of which nothing can be reached."""
+    """Return a client of Cognito itself, which tests cannot reach."""
     app = Flask("shop")
     app.config.update(
         COGNITO_M2M_TOKEN_URL=TOKEN_URL, COGNITO_M2M_CLIENT_ID="shop", COGNITO_M2M_CLIENT_SECRET="s3cret"
@@ -86,7 +86,7 @@ class TestMocksOfRequests:
 
 class TestCassettes:
     @pytest.mark.parametrize("is_used_before", [False, True], ids=["first", "used before"])
-    def test_token_requests_are_recorded_and_replayed(
+    def test_token_requests_can_be_recorded_and_replayed(
         self, m2m_pool: LocalUserPool, m2m_clock: MovedClock, tmp_path: Path, is_used_before: bool
     ) -> None:
         recorder = vcr.VCR(filter_post_data_parameters=["client_secret"])
@@ -100,7 +100,7 @@ class TestCassettes:
             assert parts(service(m2m_pool)).token() == recorded
         assert m2m_pool.client().secret not in path.read_text("utf-8")
 
-    def test_local_pool_is_left_out_of_a_cassette(self, m2m_pool: LocalUserPool, tmp_path: Path) -> None:
+    def test_local_pool_is_not_recorded_in_a_cassette(self, m2m_pool: LocalUserPool, tmp_path: Path) -> None:
         with vcr.use_cassette(str(tmp_path / "cassette.yaml"), ignore_localhost=True) as cassette:
             assert parts(service(m2m_pool)).token()
             assert len(cassette) == 0
@@ -124,7 +124,7 @@ class TestNoThreads:
             mock.post(TOKEN_URL, json=ANSWER)
             assert cognito_client().token() == "t0ken"
 
-    def test_coroutine_fetches_on_the_thread_of_its_loop(self, m2m_no_threads: None) -> None:
+    def test_coroutine_fetches_on_the_event_loops_thread(self, m2m_no_threads: None) -> None:
         threads: list[threading.Thread] = []
 
         def answer(request: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
@@ -136,7 +136,7 @@ class TestNoThreads:
             assert asyncio.run(cognito_client().token_async()) == "t0ken"
         assert threads == [threading.current_thread()]
 
-    def test_refreshes_of_an_older_application_start_none(
+    def test_older_application_starts_no_threads(
         self, m2m_pool: LocalUserPool, request: pytest.FixtureRequest
     ) -> None:
         with MovedClock() as clock:
@@ -144,7 +144,7 @@ class TestNoThreads:
         settle()
         request.getfixturevalue("m2m_no_threads")
         first = parts(app).token()
-        clock.move(3000)  # it is usable, and due for renewal
+        clock.move(3000)  # the token is usable, and due for renewal
         assert parts(app).token() != first
         assert status_of(app, m2m_pool.token("inventory/read")) == 200
         assert not refresh_threads()
@@ -161,7 +161,7 @@ def pass_time(frozen: object, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("freeze", FROZEN.values(), ids=FROZEN)
-@pytest.mark.parametrize("is_older", [True, False], ids=["app before", "app inside"])
+@pytest.mark.parametrize("is_older", [True, False], ids=["app before the freeze", "app inside the freeze"])
 class TestFrozenTime:
     def test_tokens_expire_by_the_frozen_time(
         self, freeze: Callable[[str], AbstractContextManager[object]], is_older: bool
@@ -175,7 +175,7 @@ class TestFrozenTime:
                 pass_time(frozen, HOUR + 11)
                 assert status_of(app, token) == 401
 
-    def test_own_token_is_renewed_by_the_frozen_time(
+    def test_outbound_token_is_renewed_by_the_frozen_time(
         self, freeze: Callable[[str], AbstractContextManager[object]], is_older: bool
     ) -> None:
         with LocalUserPool() as pool:
@@ -190,7 +190,7 @@ class TestFrozenTime:
 
 
 @pytest.mark.parametrize("freeze", FROZEN.values(), ids=FROZEN)
-def test_backoff_of_a_freeze_ends_in_real_time(
+def test_backoff_in_a_freeze_ends_in_real_time(
     m2m_pool: LocalUserPool, freeze: Callable[[str], AbstractContextManager[object]]
 ) -> None:
     tokens = parts(service(m2m_pool))
@@ -199,14 +199,14 @@ def test_backoff_of_a_freeze_ends_in_real_time(
     assert tokens.health()["tokens"][0]["next_try_in"] <= 1
 
 
-def test_monotonic_clock_is_real_if_imported_in_a_freeze() -> None:
+def test_monotonic_clock_is_real_when_imported_in_a_freeze() -> None:
     with freezegun.freeze_time(LATER):
         imported = runpy.run_path(clock_module.__file__)
         now: float = imported["SYSTEM"].monotonic()
     assert abs(now - time.monotonic()) < YEAR
 
 
-def test_sockets_to_loopback_or_none_at_all_are_enough(pytester: pytest.Pytester) -> None:
+def test_loopback_sockets_or_no_sockets_are_enough(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import pytest
@@ -230,7 +230,7 @@ def test_sockets_to_loopback_or_none_at_all_are_enough(pytester: pytest.Pytester
             pool = LocalUserPool(public_url="http://127.0.0.1:9229")
             assert status(pool, JWKS=pool.jwks()) == 200
 
-        def test_no_socket_at_all(m2m_pool):
+        def test_without_any_socket(m2m_pool):
             raise AssertionError("m2m_pool listens on one")
         """
     )

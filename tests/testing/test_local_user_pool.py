@@ -1,4 +1,4 @@
-"""What users of LocalUserPool hold on to: its answers, its tokens, its faults and its records."""
+"""LocalUserPool: its answers, tokens, faults and recorded requests."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def post_form(pool: LocalUserPool, client_id: str | None = None, **more: str) ->
     return {**GRANT, "client_id": client.client_id, "client_secret": client.secret, **more}
 
 
-def fetched_claims(pool: LocalUserPool, http: Http, token: str, **options: Any) -> dict[str, Any]:
-    """The claims, if the key that the JWKS shows for the token's kid has signed it."""
+def verified_claims(pool: LocalUserPool, http: Http, token: str, **options: Any) -> dict[str, Any]:
+    """Return the claims, after verifying the signature with the key that the JWKS has for the kid."""
     kid = jwt.get_unverified_header(token)["kid"]
     shown = {key["kid"]: key for key in http.get(pool.jwks_url).json()["keys"]}
     checks: Any = {"verify_aud": False, **options}
@@ -67,20 +67,20 @@ class TestAddress:
             assert http.get(pool.jwks_url).status_code == 200
             assert "COGNITO_M2M_ALLOW_HTTP_HOSTS" not in pool.config()
 
-    def test_public_url_begins_all_its_urls(self) -> None:
+    def test_all_urls_begin_with_the_public_url(self) -> None:
         with LocalUserPool(public_url="http://Pool.test:9229/") as pool:
             claims = jwt.decode(pool.token(), options={"verify_signature": False})
             urls = [claims["iss"], pool.issuer, pool.jwks_url, pool.token_url, pool.api_url]
             assert all(url.startswith("http://Pool.test:9229/") for url in urls)
             assert pool.config()["COGNITO_M2M_ALLOW_HTTP_HOSTS"] == ["pool.test"]
 
-    def test_https_public_url_needs_no_plain_http(self) -> None:
+    def test_https_public_url_allows_no_plain_http(self) -> None:
         with LocalUserPool(public_url="https://pool.test") as pool:
             assert "COGNITO_M2M_ALLOW_HTTP_HOSTS" not in pool.config()
 
 
 class TestTokenEndpoint:
-    def test_answer_is_cognitos(self, pool: LocalUserPool, http: Http) -> None:
+    def test_answer_is_like_cognitos(self, pool: LocalUserPool, http: Http) -> None:
         answer = http.post(pool.token_url, data=post_form(pool, scope="orders/read"))
         assert answer.status_code == 200
         assert set(answer.json()) == {"access_token", "expires_in", "token_type"}
@@ -90,12 +90,12 @@ class TestTokenEndpoint:
         assert "x-amzn-requestid" not in answer.headers
         assert answer.headers["Content-Type"] == "application/json;charset=UTF-8"
 
-    def test_token_has_claims_and_header_of_cognitos(self, pool: LocalUserPool, http: Http) -> None:
+    def test_token_is_like_cognitos(self, pool: LocalUserPool, http: Http) -> None:
         form = post_form(pool, scope="orders/write orders/read")
         token = http.post(pool.token_url, data=form).json()["access_token"]
         assert jwt.get_unverified_header(token) == {"kid": pool.kid, "alg": "RS256"}
-        claims = fetched_claims(pool, http, token)
-        assert claims.pop("jti") != fetched_claims(pool, http, pool.token())["jti"]
+        claims = verified_claims(pool, http, token)
+        assert claims.pop("jti") != verified_claims(pool, http, pool.token())["jti"]
         assert claims.pop("exp") - claims["iat"] == 3600
         assert claims.pop("iat") == claims.pop("auth_time")
         assert claims == {
@@ -107,7 +107,7 @@ class TestTokenEndpoint:
             "version": 2,
         }
 
-    def test_basic_credentials_are_as_good_as_a_form(self, pool: LocalUserPool, http: Http) -> None:
+    def test_basic_credentials_are_accepted(self, pool: LocalUserPool, http: Http) -> None:
         auth = ("local-client", pool.client().secret)
         assert http.post(pool.token_url, data=GRANT, auth=auth).status_code == 200
 
@@ -119,12 +119,12 @@ class TestTokenEndpoint:
     @pytest.mark.parametrize(
         ("allowed", "requested", "granted"),
         [
-            pytest.param(["b/write", "a/read"], {}, "b/write a/read", id="all that it may have"),
-            pytest.param("a/read", {"scope": "a/read b/write"}, None, id="no other"),
-            pytest.param(None, {"scope": "never/heard-of"}, "never/heard-of", id="any"),
+            pytest.param(["b/write", "a/read"], {}, "b/write a/read", id="all allowed scopes"),
+            pytest.param("a/read", {"scope": "a/read b/write"}, None, id="another scope"),
+            pytest.param(None, {"scope": "never/heard-of"}, "never/heard-of", id="any scope"),
         ],
     )
-    def test_client_gets_the_scopes_that_it_may_have(
+    def test_client_gets_its_allowed_scopes(
         self, pool: LocalUserPool, http: Http, allowed: Any, requested: dict[str, str], granted: str | None
     ) -> None:
         pool.add_client("billing", scopes=allowed)
@@ -132,7 +132,7 @@ class TestTokenEndpoint:
         if granted is None:
             assert error_of(answer) == (400, "invalid_scope")
         else:
-            assert fetched_claims(pool, http, answer.json()["access_token"])["scope"] == granted
+            assert verified_claims(pool, http, answer.json()["access_token"])["scope"] == granted
 
     @pytest.mark.parametrize(
         ("form", "error"),
@@ -143,14 +143,16 @@ class TestTokenEndpoint:
             pytest.param({"client_id": "unknown"}, "invalid_client", id="unknown client"),
             pytest.param({"client_id": None}, "invalid_request", id="no client"),
             pytest.param({"grant_type": None}, "invalid_request", id="no grant type"),
-            pytest.param({"grant_type": "password"}, "unsupported_grant_type", id="unheard-of grant type"),
-            pytest.param({"grant_type": "refresh_token"}, "unauthorized_client", id="grant type for people"),
-            pytest.param({"scope": 'quo"te'}, "invalid_scope", id="scope that is none"),
+            pytest.param({"grant_type": "password"}, "unsupported_grant_type", id="unknown grant type"),
+            pytest.param({"grant_type": "refresh_token"}, "unauthorized_client", id="grant type for users"),
+            pytest.param({"scope": 'quo"te'}, "invalid_scope", id="malformed scope"),
             pytest.param({"scope": " "}, "invalid_scope", id="blank scope"),
             pytest.param({"scope": ["a/b", "c/d"]}, "invalid_request", id="parameter twice"),
         ],
     )
-    def test_refusals(self, pool: LocalUserPool, http: Http, form: dict[str, Any], error: str) -> None:
+    def test_invalid_requests_get_an_error(
+        self, pool: LocalUserPool, http: Http, form: dict[str, Any], error: str
+    ) -> None:
         answer = http.post(pool.token_url, data={**post_form(pool), **form})
         assert error_of(answer) == (400, error)
         assert "no-store" in answer.headers["Cache-Control"]
@@ -158,13 +160,13 @@ class TestTokenEndpoint:
     @pytest.mark.parametrize(
         ("header", "error"),
         [
-            pytest.param("Basic !!!", "invalid_client", id="no base64"),
+            pytest.param("Basic !!!", "invalid_client", id="not base64"),
             pytest.param("Basic " + b64encode(b"local-client").decode(), "invalid_client", id="no colon"),
-            pytest.param("Basic " + b64encode(b"\xff:\xff").decode(), "invalid_client", id="no UTF-8"),
-            pytest.param("Bearer abc", "invalid_client", id="no Basic"),
+            pytest.param("Basic " + b64encode(b"\xff:\xff").decode(), "invalid_client", id="not UTF-8"),
+            pytest.param("Bearer abc", "invalid_client", id="not Basic"),
         ],
     )
-    def test_crooked_authorization_header(
+    def test_malformed_authorization_header(
         self, pool: LocalUserPool, http: Http, header: str, error: str
     ) -> None:
         answer = http.post(pool.token_url, data=GRANT, headers={"Authorization": header})
@@ -184,14 +186,14 @@ class TestTokenEndpoint:
         answer = http.post(pool.token_url, data={**post_form(pool), **changed}, auth=auth)
         assert error_of(answer) == (400, error)
 
-    def test_json_instead_of_a_form_is_refused(self, pool: LocalUserPool, http: Http) -> None:
+    def test_json_instead_of_a_form_is_an_error(self, pool: LocalUserPool, http: Http) -> None:
         answer = http.post(pool.token_url, json=post_form(pool))
         assert error_of(answer) == (400, "invalid_request")
 
     def test_get_is_not_allowed(self, pool: LocalUserPool, http: Http) -> None:
         assert http.get(pool.token_url).status_code == 405
 
-    def test_both_secrets_count_until_the_old_one_is_removed(self, pool: LocalUserPool, http: Http) -> None:
+    def test_both_secrets_are_accepted_during_a_rotation(self, pool: LocalUserPool, http: Http) -> None:
         old = post_form(pool)
         new = {**old, "client_secret": "new"}
         pool.set_secrets("local-client", [old["client_secret"], "new"])
@@ -206,26 +208,26 @@ class TestTokenEndpoint:
         pool.remove_client("local-client")
         assert error_of(http.post(pool.token_url, data=form)) == (400, "invalid_client")
 
-    def test_crowd_of_threads_is_served(self, pool: LocalUserPool) -> None:
+    def test_many_threads_at_once_are_served(self, pool: LocalUserPool) -> None:
         together = threading.Barrier(32)
 
-        def ask(_: int) -> int:
+        def send(_: int) -> int:
             together.wait(timeout=10)
             return requests.post(pool.token_url, data=post_form(pool), timeout=10).status_code
 
         with ThreadPoolExecutor(32) as threads:
-            assert set(threads.map(ask, range(32))) == {200}
+            assert set(threads.map(send, range(32))) == {200}
         assert pool.count("token") == 32
 
 
 class TestKeys:
-    def test_discovery_leads_to_the_other_endpoints(self, pool: LocalUserPool, http: Http) -> None:
+    def test_discovery_names_the_other_endpoints(self, pool: LocalUserPool, http: Http) -> None:
         found = http.get(f"{pool.issuer}/.well-known/openid-configuration").json()
         assert found["issuer"] == pool.issuer
         assert http.get(found["jwks_uri"]).json() == pool.jwks()
         assert http.post(found["token_endpoint"], data=post_form(pool)).status_code == 200
 
-    def test_key_set_has_the_members_of_cognitos(self, pool: LocalUserPool) -> None:
+    def test_key_set_is_like_cognitos(self, pool: LocalUserPool) -> None:
         (key,) = pool.jwks()["keys"]
         assert set(key) == {"alg", "e", "kid", "kty", "n", "use"}
         assert (key["alg"], key["kty"], key["use"], key["kid"]) == ("RS256", "RSA", "sig", pool.kid)
@@ -235,13 +237,13 @@ class TestKeys:
         numbers = {LocalUserPool().jwks()["keys"][0]["n"] for _ in range(3)}
         assert len(numbers) == 3
 
-    def test_after_a_rotation_old_and_new_tokens_are_good(self, pool: LocalUserPool, http: Http) -> None:
+    def test_after_a_rotation_old_and_new_tokens_are_valid(self, pool: LocalUserPool, http: Http) -> None:
         old_kid, old_token = pool.kid, pool.token()
         new_kid = pool.rotate_key()
         assert pool.kids == (old_kid, new_kid)
         assert jwt.get_unverified_header(pool.token())["kid"] == new_kid
-        assert fetched_claims(pool, http, old_token)
-        assert fetched_claims(pool, http, pool.token())
+        assert verified_claims(pool, http, old_token)
+        assert verified_claims(pool, http, pool.token())
 
     def test_rotation_can_drop_the_old_key(self, pool: LocalUserPool) -> None:
         old_kid = pool.kid
@@ -249,7 +251,7 @@ class TestKeys:
         new_kid = pool.rotate_key(keep_old=False)
         assert pool.kids == (new_kid,) != (old_kid,)
 
-    def test_withdrawn_key_still_signs_but_is_not_shown(self, pool: LocalUserPool) -> None:
+    def test_withdrawn_key_signs_but_is_not_published(self, pool: LocalUserPool) -> None:
         old_kid = pool.kid
         pool.rotate_key()
         pool.withdraw_key(old_kid)
@@ -277,7 +279,7 @@ class TestTokensWithoutHttp:
         pool.add_client("billing", scopes="a/read")
         assert self.claims(pool, pool.token(client_id="billing"))["scope"] == "a/read"
 
-    def test_client_need_not_exist_and_any_claim_can_be_set(self, pool: LocalUserPool) -> None:
+    def test_client_may_be_unknown_and_claims_can_be_set(self, pool: LocalUserPool) -> None:
         claims = self.claims(pool, pool.token(scopes=["a/b"], client_id="x", exp=123, tenant={"id": 7}))
         assert (claims["sub"], claims["client_id"]) == ("x", "x")
         assert (claims["exp"], claims["tenant"]) == (123, {"id": 7})
@@ -286,22 +288,22 @@ class TestTokensWithoutHttp:
         claims = self.claims(pool, pool.token(expires_in=-5))
         assert claims["exp"] == claims["iat"] - 5
 
-    def test_claims_and_headers_of_none_are_left_out(self, pool: LocalUserPool) -> None:
+    def test_claims_and_headers_of_none_are_omitted(self, pool: LocalUserPool) -> None:
         token = pool.token(exp=None, sub=None, headers={"typ": "JWT", "kid": None})
         assert jwt.get_unverified_header(token) == {"typ": "JWT", "alg": "RS256"}
         assert not {"exp", "sub"} & set(self.claims(pool, token))
 
     @pytest.mark.parametrize("without", ["client_id", ["client_id"]], ids=["text", "list"])
-    def test_client_id_can_be_left_out(self, pool: LocalUserPool, without: str | list[str]) -> None:
+    def test_client_id_can_be_omitted(self, pool: LocalUserPool, without: str | list[str]) -> None:
         assert "client_id" not in self.claims(pool, pool.token(without=without))
 
-    def test_forger_signs_under_the_pools_kid(self, pool: LocalUserPool) -> None:
+    def test_own_key_signs_under_the_kid_of_the_pool(self, pool: LocalUserPool) -> None:
         forged = pool.token(key=rsa.generate_private_key(public_exponent=65537, key_size=2048))
         assert jwt.get_unverified_header(forged)["kid"] == pool.kid
         with pytest.raises(jwt.InvalidSignatureError):
             self.claims(pool, forged)
 
-    def test_sign_takes_bytes_as_they_are(self, pool: LocalUserPool) -> None:
+    def test_sign_uses_bytes_unchanged(self, pool: LocalUserPool) -> None:
         token = pool.sign(b'{"a":1,"a":2}', headers=b'{"alg":"RS256", "crit":[]}')
         header, payload, _ = token.split(".")
         assert jwt.utils.base64url_decode(header) == b'{"alg":"RS256", "crit":[]}'
@@ -310,7 +312,7 @@ class TestTokensWithoutHttp:
     def test_sign_adds_nothing_to_a_payload(self, pool: LocalUserPool) -> None:
         assert self.claims(pool, pool.sign({"exp": None, "a": 1})) == {"exp": None, "a": 1}
 
-    def test_persons_access_token_differs_from_a_machines(self, pool: LocalUserPool) -> None:
+    def test_user_token_differs_from_a_machine_token(self, pool: LocalUserPool) -> None:
         claims = self.claims(pool, pool.user_token(username="grace", groups=["admin"]))
         assert (claims["token_use"], claims["client_id"]) == ("access", "local-client")
         assert claims["username"] == "grace"
@@ -318,16 +320,16 @@ class TestTokensWithoutHttp:
         assert claims["scope"] == "aws.cognito.signin.user.admin openid"
         assert claims["cognito:groups"] == ["admin"]
 
-    def test_person_keeps_its_sub(self, pool: LocalUserPool) -> None:
+    def test_user_has_one_sub(self, pool: LocalUserPool) -> None:
         subs = [self.claims(pool, mint(username="ada"))["sub"] for mint in (pool.user_token, pool.id_token)]
         assert subs[0] == subs[1] != self.claims(pool, pool.user_token(username="grace"))["sub"]
 
-    def test_id_token_names_the_client_as_audience(self, pool: LocalUserPool) -> None:
+    def test_id_token_has_the_client_as_audience(self, pool: LocalUserPool) -> None:
         claims = self.claims(pool, pool.id_token(client_id="web"))
         assert (claims["token_use"], claims["aud"]) == ("id", "web")
         assert not {"client_id", "scope"} & set(claims)
 
-    def test_clock_rules_tokens_records_and_date_header(self, http: Http) -> None:
+    def test_clock_sets_times_of_tokens_records_and_date(self, http: Http) -> None:
         with LocalUserPool(clock=lambda: 1_000_000_000.5, token_lifetime=300) as pool:
             assert self.claims(pool, pool.token())["exp"] == 1_000_000_300
             date = parsedate_to_datetime(http.get(pool.jwks_url).headers["Date"])
@@ -336,7 +338,7 @@ class TestTokensWithoutHttp:
 
 
 class TestConfiguration:
-    def test_config_is_all_that_an_app_needs_and_no_policy(self, pool: LocalUserPool) -> None:
+    def test_config_has_all_settings_except_policy(self, pool: LocalUserPool) -> None:
         assert pool.config() == {
             "COGNITO_M2M_USER_POOL_ID": "us-east-1_LocalPool",
             "COGNITO_M2M_ISSUER": pool.issuer,
@@ -347,13 +349,13 @@ class TestConfiguration:
             "COGNITO_M2M_SCOPES": ["inventory/read", "inventory/write", "orders/read", "orders/write"],
         }
 
-    def test_config_of_one_client_with_extra_settings_that_win(self, pool: LocalUserPool) -> None:
+    def test_extra_settings_override_those_of_a_client(self, pool: LocalUserPool) -> None:
         pool.add_client("billing", ["s1", "s2"], "a/read")
         config = pool.config("billing", leeway=0, SCOPES=["b/read"])
         assert (config["COGNITO_M2M_CLIENT_ID"], config["COGNITO_M2M_CLIENT_SECRET"]) == ("billing", "s1")
         assert (config["COGNITO_M2M_LEEWAY"], config["COGNITO_M2M_SCOPES"]) == (0, ["b/read"])
 
-    def test_clients_by_name_and_scopes_the_first_is_the_default(self) -> None:
+    def test_first_client_is_the_default(self) -> None:
         pool = LocalUserPool(clients={"billing": "a/read", "reports": None})
         assert [client.client_id for client in pool.clients] == ["billing", "reports"]
         assert pool.client() is pool.client("billing")
@@ -364,7 +366,7 @@ class TestConfiguration:
         billing = LocalClient("billing", secrets=("s",), scopes=("a/read",))
         assert LocalUserPool(clients=[billing]).clients == (billing,)
 
-    def test_region_is_the_pool_ids(self) -> None:
+    def test_region_comes_from_the_pool_id(self) -> None:
         assert LocalUserPool("eu-central-1_Abc").region == "eu-central-1"
 
     @pytest.mark.parametrize(
@@ -374,26 +376,30 @@ class TestConfiguration:
             pytest.param(lambda: LocalUserPool().add_client("a:b"), id="colon in a client id"),
             pytest.param(lambda: LocalUserPool().add_client("a", []), id="no secret"),
             pytest.param(lambda: LocalUserPool().add_client("a", [""]), id="empty secret"),
-            pytest.param(lambda: LocalUserPool().add_client("a", scopes=["two words"]), id="scope of two"),
-            pytest.param(lambda: LocalUserPool().set_secrets("nobody", "s"), id="secrets of nobody"),
-            pytest.param(lambda: LocalUserPool(clients={}).client(), id="default of no clients"),
-            pytest.param(lambda: LocalUserPool().config("nobody"), id="settings of nobody"),
+            pytest.param(
+                lambda: LocalUserPool().add_client("a", scopes=["two words"]), id="scope with a space"
+            ),
+            pytest.param(
+                lambda: LocalUserPool().set_secrets("nobody", "s"), id="secrets of an unknown client"
+            ),
+            pytest.param(lambda: LocalUserPool(clients={}).client(), id="no default client"),
+            pytest.param(lambda: LocalUserPool().config("nobody"), id="settings of an unknown client"),
             pytest.param(lambda: LocalUserPool().withdraw_key("no-such-kid"), id="unknown key"),
-            pytest.param(lambda: LocalUserPool().fail(times=0), id="no times"),
-            pytest.param(lambda: LocalUserPool().fail(drip=0), id="drip of nothing"),
-            pytest.param(lambda: LocalUserPool().fail(hang=True, reset=True), id="two faults at odds"),
+            pytest.param(lambda: LocalUserPool().fail(times=0), id="zero times"),
+            pytest.param(lambda: LocalUserPool().fail(drip=0), id="zero drip"),
+            pytest.param(lambda: LocalUserPool().fail(hang=True, reset=True), id="contradicting faults"),
             pytest.param(lambda: LocalUserPool().fail("jwk"), id="unknown endpoint"),  # type: ignore[arg-type]
         ],
     )
-    def test_what_can_not_be_is_said_at_once(self, make: Any) -> None:
+    def test_invalid_argument_is_an_error(self, make: Any) -> None:
         with pytest.raises(ConfigurationError):
             make()
 
-    def test_pool_that_never_started_says_how_to_start_it(self) -> None:
+    def test_pool_that_was_not_started_is_an_error(self) -> None:
         with pytest.raises(RuntimeError, match="start"):
             LocalUserPool().config()
 
-    def test_nothing_printed_shows_a_secret_or_a_token(self, pool: LocalUserPool, http: Http) -> None:
+    def test_repr_has_no_secret_and_no_token(self, pool: LocalUserPool, http: Http) -> None:
         secret = pool.client().secret
         token = http.post(pool.token_url, data=post_form(pool)).json()["access_token"]
         http.get(f"{pool.url}/?token={token}", headers={"Authorization": f"Bearer {token}"})
@@ -404,7 +410,7 @@ class TestConfiguration:
 
 class TestFaults:
     @pytest.mark.parametrize("status", [429, 500, 503])
-    def test_status_comes_with_headers_and_no_oauth_error(
+    def test_status_fault_has_headers_but_no_oauth_error(
         self, pool: LocalUserPool, http: Http, status: int
     ) -> None:
         pool.fail("token", status=status, headers={"Retry-After": "7"})
@@ -412,7 +418,7 @@ class TestFaults:
         assert (answer.status_code, answer.headers["Retry-After"]) == (status, "7")
         assert set(answer.json()) == {"message"}
 
-    def test_fault_is_of_all_endpoints_or_of_one(self, pool: LocalUserPool, http: Http) -> None:
+    def test_fault_applies_to_all_endpoints_or_one(self, pool: LocalUserPool, http: Http) -> None:
         def statuses() -> tuple[int, int]:
             token = http.post(pool.token_url, data=post_form(pool))
             return http.get(pool.jwks_url).status_code, token.status_code
@@ -431,9 +437,7 @@ class TestFaults:
             assert http.get(pool.jwks_url).status_code == 503
         assert http.get(pool.jwks_url).status_code == 200
 
-    def test_fault_ends_after_its_times_counted_over_all_endpoints(
-        self, pool: LocalUserPool, http: Http
-    ) -> None:
+    def test_times_counts_requests_to_all_endpoints(self, pool: LocalUserPool, http: Http) -> None:
         pool.fail(status=503, times=2)
         form = post_form(pool)
         statuses = [
@@ -456,7 +460,7 @@ class TestFaults:
         answer = http.get(pool.jwks_url, allow_redirects=False)
         assert (answer.status_code, answer.headers["Location"]) == (302, "http://127.0.0.1:9/")
 
-    def test_garbage_is_a_page_with_200(self, pool: LocalUserPool, http: Http) -> None:
+    def test_garbage_is_an_html_page_with_200(self, pool: LocalUserPool, http: Http) -> None:
         pool.fail("jwks", garbage=True)
         answer = http.get(pool.jwks_url)
         assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/html")
@@ -469,7 +473,7 @@ class TestFaults:
         with pytest.raises((requests.exceptions.ChunkedEncodingError, requests.ConnectionError)):
             _ = answer.content
 
-    def test_reset_is_a_reset_and_no_end(self, pool: LocalUserPool) -> None:
+    def test_reset_resets_the_connection(self, pool: LocalUserPool) -> None:
         pool.fail("jwks", reset=True)
         with connect(pool) as plain:
             plain.sendall(request_line(pool))
@@ -477,7 +481,7 @@ class TestFaults:
                 plain.recv(1)
 
     @pytest.mark.parametrize("end", ["recover", "stop", "offline"])
-    def test_hang_gets_no_answer_and_ends_with_fault_or_pool(self, pool: LocalUserPool, end: str) -> None:
+    def test_hang_ends_with_the_fault_or_the_pool(self, pool: LocalUserPool, end: str) -> None:
         pool.fail("jwks", hang=True)
         with connect(pool) as plain:
             plain.sendall(request_line(pool))
@@ -490,7 +494,7 @@ class TestFaults:
             getattr(pool, end)()
             assert plain.recv(1) == b""
 
-    def test_delayed_answer_comes_with_the_recovery(self, pool: LocalUserPool) -> None:
+    def test_delayed_answer_is_sent_on_recovery(self, pool: LocalUserPool) -> None:
         pool.delay("jwks", 3600)
         with ThreadPoolExecutor(1) as thread:
             answer = thread.submit(requests.get, pool.jwks_url, timeout=5)
@@ -499,15 +503,13 @@ class TestFaults:
             pool.recover("jwks")
             assert answer.result(timeout=5).json() == pool.jwks()
 
-    def test_delay_and_fault_go_together(self, pool: LocalUserPool, http: Http) -> None:
+    def test_delay_and_fault_can_be_combined(self, pool: LocalUserPool, http: Http) -> None:
         pool.delay("jwks", 0.01)
         pool.fail("jwks", status=503, times=1)
         answer = http.get(pool.jwks_url)
         assert (answer.status_code, answer.elapsed.total_seconds() >= 0.01) == (503, True)
 
-    def test_dripping_body_begins_at_once_and_is_whole_in_the_end(
-        self, pool: LocalUserPool, http: Http
-    ) -> None:
+    def test_dripping_body_is_complete_after_recovery(self, pool: LocalUserPool, http: Http) -> None:
         pool.fail("jwks", drip=1000)
         answer = http.get(pool.jwks_url, stream=True)
         begun = answer.raw.read(1)
@@ -515,13 +517,13 @@ class TestFaults:
         assert json.loads(begun + answer.raw.read()) == pool.jwks()
 
     @pytest.mark.parametrize("size", [100_000, 10])
-    def test_size_is_exact_and_json_stays_json(self, pool: LocalUserPool, http: Http, size: int) -> None:
+    def test_size_is_exact_and_json_stays_valid(self, pool: LocalUserPool, http: Http, size: int) -> None:
         pool.fail("jwks", size=size)
         answer = http.get(pool.jwks_url)
         assert len(answer.content) == size
         assert size < 1000 or answer.json() == pool.jwks()
 
-    def test_header_of_none_is_not_sent_not_even_the_length(self, pool: LocalUserPool, http: Http) -> None:
+    def test_header_of_none_is_not_sent(self, pool: LocalUserPool, http: Http) -> None:
         pool.fail("jwks", headers={"content-length": None, "DATE": None})
         answer = http.get(pool.jwks_url)
         assert not {"Content-Length", "Date"} & set(answer.headers)
@@ -529,7 +531,7 @@ class TestFaults:
 
 
 class TestRecords:
-    def test_record_holds_what_was_sent(self, pool: LocalUserPool, http: Http) -> None:
+    def test_record_has_the_request(self, pool: LocalUserPool, http: Http) -> None:
         form = post_form(pool, scope="a/b")
         http.post(f"{pool.token_url}?x=1", data=form, headers={"X-Trace": "7"})
         (record,) = pool.requests
@@ -539,7 +541,7 @@ class TestRecords:
         assert record.form == form
         assert (record.headers["x-trace"], record.headers["X-Absent"]) == ("7", None)
 
-    def test_count_is_by_endpoint(self, pool: LocalUserPool, http: Http) -> None:
+    def test_requests_are_counted_by_endpoint(self, pool: LocalUserPool, http: Http) -> None:
         for url in (pool.jwks_url, pool.jwks_url, pool.token_url, pool.url):
             http.get(url)
         assert (pool.count("jwks"), pool.count("token"), pool.count("other"), pool.count()) == (2, 1, 1, 4)
@@ -557,13 +559,13 @@ class TestRecords:
             http.get(pool.jwks_url)
         assert pool.count("jwks") >= 1
 
-    def test_wait_for_gives_up(self, pool: LocalUserPool) -> None:
+    def test_wait_for_times_out(self, pool: LocalUserPool) -> None:
         with pytest.raises(TimeoutError, match="0 of 2 requests for 'token'"):
             pool.wait_for("token", 2, timeout=0.01)
 
 
 class TestListening:
-    def test_offline_pool_refuses_and_comes_back_on_its_port(self, pool: LocalUserPool, http: Http) -> None:
+    def test_offline_pool_comes_back_on_its_port(self, pool: LocalUserPool, http: Http) -> None:
         before = http.get(pool.jwks_url).json()
         with pool.offline():
             with pytest.raises(requests.ConnectionError) as refused:
@@ -571,19 +573,19 @@ class TestListening:
             assert "refused" in str(refused.value)
         assert http.get(pool.jwks_url).json() == before
 
-    def test_open_connections_end_when_it_goes_offline(self, pool: LocalUserPool) -> None:
+    def test_going_offline_closes_open_connections(self, pool: LocalUserPool) -> None:
         with connect(pool) as plain:
             plain.sendall(request_line(pool))
             assert plain.recv(65536).startswith(b"HTTP/1.1 200")
             pool.offline()
             assert plain.recv(65536) == b""
 
-    def test_nobody_takes_the_port_of_an_offline_pool(self, pool: LocalUserPool) -> None:
+    def test_offline_pool_keeps_its_port(self, pool: LocalUserPool) -> None:
         pool.offline()
         with socket.socket() as other, pytest.raises(OSError, match="in use"):
             other.bind(("127.0.0.1", pool_port(pool)))
 
-    def test_tokens_can_be_made_while_it_is_offline(self, pool: LocalUserPool) -> None:
+    def test_offline_pool_creates_tokens(self, pool: LocalUserPool) -> None:
         with pool.offline():
             assert pool.token()
 
@@ -600,7 +602,7 @@ class TestListening:
                 assert len(mine) >= 2
                 assert not any(thread.is_alive() for thread in mine)
 
-    def test_start_and_stop_can_be_said_twice(self, http: Http) -> None:
+    def test_start_and_stop_can_be_called_twice(self, http: Http) -> None:
         pool = LocalUserPool()
         pool.stop()
         assert pool.start() is pool.start()
@@ -612,16 +614,16 @@ class TestListening:
         pool.stop()
         pool.start()
         assert pool.config() == settings
-        assert fetched_claims(pool, http, token)
+        assert verified_claims(pool, http, token)
 
-    def test_connection_is_kept_for_the_next_request(self, pool: LocalUserPool) -> None:
+    def test_connection_is_reused_for_the_next_request(self, pool: LocalUserPool) -> None:
         with connect(pool) as plain:
             for _ in range(2):
                 plain.sendall(request_line(pool))
                 assert plain.recv(65536).startswith(b"HTTP/1.1 200")
 
     @pytest.mark.parametrize(
-        "header", ["Content-Length: many", "Transfer-Encoding: chunked"], ids=["no number", "chunked"]
+        "header", ["Content-Length: many", "Transfer-Encoding: chunked"], ids=["not a number", "chunked"]
     )
     def test_body_of_unknown_length_is_a_bad_request(self, pool: LocalUserPool, header: str) -> None:
         with connect(pool) as plain:

@@ -1,4 +1,4 @@
-"""The moved clock and the fixtures of the pytest plugin, as a user's tests take them."""
+"""The moved clock and the fixtures of the pytest plugin, as the tests of a user use them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_expires_in_follows_the_moved_clock() -> None:
     assert all(0 < each <= 10 for each in left), left
 
 
-def test_outbound_token_is_renewed_when_its_life_is_over() -> None:
+def test_outbound_token_is_renewed_when_it_has_expired() -> None:
     with MovedClock() as clock, LocalUserPool(clock=clock.wall) as pool:
         m2m = parts(service(pool))
         first = m2m.token()
@@ -32,7 +32,7 @@ def test_outbound_token_is_renewed_when_its_life_is_over() -> None:
     assert pool.count("token") == 2
 
 
-def test_clock_that_is_set_back_keeps_no_keys_alive() -> None:
+def test_keys_expire_although_the_wall_clock_is_set_back() -> None:
     with MovedClock() as clock, LocalUserPool(clock=clock.wall) as pool:
         app = service(pool)
         assert status_of(app, pool.token("inventory/read")) == 200
@@ -42,14 +42,14 @@ def test_clock_that_is_set_back_keeps_no_keys_alive() -> None:
             assert status_of(app, pool.token("inventory/read")) == 503
 
 
-def test_applications_outside_the_block_have_the_machines_clock() -> None:
+def test_applications_outside_the_block_use_the_system_clock() -> None:
     with MovedClock() as clock:
         clock.move(HOUR)
     with LocalUserPool() as pool:
         assert status_of(service(pool), pool.token("inventory/read")) == 200
 
 
-def test_time_does_not_go_back() -> None:
+def test_move_rejects_negative_seconds() -> None:
     with pytest.raises(ValueError, match="set_wall"):
         MovedClock().move(-1)
 
@@ -104,7 +104,7 @@ def test_own_pool(app: Flask, m2m_pool: LocalUserPool, m2m_headers: M2MHeaders) 
 """
 
 
-def test_the_plugins_fixtures_test_guarded_views(pytester: pytest.Pytester) -> None:
+def test_fixtures_of_the_plugin_work_with_guarded_views(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_each=FOR_EACH_TEST, test_session=FOR_THE_SESSION)
     outcome = pytester.runpytest_subprocess("-p", "no:cacheprovider")
     outcome.assert_outcomes(passed=5)
