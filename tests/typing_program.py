@@ -1,4 +1,4 @@
-"""A program that uses the library as the README does; mypy --strict checks that it is typed."""
+"""A program that uses the library as the README does. mypy --strict checks its types."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A new user's tasks, each a program written against the documentation, and a test that runs it."""
+"""Tasks of a new user: each is a program written by the documentation, with a test that runs it."""

@@ -1,4 +1,4 @@
-"""Receives metrics over OTLP, as Prometheus does, and adds them up."""
+"""A server that receives metrics over OTLP, as Prometheus does, and sums them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from werkzeug.serving import make_server
 
 
 class Collector:
-    """What came last of each instance."""
+    """The latest export of each instance."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -32,7 +32,7 @@ class Collector:
         return Response(status=200)
 
     def total(self, metric: str, **attributes: str) -> float:
-        """The sum of a metric over all instances, of the series with these attributes."""
+        """Return the sum of a metric over all instances, for the series with these attributes."""
         scopes = (
             scope
             for export in self.latest.values()

@@ -1,4 +1,4 @@
-"""A pool for the journeys."""
+"""The user pool of the journeys."""
 
 from __future__ import annotations
 

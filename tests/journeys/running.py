@@ -1,4 +1,4 @@
-"""Starts the programs of the journeys as their users do: as processes, with settings in the environment."""
+"""Run the programs of the journeys as users do: as processes, with settings in the environment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import requests
 ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
 READY_WITHIN = 60.0
-ENDS_WITHIN = 15.0
+STOPS_WITHIN = 15.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Program:
 
     @property
     def log(self) -> str:
-        """What it printed so far."""
+        """The output so far."""
         return self._log.read_text(errors="replace")
 
     def get(self, path: str, token: str | None = None) -> requests.Response:
@@ -43,7 +43,7 @@ class Program:
         return self.request("POST", path, token)
 
     def request(self, method: str, path: str, token: str | None = None) -> requests.Response:
-        """One request on a connection of its own, without a proxy."""
+        """Send a request on a new connection, without a proxy."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         with requests.Session() as session:
             session.trust_env = False
@@ -60,7 +60,7 @@ def free_port() -> int:
 
 @contextmanager
 def flask_run(app: str, settings: Mapping[str, object]) -> Generator[Program, None, None]:
-    """``flask --app … run`` on a free port."""
+    """Run ``flask --app … run`` on a free port."""
     port = free_port()
     with program(["flask", "--app", app, "run", "--port", str(port)], port, settings) as running:
         yield running
@@ -73,9 +73,9 @@ def program(
     settings: Mapping[str, object],
     environ: Mapping[str, str] | None = None,
 ) -> Generator[Program, None, None]:
-    """``python -m`` the command, with each setting as ``FLASK_…`` in its environment, and ``environ``.
+    """Run ``python -m`` with the command, each setting as ``FLASK_…`` in its environment, and ``environ``.
 
-    The body runs once it listens on the port.
+    The ``with`` block starts when the program listens on the port.
     """
     with tempfile.TemporaryDirectory(prefix="journey-") as folder:
         log = Path(folder, "log")
@@ -93,14 +93,14 @@ def program(
             _wait_until_it_listens(process, port)
             yield running
         except BaseException:
-            print(running.log)  # which pytest shows
+            print(running.log)  # pytest shows it
             raise
         finally:
-            _end(process)
+            _stop(process)
 
 
 def run(command: Sequence[str], settings: Mapping[str, object]) -> tuple[int, str]:
-    """``python -m`` the command to its end: its exit status, and what it printed."""
+    """Run ``python -m`` with the command, and return its exit status and its output."""
     done = subprocess.run(
         [sys.executable, "-m", *command],
         cwd=ROOT,
@@ -140,10 +140,10 @@ def _environment(settings: Mapping[str, object]) -> dict[str, str]:
     return {**kept, **given, "PYTHONUNBUFFERED": "1", "NO_PROXY": HOST}
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
     try:
-        process.wait(ENDS_WITHIN)
+        process.wait(STOPS_WITHIN)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

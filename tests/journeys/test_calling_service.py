@@ -1,4 +1,4 @@
-"""Orders calls stock: two services as processes, and a pool that goes away."""
+"""Orders calls stock: two services as processes, and a pool that goes offline."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ def orders(pool: LocalUserPool, stock: Program) -> Iterator[Program]:
         yield running
 
 
-def test_each_call_is_made_as_its_client(orders: Program, pool: LocalUserPool) -> None:
+def test_each_call_uses_the_token_of_its_client(orders: Program, pool: LocalUserPool) -> None:
     assert orders.get("/stock").json() == {"caller": "orders", "items": ["tea", "coffee"]}
     assert orders.post("/deliveries").json() == {"added": True}
-    asked = [
+    requested = [
         (each.form["client_id"], each.form["scope"]) for each in pool.requests if each.endpoint == "token"
     ]
-    assert asked == [("orders", "stock/read"), ("warehouse", "stock/write")]
+    assert requested == [("orders", "stock/read"), ("warehouse", "stock/write")]
 
 
-def test_calls_go_on_while_the_pool_is_down(orders: Program, pool: LocalUserPool) -> None:
+def test_calls_continue_while_the_pool_is_offline(orders: Program, pool: LocalUserPool) -> None:
     assert orders.get("/stock").status_code == 200
     with pool.offline():
         assert orders.get("/stock").status_code == 200

@@ -1,4 +1,4 @@
-"""The company's service, over HTTP: what its callers and its operators see."""
+"""The service of a company over HTTP: its answers and its log."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def denials(stock: Program) -> list[dict[str, Any]]:
     return [json.loads(line) for line in re.findall("^INFO stock.audit: (.*)", stock.log, re.MULTILINE)]
 
 
-def test_every_error_has_the_companys_format(stock: Program, pool: LocalUserPool) -> None:
+def test_every_error_has_the_format_of_the_company(stock: Program, pool: LocalUserPool) -> None:
     errors = {
         "missing_token": stock.get("/items"),
         "malformed": stock.get("/items", "no-token"),
@@ -48,14 +48,14 @@ def test_every_error_has_the_companys_format(stock: Program, pool: LocalUserPool
     assert 'scope="stock/admin stock/write"' in challenge
 
 
-def test_an_outage_at_start_has_the_companys_format(stock: Program, pool: LocalUserPool) -> None:
+def test_outage_at_start_has_the_format_of_the_company(stock: Program, pool: LocalUserPool) -> None:
     with pool.fail("jwks", status=500):
         reply = stock.get("/items", pool.token("stock/read", "orders"))
     assert (reply.status_code, reply.json()["error"]["code"]) == (503, "keys_unavailable")
     assert int(reply.headers["Retry-After"]) >= 1
 
 
-def test_the_audit_log_names_verified_callers(stock: Program, pool: LocalUserPool) -> None:
+def test_audit_log_names_verified_callers(stock: Program, pool: LocalUserPool) -> None:
     token = pool.token("stock/read", "reports")
     stock.post("/items", token)
     stock.get("/items", pool.token("stock/read", "orders", expires_in=-60))
@@ -90,7 +90,7 @@ def test_each_client_has_its_own_rate_limit(stock: Program, pool: LocalUserPool)
     assert stock.get("/health").status_code == 200
 
 
-def test_the_served_document_has_the_guards(stock: Program, pool: LocalUserPool) -> None:
+def test_openapi_document_has_the_guards(stock: Program, pool: LocalUserPool) -> None:
     document = stock.get("/openapi.json").json()
     validate(document)
     operations = document["paths"]["/items"]

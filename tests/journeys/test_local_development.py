@@ -1,4 +1,4 @@
-"""A pool and two services on a developer's machine, each a process, and calls as ``curl`` makes them."""
+"""A pool and two services on a developer's machine, as processes, with requests as by ``curl``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def local_pool(port: int) -> Generator[Program, None, None]:
 
 
 def printed_settings(pool: Program) -> dict[str, str]:
-    """The lines of the pool that a developer copies, by their names in ``app.config``."""
+    """Return the settings that the pool prints, by their names in ``app.config``."""
     wait_for(lambda: "COGNITO_M2M_TOKEN_URL=" in pool.log, "the pool prints the settings")
     words = [word for line in pool.log.splitlines() if "FLASK_" in line for word in shlex.split(line)]
     pairs = [word.removeprefix("FLASK_").partition("=") for word in words if word.startswith("FLASK_")]
@@ -40,7 +40,7 @@ def printed_settings(pool: Program) -> dict[str, str]:
 
 
 def token_for(client: str, settings: dict[str, str]) -> str:
-    """As ``curl -d grant_type=client_credentials -d … TOKEN_URL``."""
+    """Request a token, as ``curl -d grant_type=client_credentials -d … TOKEN_URL`` does."""
     form = {"grant_type": "client_credentials", "client_id": client, "client_secret": SECRETS[client]}
     with requests.Session() as session:
         session.trust_env = False
@@ -55,7 +55,7 @@ def port() -> int:
 
 @pytest.fixture
 def settings(port: int) -> Iterator[dict[str, str]]:
-    """Those that the pool printed, while it runs; afterwards it is gone."""
+    """The settings that the pool prints. It runs until the end of the test."""
     with local_pool(port) as pool:
         yield printed_settings(pool)
 
@@ -71,7 +71,7 @@ def settings_of_orders(settings: dict[str, str]) -> dict[str, str]:
 
 @contextmanager
 def services(settings: dict[str, str]) -> Generator[tuple[Program, Program], None, None]:
-    """Orders and inventory."""
+    """Run orders and inventory."""
     for_inventory = {
         "COGNITO_M2M_USER_POOL_ID": settings["COGNITO_M2M_USER_POOL_ID"],
         "COGNITO_M2M_ISSUER": settings["COGNITO_M2M_ISSUER"],
@@ -83,7 +83,7 @@ def services(settings: dict[str, str]) -> Generator[tuple[Program, Program], Non
             yield orders, inventory
 
 
-def test_the_shop_reads_an_order_through_both_services(settings: dict[str, str]) -> None:
+def test_shop_reads_an_order_through_both_services(settings: dict[str, str]) -> None:
     with services(settings) as (orders, inventory):
         token = token_for("shop", settings)
         item = {"name": "tea", "caller": "orders"}
@@ -93,18 +93,18 @@ def test_the_shop_reads_an_order_through_both_services(settings: dict[str, str])
 
 
 @pytest.mark.slow
-def test_services_go_on_when_the_pool_is_restarted(port: int) -> None:
+def test_services_keep_working_after_a_restart_of_the_pool(port: int) -> None:
     with ExitStack() as first, ExitStack() as running:
         settings = printed_settings(first.enter_context(local_pool(port)))
         orders, _ = running.enter_context(services(settings))
         assert orders.get("/orders/7", token_for("shop", settings)).status_code == 200
         first.close()
-        running.enter_context(local_pool(port))  # has other keys
+        running.enter_context(local_pool(port))  # with other keys
         assert orders.get("/orders/7", token_for("shop", settings)).status_code == 200
 
 
 @pytest.mark.parametrize("command", ["check", "routes --fail-open --except static"])
-def test_a_command_finds_nothing_wrong(settings: dict[str, str], command: str) -> None:
+def test_command_finds_no_problem(settings: dict[str, str], command: str) -> None:
     arguments = ["flask", "--app", f"{PACKAGE}.orders", "m2m", *command.split()]
     status, output = run(arguments, settings_of_orders(settings))
     assert status == 0, output

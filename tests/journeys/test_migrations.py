@@ -1,4 +1,4 @@
-"""Each service before and after its migration gives the same verdicts, but for those that its page lists."""
+"""Each service answers the same before and after its migration, except for the changes on its page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AWS_ISSUER = "https://cognito-idp.us-east-1.amazonaws.com/us-east-1_LocalPool"
 
 
 def before(name: str) -> Any:
-    """The program of this name, as it was before."""
+    """Import the program of this name as it was before the migration."""
     return importlib.import_module(f"tests.journeys.migrations.before.{name}")
 
 
@@ -43,7 +43,7 @@ def environ(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], None]
 
 @pytest.fixture
 def downloads(pool: LocalUserPool, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The keys at AWS, for libraries that know no other place. The URL of each download."""
+    """Serve the keys to libraries that only use the URL at AWS. The value lists the URL of each download."""
     urls: list[str] = []
 
     def fetch_data(client: jwt.PyJWKClient) -> Any:
@@ -55,7 +55,7 @@ def downloads(pool: LocalUserPool, monkeypatch: pytest.MonkeyPatch) -> list[str]
 
 
 def headers_of(pool: LocalUserPool, issuer: str) -> dict[str, dict[str, str]]:
-    """What callers send in each case."""
+    """Return the headers that callers send in each case."""
     valid = pool.token("stock/read", "orders", iss=issuer)
     start, signature = valid.rsplit(".", 1)
     tokens = {
@@ -65,7 +65,7 @@ def headers_of(pool: LocalUserPool, issuer: str) -> dict[str, dict[str, str]]:
         "expired": pool.token("stock/read", "orders", iss=issuer, expires_in=-60),
         "another issuer": pool.token("stock/read", "orders", iss="https://example.com/pool"),
         "forged": f"{start}.{'B' if signature[0] == 'A' else 'A'}{signature[1:]}",
-        "no JWT": "bad",
+        "not a JWT": "bad",
         "user token": pool.user_token("stock/read", client_id="orders", iss=issuer),
     }
     return {"none": {}, **{case: {"Authorization": f"Bearer {token}"} for case, token in tokens.items()}}
@@ -76,7 +76,7 @@ def verdicts(app: Flask, headers: dict[str, dict[str, str]], path: str = "/items
     return {case: client.get(path, headers=each).status_code for case, each in headers.items()}
 
 
-def test_pyjwt_decorator_and_guard_agree(
+def test_pyjwt_decorator_and_guard_answer_the_same(
     pool: LocalUserPool, environ: Callable[[dict[str, Any]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ISSUER", pool.issuer)
@@ -89,9 +89,9 @@ def test_pyjwt_decorator_and_guard_agree(
     assert changes(old, new) == {"stranger": (200, 403), "user token": (200, 401)}
 
 
-# Slow, so that it runs where the extra [dev] is installed: m2m-cognito does not go with the lowest requests.
+# Slow, because it requires the extra [dev]: m2m-cognito does not work with the oldest supported requests.
 @pytest.mark.slow
-def test_a_changed_import_line_changes_no_verdict(pool: LocalUserPool, downloads: list[str]) -> None:
+def test_changed_import_line_changes_no_answer(pool: LocalUserPool, downloads: list[str]) -> None:
     if importlib.util.find_spec("m2m_cognito") is None and not os.environ.get("CI"):
         pytest.skip("m2m-cognito is not installed")
     program = before("m2m_cognito_service")
@@ -117,17 +117,17 @@ def test_a_changed_import_line_changes_no_verdict(pool: LocalUserPool, downloads
     assert failed[0].get_json() == failed[1].get_json()
 
 
-def test_keys_that_are_unavailable_are_not_the_callers_fault(
+def test_unavailable_keys_are_503_for_valid_tokens(
     pool: LocalUserPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = CognitoM2MClient(token_url=pool.token_url, client_id="shop", client_secret="not used")
     validator = CognitoAccessTokenValidator(pools=[pool.trusted_pool()])
     with pool.fail("jwks", status=500):
         answers = verdicts(m2m_cognito_service.create_app(validator, client), headers_of(pool, pool.issuer))
-    assert (answers["valid"], answers["no JWT"]) == (503, 401)
+    assert (answers["valid"], answers["not a JWT"]) == (503, 401)
 
 
-def test_the_extension_rejects_strangers_and_users(
+def test_extension_rejects_unknown_clients_and_users(
     pool: LocalUserPool, environ: Callable[[dict[str, Any]], None]
 ) -> None:
     headers = headers_of(pool, pool.issuer)
@@ -140,13 +140,13 @@ def test_the_extension_rejects_strangers_and_users(
     environ(pool.config("shop", ALLOWED_CLIENT_IDS="orders"))
     app = m2m_cognito_extension.create_app()
     assert changes(old, verdicts(app, headers)) == {"stranger": (401, 403), "user token": (200, 401)}
-    asked = pool.count("token")
+    count = pool.count("token")
     assert [app.test_client().post("/orders").get_json() for _ in range(2)] == [{"has_token": True}] * 2
-    assert pool.count("token") == asked + 1
+    assert pool.count("token") == count + 1
 
 
 def cookie_verdicts(app: Flask, headers: dict[str, dict[str, str]]) -> dict[str, int]:
-    """As :func:`verdicts`, with the tokens in flask-cognito-lib's cookie."""
+    """Return what :func:`verdicts` returns, with the tokens in the cookie of flask-cognito-lib."""
     answers: dict[str, int] = {}
     for case, sent in headers.items():
         client = app.test_client()
@@ -156,7 +156,7 @@ def cookie_verdicts(app: Flask, headers: dict[str, dict[str, str]]) -> dict[str,
     return answers
 
 
-def test_an_api_leaves_the_cookie_of_flask_cognito_lib(
+def test_api_moves_from_the_cookie_of_flask_cognito_lib(
     pool: LocalUserPool,
     environ: Callable[[dict[str, Any]], None],
     downloads: list[str],
@@ -164,7 +164,7 @@ def test_an_api_leaves_the_cookie_of_flask_cognito_lib(
 ) -> None:
     environ(
         {
-            "SECRET_KEY": "of the sessions of people",
+            "SECRET_KEY": "of the user sessions",
             "AWS_REGION": pool.region,
             "AWS_COGNITO_USER_POOL_ID": pool.pool_id,
             "AWS_COGNITO_USER_POOL_CLIENT_ID": "orders",
@@ -173,7 +173,7 @@ def test_an_api_leaves_the_cookie_of_flask_cognito_lib(
     old_app = before("cognito_lib_service").create_app()
     old_headers = headers_of(pool, AWS_ISSUER)
     old = cookie_verdicts(old_app, old_headers)
-    assert len(downloads) == len(old) - 2  # for each request with a JWT
+    assert len(downloads) == len(old) - 2  # one for each request with a JWT
     monkeypatch.setattr(jwt.PyJWKClient, "fetch_data", fails_to_connect)
     assert cookie_verdicts(old_app, {"valid": old_headers["valid"]}) == {"valid": 500}
 
@@ -186,7 +186,7 @@ def test_an_api_leaves_the_cookie_of_flask_cognito_lib(
         assert verdicts(new_app, {"valid": new_headers["valid"]}, "/api/items") == {"valid": 200}
 
     assert old["valid"] == new["valid"] == 200
-    not_valid = ("none", "expired", "another issuer", "forged", "no JWT")
+    not_valid = ("none", "expired", "another issuer", "forged", "not a JWT")
     assert changes(old, new) == {
         **dict.fromkeys(not_valid, (403, 401)),
         "user token": (200, 401),

@@ -1,4 +1,4 @@
-"""Gunicorn with several workers on two hosts, Redis, OTLP, probes, and the log."""
+"""Gunicorn with several workers on two hosts, with Redis, OTLP, probes and a log."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def collector() -> Iterator[Collector]:
 
 @contextmanager
 def host(pool: LocalUserPool, redis: Service, collector: Collector) -> Generator[Program, None, None]:
-    """One of the hosts behind the load balancer."""
+    """Run one of the hosts behind the load balancer."""
     settings = {
         **pool.config(ALLOWED_CLIENT_IDS=["orders", "reports"]),
         "COGNITO_M2M_CACHE_KEY": "the same long random text in every process",
@@ -48,11 +48,11 @@ def host(pool: LocalUserPool, redis: Service, collector: Collector) -> Generator
         "OTEL_METRIC_EXPORT_INTERVAL": "200",  # milliseconds
     }
     port = free_port()
-    # A worker that is asked to end while it boots does not hear it.
+    # A worker ignores a signal to stop while it boots.
     options = ["--bind", f"{HOST}:{port}", "--graceful-timeout", "3"]
     others = len(collector.latest)
     with program(["gunicorn", "--config", CONF, *options], port, settings, environ) as running:
-        wait_for(lambda: len(collector.latest) == others + WORKERS, "all workers have begun")
+        wait_for(lambda: len(collector.latest) == others + WORKERS, "all workers have started")
         yield running
 
 
@@ -75,7 +75,7 @@ def test_two_hosts_fetch_keys_and_a_token_once(
 
 
 @pytest.mark.slow
-def test_a_host_that_starts_in_an_outage_serves(
+def test_host_that_starts_in_an_outage_serves(
     pool: LocalUserPool, redis_server: Service, collector: Collector
 ) -> None:
     read = pool.token("stock/read", "orders")
@@ -109,7 +109,7 @@ def test_only_probes_are_public_and_rejections_are_logged(
     assert "stock/write" in line["required_scopes"]
 
 
-def test_the_metrics_of_all_workers_add_up(
+def test_metrics_of_all_workers_add_up(
     pool: LocalUserPool, redis_server: Service, collector: Collector
 ) -> None:
     read = pool.token("stock/read", "orders")

@@ -1,4 +1,4 @@
-"""Orders, a service that calls the service stock with tokens of its own."""
+"""Orders, a service that calls the service stock with its own tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ m2m = CognitoM2M()
 
 
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
-    """Settings: those of the client ``orders``, of the further client ``warehouse``, and STOCK_URL."""
+    """Create the app. It needs settings for the clients ``orders`` and ``warehouse``, and STOCK_URL."""
     app = Flask(__name__)
     app.config.from_prefixed_env()
     app.config.from_mapping(config or {})
@@ -24,7 +24,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
 
     @app.get("/stock")
     def stock() -> ResponseReturnValue:
-        """What is in stock, by a session with a timeout and retries."""
+        """List what is in stock, through a session with a timeout and retries."""
         with m2m.session("stock/read", timeout=5, retries=2) as session:
             reply = session.get(items)
         return reply.json(), reply.status_code
@@ -38,7 +38,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
 
     @app.get("/suggestions")
     def suggestions() -> ResponseReturnValue:
-        """A page that must work without the stock, and soon."""
+        """A page that must answer soon, even without the stock."""
         try:
             headers = {"Authorization": f"Bearer {m2m.token('stock/read')}"}
             reply = requests.get(items, headers=headers, timeout=2)

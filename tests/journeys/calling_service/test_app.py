@@ -1,4 +1,4 @@
-"""The tests that the team of orders has of its own service: with the plugin's pool and clock."""
+"""The tests of the team of orders, with the pool and the clock of the pytest plugin."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.journeys.calling_service.app import create_app
 
 
 class Stock:
-    """Answers with what it was given, then with 200; keeps the tokens that it saw."""
+    """A service that sends the given answers, then 200, and records the tokens."""
 
     def __init__(self) -> None:
         self.answers: list[Response] = []
@@ -49,7 +49,7 @@ def orders(m2m_clock: MovedClock, m2m_pool: LocalUserPool, stock: Stock) -> Iter
         server.server_close()
 
 
-def refused() -> Response:
+def rejection() -> Response:
     return Response(status=401, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
 
 
@@ -59,9 +59,7 @@ def test_two_calls_need_one_token(orders: FlaskClient, m2m_pool: LocalUserPool) 
     assert m2m_pool.count("token") == 1
 
 
-def test_a_token_is_renewed_before_it_expires(
-    orders: FlaskClient, stock: Stock, m2m_clock: MovedClock
-) -> None:
+def test_token_is_renewed_before_it_expires(orders: FlaskClient, stock: Stock, m2m_clock: MovedClock) -> None:
     orders.get("/stock")
     m2m_clock.move(3600)
     assert orders.get("/stock").status_code == 200
@@ -69,10 +67,10 @@ def test_a_token_is_renewed_before_it_expires(
     assert first != second
 
 
-def test_a_refused_token_is_replaced_once(orders: FlaskClient, stock: Stock, m2m_clock: MovedClock) -> None:
+def test_rejected_token_is_replaced_once(orders: FlaskClient, stock: Stock, m2m_clock: MovedClock) -> None:
     orders.get("/stock")
     m2m_clock.move(60)
-    stock.answers = [refused()]
+    stock.answers = [rejection()]
     assert orders.get("/stock").status_code == 200
-    held, again, newer = stock.tokens
-    assert held == again != newer
+    first, second, third = stock.tokens
+    assert first == second != third

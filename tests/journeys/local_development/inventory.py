@@ -1,4 +1,4 @@
-"""Inventory, which only orders may read."""
+"""Inventory, a service that only orders may read."""
 
 from __future__ import annotations
 

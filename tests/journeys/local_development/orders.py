@@ -1,4 +1,4 @@
-"""Orders, which the shop may read, and which reads the inventory."""
+"""Orders, a service that the shop may read, and that reads the inventory."""
 
 from __future__ import annotations
 

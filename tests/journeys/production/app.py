@@ -1,4 +1,4 @@
-"""Stock in production: all guarded but the probes, JSON lines, metrics, warm before the workers fork."""
+"""Stock in production: all guarded except the probes, JSON logs, metrics, warm-up before the fork."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def create_app() -> Flask:
         return {"caller": current_token.client_id, "pid": os.getpid()}
 
     @app.post("/orders")
-    @m2m.require_scopes("stock/write")  # on top of that
+    @m2m.require_scopes("stock/write")  # in addition to stock/read
     def order() -> ResponseReturnValue:
-        """It would call the next service with this."""
+        """Get a token, as for a call of the next service."""
         return {"authorized": bool(m2m.token("purchase/write"))}
 
     m2m.for_app(app).warm_up(tokens=["purchase/write"])

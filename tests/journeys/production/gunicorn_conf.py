@@ -1,4 +1,4 @@
-"""For ``gunicorn --config python:…``. Each worker sends its own metrics over OTLP."""
+"""Settings for ``gunicorn --config python:…``. Each worker sends its own metrics over OTLP."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def post_fork(server: object, worker: Any) -> None:
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
     from opentelemetry.sdk.resources import Resource
 
-    # Without an id of its own, the series of one worker would overwrite those of another.
+    # Without a unique id, the series of one worker would overwrite those of another.
     resource = Resource.create({"service.instance.id": f"{socket.gethostname()}-{worker.pid}"})
     reader = PeriodicExportingMetricReader(OTLPMetricExporter())
     metrics.set_meter_provider(MeterProvider([reader], resource))

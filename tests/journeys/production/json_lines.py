@@ -1,4 +1,4 @@
-"""A formatter for logs that are read by programs."""
+"""A log formatter that writes JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ STANDARD = vars(logging.makeLogRecord({})).keys() | {"message", "asctime"}
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: the message, and the fields that a record carries beside it."""
+    """Format each record as a JSON object on one line, with the message and the extra fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {"level": record.levelname, "logger": record.name, "message": record.getMessage()}

@@ -1,4 +1,4 @@
-"""The API for machines, whose token is in the header."""
+"""The API for machines, with the token in the header."""
 
 from __future__ import annotations
 

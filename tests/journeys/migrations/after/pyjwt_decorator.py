@@ -1,4 +1,4 @@
-"""The service without its decorator."""
+"""The service with a guard in place of its decorator."""
 
 from __future__ import annotations
 
