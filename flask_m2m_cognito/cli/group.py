@@ -58,7 +58,7 @@ def check_command(context: click.Context, as_json: bool, strict: bool) -> None:
 )
 @click.pass_context
 def routes_command(context: click.Context, as_json: bool, fail_open: bool, excepted: tuple[str, ...]) -> None:
-    """List each route with the token that it requires, and mark open routes."""
+    """List each route with the token that it requires."""
     from . import application, routes
 
     app = application.load_app(context)
@@ -78,10 +78,10 @@ def routes_command(context: click.Context, as_json: bool, fail_open: bool, excep
 @click.option("--diff", metavar="FILE", help="Compare with a JSON export of Cognito's resource servers.")
 @click.pass_context
 def scopes_command(context: click.Context, as_json: bool, form: str, diff: str | None) -> None:
-    """Print the scopes that the code requires, as Cognito resource servers.
+    """Print the scopes that the code requires.
 
-    With --diff, + marks a scope that the code requires and FILE lacks, and - marks a scope that only FILE
-    has. Exits with 1 if FILE lacks a scope.
+    The formats json and terraform print Cognito resource servers. With --diff, + marks a scope that the code
+    requires and FILE lacks, and - marks a scope that only FILE has. Exits with 1 if FILE lacks a scope.
     """
     from . import application, scopes
 
@@ -96,9 +96,10 @@ def scopes_command(context: click.Context, as_json: bool, form: str, diff: str |
 @click.option("--endpoint", help="Also check the token against the guards of this endpoint.")
 @click.pass_context
 def explain_command(context: click.Context, as_json: bool, endpoint: str | None) -> None:
-    """Read a token from standard input, and show the result of each check.
+    """Show the result of each check of a token.
 
-    Exits with 1 if the token is rejected. Shows the claims, but never the signature.
+    Reads the token from standard input. Shows its claims, but never its signature. Exits with 1 if the token
+    is rejected.
     """
     from . import application, explain
 
@@ -163,7 +164,7 @@ def token_command(
 @_json
 @click.pass_context
 def refresh_keys_command(context: click.Context, as_json: bool) -> None:
-    """Download each pool's keys now, and put them into the shared cache.
+    """Download the keys of each pool into the shared cache.
 
     Prints the ids of the keys. Exits with 1 if a download fails, or if other processes cannot read the keys
     from a shared cache.
@@ -181,10 +182,10 @@ def refresh_keys_command(context: click.Context, as_json: bool) -> None:
 def refresh_tokens_command(
     context: click.Context, as_json: bool, scopes: str | None, client: str | None
 ) -> None:
-    """Request a new token for each client now, and put it into the shared cache.
+    """Request a new token for each client.
 
-    Cognito bills each request. Prints no token. Exits with 1 if a request fails, or if other processes cannot
-    read the new token from a shared cache.
+    Puts the tokens into the shared cache, and prints none. Cognito bills each request. Exits with 1 if a
+    request fails, or if other processes cannot read the new token from a shared cache.
     """
     from . import application, remote_values
 
@@ -213,7 +214,7 @@ def refresh_tokens_command(
 def local_pool_command(
     context: click.Context, as_json: bool, port: int, host: str, public_url: str | None, path: str | None
 ) -> None:
-    """Run a local Cognito user pool, for development without AWS.
+    """Run a local Cognito user pool for development.
 
     The pool has the clients of the application's settings, with their secrets and scopes, and the callers
     that these settings allow. With --config it has the clients of FILE instead. If there are none, it has

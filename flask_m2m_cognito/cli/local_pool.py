@@ -217,7 +217,8 @@ def _lines(
     pool: LocalUserPool, settings: PoolSettings, commands: Mapping[str, Commands], *, has_clients: bool
 ) -> Iterator[str]:
     """Yield lines of a shell script: everything except commands is a comment."""
-    yield f"# User pool {pool.pool_id} at {pool.url}. Clients: {listed(commands)}. Press Ctrl-C to stop it."
+    yield f"# User pool {pool.pool_id} at {pool.url}. Press Ctrl-C to stop it."
+    yield f"# Clients: {listed(commands)}"
     yield "# Settings of the application:"
     yield from export_lines(settings.receive)
     if has_clients:

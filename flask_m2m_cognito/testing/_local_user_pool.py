@@ -127,7 +127,7 @@ class LocalUserPool(Minting, Misbehaving):
 
     @property
     def url(self) -> str:
-        """The URL of the pool: scheme, host and port, or ``public_url``.
+        """The URL of the pool, which is scheme, host and port, or ``public_url``.
 
         Without ``public_url``, this and all other URLs are known from the first start on.
 
@@ -141,7 +141,7 @@ class LocalUserPool(Minting, Misbehaving):
 
     @property
     def issuer(self) -> str:
-        """The issuer: the ``iss`` of the pool's tokens."""
+        """The issuer of the pool, which is the ``iss`` of its tokens."""
         return f"{self.url}/{self._pool_id}"
 
     @property

@@ -146,7 +146,7 @@ def test_without_an_application_or_a_file(flask: Flask, port: int) -> None:
     with flask.running("local-pool", "--port", str(port), app=None) as process:
         lines = lines_of(process)
         url = f"http://127.0.0.1:{port}"
-        assert "local-client" in lines[0]
+        assert "# Clients: local-client" in lines
         assert f"export FLASK_COGNITO_M2M_ISSUER={url}/us-east-1_LocalPool" in lines
         assert f"# export FLASK_COGNITO_M2M_TOKEN_URL={url}/oauth2/token" in lines
         assert request_token(f"{url}/oauth2/token", "local-client", "local-secret").status_code == 200
