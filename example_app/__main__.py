@@ -1,4 +1,4 @@
-"""``python -m example_app``: starts the pool, both services and the page, and says what to try."""
+"""``python -m example_app``: start the pool, both services and the page, and print commands to try."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--port",
         type=int,
         default=DEFAULT_PORT,
-        help="of the page; the next three are for orders, inventory and the pool; 0 takes free ones",
+        help="port of the page (default: %(default)s); orders, inventory and the pool use the next three; "
+        "0 uses free ports",
     )
     port = parser.parse_args(arguments).port
-    ended = threading.Event()
+    stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *caught: ended.set())
+        signal.signal(number, lambda *caught: stopped.set())
     with Stage(port) as stage:
         page_app = create_page_app(stage)
         page = LoopbackServer(page_app, port)
         tokens = callers.for_app(page_app)
         shop, reports = tokens.token(client="shop"), tokens.token(client="reports")
         print(*introduction(page.url, stage.urls, stage.pool, shop, reports), sep="\n", flush=True)
-        while not ended.wait(0.5):  # an endless wait would not see Ctrl-C on Windows
+        while not stopped.wait(0.5):  # on Windows, Ctrl-C does not interrupt a wait without a timeout
             pass
         page.end()
 
@@ -42,29 +43,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def introduction(
     page_url: str, urls: dict[str, str], pool: LocalUserPool, shop: str, reports: str
 ) -> Iterator[str]:
-    """What a newcomer can copy. Each command stands under the status that it is answered with."""
+    """Yield the lines to print: curl commands to copy, each below the status of its response."""
     orders, inventory = urls["orders"], urls["inventory"]
-    ended = pool.token(client_id="shop", expires_in=-60)
-    yield f"Two services over a local user pool: orders at {orders} calls inventory at {inventory}."
-    yield "Copy a line. Its token is real, and good for an hour where it is good at all."
+    expired = pool.token(client_id="shop", expires_in=-60)
+    yield f"Two services with a local user pool: orders at {orders} calls inventory at {inventory}."
+    yield "Copy a curl command into another terminal. The valid tokens expire in an hour."
     yield ""
-    yield "# 200: the shop reads an order, for which orders asks inventory with a token of its own"
+    yield "# 200: the client shop reads an order; orders calls inventory with a token of its own"
     yield f"curl -i {orders}/orders/7 -H 'Authorization: Bearer {shop}'"
     yield ""
     yield "# 401: no token"
     yield f"curl -i {orders}/orders/7"
     yield ""
-    yield "# 401: a token that has ended"
-    yield f"curl -i {orders}/orders/7 -H 'Authorization: Bearer {ended}'"
+    yield "# 401: an expired token"
+    yield f"curl -i {orders}/orders/7 -H 'Authorization: Bearer {expired}'"
     yield ""
-    yield "# 403: the client reports may read orders, and not place one"
+    yield "# 403: the client reports may read orders, but not place one"
     yield f"curl -i -X POST {orders}/orders -H 'Authorization: Bearer {reports}'"
     yield ""
-    yield "# 403: inventory lets nobody in but orders, not even the shop with its good token"
+    yield "# 403: inventory allows only the client orders; the token of shop is valid, but not allowed"
     yield f"curl -i {inventory}/items/tea -H 'Authorization: Bearer {shop}'"
     yield ""
-    yield f"The same with pictures: {page_url}"
-    yield "End it with Ctrl-C."
+    yield f"Open the page to try more: {page_url}"
+    yield "Press Ctrl-C to stop."
 
 
 if __name__ == "__main__":

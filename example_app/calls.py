@@ -1,4 +1,4 @@
-"""The calls that the page has a button for, and how one is made."""
+"""The calls that the page has a button for, and how one is sent."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from flask_m2m_cognito.testing import LocalUserPool
 
 from .stage import Stage
-from .traffic import Hop, phrase_of, told
+from .traffic import Hop, describe_hop, phrase_of
 
 TokenOf = Callable[[str], str]
-"""Gives the fresh token of the caller with this name: a user's ``m2m.token(client=name)``."""
+"""Returns a fresh token of the caller with this name, as ``m2m.token(client=name)`` does."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Call:
 
     Attributes:
         key: its name in URLs.
-        label: what stands on it.
-        remark: what is special about it.
-        status: what is answered while all is well.
-        authorization: the header's value, from the callers' tokens and the pool.
-        service, method, path: what is called.
-        prepare: what is done first; gives a sentence about it.
+        label: its text.
+        remark: an explanation below it.
+        status: the expected status of the response.
+        authorization: returns the header's value, from the callers' tokens and the pool.
+        service, method, path: what to call.
+        prepare: runs before the call, and returns a message.
     """
 
     key: str
@@ -46,18 +46,18 @@ class Call:
     prepare: Callable[[Stage], str] | None = field(default=None, repr=False)
 
 
-def _of_caller(name: str) -> Callable[[TokenOf, LocalUserPool], str]:
+def _token_of(name: str) -> Callable[[TokenOf, LocalUserPool], str]:
     return lambda token_of, pool: f"Bearer {token_of(name)}"
 
 
-def _made(make: Callable[[LocalUserPool], str]) -> Callable[[TokenOf, LocalUserPool], str]:
-    return lambda token_of, pool: f"Bearer {make(pool)}"
+def _issued(issue: Callable[[LocalUserPool], str]) -> Callable[[TokenOf, LocalUserPool], str]:
+    return lambda token_of, pool: f"Bearer {issue(pool)}"
 
 
 def _new_key_and_no_pool(stage: Stage) -> str:
     stage.rotate_key()
     stage.switch_pool(on=False)
-    return "First the pool was given a new key and was switched off. It stays off until you switch it on."
+    return "First, the pool got a new key and was switched off. It stays off until you switch it on."
 
 
 @functools.cache
@@ -69,95 +69,95 @@ CALLS: tuple[Call, ...] = (
     Call(
         "read",
         "Read an order",
-        "The shop shows its token to orders, and orders shows its own to inventory.",
+        "The client shop sends its token to orders. Orders sends its own to inventory.",
         200,
-        _of_caller("shop"),
+        _token_of("shop"),
     ),
     Call(
         "place",
         "Place an order",
-        "The same way with POST, for which both tokens need another scope.",
+        "The same with POST, which needs other scopes of both tokens.",
         201,
-        _of_caller("shop"),
+        _token_of("shop"),
         method="POST",
         path="/orders",
     ),
     Call(
         "newest-key",
-        "With a token of the newest key",
-        "After a rotation: orders does not know the key, and downloads the key set once.",
+        "Use a token signed with the newest key",
+        "After a rotation, orders does not know this key, and downloads the keys once.",
         200,
-        _made(lambda pool: pool.token(client_id="shop")),
+        _issued(lambda pool: pool.token(client_id="shop")),
     ),
     Call(
         "no-token",
-        "Without a token",
-        "The challenge has no error code: nothing was wrong yet.",
+        "Send no token",
+        "The challenge has no error code (RFC 6750, section 3.1).",
         401,
         lambda token_of, pool: None,
     ),
     Call(
         "expired",
-        "With a token that has ended",
-        "A minute ago. Up to 10 s would pass, for clocks that differ (LEEWAY).",
+        "Send an expired token",
+        "It expired a minute ago. LEEWAY allows for 10 s of clock skew.",
         401,
-        _made(lambda pool: pool.token(client_id="shop", expires_in=-60)),
+        _issued(lambda pool: pool.token(client_id="shop", expires_in=-60)),
     ),
     Call(
         "forged",
-        "With a forged token",
-        "All claims are right, but another key has signed them.",
+        "Send a forged token",
+        "Its claims are correct, but it is signed with another key.",
         401,
-        _made(lambda pool: pool.token(client_id="shop", key=_forgers_key())),
+        _issued(lambda pool: pool.token(client_id="shop", key=_forgers_key())),
     ),
     Call(
-        "person",
-        "With a person's token",
-        "Same pool, same key, right scope: but people sign in, and machines call.",
+        "user-token",
+        "Send a user access token",
+        "Same pool, same key, sufficient scope, but it belongs to a user who signed in.",
         401,
-        _made(lambda pool: pool.user_token("orders/read", "shop")),
+        _issued(lambda pool: pool.user_token("orders/read", "shop")),
     ),
     Call(
         "no-scope",
-        "Without the scope",
-        "The client “reports” may read orders, and tries to place one.",
+        "Lack a scope",
+        "The client reports may read orders, and tries to place one.",
         403,
-        _of_caller("reports"),
+        _token_of("reports"),
         method="POST",
         path="/orders",
     ),
     Call(
         "no-client",
-        "Past orders, straight to inventory",
-        "The shop's token is good, but inventory lets nobody but orders in.",
+        "Call inventory directly",
+        "The token of shop is valid, but inventory allows only the client orders.",
         403,
-        _of_caller("shop"),
+        _token_of("shop"),
         service="inventory",
         path="/items/tea",
     ),
     Call(
         "bad-header",
-        "With a header that is none",
-        "“Bearer” and then three words: no token has spaces.",
+        "Send a malformed header",
+        "“Bearer” is followed by three words, but a token has no spaces.",
         400,
         lambda token_of, pool: "Bearer not a token",
     ),
     Call(
         "no-keys",
-        "New key, and the pool is off",
-        "The token is good, but nobody can tell: so it is 503, and never 401.",
+        "Use a new key while the pool is off",
+        "The token is valid, but its key is unavailable. The response is 503, not 401.",
         503,
-        _made(lambda pool: pool.token(client_id="shop")),
+        _issued(lambda pool: pool.token(client_id="shop")),
         prepare=_new_key_and_no_pool,
     ),
 )
 
 
-def made_call(call: Call, stage: Stage, token_of: TokenOf) -> dict[str, Any]:
-    """Make the call, and tell all that happened."""
+def send_call(call: Call, stage: Stage, token_of: TokenOf) -> dict[str, Any]:
+    """Send the call, and describe all requests that it caused."""
     prepared = call.prepare(stage) if call.prepare else None
     authorization = call.authorization(token_of, stage.pool)
-    asked_before, started = stage.asked_of_pool(), time.perf_counter()
+    counts_before, started = stage.pool_request_counts(), time.perf_counter()
     requests.request(
         call.method,
         stage.urls[call.service] + call.path,
@@ -165,12 +165,12 @@ def made_call(call: Call, stage: Stage, token_of: TokenOf) -> dict[str, Any]:
         timeout=30,
     )
     hops = stage.tap.since(started)
-    asked = stage.asked_of_pool() - asked_before
+    counts = stage.pool_request_counts() - counts_before
     return {
         "label": call.label,
         "prepared": prepared,
-        "hops": [told(hop) for hop in hops],
-        "summary": [*map(_sentence, hops), _pool_sentence(asked, stage.state()["pool_on"])],
+        "hops": [describe_hop(hop) for hop in hops],
+        "summary": [*map(_sentence, hops), _pool_sentence(counts, stage.state()["pool_on"])],
         "state": stage.state(),
     }
 
@@ -180,12 +180,12 @@ def _sentence(hop: Hop) -> str:
     return f"{answered} ({hop.reason.replace('_', ' ')})." if hop.reason else f"{answered}."
 
 
-def _pool_sentence(asked: Counter[str], pool_on: bool) -> str:
-    said = [
-        ("for its keys" if name == "keys" else f"for a token by {name}")
+def _pool_sentence(counts: Counter[str], pool_on: bool) -> str:
+    requests_received = [
+        ("for its keys" if name == "keys" else f"for a token of {name}")
         + (f" ({count} times)" if count > 1 else "")
-        for name, count in sorted(asked.items())
+        for name, count in sorted(counts.items())
     ]
-    if said:
-        return f"The pool was asked {' and '.join(said)}."
-    return "The pool was not asked." if pool_on else "The pool is off."
+    if requests_received:
+        return f"The pool got a request {' and '.join(requests_received)}."
+    return "The pool got no request." if pool_on else "The pool is off."

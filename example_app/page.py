@@ -1,4 +1,4 @@
-"""The page: a button for each call, and the switches. It is also the callers, shop and reports."""
+"""The page: a button for each call, and the switches. It calls the services as shop and as reports."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from werkzeug.wrappers import Response
 
 from flask_m2m_cognito import CognitoM2M
 
-from .calls import CALLS, made_call
+from .calls import CALLS, send_call
 from .stage import HOST, Stage
 
 callers = CognitoM2M()
 
 _CALLERS = ("shop", "reports")
 _GROUPS = {
-    "Let in": [call for call in CALLS if call.status < 300],
-    "Who are you?": [call for call in CALLS if call.status == 401],
-    "You may not": [call for call in CALLS if call.status == 403],
-    "Not like this, not now": [call for call in CALLS if call.status in (400, 503)],
+    "Accepted": [call for call in CALLS if call.status < 300],
+    "Unauthorized": [call for call in CALLS if call.status == 401],
+    "Forbidden": [call for call in CALLS if call.status == 403],
+    "Bad request and outage": [call for call in CALLS if call.status in (400, 503)],
 }
 _SECURITY = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
@@ -34,9 +34,9 @@ _SECURITY = {
 
 
 def create_page_app(stage: Stage) -> Flask:
-    """The page for ``stage``, whose services it calls as shop and as reports."""
+    """Create the page's application. It calls the services of ``stage`` as shop and as reports."""
     app = Flask(__name__)
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # claims in the order of the token
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # keep the order of the token's claims
     app.config["COGNITO_M2M_TOKEN_URL"] = stage.pool.token_url
     app.config["COGNITO_M2M_CLIENTS"] = {name: _client_settings(stage, name) for name in _CALLERS}
     callers.init_app(app)
@@ -48,8 +48,8 @@ def create_page_app(stage: Stage) -> Flask:
         "restart": lambda on: stage.restart_orders(),
     }
 
-    app.before_request(_refuse_other_sites)
-    app.after_request(_with_security_headers)
+    app.before_request(_reject_other_sites)
+    app.after_request(_add_security_headers)
 
     @app.get("/")
     def page() -> str:
@@ -63,14 +63,14 @@ def create_page_app(stage: Stage) -> Flask:
     def call(key: str) -> ResponseReturnValue:
         chosen = next((each for each in CALLS if each.key == key), None) or abort(404)
         with one_at_a_time:
-            return made_call(chosen, stage, lambda name: callers.token(client=name))
+            return send_call(chosen, stage, lambda name: callers.token(client=name))
 
     @app.post("/switches/<name>")
     def switch(name: str) -> ResponseReturnValue:
         turn = switches.get(name) or abort(404)
         with one_at_a_time:
-            said = turn(bool(request.get_json().get("on")))
-        return {"said": said, "state": stage.state()}
+            message = turn(bool(request.get_json().get("on")))
+        return {"message": message, "state": stage.state()}
 
     return app
 
@@ -80,14 +80,14 @@ def _client_settings(stage: Stage, name: str) -> dict[str, Any]:
     return {"CLIENT_ID": client.client_id, "CLIENT_SECRET": client.secret, "SCOPES": list(client.scopes)}
 
 
-def _refuse_other_sites() -> None:
-    """Only this page may turn the switches: another site's would have another host, or no JSON."""
+def _reject_other_sites() -> None:
+    """Reject requests from pages of other sites, which have another host or cannot send JSON."""
     if urlsplit(f"//{request.host}").hostname not in (HOST, "localhost"):
         abort(403)
     if request.method == "POST" and not request.is_json:
         abort(415)
 
 
-def _with_security_headers(response: Response) -> Response:
+def _add_security_headers(response: Response) -> Response:
     response.headers.update(_SECURITY)
     return response

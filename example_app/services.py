@@ -1,6 +1,6 @@
-"""Two Flask services, as one would write them. Nothing here knows that the pool is a local one.
+"""Two Flask services, written as for production. Nothing here depends on the pool being a local one.
 
-In production each is a program of its own, with an ``m2m`` of its own, and ``config`` comes from the
+In production, each is a program of its own with its own ``m2m``. Its configuration comes from the
 environment: ``app.config.from_prefixed_env()``.
 """
 
@@ -22,7 +22,7 @@ STOCK = {"tea": 12, "coffee": 5}
 
 
 def create_orders_app(config: Mapping[str, Any]) -> Flask:
-    """Orders: guarded, and itself a caller of inventory."""
+    """Create orders: its views are guarded, and it calls inventory."""
     app = Flask(__name__, static_folder=None)
     app.config.from_mapping(
         config,
@@ -36,21 +36,21 @@ def create_orders_app(config: Mapping[str, Any]) -> Flask:
     @orders_m2m.require_scopes("orders/read")
     def read_order(number: int) -> ResponseReturnValue:
         order = ORDERS.get(number) or abort(404)
-        stock = ask_inventory("GET", f"/items/{order['item']}")
+        stock = call_inventory("GET", f"/items/{order['item']}")
         return {"number": number, **order, "in_stock": stock["in_stock"], "read_by": g.m2m_token.client_id}
 
     @app.post("/orders")
     @orders_m2m.require_scopes("orders/write")
     def place_order() -> ResponseReturnValue:
         order = {"item": request.form.get("item", "tea"), "quantity": 1}
-        stock = ask_inventory("POST", f"/items/{order['item']}/reservations")
+        stock = call_inventory("POST", f"/items/{order['item']}/reservations")
         return {**order, "left": stock["in_stock"], "placed_by": g.m2m_token.client_id}, 201
 
     return app
 
 
-def ask_inventory(method: str, path: str) -> Any:
-    """What inventory answers to orders, which shows its own token and not its caller's."""
+def call_inventory(method: str, path: str) -> Any:
+    """Return inventory's answer. The request has a token of orders, not the one of its caller."""
     with orders_m2m.session() as session:
         reply = session.request(method, current_app.config["INVENTORY_URL"] + path, timeout=15)
     if not reply.ok:
@@ -59,7 +59,7 @@ def ask_inventory(method: str, path: str) -> Any:
 
 
 def create_inventory_app(config: Mapping[str, Any]) -> Flask:
-    """Inventory: called by orders, and by nobody else."""
+    """Create inventory: only orders may call it."""
     app = Flask(__name__, static_folder=None)
     app.config.from_mapping(
         config,
@@ -73,14 +73,14 @@ def create_inventory_app(config: Mapping[str, Any]) -> Flask:
     def read_item(item: str) -> ResponseReturnValue:
         if item not in STOCK:
             abort(404)
-        return {"item": item, "in_stock": STOCK[item], "asked_by": g.m2m_token.client_id}
+        return {"item": item, "in_stock": STOCK[item], "requested_by": g.m2m_token.client_id}
 
     @app.post("/items/<item>/reservations")
     @inventory_m2m.require_scopes("inventory/write")
     def reserve(item: str) -> ResponseReturnValue:
         if item not in STOCK:
             abort(404)
-        STOCK[item] = STOCK[item] - 1 or 12  # the last one brings a new delivery
-        return {"item": item, "in_stock": STOCK[item], "asked_by": g.m2m_token.client_id}
+        STOCK[item] = STOCK[item] - 1 or 12  # restocked when the last one is reserved
+        return {"item": item, "in_stock": STOCK[item], "requested_by": g.m2m_token.client_id}
 
     return app

@@ -1,4 +1,4 @@
-"""The pool, both services and their ports, and the switches that the page has for them."""
+"""The pool, both services with their ports, and what the page's switches do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from flask_m2m_cognito.testing import LocalUserPool
 
 from . import services
-from .traffic import Tap, Tapped, shortened, told_token
+from .traffic import Tap, Tapped, describe_token, shortened
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -31,7 +31,7 @@ CLIENTS = {
 
 
 class ExamplePool(LocalUserPool):
-    """A local pool that can give orders tokens which end soon: in Cognito a setting of the app client."""
+    """A local pool that can issue short-lived tokens to orders, as a setting of the app client does."""
 
     orders_lifetime: int | None = None
 
@@ -49,18 +49,18 @@ class ExamplePool(LocalUserPool):
 
 
 class Stage:
-    """Two services over a local pool, each on a port of its own. A context manager.
+    """Two services and a local pool, each on a port of its own. A context manager.
 
     Args:
-        port: orders gets ``port + 1``, inventory ``port + 2``, the pool ``port + 3``; or a free port
-            where that one is taken. 0 is free ports for all.
+        port: orders uses ``port + 1``, inventory ``port + 2``, the pool ``port + 3``. A port that is in
+            use is replaced by a free one. 0 means free ports for all.
     """
 
     def __init__(self, port: int = 0) -> None:
         self.tap = Tap()
-        self.pool = _started_pool(port and port + 3)
+        self.pool = _start_pool(port and port + 3)
         self._is_online = True
-        # Nobody waits 10 s, the default, before pressing the next button.
+        # Users press the next button sooner than 10 s, the default, after the last one.
         self._config = self.pool.config("orders", UNKNOWN_KEY_COOLDOWN=0.1)
         self._inventory = Tapped("inventory", services.create_inventory_app(self._config), self.tap)
         self._inventory_server = LoopbackServer(self._inventory, port and port + 2)
@@ -77,56 +77,56 @@ class Stage:
         self.pool.stop()
 
     def switch_pool(self, on: bool) -> str:
-        """Have the pool listen, or refuse connections. Gives a sentence about it, as all switches do."""
+        """Make the pool listen or refuse connections. Return a message, as all switches do."""
         if on:
             self.pool.online()
         else:
             self.pool.offline()
         self._is_online = on
         if on:
-            return "The pool is back. Who missed it rests a moment (Retry-After), and asks at the next call."
-        return "The pool is off. Keys and tokens that are in memory go on serving: try to read an order."
+            return "The pool is on. After a failed fetch, a service tries again when its Retry-After is over."
+        return "The pool is off. Cached keys and tokens still work: read an order."
 
     def rotate_key(self) -> str:
-        """Have the pool sign with a new key."""
+        """Make the pool sign with a new key."""
         self.pool.rotate_key()
         return (
-            "The pool signs with a new key from now on, and still shows the old ones: tokens that are out go "
-            "on working. The first token with the new key costs each service one download."
+            "The pool now signs with a new key, and still publishes the old ones, so earlier tokens stay "
+            "valid. The first token with the new key makes each service download the keys once."
         )
 
     def shorten_life(self, on: bool) -> str:
-        """Have the pool give orders tokens of 20 s, from the next one on, which is asked for at once."""
+        """Make the pool issue tokens of 20 s to orders, and restart orders so that it requests one."""
         self.pool.orders_lifetime = SHORT_LIFE if on else None
         if not on:
-            return "The next token that orders gets lives an hour again."
+            return "The next token of orders is valid for an hour again."
         self._orders.app = self._new_orders_app()
         return (
-            f"Orders has forgotten its token, and those that it gets now live {SHORT_LIFE} s. Read an order "
-            "every few seconds: it is renewed before it ends. With the pool off it ends, and that is a 503."
+            f"Orders has restarted, and its tokens now expire after {SHORT_LIFE} s. Read an order every few "
+            "seconds: the token is renewed before it expires. With the pool off it expires, and you get 503."
         )
 
     def restart_orders(self) -> str:
-        """Begin orders anew, with nothing in memory."""
+        """Restart orders, with nothing in memory."""
         self._orders.app = self._new_orders_app()
-        return "Orders has begun anew: its next call needs one download of the keys and one token."
+        return "Orders has restarted. Its next call downloads the keys and requests one token."
 
     def state(self) -> dict[str, Any]:
-        """What the page shows all the time."""
-        asked = self.asked_of_pool()
+        """Return what the picture at the top of the page shows."""
+        counts = self.pool_request_counts()
         hop = self.tap.latest_of_client("orders")
-        token = told_token(hop.token) if hop is not None and hop.token else None
+        token = describe_token(hop.token) if hop is not None and hop.token else None
         return {
             "pool_on": self._is_online,
             "short_life": self.pool.orders_lifetime is not None,
-            "key_downloads": asked["keys"],
-            "token_requests": {client: asked[client] for client in CLIENTS},
+            "key_downloads": counts["keys"],
+            "token_requests": {client: counts[client] for client in CLIENTS},
             "keys": [shortened(kid) for kid in self.pool.kids],
-            "orders_token": token and {name: token[name] for name in ("ends_at", "life", "kid")},
+            "orders_token": token and {name: token[name] for name in ("expires_at", "lifetime", "kid")},
         }
 
-    def asked_of_pool(self) -> Counter[str]:
-        """How often the pool was asked for ``"keys"``, and for a token by each client id."""
+    def pool_request_counts(self) -> Counter[str]:
+        """Count the requests to the pool: ``"keys"`` for its keys, a client id for that client's tokens."""
         return Counter(
             "keys" if request.endpoint == "jwks" else request.form.get("client_id", "")
             for request in self.pool.requests
@@ -137,15 +137,15 @@ class Stage:
 
 
 class LoopbackServer:
-    """A WSGI application on a loopback port, one thread for each connection, until :meth:`end`.
+    """Serve a WSGI application on a loopback port, one thread per connection, until :meth:`end`.
 
     Args:
-        port: a free one is taken if this one is not; 0 is any.
+        port: if it is in use, a free one replaces it. 0 means any free port.
     """
 
     def __init__(self, app: WSGIApplication, port: int) -> None:
         with _listening_socket(port) as listening:
-            # Werkzeug ends the process when it can't have a port, so it is given a socket.
+            # Werkzeug ends the process when a port is in use, so it gets a socket that listens.
             self._server = make_server(
                 HOST,
                 listening.getsockname()[1],
@@ -172,16 +172,16 @@ class _Handler(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log(self, type: str, message: str, *args: Any) -> None:
-        """Nothing: the page shows what happens."""
+        """Log nothing: the page shows the requests."""
 
 
-def _started_pool(port: int) -> ExamplePool:
-    def started(port: int) -> ExamplePool:
+def _start_pool(port: int) -> ExamplePool:
+    def start(port: int) -> ExamplePool:
         pool = ExamplePool("eu-central-1_Example01", clients=CLIENTS, port=port)
         pool.start()
         return pool
 
-    return _with_fallback(started, port)
+    return _with_fallback(start, port)
 
 
 def _listening_socket(port: int) -> socket.socket:
@@ -189,7 +189,7 @@ def _listening_socket(port: int) -> socket.socket:
 
 
 def _with_fallback(make: Callable[[int], T], port: int) -> T:
-    """What ``make`` gives with this port, or with a free one if it is taken."""
+    """Return what ``make`` returns for this port, or for a free one if this one is in use."""
     try:
         return make(port)
     except OSError:

@@ -1,4 +1,4 @@
-"""What went over the wire between the services: recorded in front of each, and told without secrets."""
+"""The requests between the services: recorded in front of each, and shown without secrets."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 MEANINGS = {
-    "sub": "Whom the token is about: in a machine's token its client id, in a person's a UUID.",
-    "token_use": "“access” is for calling an API; an ID token says “id”, and is refused.",
-    "scope": "What its bearer may do, granted by the pool to this client.",
-    "iss": "Who issued it: the URL of the user pool, under which the keys are found too.",
-    "client_id": "Which app client it was issued to.",
-    "exp": "When it ends, in seconds since 1970.",
+    "sub": "The subject: the client id in a machine token, a UUID in a user's token.",
+    "token_use": "“access” is for calling an API. An ID token has “id”, and is rejected.",
+    "scope": "The scopes that the pool granted to this client.",
+    "iss": "The issuer: the URL of the user pool. Its keys are published below it.",
+    "client_id": "The app client that it was issued to.",
+    "exp": "When it expires, in seconds since 1970.",
     "iat": "When it was issued.",
-    "auth_time": "When the client showed its secret.",
-    "jti": "The token's own id.",
+    "auth_time": "When the client authenticated with its secret.",
+    "jti": "The id of this token.",
     "version": "The version of Cognito's token format.",
-    "username": "Only people have one: this is not a machine's token.",
-    "cognito:groups": "A person's groups in the pool.",
-    "origin_jti": "Belongs to a person's sign-in.",
-    "event_id": "Belongs to a person's sign-in.",
+    "username": "The user's name. A machine token has none.",
+    "cognito:groups": "The user's groups in the pool.",
+    "origin_jti": "An id of the user's sign-in.",
+    "event_id": "An id of the user's sign-in.",
 }
 
 
 @dataclass(frozen=True)
 class Line:
-    """The line of ``services.py`` that an answer comes from."""
+    """The line of ``services.py`` that decided a response."""
 
     number: int
     text: str
@@ -48,7 +48,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Hop:
-    """One request that reached a service, and its answer."""
+    """One request to a service, and its response."""
 
     service: str
     request: Request = field(repr=False)
@@ -59,18 +59,18 @@ class Hop:
 
     @property
     def token(self) -> str | None:
-        """What stood after ``Bearer``."""
+        """The text after ``Bearer``."""
         scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
         return token if scheme == "Bearer" else None
 
     @property
     def reason(self) -> str | None:
-        """Why it was refused, if it was."""
+        """Why it was rejected, or ``None``."""
         return _problem(self.response).get("reason")
 
 
 class Tap:
-    """Remembers the latest hops of all services, in the order in which they began."""
+    """Keep the latest hops of all services, in the order in which they began."""
 
     def __init__(self) -> None:
         self._hops: deque[Hop] = deque(maxlen=100)
@@ -81,18 +81,18 @@ class Tap:
             self._hops.append(hop)
 
     def since(self, moment: float) -> list[Hop]:
-        """The hops that began after ``moment`` of ``time.perf_counter``."""
+        """Return the hops that began at or after ``moment`` of ``time.perf_counter``."""
         with self._lock:
             return sorted((hop for hop in self._hops if hop.started >= moment), key=lambda hop: hop.started)
 
     def latest_of_client(self, client_id: str) -> Hop | None:
-        """The latest hop with a token of this client's."""
+        """Return the latest hop with a token of this client."""
         with self._lock:
             return next((hop for hop in reversed(self._hops) if _caller_of(hop) == client_id), None)
 
 
 class Tapped:
-    """A WSGI application in front of a Flask application, which may be replaced by another."""
+    """Record the requests of a Flask application. ``app`` may be replaced by another."""
 
     def __init__(self, name: str, app: Flask, tap: Tap) -> None:
         self.name = name
@@ -102,20 +102,20 @@ class Tapped:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         app, request, started = self.app, Request(environ), time.perf_counter()
         response = Response.from_app(app, environ, buffered=True)
-        line = _line_behind(app, request, _problem(response).get("reason"))
+        line = _deciding_line(app, request, _problem(response).get("reason"))
         self._tap.add(Hop(self.name, request, response, line, started, time.perf_counter() - started))
         return response(environ, start_response)
 
 
-def told(hop: Hop) -> dict[str, Any]:
-    """A hop as the page shows it."""
+def describe_hop(hop: Hop) -> dict[str, Any]:
+    """Return a hop as the page shows it."""
     return {
-        "from": _caller_of(hop) or "somebody",
+        "from": _caller_of(hop) or "anonymous",
         "to": hop.service,
         "request": _request_lines(hop.request),
-        "token": None if hop.token is None else told_token(hop.token),
+        "token": None if hop.token is None else describe_token(hop.token),
         "status": hop.response.status_code,
-        "answer": [f"HTTP/1.1 {hop.response.status}", *_header_lines(hop.response)],
+        "response": [f"HTTP/1.1 {hop.response.status}", *_header_lines(hop.response)],
         "body": _body_text(hop.response),
         "reason": hop.reason,
         "milliseconds": round(hop.seconds * 1000, 1),
@@ -123,16 +123,16 @@ def told(hop: Hop) -> dict[str, Any]:
     }
 
 
-def told_token(token: str) -> dict[str, Any] | None:
-    """A token's claims with their meaning, as it says itself; ``None`` if it says nothing."""
-    claims = claims_in(token)
+def describe_token(token: str) -> dict[str, Any] | None:
+    """Return a token's unverified claims with their meaning, or ``None`` if it is malformed."""
+    claims = decode_unverified(token)
     if not claims:
         return None
     return {
         "short": shortened(token),
         "kid": shortened(str(jwt.get_unverified_header(token).get("kid"))),
-        "ends_at": claims.get("exp"),
-        "life": claims.get("exp", 0) - claims.get("iat", 0),
+        "expires_at": claims.get("exp"),
+        "lifetime": claims.get("exp", 0) - claims.get("iat", 0),
         "claims": [
             {"name": name, "value": value, "meaning": MEANINGS.get(name, "")}
             for name, value in claims.items()
@@ -140,8 +140,8 @@ def told_token(token: str) -> dict[str, Any] | None:
     }
 
 
-def claims_in(token: str) -> dict[str, Any]:
-    """What a token says of itself, believed by nobody; nothing, if it is no token."""
+def decode_unverified(token: str) -> dict[str, Any]:
+    """Return a token's claims without verifying it, or an empty dict if it is malformed."""
     try:
         claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
     except jwt.PyJWTError:
@@ -150,7 +150,7 @@ def claims_in(token: str) -> dict[str, Any]:
 
 
 def shortened(text: str) -> str:
-    """Enough of a token or a key id to tell it from another.
+    """Return enough of a token or a key id to distinguish it from others.
 
     >>> shortened("eyJraWQiOiJhYmMifQ.eyJzdWIiOiJvcmRlcnMifQ.c2lnbmF0dXJl")
     'eyJraWQi…dXJl'
@@ -159,13 +159,13 @@ def shortened(text: str) -> str:
 
 
 def _caller_of(hop: Hop) -> str | None:
-    return claims_in(hop.token).get("client_id") if hop.token else None
+    return decode_unverified(hop.token).get("client_id") if hop.token else None
 
 
 def _request_lines(request: Request) -> list[str]:
     lines = [f"{request.method} {request.path} HTTP/1.1", f"Host: {request.host}"]
-    scheme, _, rest = request.headers.get("Authorization", "").partition(" ")
-    return [*lines, f"Authorization: {scheme} {shortened(rest)}"] if scheme else lines
+    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    return [*lines, f"Authorization: {scheme} {shortened(credentials)}"] if scheme else lines
 
 
 def _header_lines(response: Response) -> list[str]:
@@ -177,14 +177,14 @@ def _body_text(response: Response) -> str:
 
 
 def _problem(response: Response) -> dict[str, Any]:
-    """The members of an RFC 9457 body."""
+    """Return the members of an RFC 9457 body, or an empty dict."""
     if response.mimetype != "application/problem+json":
         return {}
     problem: dict[str, Any] = response.get_json()
     return problem
 
 
-def _line_behind(app: Flask, request: Request, reason: str | None) -> Line | None:
+def _deciding_line(app: Flask, request: Request, reason: str | None) -> Line | None:
     try:
         endpoint, _ = app.url_map.bind_to_environ(request.environ).match()
     except HTTPException:
@@ -206,5 +206,5 @@ def _first_line_with(text: str, source: list[str], numbers: Iterable[int]) -> Li
 
 
 def phrase_of(status: int) -> str:
-    """A status with its words: ``"403 Forbidden"``."""
+    """Return a status with its reason phrase: ``"403 Forbidden"``."""
     return f"{status} {HTTP_STATUS_CODES.get(status, '')}".strip()

@@ -1,4 +1,4 @@
-"""The example: each button's answer, what the switches change, and that the page gives nothing away."""
+"""The example: each button's response, what the switches change, and that the page shows no secrets."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from example_app.traffic import MEANINGS
 
 ROOT = Path(__file__).parents[1]
 
-Told = dict[str, Any]
-Press = Callable[..., Told]
+Result = dict[str, Any]
+Press = Callable[..., Result]
 
 
 @pytest.fixture
@@ -39,39 +39,39 @@ def page(stage: Stage) -> FlaskClient:
 
 @pytest.fixture
 def press(page: FlaskClient) -> Press:
-    """Press the button or switch of this name; a call if there is one."""
+    """Press the button or the switch with this name."""
 
-    def press(name: str, on: bool | None = None) -> Told:
+    def press(name: str, on: bool | None = None) -> Result:
         kind = "calls" if any(call.key == name for call in CALLS) else "switches"
         reply = page.post(f"/{kind}/{name}", json={"on": on})
         assert reply.status_code == 200, reply.text
-        told: Told = reply.get_json()
-        return told
+        result: Result = reply.get_json()
+        return result
 
     return press
 
 
-def statuses(told: Told) -> list[tuple[str, str, int]]:
-    return [(hop["from"], hop["to"], hop["status"]) for hop in told["hops"]]
+def statuses(result: Result) -> list[tuple[str, str, int]]:
+    return [(hop["from"], hop["to"], hop["status"]) for hop in result["hops"]]
 
 
 # -- the buttons ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.key)
-def test_button_gets_the_status_that_stands_on_it(press: Press, call: Call) -> None:
+def test_call_returns_the_status_on_its_button(press: Press, call: Call) -> None:
     press("read")
     assert press(call.key)["hops"][0]["status"] == call.status
 
 
-def test_buttons_have_all_the_answers() -> None:
+def test_buttons_cover_all_statuses() -> None:
     assert {call.status for call in CALLS} >= {200, 400, 401, 403, 503}
 
 
-def test_orders_shows_its_own_token_to_inventory(press: Press) -> None:
-    told = press("read")
-    assert statuses(told) == [("shop", "orders", 200), ("orders", "inventory", 200)]
-    scopes = [claim["value"] for claim in told["hops"][1]["token"]["claims"] if claim["name"] == "scope"]
+def test_orders_sends_its_own_token_to_inventory(press: Press) -> None:
+    result = press("read")
+    assert statuses(result) == [("shop", "orders", 200), ("orders", "inventory", 200)]
+    scopes = [claim["value"] for claim in result["hops"][1]["token"]["claims"] if claim["name"] == "scope"]
     assert scopes == [CLIENTS["orders"]]
 
 
@@ -83,14 +83,14 @@ def test_orders_shows_its_own_token_to_inventory(press: Press) -> None:
         ("no-client", 'COGNITO_M2M_ALLOWED_CLIENT_IDS=["orders"],'),
     ],
 )
-def test_answer_comes_with_the_line_of_code_behind_it(press: Press, button: str, line: str) -> None:
-    told = press(button)["hops"][0]["line"]
+def test_response_names_the_line_of_code_that_decided(press: Press, button: str, line: str) -> None:
+    deciding = press(button)["hops"][0]["line"]
     source = Path(services.__file__).read_text("utf-8").splitlines()
-    assert (told["text"], source[told["number"] - 1].strip()) == (line, line)
+    assert (deciding["text"], source[deciding["number"] - 1].strip()) == (line, line)
 
 
-@pytest.mark.parametrize("button", ["read", "person"])
-def test_every_claim_has_its_meaning(press: Press, button: str) -> None:
+@pytest.mark.parametrize("button", ["read", "user-token"])
+def test_every_claim_is_explained(press: Press, button: str) -> None:
     claims = press(button)["hops"][0]["token"]["claims"]
     assert all(claim["meaning"] == MEANINGS[claim["name"]] for claim in claims)
 
@@ -98,21 +98,21 @@ def test_every_claim_has_its_meaning(press: Press, button: str) -> None:
 # -- the switches --------------------------------------------------------------------------------
 
 
-def test_pool_is_asked_once_for_all_calls(press: Press) -> None:
+def test_keys_and_token_are_fetched_once_for_all_calls(press: Press) -> None:
     for _ in range(3):
-        told = press("read")
-    assert told["state"]["key_downloads"] == 2  # one for each service
-    assert told["state"]["token_requests"] == {"shop": 1, "reports": 0, "orders": 1}
+        result = press("read")
+    assert result["state"]["key_downloads"] == 2  # one for each service
+    assert result["state"]["token_requests"] == {"shop": 1, "reports": 0, "orders": 1}
 
 
-def test_calls_go_on_while_the_pool_is_off(press: Press) -> None:
+def test_calls_still_work_while_the_pool_is_off(press: Press) -> None:
     press("read")
     assert press("pool", on=False)["state"]["pool_on"] is False
     assert statuses(press("place")) == [("shop", "orders", 201), ("orders", "inventory", 200)]
     assert press("pool", on=True)["state"]["pool_on"] is True
 
 
-def test_rotation_costs_one_download_when_the_new_key_is_seen(press: Press) -> None:
+def test_new_key_triggers_one_download(press: Press) -> None:
     press("read")
     before = press("rotate")["state"]["key_downloads"]
     assert press("read")["state"]["key_downloads"] == before
@@ -120,33 +120,33 @@ def test_rotation_costs_one_download_when_the_new_key_is_seen(press: Press) -> N
     assert press("newest-key")["state"]["key_downloads"] == before + 1
 
 
-def test_new_key_is_503_and_old_tokens_pass_while_pool_is_off(press: Press) -> None:
+def test_only_the_new_key_is_503_while_the_pool_is_off(press: Press) -> None:
     press("read")
-    told = press("no-keys")
-    assert (told["hops"][0]["status"], told["hops"][0]["reason"]) == (503, "keys_unavailable")
-    assert any(line.startswith("Retry-After: ") for line in told["hops"][0]["answer"])
-    assert told["state"]["pool_on"] is False
+    result = press("no-keys")
+    assert (result["hops"][0]["status"], result["hops"][0]["reason"]) == (503, "keys_unavailable")
+    assert any(line.startswith("Retry-After: ") for line in result["hops"][0]["response"])
+    assert result["state"]["pool_on"] is False
     assert press("read")["hops"][0]["status"] == 200
 
 
 def test_short_lived_token_replaces_the_long_one_at_once(press: Press) -> None:
-    assert press("read")["hops"][1]["token"]["life"] == 3600
+    assert press("read")["hops"][1]["token"]["lifetime"] == 3600
     assert press("short-life", on=True)["state"]["short_life"] is True
-    told = press("read")
-    assert told["hops"][1]["token"]["life"] == SHORT_LIFE
-    assert told["hops"][0]["token"]["life"] == 3600
-    assert told["state"]["token_requests"]["orders"] == 2
+    result = press("read")
+    assert result["hops"][1]["token"]["lifetime"] == SHORT_LIFE
+    assert result["hops"][0]["token"]["lifetime"] == 3600
+    assert result["state"]["token_requests"]["orders"] == 2
 
 
-def test_orders_that_begins_while_the_pool_is_off_is_503(press: Press) -> None:
+def test_orders_restarted_while_the_pool_is_off_is_503(press: Press) -> None:
     press("read")
     press("restart")
     press("pool", on=False)
     assert statuses(press("read")) == [("shop", "orders", 503)]
 
 
-def test_token_that_cannot_be_had_is_503_and_names_the_call(press: Press, stage: Stage) -> None:
-    press("no-scope")  # orders has keys, and has not needed a token yet
+def test_unavailable_token_is_503_and_names_the_call(press: Press, stage: Stage) -> None:
+    press("no-scope")  # orders has keys now, but no token yet
     with stage.pool.fail("token", status=503):
         hop = press("newest-key")["hops"][0]
     assert (hop["status"], hop["reason"]) == (503, "token_unavailable")
@@ -183,7 +183,7 @@ def test_page_gets_no_secret_and_no_whole_token(page: FlaskClient, stage: Stage)
         (HOST, "text/plain", 415),
         (HOST, "application/x-www-form-urlencoded", 415),
     ],
-    ids=["a name that leads here", "a form of another site", "a link of another site"],
+    ids=["DNS rebinding", "text from another site", "a form on another site"],
 )
 def test_other_sites_cannot_turn_the_switches(page: FlaskClient, host: str, type_: str, status: int) -> None:
     reply = page.post("/switches/restart", data="{}", content_type=type_, base_url=f"http://{host}:8700")
@@ -195,10 +195,10 @@ def test_unknown_buttons_are_404(page: FlaskClient) -> None:
     assert page.post("/switches/nonsense", json={}).status_code == 404
 
 
-# -- starting and ending -------------------------------------------------------------------------
+# -- starting and stopping -----------------------------------------------------------------------
 
 
-def test_port_that_is_taken_is_replaced_by_a_free_one() -> None:
+def test_port_in_use_is_replaced_by_a_free_one() -> None:
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
         server = LoopbackServer(lambda environ, start_response: [], port)
@@ -208,7 +208,7 @@ def test_port_that_is_taken_is_replaced_by_a_free_one() -> None:
 
 @pytest.mark.processes
 @pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM], ids=lambda signal_: signal_.name)
-def test_signal_ends_it_cleanly(signal_: signal.Signals) -> None:
+def test_signal_stops_it_cleanly(signal_: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "example_app", "--port", "0"],
         cwd=ROOT,
@@ -219,7 +219,7 @@ def test_signal_ends_it_cleanly(signal_: signal.Signals) -> None:
         try:
             assert process.stdout is not None
             lines = iter(process.stdout.readline, "")
-            assert any(line.startswith("End it with Ctrl-C") for line in lines)
+            assert any(line.startswith("Press Ctrl-C to stop") for line in lines)
             process.send_signal(signal_)
             _, errors = process.communicate(timeout=10)
         finally:

@@ -1,4 +1,4 @@
-"""The README is true: its code runs, its curl lines are answered as it says, its tables name what exists."""
+"""The README is correct: its code runs, its curl commands get their status, its tables name real things."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def pool() -> Iterator[LocalUserPool]:
 
 @pytest.fixture
 def pool_in_environment(pool: LocalUserPool, monkeypatch: pytest.MonkeyPatch) -> LocalUserPool:
-    """The README's programs read their settings from the environment: there they find the pool's."""
+    """Put the pool's settings into the environment, from which the README's programs read them."""
     for key, value in pool.config("orders", ALLOWED_CLIENT_IDS=["caller", "orders"]).items():
         monkeypatch.setenv(f"FLASK_{key}", value if isinstance(value, str) else json.dumps(value))
     return pool
 
 
 def block_after(marker: str) -> str:
-    """The one fenced block after the line ``<!-- marker -->``."""
+    """Return the only fenced block after the line ``<!-- marker -->``."""
     (block,) = re.findall(rf"^<!-- {marker} -->\n```\w+\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
     return str(block)
 
 
 def run(source: str) -> dict[str, Any]:
-    """The names that a program leaves."""
+    """Run a program, and return its global names."""
     names: dict[str, Any] = {"__name__": "readme"}
     exec(compile(source, "README.md", "exec"), names)
     return names
@@ -74,12 +74,12 @@ def test_first_program_guards_its_view(pool_in_environment: LocalUserPool) -> No
     assert statuses_of_items(client, pool_in_environment) == [401, 200, 403, 401]
 
 
-def test_ten_lines_guard_a_view(pool_in_environment: LocalUserPool) -> None:
+def test_guarded_view_rejects_and_accepts(pool_in_environment: LocalUserPool) -> None:
     client = run(block_after("test: guarded view"))["app"].test_client()
     assert statuses_of_items(client, pool_in_environment) == [401, 200, 403, 401]
 
 
-def test_ten_lines_get_a_token_once(
+def test_calls_to_another_service_share_one_token(
     pool_in_environment: LocalUserPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inventory = LoopbackServer(create_inventory_app(pool_in_environment.config()), 0)
@@ -89,17 +89,17 @@ def test_ten_lines_get_a_token_once(
         answers = [reserve("tea"), reserve("coffee")]
     finally:
         inventory.end()
-    assert [answer["asked_by"] for answer in answers] == ["orders", "orders"]
+    assert [answer["requested_by"] for answer in answers] == ["orders", "orders"]
     assert pool_in_environment.count("token") == 1
 
 
-def test_the_test_that_users_are_shown_passes(
+def test_example_of_a_test_passes(
     pool_in_environment: LocalUserPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = PYTHON_BLOCKS[0].replace("create_app()", "create_app(config)")
-    taking_settings = first.replace("app.config.from_prefixed_env()", "app.config.from_mapping(config)")
+    with_settings = first.replace("app.config.from_prefixed_env()", "app.config.from_mapping(config)")
     service = types.ModuleType("my_service")
-    vars(service).update(run(taking_settings))
+    vars(service).update(run(with_settings))
     monkeypatch.setitem(sys.modules, "my_service", service)
     run(block_after("test: testing"))["test_items_need_a_token_with_the_scope"]()
 
@@ -108,7 +108,7 @@ def test_the_test_that_users_are_shown_passes(
 
 
 @pytest.mark.processes
-def test_printed_curl_lines_are_the_readmes_and_get_their_status() -> None:
+def test_printed_curl_commands_get_the_readmes_statuses() -> None:
     command = block_after("example: start").strip().rpartition(" && ")[2]
     assert command == ".venv/bin/python -m example_app"
     with subprocess.Popen(
@@ -119,24 +119,24 @@ def test_printed_curl_lines_are_the_readmes_and_get_their_status() -> None:
     ) as process:
         try:
             assert process.stdout is not None
-            lines = iter(process.stdout.readline, "")  # to its end, if it should end
-            printed = "".join(itertools.takewhile(lambda line: not line.startswith("End it"), lines))
-            answered = [(int(said), status_of(line)) for said, line in curl_lines(printed)]
+            lines = iter(process.stdout.readline, "")  # stops at the end of the output
+            printed = "".join(itertools.takewhile(lambda line: "Ctrl-C" not in line, lines))
+            statuses = [(int(expected), status_of(line)) for expected, line in curl_lines(printed)]
         finally:
             process.terminate()
-    assert answered == [(200, 200), (401, 401), (401, 401), (403, 403), (403, 403)]
+    assert statuses == [(200, 200), (401, 401), (401, 401), (403, 403), (403, 403)]
     assert curl_lines(same_ports_and_tokens(printed)) == curl_lines(
         same_ports_and_tokens(block_after("example: prints"))
     )
 
 
 def curl_lines(text: str) -> list[tuple[str, str]]:
-    """Each curl line with the status in the comment above it."""
+    """Return each curl command with the status from the comment above it."""
     return re.findall(r"^# (\d{3}): .*\n(curl .*)$", text, re.MULTILINE)
 
 
 def status_of(curl_line: str) -> int:
-    """The status that a curl line gets."""
+    """Send the request of a curl command, and return its status."""
     program, *words = shlex.split(curl_line)
     method, headers, urls = "GET", {}, []
     while words:
@@ -162,19 +162,19 @@ def same_ports_and_tokens(text: str) -> str:
 def test_settings_table_names_known_settings_once() -> None:
     section = README.partition("\n## Settings\n")[2].partition("\n## ")[0]
     keys = re.findall(r"^\| `([A-Z_]+)` \|", section, re.MULTILINE)
-    assert len(keys) == section.count("\n|") - 2  # every row but the head and the rule below it
+    assert len(keys) == section.count("\n|") - 2  # every row except the head and the line below it
     assert len(keys) == len(set(keys))
     assert set(keys) <= {each.key for each in SETTINGS}
 
 
-def test_first_steps_need_only_settings_of_the_table() -> None:
+def test_exported_settings_are_in_the_table() -> None:
     section = README.partition("\n## Settings\n")[2].partition("\n## ")[0]
     exported = re.findall(rf"^export FLASK_{PREFIX}([A-Z_]+)=", README, re.MULTILINE)
     assert exported
     assert {key for key in exported if f"| `{key}` |" not in section} == set()
 
 
-def test_reasons_that_are_named_exist() -> None:
+def test_named_reasons_exist() -> None:
     sentence = " ".join(README.split()).partition("with a stable `reason`, such as ")[2].partition(".")[0]
     named = re.findall(r"`([a-z_]+)`", sentence)
     assert named
@@ -185,7 +185,7 @@ def test_readme_has_at_most_1300_words() -> None:
     assert len(README.split()) <= 1300  # as wc -w counts, code and tables included
 
 
-def test_relative_links_lead_to_files() -> None:
+def test_relative_links_point_to_files() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", README)
     assert links
     assert [link for link in links if not (ROOT / link).is_file()] == []
@@ -198,12 +198,12 @@ def test_picture_has_a_text_alternative() -> None:
     assert {each.tag.rpartition("}")[2] for each in picture} >= {"title", "desc"}
 
 
-def test_ci_finds_the_test_command() -> None:
+def test_ci_can_find_the_test_command() -> None:
     assert ".venv/bin/python -m pytest -n auto" in block_after("ci: tests")
 
 
 @pytest.mark.skipif(not (ROOT / ".ci" / "run").exists(), reason="the sdist has no .ci/run")
-def test_ci_runs_each_python_that_is_declared() -> None:
+def test_ci_runs_every_declared_python() -> None:
     project = (ROOT / "pyproject.toml").read_text("utf-8")
     script = (ROOT / ".ci" / "run").read_text("utf-8")
     (run,) = re.findall(r"^readonly PYTHONS=\((.*)\)$", script, re.MULTILINE)

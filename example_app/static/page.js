@@ -2,14 +2,15 @@
 
 const byId = (id) => document.getElementById(id);
 
-/* An element with these properties and children; text is text, never markup. */
-function made(tag, properties = {}, ...children) {
+/* Create an element with these properties and children. Strings become text, never markup. */
+function create(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children.filter((child) => child !== null));
   return element;
 }
 
-async function asked(path, content) {
+/* Return the JSON of the answer: GET without content, POST with it. */
+async function send(path, content) {
   const options = content === undefined ? {} : {
     method: "POST",
     headers: { "Content-Type": "application/json" },
@@ -17,7 +18,7 @@ async function asked(path, content) {
   };
   const reply = await fetch(path, options);
   const answer = await reply.json().catch(() => ({}));
-  if (!reply.ok) throw new Error(answer.detail || `The page's server answered ${reply.status}.`);
+  if (!reply.ok) throw new Error(answer.detail || `The server of this page answered ${reply.status}.`);
   return answer;
 }
 
@@ -35,7 +36,7 @@ function showState(state) {
   setSwitch("pool", state.pool_on);
   setSwitch("short-life", state.short_life);
   if (state.orders_token) {
-    byId("orders-token").replaceChildren("its token: ", timeLeft(state.orders_token.ends_at));
+    byId("orders-token").replaceChildren("its token: ", timeLeft(state.orders_token.expires_at));
   }
 }
 
@@ -48,53 +49,53 @@ function showArrows(hops) {
     const hop = hops.find((each) => each.to === name);
     const arrow = byId(`arrow-${name}`);
     arrow.className = hop ? `arrow s${hop.status / 100 | 0}` : "arrow";
-    arrow.querySelector(".said").textContent = hop ? hop.request[0].replace(" HTTP/1.1", "") : "\u00a0";
+    arrow.querySelector(".request").textContent = hop ? hop.request[0].replace(" HTTP/1.1", "") : "\u00a0";
     arrow.querySelector(".status").textContent = hop ? hop.status : "\u00a0";
   }
 }
 
-/* Time left, counted down once a second wherever it is shown */
+/* Time left, updated once a second everywhere on the page */
 
-function timeLeft(endsAt) {
-  const element = made("span", { className: "left" });
-  element.dataset.endsAt = endsAt;
-  element.textContent = timeLeftText(endsAt);
+function timeLeft(expiresAt) {
+  const element = create("span", { className: "left" });
+  element.dataset.expiresAt = expiresAt;
+  element.textContent = timeLeftText(expiresAt);
   return element;
 }
 
-function timeLeftText(endsAt) {
-  const seconds = Math.round(endsAt - Date.now() / 1000);
-  if (seconds < 0) return `ended ${-seconds} s ago`;
+function timeLeftText(expiresAt) {
+  const seconds = Math.round(expiresAt - Date.now() / 1000);
+  if (seconds < 0) return `expired ${-seconds} s ago`;
   return seconds < 100 ? `${seconds} s left` : `${Math.round(seconds / 60)} min left`;
 }
 
 function countDown() {
-  for (const element of document.querySelectorAll("[data-ends-at]")) {
-    const endsAt = Number(element.dataset.endsAt);
-    if (element.tagName === "PROGRESS") element.value = Math.max(0, endsAt - Date.now() / 1000);
-    else element.textContent = timeLeftText(endsAt);
+  for (const element of document.querySelectorAll("[data-expires-at]")) {
+    const expiresAt = Number(element.dataset.expiresAt);
+    if (element.tagName === "PROGRESS") element.value = Math.max(0, expiresAt - Date.now() / 1000);
+    else element.textContent = timeLeftText(expiresAt);
   }
 }
 
-/* What happened */
+/* The request log */
 
 function hopCard(hop) {
-  return made("article", { className: "hop" },
-    made("h3", {}, `${hop.from} → ${hop.to}`, chip(hop.status), made("small", {}, `${hop.milliseconds} ms`)),
-    made("div", { className: "exchange" },
-      made("div", {}, made("h4", {}, "Request"), made("pre", {}, hop.request.join("\n"))),
-      made("div", {}, made("h4", {}, "Answer"), made("pre", {}, [...hop.answer, "", pretty(hop.body)].join("\n"))),
+  return create("article", { className: "hop" },
+    create("h3", {}, `${hop.from} → ${hop.to}`, chip(hop.status), create("small", {}, `${hop.milliseconds} ms`)),
+    create("div", { className: "exchange" },
+      create("div", {}, create("h4", {}, "Request"), create("pre", {}, hop.request.join("\n"))),
+      create("div", {}, create("h4", {}, "Response"), create("pre", {}, [...hop.response, "", pretty(hop.body)].join("\n"))),
     ),
-    hop.line && made("div", { className: "because" },
-      made("h4", {}, "Because of", made("small", {}, `services.py, line ${hop.line.number}`)),
-      made("pre", {}, hop.line.text),
+    hop.line && create("div", { className: "guard" },
+      create("h4", {}, "Matched guard", create("small", {}, `services.py, line ${hop.line.number}`)),
+      create("pre", {}, hop.line.text),
     ),
     hop.token && tokenDetails(hop.token),
   );
 }
 
 function chip(status) {
-  return made("span", { className: `chip s${status / 100 | 0}` }, String(status));
+  return create("span", { className: `chip s${status / 100 | 0}` }, String(status));
 }
 
 function pretty(body) {
@@ -106,21 +107,21 @@ function pretty(body) {
 }
 
 function tokenDetails(token) {
-  const bar = made("progress", { max: token.life });
-  bar.dataset.endsAt = token.ends_at;
+  const bar = create("progress", { max: token.lifetime });
+  bar.dataset.expiresAt = token.expires_at;
   bar.setAttribute("aria-label", "time left");
-  const rows = token.claims.map((claim) => made("tr", {},
-    made("th", { scope: "row" }, claim.name),
-    made("td", {}, claimText(claim)),
-    made("td", {}, claim.meaning),
+  const rows = token.claims.map((claim) => create("tr", {},
+    create("th", { scope: "row" }, claim.name),
+    create("td", {}, claimText(claim)),
+    create("td", {}, claim.meaning),
   ));
-  const head = made("thead", {}, made("tr", {}, ...["claim", "value", "meaning"].map(
-    (title) => made("th", { scope: "col" }, title))));
-  return made("details", { className: "token", open: true },
-    made("summary", {}, "Its token ", made("code", {}, token.short), ", ", timeLeft(token.ends_at)),
+  const head = create("thead", {}, create("tr", {}, ...["claim", "value", "meaning"].map(
+    (title) => create("th", { scope: "col" }, title))));
+  return create("details", { className: "token", open: true },
+    create("summary", {}, "Token ", create("code", {}, token.short), ", ", timeLeft(token.expires_at)),
     bar,
-    made("table", {}, made("caption", {}, `Signed by the key ${token.kid}. What it claims:`), head,
-      made("tbody", {}, ...rows)),
+    create("table", {}, create("caption", {}, `Claims. Signed with the key ${token.kid}.`), head,
+      create("tbody", {}, ...rows)),
   );
 }
 
@@ -129,37 +130,37 @@ function claimText({ name, value }) {
   return `${value} (${new Date(value * 1000).toLocaleTimeString()})`;
 }
 
-function say(...sentences) {
+function showSummary(...sentences) {
   byId("summary").textContent = sentences.filter(Boolean).join(" ");
 }
 
-/* Buttons: one thing at a time, in the order in which they are pressed */
+/* Buttons: one action at a time, in the order in which they are pressed */
 
 let last = Promise.resolve();
 
-function press(button, deed) {
+function press(button, action) {
   button.setAttribute("aria-busy", "true");
-  last = last.then(deed).catch((error) => say(error.message)).finally(() => {
+  last = last.then(action).catch((error) => showSummary(error.message)).finally(() => {
     button.removeAttribute("aria-busy");
     countDown();
   });
 }
 
 async function call(button) {
-  const told = await asked(`calls/${button.dataset.call}`, {});
+  const result = await send(`calls/${button.dataset.call}`, {});
   document.querySelector("[aria-current]")?.removeAttribute("aria-current");
   button.setAttribute("aria-current", "true");
-  byId("hops").replaceChildren(...told.hops.map(hopCard));
-  showArrows(told.hops);
-  showState(told.state);
-  say(told.prepared, ...told.summary);
+  byId("hops").replaceChildren(...result.hops.map(hopCard));
+  showArrows(result.hops);
+  showState(result.state);
+  showSummary(result.prepared, ...result.summary);
 }
 
 async function turn(button) {
   const on = button.getAttribute("aria-checked") !== "true";
-  const told = await asked(`switches/${button.dataset.switch}`, { on });
-  showState(told.state);
-  say(told.said);
+  const result = await send(`switches/${button.dataset.switch}`, { on });
+  showState(result.state);
+  showSummary(result.message);
 }
 
 for (const button of document.querySelectorAll("[data-call]")) {
@@ -169,11 +170,12 @@ for (const button of document.querySelectorAll("[data-switch]")) {
   button.addEventListener("click", () => press(button, () => turn(button)));
 }
 
-async function look() {
+async function refreshState() {
   if (document.hidden) return;
-  await asked("state").then(showState).catch(() => say("The example has ended. Start it again in the terminal."));
+  const stopped = "The example has stopped. Start it again in the terminal.";
+  await send("state").then(showState).catch(() => showSummary(stopped));
 }
 
-look();
-setInterval(look, 2000);
+refreshState();
+setInterval(refreshState, 2000);
 setInterval(countDown, 1000);

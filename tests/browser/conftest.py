@@ -1,4 +1,4 @@
-"""The example as a process of its own, and a page of it in a real Chromium."""
+"""The example in a process of its own, and its page in a real Chromium."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ ARGUMENTS = [
 WIDE = {"width": 1280, "height": 900}
 
 
-@pytest.fixture(scope="module")  # not the session: while Playwright runs, no test can start an event loop
+@pytest.fixture(scope="module")  # not "session": while Playwright runs, no test can start an event loop
 def browser() -> Iterator[Browser]:
     if not shutil.which(CHROMIUM):
-        _missing(f"there is no {CHROMIUM}")
+        _missing(f"{CHROMIUM} does not exist")
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -48,15 +48,15 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
-    """Where the page of a new ``python -m example_app`` is, which fails nowhere until its end."""
+    """Start ``python -m example_app``, and return the URL of its page. Fail if it logs a traceback."""
     with _running_example(tmp_path / "stderr.txt") as address:
         yield address
-    assert "Traceback" not in (tmp_path / "stderr.txt").read_text()  # the pool's outages are logged there
+    assert "Traceback" not in (tmp_path / "stderr.txt").read_text()  # it also holds the log of outages
 
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    """The page, opened. Fails if its console shows an error or a warning, or a request of its fails."""
+    """Open the page. Fail if its console shows an error or a warning, or if one of its requests fails."""
     with opened(browser, address) as page:
         yield page
 
@@ -69,7 +69,7 @@ def opened(
     context = browser.new_context(color_scheme=scheme, viewport=size, reduced_motion="reduce")
     context.set_default_timeout(20_000)
     page = context.new_page()
-    page.on("console", lambda said: complaints.append(said.text) if said.type != "log" else None)
+    page.on("console", lambda entry: complaints.append(entry.text) if entry.type != "log" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("requestfailed", lambda request: complaints.append(request.url))
     page.goto(address)
@@ -87,15 +87,15 @@ def _running_example(errors: Path) -> Iterator[str]:
     ):
         assert process.stdout is not None
         try:
-            said = (re.match(r"The same with pictures: (\S+)", line) for line in process.stdout)
-            found = next(filter(None, said), None)
+            matches = (re.match(r"Open the page to try more: (\S+)", line) for line in process.stdout)
+            found = next(filter(None, matches), None)
             assert found, errors.read_text()
             yield found[1]
         finally:
             process.terminate()
 
 
-def _missing(what: str) -> NoReturn:
+def _missing(problem: str) -> NoReturn:
     if os.environ.get("CI"):
-        pytest.fail(f"{what}, and in CI every test must run", pytrace=False)
-    pytest.skip(what)
+        pytest.fail(f"{problem}, and in CI every test must run", pytrace=False)
+    pytest.skip(problem)

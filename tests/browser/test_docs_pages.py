@@ -1,4 +1,4 @@
-"""Every page of the documentation fits a narrow and a wide window, and so does everything on it."""
+"""Every page of the documentation, with everything on it, fits into a narrow and a wide window."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(str(path.relative_to(DOCS).with_suffix("")) for path in DOCS.rglob("*.md"))
 NARROW = {"width": 360, "height": 740}
 
-# A block of code scrolls in its own box. Everything else has to wrap.
+# A code block scrolls in its own box. Everything else must wrap.
 TOO_WIDE = """() => {
     const blocks = [...document.querySelectorAll("article :is(.table-wrapper, p, li, dt, td)")];
     const found = blocks.filter((block) => block.scrollWidth > block.clientWidth + 1);
@@ -30,7 +30,7 @@ TOO_WIDE = """() => {
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built documentation."""
+    """Build the documentation, and return its folder."""
     pytest.importorskip("sphinx", reason="Sphinx is not installed (extra [docs])")
     site = tmp_path_factory.mktemp("site")
     subprocess.run([sys.executable, "-m", "sphinx", "-q", "-b", "html", DOCS, site], cwd=ROOT, check=True)
@@ -38,7 +38,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("size", [NARROW, WIDE], ids=["narrow", "wide"])
-def test_nothing_is_wider_than_its_page(size: dict[str, int], site: Path, browser: Browser) -> None:
+def test_nothing_is_wider_than_the_window(size: dict[str, int], site: Path, browser: Browser) -> None:
     too_wide = {}
     with opened(browser, (site / "index.html").as_uri(), size=size) as page:
         for name in PAGES:

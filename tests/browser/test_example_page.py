@@ -1,6 +1,6 @@
-"""The example's page as people use it, in Chromium: each button and switch, by mouse and by keyboard.
+"""The example's page in Chromium: each button and switch, with the mouse and with the keyboard.
 
-``BROWSER_SCREENSHOTS`` names a folder that keeps the pictures; without it they go with the test's own folder.
+``BROWSER_SCREENSHOTS`` names a folder for the screenshots. By default they go to the test's temporary folder.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SWITCHES = {
     "restart": "Restart orders",
 }
 
-# The least contrast of the texts that say what happened, by WCAG's formula.
+# The lowest contrast of any text, by WCAG's formula.
 LEAST_CONTRAST = """() => {
     const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
     const back = (node) => {
@@ -52,7 +52,7 @@ LEAST_CONTRAST = """() => {
     return Math.min(...[...document.querySelectorAll(texts)].map(ratio));
 }"""
 
-# Whether what has the focus shows it, and can be seen: nothing lies over its middle.
+# Whether the focused element has an outline, and nothing covers its middle.
 FOCUS_IS_SEEN = """() => {
     const node = document.activeElement, box = node.getBoundingClientRect();
     const above = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
@@ -63,7 +63,7 @@ FOCUS_IS_SEEN = """() => {
 # -- the buttons ---------------------------------------------------------------------------------
 
 
-def test_every_button_gets_the_status_that_stands_on_it(page: Page) -> None:
+def test_every_call_returns_the_status_on_its_button(page: Page) -> None:
     assert attributes(page, "data-call") == [call.key for call in CALLS]
     for call in CALLS:
         click(page, call)
@@ -73,33 +73,33 @@ def test_every_button_gets_the_status_that_stands_on_it(page: Page) -> None:
         assert page.locator(f"#arrow-{call.service} .status").inner_text() == str(call.status)
         assert answer(page).startswith(f"HTTP/1.1 {call.status} ")
         assert request(page).startswith(f"{call.method} {call.path} HTTP/1.1")
-        assert page.locator(".hop .because pre").first.inner_text()
+        assert page.locator(".hop .guard pre").first.inner_text()
 
 
-def test_call_that_is_let_in_goes_on_to_inventory_with_another_token(page: Page) -> None:
+def test_accepted_call_continues_with_a_token_of_orders(page: Page) -> None:
     click(page, READ)
     assert page.locator(".hop h3").all_inner_texts()[0].startswith("shop → orders")
     assert chips(page) == ["200", "200"]
     assert [claims(page, hop)["client_id"][0] for hop in (0, 1)] == ["shop", "orders"]
-    assert page.locator("#arrow-inventory .said").inner_text() == "GET /items/tea"
+    assert page.locator("#arrow-inventory .request").inner_text() == "GET /items/tea"
 
 
-def test_token_is_shown_with_its_claims_their_meaning_and_the_time_left(page: Page) -> None:
+def test_token_is_shown_with_claims_and_time_left(page: Page) -> None:
     click(page, READ)
-    said = claims(page)
-    assert said["token_use"][0] == "access"
-    assert said["scope"][0] == "orders/read orders/write"
-    assert re.fullmatch(r"\d+ \(.+\)", said["exp"][0])
-    assert all(meaning == MEANINGS[name] for name, (_, meaning) in said.items())
+    shown = claims(page)
+    assert shown["token_use"][0] == "access"
+    assert shown["scope"][0] == "orders/read orders/write"
+    assert re.fullmatch(r"\d+ \(.+\)", shown["exp"][0])
+    assert all(meaning == MEANINGS[name] for name, (_, meaning) in shown.items())
     assert re.search(r"eyJ\w{5}….{4}, (59|60) min left", page.locator(".token summary").first.inner_text())
     assert page.locator(".token progress").first.evaluate("bar => bar.value / bar.max") > 0.9
 
 
-def test_code_behind_the_answer_is_shown(page: Page) -> None:
+def test_guard_that_decided_is_shown(page: Page) -> None:
     click(page, READ)
-    because = page.locator(".because").first.inner_text()
-    assert '@orders_m2m.require_scopes("orders/read")' in because
-    assert re.search(r"services\.py, line \d+", because)
+    guard = page.locator(".guard").first.inner_text()
+    assert '@orders_m2m.require_scopes("orders/read")' in guard
+    assert re.search(r"services\.py, line \d+", guard)
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ def test_code_behind_the_answer_is_shown(page: Page) -> None:
         ("bad-header", r'WWW-Authenticate: Bearer .*error="invalid_request"'),
         ("no-keys", r"Retry-After: \d+\n"),
     ],
-    ids=["no token", "ended", "no scope", "wrong client", "no header", "no keys"],
+    ids=["no token", "expired", "missing scope", "wrong client", "malformed header", "no keys"],
 )
-def test_answer_is_shown_with_its_headers(page: Page, key: str, header: str) -> None:
+def test_response_is_shown_with_its_headers(page: Page, key: str, header: str) -> None:
     click(page, READ)
     click(page, next(call for call in CALLS if call.key == key))
     assert re.search(header, answer(page))
@@ -124,11 +124,11 @@ def test_answer_is_shown_with_its_headers(page: Page, key: str, header: str) -> 
 # -- the switches --------------------------------------------------------------------------------
 
 
-def test_page_has_these_switches(page: Page) -> None:
+def test_page_has_all_switches(page: Page) -> None:
     assert attributes(page, "data-switch") == list(SWITCHES)
 
 
-def test_pool_that_is_off_is_shown_and_calls_go_on(page: Page) -> None:
+def test_calls_still_work_while_the_pool_is_shown_as_off(page: Page) -> None:
     click(page, READ)
     turn(page, "pool")
     assert (lamp(page), is_on(page, "pool")) == ("off", "false")
@@ -138,14 +138,14 @@ def test_pool_that_is_off_is_shown_and_calls_go_on(page: Page) -> None:
     assert (lamp(page), is_on(page, "pool")) == ("on", "true")
 
 
-def test_new_key_while_the_pool_is_off_turns_the_switch_too(page: Page) -> None:
+def test_new_key_button_also_switches_the_pool_off(page: Page) -> None:
     click(page, READ)
     click(page, NO_KEYS)
     assert (lamp(page), is_on(page, "pool")) == ("off", "false")
-    assert "First the pool was given a new key" in summary(page)
+    assert "First, the pool got a new key" in summary(page)
 
 
-def test_short_lived_token_is_counted_down(page: Page) -> None:
+def test_time_left_of_a_short_lived_token_counts_down(page: Page) -> None:
     turn(page, "short-life")
     assert is_on(page, "short-life") == "true"
     click(page, READ)
@@ -157,7 +157,7 @@ def test_short_lived_token_is_counted_down(page: Page) -> None:
     assert is_on(page, "short-life") == "false"
 
 
-def test_rotation_costs_one_download_when_the_new_key_is_seen(page: Page) -> None:
+def test_new_key_triggers_one_download(page: Page) -> None:
     click(page, READ)
     before = number(page, "key-downloads")
     turn(page, "rotate")
@@ -168,7 +168,7 @@ def test_rotation_costs_one_download_when_the_new_key_is_seen(page: Page) -> Non
     assert number(page, "key-downloads") == before + 1
 
 
-def test_orders_begun_anew_asks_the_pool_once_more(page: Page) -> None:
+def test_restarted_orders_fetches_keys_and_token_again(page: Page) -> None:
     click(page, READ)
     before = number(page, "tokens-orders"), number(page, "key-downloads")
     turn(page, "restart")
@@ -179,7 +179,7 @@ def test_orders_begun_anew_asks_the_pool_once_more(page: Page) -> None:
 # -- the keyboard --------------------------------------------------------------------------------
 
 
-def test_tab_goes_through_every_button_in_order_and_shows_where_it_is(page: Page) -> None:
+def test_tab_visits_all_buttons_in_order_with_visible_focus(page: Page) -> None:
     visited = []
     for _ in range(len(CALLS) + len(SWITCHES)):
         page.keyboard.press("Tab")
@@ -189,14 +189,14 @@ def test_tab_goes_through_every_button_in_order_and_shows_where_it_is(page: Page
 
 
 @pytest.mark.parametrize("key", ["Enter", "Space"])
-def test_keys_press_what_has_the_focus_and_leave_it_there(page: Page, key: str) -> None:
+def test_keys_press_the_focused_button_and_keep_the_focus(page: Page, key: str) -> None:
     page.keyboard.press("Tab")
     page.keyboard.press(key)
-    settled(page)
+    wait_until_idle(page)
     assert chips(page) == ["200", "200"]
     switch(page, "pool").focus()
     page.keyboard.press(key)
-    settled(page)
+    wait_until_idle(page)
     assert is_on(page, "pool") == "false"
     assert page.evaluate("document.activeElement.dataset.switch") == "pool"
 
@@ -206,30 +206,30 @@ def test_keys_press_what_has_the_focus_and_leave_it_there(page: Page, key: str) 
 
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_can_be_read(
+def test_page_is_readable(
     browser: Browser, address: str, tmp_path: Path, scheme: str, size: dict[str, int]
 ) -> None:
-    def keep(moment: str) -> None:
+    def take_screenshot(moment: str) -> None:
         folder = Path(os.environ.get("BROWSER_SCREENSHOTS") or tmp_path)
         folder.mkdir(parents=True, exist_ok=True)
-        page.evaluate("scrollTo(0, 0)")  # else the summary, which sticks to the top, lies over the middle
+        page.evaluate("scrollTo(0, 0)")  # else the summary, which sticks to the top, covers the middle
         page.screenshot(path=folder / f"{scheme}-{size['width']}-{moment}.png", full_page=True)
 
     with opened(browser, address, scheme, size) as page:
-        keep("1-new")
-        for moment, call in (("2-let-in", READ), ("3-refused", CALLS[4]), ("4-no-keys", NO_KEYS)):
+        take_screenshot("1-new")
+        for moment, call in (("2-accepted", READ), ("3-rejected", CALLS[4]), ("4-no-keys", NO_KEYS)):
             click(page, call)
-            keep(moment)
+            take_screenshot(moment)
             assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
             assert page.evaluate(LEAST_CONTRAST) >= 4.5
         is_dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
         assert is_dark == (scheme == "dark")
 
 
-def test_narrow_screen_has_a_way_to_what_was_said(browser: Browser, address: str) -> None:
+def test_narrow_screen_has_a_link_to_the_request_log(browser: Browser, address: str) -> None:
     with opened(browser, address, size=NARROW) as page:
         click(page, READ)
-        page.get_by_role("link", name="All that was said").click()
+        page.get_by_role("link", name="Request log").click()
         top = page.locator("#result").evaluate("node => node.getBoundingClientRect().top")
         assert 0 <= top < NARROW["height"] / 2
 
@@ -252,10 +252,10 @@ def switch(page: Page, name: str) -> Locator:
 
 def press(page: Page, button: Locator) -> None:
     button.click()
-    settled(page)
+    wait_until_idle(page)
 
 
-def settled(page: Page) -> None:
+def wait_until_idle(page: Page) -> None:
     page.locator("[aria-busy]").wait_for(state="detached")
 
 
@@ -280,7 +280,7 @@ def answer(page: Page, hop: int = 0) -> str:
 
 
 def claims(page: Page, hop: int = 0) -> dict[str, tuple[str, str]]:
-    """Value and meaning of each claim of the token in this card."""
+    """Return value and meaning of each claim of the token in this card."""
     rows = page.locator(".hop").nth(hop).locator("tbody tr").all()
     cells = (row.locator("th, td").all_inner_texts() for row in rows)
     return {name: (value, meaning) for name, value, meaning in cells}
