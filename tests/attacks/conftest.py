@@ -1,4 +1,4 @@
-"""One scene for all attacks: its pools listen once, and each attack must leave them unasked."""
+"""One scene for all attacks: its pools start once, and no attack may cause a request to them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.attacks.stage import Scene, Service, cold_service, steady_service
+from tests.attacks.stage import Scene, Service, cold_service, warm_service
 
 
 @pytest.fixture(scope="session")
@@ -17,12 +17,12 @@ def scene() -> Iterator[Scene]:
 
 
 @pytest.fixture(scope="session")
-def steady(scene: Scene) -> Service:
-    """A service that has its keys and remembers a good token."""
-    return steady_service(scene)
+def warm(scene: Scene) -> Service:
+    """A service that has its keys and remembers a valid token."""
+    return warm_service(scene)
 
 
 @pytest.fixture(scope="session")
 def cold(scene: Scene) -> Service:
-    """A service that has never had keys, and can't have any."""
+    """A service without keys, which cannot download any."""
     return cold_service(scene)

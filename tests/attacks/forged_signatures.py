@@ -18,7 +18,7 @@ from tests.attacks.forging import (
     by_rsa,
     digest_of,
     encoded_message,
-    good_header,
+    jose_header,
     parts_of,
     raw_rsa,
     unb64,
@@ -40,12 +40,12 @@ def _alg(name: str, source: str, alg: Any) -> Attack:
         f"alg {name}",
         source,
         "wrong_algorithm",
-        lambda scene: by_rsa(scene, good_header(scene, alg=alg)),
+        lambda scene: by_rsa(scene, jose_header(scene, alg=alg)),
     )
 
 
 def _without_signature(alg: Any) -> Callable[[Scene], str]:
-    return lambda scene: unsigned(good_header(scene, alg=alg), scene.claims()) + "."
+    return lambda scene: unsigned(jose_header(scene, alg=alg), scene.claims()) + "."
 
 
 def _public_key(encoding: Encoding, form: PublicFormat) -> Callable[[Scene], bytes]:
@@ -59,7 +59,7 @@ def _confused(name: str, source: str, secret: Callable[[Scene], bytes], alg: str
         f"HMAC with {name}",
         source,
         reason,
-        lambda scene: by_hmac(secret(scene), good_header(scene, alg=alg), scene.claims()),
+        lambda scene: by_hmac(secret(scene), jose_header(scene, alg=alg), scene.claims()),
         needs_no_key=alg != "RS256",
     )
 
@@ -84,7 +84,7 @@ ALGORITHMS = [
         "alg none over a good signature",
         "RFC 8725, 2.1",
         "wrong_algorithm",
-        lambda scene: by_rsa(scene, good_header(scene, alg="none")),
+        lambda scene: by_rsa(scene, jose_header(scene, alg="none")),
     ),
     *(
         _alg(alg, source, alg)
@@ -128,13 +128,13 @@ ALGORITHMS = [
         "ES256 with a signature of zeros",
         "CVE-2022-21449; Wycheproof rIsZero_sIsZero",
         "wrong_algorithm",
-        lambda scene: with_signature(unsigned(good_header(scene, alg="ES256"), scene.claims()), bytes(64)),
+        lambda scene: with_signature(unsigned(jose_header(scene, alg="ES256"), scene.claims()), bytes(64)),
     ),
     attack(
         "an ECDSA signature under RS256",
         "RFC 8725, 3.1",
         "bad_signature",
-        lambda scene: by_ec(scene, good_header(scene), scene.claims()),
+        lambda scene: by_ec(scene, jose_header(scene), scene.claims()),
         needs_no_key=False,
     ),
     *(
@@ -142,7 +142,7 @@ ALGORITHMS = [
             f"a signature of {name} under RS256",
             "RFC 8725, 3.1; Wycheproof WrongPrimitive",
             "bad_signature",
-            lambda scene, sha=sha, pss=pss: by_rsa(scene, good_header(scene), sha=sha, pss=pss),
+            lambda scene, sha=sha, pss=pss: by_rsa(scene, jose_header(scene), sha=sha, pss=pss),
             needs_no_key=False,
         )
         for name, sha, pss in (("RS384", "384", False), ("PS256", "256", True))
@@ -154,7 +154,7 @@ ALGORITHMS = [
 
 def _by_forger(scene: Scene, **members: Any) -> str:
     """Signed by the attacker's own key."""
-    return scene.pool.sign(scene.claims(), headers=good_header(scene, **members), key=FORGERS_KEY)
+    return scene.pool.sign(scene.claims(), headers=jose_header(scene, **members), key=FORGERS_KEY)
 
 
 def _parameter(name: str, source: str, member: Callable[[Scene], dict[str, Any]]) -> Attack:
@@ -176,7 +176,7 @@ def _no_kid(name: str, kid: Any) -> Attack:
         f"kid {name}",
         "RFC 7515, 4.1.4: kid is text; aws-jwt-verify: kid is not a string",
         "malformed",
-        lambda scene: by_rsa(scene, good_header(scene, kid=kid)),
+        lambda scene: by_rsa(scene, jose_header(scene, kid=kid)),
     )
 
 
@@ -186,13 +186,13 @@ def _crit(name: str, crit: Any, **members: Any) -> Attack:
         f"crit {name}",
         "RFC 7515, 4.1.11; CVE-2025-59420 (Authlib); CVE-2026-32597 (PyJWT)",
         "malformed",
-        lambda scene: by_rsa(scene, good_header(scene, crit=crit, **members)),
+        lambda scene: by_rsa(scene, jose_header(scene, crit=crit, **members)),
     )
 
 
 def _unencoded(scene: Scene) -> str:
     """Signed over the payload as it is, as RFC 7797 has it, but without ``crit``."""
-    header = b64(json.dumps(good_header(scene, b64=False)).encode())
+    header = b64(json.dumps(jose_header(scene, b64=False)).encode())
     payload = json.dumps(scene.claims())
     signature = valid_token(scene).rpartition(".")[2]
     return f"{header}.{b64(payload.encode())}.{signature}"
@@ -261,7 +261,7 @@ PARAMETERS = [
             f"b64 {name} without crit",
             "RFC 7797, 6 and 7: no JWT has it",
             "malformed",
-            lambda scene, value=value: by_rsa(scene, good_header(scene, b64=value)),
+            lambda scene, value=value: by_rsa(scene, jose_header(scene, b64=value)),
         )
         for name, value in (("false", False), ("a list", []))
     ),
@@ -295,7 +295,7 @@ def _signature(name: str, source: str, change: Callable[[Scene, str], bytes]) ->
     """What stands as the signature of a good header and good claims."""
 
     def token(scene: Scene) -> str:
-        text = unsigned(good_header(scene), scene.claims())
+        text = unsigned(jose_header(scene), scene.claims())
         return with_signature(text, change(scene, text))
 
     return attack(name, source, "bad_signature", token, needs_no_key=False)
@@ -389,7 +389,7 @@ SWAPS = [
     _swapped("the claims of another token", "RFC 8725, 3.3; Wycheproof rejectsModifiedPayload",
              lambda scene, parts: [parts[0], b64(as_json(scene.claims(scope="admin/all"))), parts[2]]),
     _swapped("the header with white space that was not signed", "Wycheproof rejectsModifiedHeader",
-             lambda scene, parts: [b64(json.dumps(good_header(scene), indent=1).encode()), *parts[1:]]),
+             lambda scene, parts: [b64(json.dumps(jose_header(scene), indent=1).encode()), *parts[1:]]),
     _swapped("claims that say the same in other words", "RFC 7515, 5.2",
              lambda scene, parts: [
                  parts[0], b64(as_json(scene.claims()).replace(b"shop", b"\\u0073hop")), parts[2]]),

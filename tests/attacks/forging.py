@@ -1,4 +1,4 @@
-"""Tokens taken apart and put together in ways that no issuer would."""
+"""Build tokens that no issuer would."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA1, SHA256, SHA384, SHA512, 
 from tests.attacks.stage import OUR_KID, Scene
 
 SHA256_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
-"""What stands before the digest: DigestInfo of SHA-256, in DER (RFC 8017, section 9.2, note 1)."""
+"""The DER prefix before the digest: DigestInfo of SHA-256 (RFC 8017, section 9.2, note 1)."""
 
 HASHES: dict[str, HashAlgorithm] = {"1": SHA1(), "256": SHA256(), "384": SHA384(), "512": SHA512()}
 
@@ -34,7 +34,7 @@ def as_json(content: Any) -> bytes:
 
 
 def unsigned(header: Any, payload: Any) -> str:
-    """Header and payload, which a signature is made of. Bytes are taken as they are."""
+    """Return the signing input of a header and a payload. Bytes are used as they are."""
     return f"{b64(as_json(header))}.{b64(as_json(payload))}"
 
 
@@ -47,7 +47,7 @@ def with_signature(signing_input: str, signature: bytes) -> str:
 
 
 def by_rsa(scene: Scene, header: Any, payload: Any = None, sha: str = "256", pss: bool = False) -> str:
-    """Signed with the key of ours that the pool publishes."""
+    """Build a token that is signed with our key, which the pool publishes."""
     text = unsigned(header, scene.claims() if payload is None else payload)
     chosen = HASHES[sha]
     scheme: Any = padding.PSS(padding.MGF1(chosen), chosen.digest_size) if pss else padding.PKCS1v15()
@@ -65,25 +65,25 @@ def by_ec(scene: Scene, header: Any, payload: Any) -> str:
     return with_signature(text, r.to_bytes(32, "big") + s.to_bytes(32, "big"))
 
 
-def good_header(scene: Scene, **members: Any) -> dict[str, Any]:
-    """A header that names our key; a member that is ``...`` is left out."""
+def jose_header(scene: Scene, **members: Any) -> dict[str, Any]:
+    """Return a header that names our key. A member that is ``...`` is left out."""
     header = {"kid": OUR_KID, "alg": "RS256", **members}
     return {name: value for name, value in header.items() if value is not ...}
 
 
 def valid_token(scene: Scene, **claims: Any) -> str:
-    """A token that a service accepts, but for these claims; see :meth:`Scene.claims`."""
-    return by_rsa(scene, good_header(scene), scene.claims(**claims))
+    """Build a token that a service accepts, except for these claims. See :meth:`Scene.claims`."""
+    return by_rsa(scene, jose_header(scene), scene.claims(**claims))
 
 
 def encoded_message(info: bytes, digest: bytes, length: int = 256, filler: bytes = b"\xff") -> bytes:
-    """EMSA-PKCS1-v1_5 (RFC 8017, section 9.2)."""
+    """Return the padded message, EMSA-PKCS1-v1_5 (RFC 8017, section 9.2)."""
     content = info + digest
     return b"\x00\x01" + filler * (length - 3 - len(content)) + b"\x00" + content
 
 
 def raw_rsa(key: RSAPrivateKey, message: bytes) -> bytes:
-    """The RSA operation alone, without a padding of its own (RFC 8017, section 5.2.1)."""
+    """Do the RSA operation alone, without padding (RFC 8017, section 5.2.1)."""
     numbers = key.private_numbers()
     modulus = numbers.public_numbers.n
     return pow(int.from_bytes(message, "big") % modulus, numbers.d, modulus).to_bytes(256, "big")

@@ -1,4 +1,4 @@
-"""What must hold of every answer to every header, and a second opinion of which tokens are good."""
+"""What must hold for every answer, and a second opinion on which tokens are valid."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from tests.attacks.stage import OUR_KID, SCOPE, Reply, Scene
 
 STATUSES = (400, 401, 403)
 
-# Claims of which we say nothing, and iat, which we compare with nothing.
+# Claims that the library does not require, and iat, which it compares with nothing.
 _NOT_LOOKED_AT: Any = {f"verify_{claim}": False for claim in ("aud", "iat", "jti", "sub")}
 
 
-def assert_held(reply: Reply, header: str, scene: Scene) -> None:
-    """No error, no network, and no view, unless PyJWT and the claims say as well that the token is good."""
+def assert_rejected_or_valid(reply: Reply, header: str, scene: Scene) -> None:
+    """Assert that nothing failed and no request was sent. Only a token that PyJWT accepts may be accepted."""
     assert reply.requests == 0
     if reply.ran or reply.status == 200:
-        assert is_good(header, scene), header
+        assert is_valid(header, scene), header
         return
     assert reply.status in STATUSES, (reply.status, header)
     assert reply.reason is not None
 
 
-def is_good(header: str, scene: Scene) -> bool:
-    """By PyJWT, which knows nothing of ours. It looks less strictly: what it takes for bad is bad."""
+def is_valid(header: str, scene: Scene) -> bool:
+    """Validate a header with PyJWT, independently of the library. PyJWT is less strict than the library."""
     scheme, _, token = header.strip(" \t").partition(" ")
     try:
-        said: dict[str, Any] = jwt.decode(
+        claims: dict[str, Any] = jwt.decode(
             token.strip(" "),
             scene.mine.public_key(),
             algorithms=["RS256"],
@@ -42,8 +42,8 @@ def is_good(header: str, scene: Scene) -> bool:
     return (
         scheme.lower() == "bearer"
         and kid == OUR_KID
-        and said.get("token_use") == "access"
-        and said.get("client_id") == said.get("sub") == "shop"
-        and "username" not in said
-        and SCOPE in said.get("scope", "").split(" ")
+        and claims.get("token_use") == "access"
+        and claims.get("client_id") == claims.get("sub") == "shop"
+        and "username" not in claims
+        and SCOPE in claims.get("scope", "").split(" ")
     )

@@ -1,7 +1,7 @@
-"""The stage of the attacks: a guarded service, its user pool, and a server that is the attacker's own.
+"""The stage of the attacks: a guarded service, its user pool, and the attacker's server.
 
-A case is data: what is sent, where the idea is from, and how it must be answered. The tests send each
-case to a service in its steady state and to one that can't have any keys.
+A case is data: what is sent, where the idea comes from, and the expected answer. The tests send each case to
+a service with cached keys and to one that cannot download any.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from flask import Flask, g
 from flask_m2m_cognito import CognitoM2M
 from flask_m2m_cognito.testing import LocalUserPool
 
-OUR_KID = "the key whose private half the tests have"
+OUR_KID = "a key whose private half the tests have"
 SCOPE = "orders/read"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 class Scene:
-    """The service's pool, the attacker's own, and one that never gives keys.
+    """The service's pool, the attacker's own, and one that never returns keys.
 
-    The pool publishes two keys of its own and ``mine``, whose private half signs what no pool would.
+    The pool publishes two keys of its own and ``mine``. The tests sign with the private half of ``mine``.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Scene:
         self.pool.answer("jwks", {"keys": [*self.pool.jwks()["keys"], jwk_of(self.mine, OUR_KID)]})
 
     def claims(self, **changed: Any) -> dict[str, Any]:
-        """What a good token of the pool says; ``None`` is null, and ``...`` leaves a claim out."""
+        """Return the claims of a valid token, with changes. ``None`` is null, ``...`` leaves a claim out."""
         now = int(time.time())
         usual = {
             "sub": "shop",
@@ -53,13 +53,13 @@ class Scene:
             "version": 2,
             "iat": now,
             "exp": now + 3600,
-            "jti": "a-good-token",
+            "jti": "a-valid-token",
         }
         return {name: value for name, value in {**usual, **changed}.items() if value is not ...}
 
     @property
     def requests(self) -> int:
-        """How many requests all three have got."""
+        """The number of requests to all three pools."""
         return self.pool.count() + self.elsewhere.count() + self.nowhere.count()
 
     def stop(self) -> None:
@@ -69,15 +69,15 @@ class Scene:
 
 @dataclass(frozen=True)
 class Attack:
-    """One thing that a caller sends, and how it must be answered.
+    """One thing that a caller sends, and the expected answer.
 
     Attributes:
-        name: in words, the test's id.
-        source: the RFC's section, the advisory or the test vector that it is from.
-        reason: in the problem document.
-        make: gives the header's value.
-        status: of the answer.
-        needs_no_key: it can't become good, whatever keys there are: refused without asking for any.
+        name: the test's id, in words.
+        source: the RFC section, the advisory or the test vector that it comes from.
+        reason: the expected reason in the problem document.
+        make: returns the header's value.
+        status: the expected status.
+        needs_no_key: no key could make it valid, so it is rejected without a download.
     """
 
     name: str
@@ -94,14 +94,14 @@ class Attack:
 def attack(
     name: str, source: str, reason: str, token: Callable[[Scene], str], needs_no_key: bool = True
 ) -> Attack:
-    """One that sends this as its Bearer token."""
+    """Build an attack that sends this as its Bearer token."""
     status = 400 if reason == "bad_header" else 401
     return Attack(name, source, reason, lambda scene: bearer(token(scene)), status, needs_no_key)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a caller got, and what it cost."""
+    """An answer, and the requests to the pools that it caused."""
 
     status: int
     reason: str | None
@@ -112,7 +112,7 @@ class Reply:
 
 
 class Service:
-    """A guarded application, called without a network, and what its view did."""
+    """A guarded application, called without a network. It counts the calls of its view."""
 
     def __init__(self, scene: Scene, **settings: Any) -> None:
         self.scene = scene
@@ -132,11 +132,11 @@ class Service:
         self.runs += 1
         return {"client": g.m2m_token.client_id}
 
-    def ask(self, header: str | None, path: str = "/orders", method: str = "GET", **sent: Any) -> Reply:
-        """The answer to a request with this Authorization header, as the server's environ would hold it."""
+    def send(self, header: str | None, path: str = "/orders", method: str = "GET", **options: Any) -> Reply:
+        """Send a request with this Authorization header, as a server would put it into the environ."""
         runs, requests = self.runs, self.scene.requests
         environ = {} if header is None else {"HTTP_AUTHORIZATION": header}
-        response = self.client.open(path, method=method, environ_overrides=environ, **sent)
+        response = self.client.open(path, method=method, environ_overrides=environ, **options)
         has_problem = response.content_type == "application/problem+json" and method != "HEAD"
         problem = response.get_json() if has_problem else None
         return Reply(
@@ -149,16 +149,16 @@ class Service:
         )
 
 
-def steady_service(scene: Scene, **settings: Any) -> Service:
-    """One that has its keys, knows a good token, and has just asked for a key that there is not."""
+def warm_service(scene: Scene, **settings: Any) -> Service:
+    """Return a service that has keys, remembers a valid token, and just looked for an unknown key."""
     service = Service(scene, **settings)
-    assert service.ask(good(scene)).status == 200
-    assert service.ask(bearer(scene.pool.token(headers={"kid": "there is none"}))).reason == "unknown_key"
+    assert service.send(valid_header(scene)).status == 200
+    assert service.send(bearer(scene.pool.token(headers={"kid": "unknown"}))).reason == "unknown_key"
     return service
 
 
 def cold_service(scene: Scene, **settings: Any) -> Service:
-    """One that has never had keys, and can't have any."""
+    """Return a service without keys, which cannot download any."""
     return Service(scene, JWKS_URL=scene.nowhere.jwks_url, **settings)
 
 
@@ -166,8 +166,8 @@ def bearer(token: str) -> str:
     return f"Bearer {token}"
 
 
-def good(scene: Scene) -> str:
-    """The header of a good token."""
+def valid_header(scene: Scene) -> str:
+    """Return the Authorization header of a valid token."""
     return bearer(scene.pool.sign(scene.claims()))
 
 
@@ -176,7 +176,7 @@ def new_rsa_key(bits: int = 2048, exponent: int = 65537) -> RSAPrivateKey:
 
 
 def jwk_of(key: RSAPrivateKey, kid: str, /, **members: Any) -> dict[str, Any]:
-    """The public half as a JWK; a member that is ``None`` is left out."""
+    """Return the public half as a JWK. A member that is ``None`` is left out."""
     from jwt.algorithms import RSAAlgorithm
 
     public = RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)

@@ -13,7 +13,7 @@ import pytest
 from flask_m2m_cognito import CognitoAccessTokenValidator, TokenValidationError
 from flask_m2m_cognito.inbound.bearer import bearer_token
 from flask_m2m_cognito.testing import MovedClock
-from tests.attacks.forging import b64, by_rsa, good_header, valid_token
+from tests.attacks.forging import b64, by_rsa, jose_header, valid_token
 from tests.attacks.stage import OUR_KID, Scene, Service, bearer
 
 ROUNDS = 240
@@ -22,7 +22,7 @@ ROUNDS = 240
 
 def _token(scene: Scene, payload: bytes, header: bytes | None = None) -> str:
     """With a signature as long as a real one: what it says is read before that is looked at."""
-    head = json.dumps(good_header(scene)).encode() if header is None else header
+    head = json.dumps(jose_header(scene)).encode() if header is None else header
     return f"{b64(head)}.{b64(payload)}.{b64(bytes(256))}"
 
 
@@ -115,7 +115,7 @@ MOST: dict[str, Callable[[Scene], str]] = {
     },
     "a header of 3000 letters": lambda scene: bearer(
         _token(
-            scene, json.dumps(scene.claims()).encode(), json.dumps(good_header(scene, x="a" * 3000)).encode()
+            scene, json.dumps(scene.claims()).encode(), json.dumps(jose_header(scene, x="a" * 3000)).encode()
         )
     ),
     "a kid that there is not": lambda scene: bearer(scene.pool.token(headers={"kid": "there is none"})),
@@ -162,11 +162,11 @@ def _times(rounds: int, calls: dict[str, Callable[[int], object]]) -> dict[str, 
         pytest.param("most", MOST, 4.0, id="the most that is looked at costs a few times as much"),
     ],
 )
-def test_the_cost_of_a_bad_header_against_a_good_tokens(
-    kind: str, makers: dict[str, Callable[[Scene], str]], bound: float, scene: Scene, steady: Service
+def test_cost_of_an_invalid_header_is_bounded(
+    kind: str, makers: dict[str, Callable[[Scene], str]], bound: float, scene: Scene, warm: Service
 ) -> None:
     """CWE-400, CWE-407: the ratio to a good token that is seen for the first time."""
-    validator = steady.m2m.for_app(steady.app).validator
+    validator = warm.m2m.for_app(warm.app).validator
     good = [bearer(valid_token(scene, jti=f"{kind} {each}")) for each in range(ROUNDS)]
     bad = {name: make(scene) for name, make in makers.items()}
 
@@ -185,7 +185,7 @@ def test_the_cost_of_a_bad_header_against_a_good_tokens(
     assert max(ratios.values()) < bound, sorted(ratios.items(), key=lambda item: -item[1])[:5]
 
 
-def test_the_time_of_a_refusal_does_not_tell_which_key_is_known(scene: Scene, steady: Service) -> None:
+def test_rejection_time_does_not_reveal_known_kids(scene: Scene, warm: Service) -> None:
     """CWE-208: a known kid's bad signature, another known one's, and an unknown kid, all without network.
 
     Against each other within the noise of a request. An unknown kid is refused without a look at the
@@ -204,7 +204,7 @@ def test_the_time_of_a_refusal_does_not_tell_which_key_is_known(scene: Scene, st
     requests = scene.requests
 
     times = _times(
-        150, {name: lambda _, header=header: steady.ask(header) for name, header in headers.items()}
+        150, {name: lambda _, header=header: warm.send(header) for name, header in headers.items()}
     )
 
     medians = {name: statistics.median(each) for name, each in times.items()}
@@ -218,7 +218,7 @@ def test_the_time_of_a_refusal_does_not_tell_which_key_is_known(scene: Scene, st
 
 
 def _with(scene: Scene, kid: str, signature: str) -> str:
-    text = by_rsa(scene, good_header(scene, kid=kid)).rpartition(".")[0]
+    text = by_rsa(scene, jose_header(scene, kid=kid)).rpartition(".")[0]
     return bearer(f"{text}.{signature}")
 
 
@@ -228,18 +228,18 @@ def _spread(times: Sequence[float]) -> float:
     return high - low
 
 
-def test_a_flood_of_unknown_keys_causes_one_download(scene: Scene) -> None:
+def test_flood_of_unknown_kids_triggers_one_download(scene: Scene) -> None:
     """RFC 8725, 3.10; CVE-2026-48524 (PyJWT)."""
     service = Service(scene)
     before = scene.requests
     for each in range(200):
         forged = bearer(scene.pool.token(headers={"kid": f"there is none {each}"}))
-        assert service.ask(forged).reason == "unknown_key"
+        assert service.send(forged).reason == "unknown_key"
 
     assert scene.requests - before == 2  # the service's own at its start, and one for all of these
 
 
-def test_a_flood_is_logged_ten_times_a_minute_and_in_lines_of_its_own(
+def test_flood_logs_ten_single_line_records_a_minute(
     scene: Scene, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CWE-779, CWE-117: path and kid are fields of a record, and never its text."""
@@ -250,9 +250,9 @@ def test_a_flood_is_logged_ten_times_a_minute_and_in_lines_of_its_own(
     caplog.set_level(logging.DEBUG)
     kid = "\r\nCRITICAL root: all is lost \x1b[2J"
     for each in range(100):
-        service.ask(bearer(scene.pool.token(headers={"kid": f"{kid}{each}"})), f"/orders?%0d%0a{each}")
-        service.ask("Bearer nonsense", "/orders/%0d%0aCRITICAL%20root")
-        service.ask(bearer(by_rsa(scene, good_header(scene), sha="1")))
+        service.send(bearer(scene.pool.token(headers={"kid": f"{kid}{each}"})), f"/orders?%0d%0a{each}")
+        service.send("Bearer nonsense", "/orders/%0d%0aCRITICAL%20root")
+        service.send(bearer(by_rsa(scene, jose_header(scene), sha="1")))
     records = [record for record in caplog.records if record.name.startswith("flask_m2m_cognito")]
 
     # Unknown key, bad signature; and where there is no view there is no guard.

@@ -106,7 +106,7 @@ def lacking(scope: str, **headers: str) -> Reply:
     ],
     ids=["a tab", "an escape sequence", "line ends of Latin-1", "percent", "quotes"],
 )
-def test_no_peer_writes_lines_into_our_log(
+def test_peer_cannot_inject_log_lines(
     scope: str,
     call: Callable[[AppM2M, str], Any],
     caller: AppM2M,
@@ -122,7 +122,7 @@ def test_no_peer_writes_lines_into_our_log(
     assert text.isprintable()
 
 
-def test_record_of_a_long_refusal_is_short(
+def test_long_challenge_is_logged_briefly(
     caller: AppM2M, peer: Peer, caplog: pytest.LogCaptureFixture
 ) -> None:
     peer.answer = lambda request: lacking(" ".join(f"scope/{number}" for number in range(5000)))
@@ -184,7 +184,7 @@ def test_echoed_token_is_not_logged(
         pytest.param(b"", id="none"),
     ],
 )
-def test_reason_is_read_from_a_small_problem_only(
+def test_reason_is_read_from_small_problem_bodies_only(
     body: bytes,
     call: Callable[[AppM2M, str], Any],
     caller: AppM2M,
@@ -197,7 +197,7 @@ def test_reason_is_read_from_a_small_problem_only(
     assert vars(record)["reason"] == "unknown"
 
 
-def test_many_peers_cost_little_memory_and_few_records(caplog: pytest.LogCaptureFixture) -> None:
+def test_many_peers_use_little_memory_and_few_records(caplog: pytest.LogCaptureFixture) -> None:
     log = RefusedCallLog(Clocks().clock, start_thread=lambda run: run())
     tracemalloc.start()
     try:
@@ -213,7 +213,7 @@ def test_many_peers_cost_little_memory_and_few_records(caplog: pytest.LogCapture
     assert grown < 100_000
 
 
-def test_handler_that_hangs_or_raises_does_not_touch_the_call(
+def test_broken_log_handler_does_not_affect_the_call(
     call: Callable[[AppM2M, str], Any], caller: AppM2M, peer: Peer
 ) -> None:
     entered, go_on = threading.Event(), threading.Event()

@@ -28,11 +28,11 @@ from flask_m2m_cognito import (
 from flask_m2m_cognito.inbound.unverified_token import decode_unverified
 from flask_m2m_cognito.remote.sealed_store import Seal
 from flask_m2m_cognito.testing import LocalUserPool, MovedClock
-from tests.attacks import crooked_headers
-from tests.attacks import test_tokens_in_cognitos_place as token_answers
-from tests.attacks.forging import by_rsa, good_header, valid_token
-from tests.attacks.stage import Attack, Scene, Service, bearer, good
-from tests.attacks.test_without_a_good_token import ATTACKS
+from tests.attacks import malformed_headers
+from tests.attacks import test_hostile_token_endpoint as token_answers
+from tests.attacks.forging import by_rsa, jose_header, valid_token
+from tests.attacks.stage import Attack, Scene, Service, bearer, valid_header
+from tests.attacks.test_invalid_tokens import ATTACKS
 from tests.outbound.peers import Peer, Reply, refusal
 
 SECRET = token_answers.SECRET
@@ -133,14 +133,14 @@ def _attacks_by_reason() -> list[Attack]:
 
 
 @pytest.mark.parametrize("attack", _attacks_by_reason(), ids=str)
-def test_what_a_guard_raises_holds_no_token(
+def test_guard_errors_hold_no_token(
     attack: Attack, scene: Scene, watched: tuple[Service, list[Exception]]
 ) -> None:
     service, errors = watched
     errors.clear()
     header = attack.make(scene)
-    service.ask(header)
-    if attack not in crooked_headers.ATTACKS:
+    service.send(header)
+    if attack not in malformed_headers.ATTACKS:
         _assert_validate_shows_nothing(service, header)
 
     (error,) = errors
@@ -153,7 +153,7 @@ def _broken(*_: Any) -> Any:
 
 @pytest.mark.parametrize("place", ["ALLOWED_CLIENT_IDS", "TOKEN_CHECK", "principal loader", "view"])
 @pytest.mark.parametrize("times", [1, 2], ids=["a new token", "a remembered token"])
-def test_a_bug_of_the_application_shows_no_token(place: str, times: int, scene: Scene) -> None:
+def test_application_errors_hold_no_token(place: str, times: int, scene: Scene) -> None:
     settings = {place: _broken} if place.isupper() else {}
     service = Service(scene, **settings)
     if place == "principal loader":
@@ -170,10 +170,10 @@ def test_a_bug_of_the_application_shows_no_token(place: str, times: int, scene: 
         return error
 
     service.app.register_error_handler(HTTPException, keep_problem)
-    header = good(scene)
+    header = valid_header(scene)
     with got_request_exception.connected_to(keep, service.app):
         for _ in range(times):
-            service.ask(header, "/bug" if place == "view" else "/orders")
+            service.send(header, "/bug" if place == "view" else "/orders")
 
     assert errors
     for error in errors:
@@ -200,7 +200,7 @@ def _quoting(kind: type[Exception], part: Callable[[str], str]) -> Callable[...,
     [str, lambda header: header.split()[1], lambda header: header.split(".")[1], lambda h: h.split(".")[2]],
     ids=["the header", "the token", "its claims", "its signature"],
 )
-def test_token_in_the_applications_exception_is_hidden(
+def test_token_quoted_by_the_application_is_hidden(
     place: str, kind: type[Exception], part: Any, scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
     quote = _quoting(kind, part)
@@ -211,9 +211,9 @@ def test_token_in_the_applications_exception_is_hidden(
         service.app.add_url_rule("/quote", "quote", service.m2m.require_scopes()(quote))
     if place == "receiver":
         signals.token_accepted.connect(quote, service.app)
-    header = good(scene)
+    header = valid_header(scene)
     caplog.set_level("DEBUG")
-    reply = service.ask(header, "/quote" if place == "view" else "/orders")
+    reply = service.send(header, "/quote" if place == "view" else "/orders")
 
     records = [record for record in caplog.records if record.name.startswith("flask_m2m_cognito")]
     seen = [reply.text, str(reply.headers)]
@@ -233,9 +233,7 @@ class _Ended(BaseException):
 
 
 @pytest.mark.parametrize("times", [1, 2], ids=["a new token", "a remembered token"])
-def test_a_request_that_is_ended_during_the_applications_check_shows_no_token(
-    times: int, scene: Scene
-) -> None:
+def test_frames_of_an_aborted_check_hold_no_token(times: int, scene: Scene) -> None:
     checked: list[object] = []
 
     def check(token: object) -> None:
@@ -243,26 +241,26 @@ def test_a_request_that_is_ended_during_the_applications_check_shows_no_token(
         if len(checked) == times:
             raise _Ended
 
-    service, header = Service(scene, TOKEN_CHECK=check), good(scene)
+    service, header = Service(scene, TOKEN_CHECK=check), valid_header(scene)
     for _ in range(times - 1):
-        service.ask(header)
+        service.send(header)
     with pytest.raises(_Ended) as caught:
-        service.ask(header)
+        service.send(header)
     assert_hidden(secrets_of(header), "\n".join(_locals_of_ours(caught.value)))
 
 
-def test_a_receiver_that_raises_is_logged_without_the_token(
-    scene: Scene, steady: Service, caplog: pytest.LogCaptureFixture
+def test_broken_receiver_is_logged_without_the_token(
+    scene: Scene, warm: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The record holds the exception, and a tracker walks its frames."""
-    header = good(scene)
-    forged = bearer(by_rsa(scene, good_header(scene), sha="512"))
+    header = valid_header(scene)
+    forged = bearer(by_rsa(scene, jose_header(scene), sha="512"))
     with (
-        signals.token_accepted.connected_to(_raise_in_receiver, steady.app),
-        signals.token_rejected.connected_to(_raise_in_receiver, steady.app),
+        signals.token_accepted.connected_to(_raise_in_receiver, warm.app),
+        signals.token_rejected.connected_to(_raise_in_receiver, warm.app),
     ):
-        assert steady.ask(header).ran
-        assert not steady.ask(forged).ran
+        assert warm.send(header).ran
+        assert not warm.send(forged).ran
 
     records = [record for record in caplog.records if record.exc_info]
     assert len(records) == 2
@@ -277,11 +275,9 @@ def _raise_in_receiver(sender: object, **_: Any) -> None:
     raise LookupError("a bug of a receiver")
 
 
-def test_a_token_that_is_taken_apart_and_one_that_is_verified_say_nothing_of_themselves(
-    scene: Scene, steady: Service
-) -> None:
+def test_reprs_of_decoded_tokens_hold_no_token(scene: Scene, warm: Service) -> None:
     token = valid_token(scene)
-    validator = steady.m2m.for_app(steady.app).validator
+    validator = warm.m2m.for_app(warm.app).validator
     shown = repr([decode_unverified(token), validator.verify(token), validator, validator._memory])
 
     assert_hidden(secrets_of(bearer(token)), shown)
@@ -319,7 +315,7 @@ def _caller(pool: LocalUserPool, **settings: Any) -> tuple[Flask, CognitoM2M]:
         *(pytest.param("basic", answer, id=f"basic, {answer}") for answer in token_answers.BAD_ANSWERS[::9]),
     ],
 )
-def test_what_a_token_request_raises_holds_neither_secret_nor_token(
+def test_token_request_errors_hold_no_secret_or_token(
     answer: token_answers.BadAnswer, client_auth: Any, failing: LocalUserPool
 ) -> None:
     failing.fail("token", body=answer.body, status=answer.status, headers=answer.headers, **answer.fault)
@@ -336,9 +332,7 @@ def test_what_a_token_request_raises_holds_neither_secret_nor_token(
 
 @pytest.mark.parametrize("fault", ["offline", "reset", "cut_off", "hang"])
 @pytest.mark.parametrize("client_auth", ["post", "basic"])
-def test_what_a_request_without_an_answer_raises_holds_no_secret(
-    fault: str, client_auth: Any, failing: LocalUserPool
-) -> None:
+def test_connection_errors_hold_no_secret(fault: str, client_auth: Any, failing: LocalUserPool) -> None:
     if fault == "offline":
         failing.offline()
     else:
@@ -383,7 +377,7 @@ def _lazy(text: str) -> Any:
     ],
 )
 @pytest.mark.parametrize("asked", ["first", "again"])
-def test_error_of_an_unreadable_secret_holds_no_secret(
+def test_unreadable_secret_errors_hold_no_secret(
     asked: str, read: Callable[[], Any], pool: LocalUserPool, caplog: pytest.LogCaptureFixture
 ) -> None:
     answers = ["wrong"] if asked == "again" else []
@@ -396,7 +390,7 @@ def test_error_of_an_unreadable_secret_holds_no_secret(
     assert_hidden([*SPELLINGS], "\n".join(shown))
 
 
-def test_what_token_raises_in_a_view_holds_no_secret(failing: LocalUserPool) -> None:
+def test_token_errors_in_a_view_hold_no_secret(failing: LocalUserPool) -> None:
     app, m2m = _caller(failing)
     held = m2m.for_app(app).token()
     failing.fail("token", status=400, body={"error": "invalid_client"})
@@ -410,7 +404,7 @@ def test_what_token_raises_in_a_view_holds_no_secret(failing: LocalUserPool) -> 
         assert_hidden([*SPELLINGS, *secrets_of(bearer(held)), CACHE_KEY], seen_by_a_tracker(error))
 
 
-def test_frames_of_ours_hold_no_token_when_the_second_try_of_a_call_fails(pool: LocalUserPool) -> None:
+def test_frames_of_a_failed_retry_hold_no_token(pool: LocalUserPool) -> None:
     """Those of requests and urllib3 hold the headers that they send, see docs/security.md."""
     with Peer() as peer, MovedClock() as clock:
         peer.answer = lambda received: _refuse_once(peer)
@@ -442,7 +436,7 @@ def _locals_of_ours(error: BaseException) -> Iterator[str]:
 # -- all that is logged, signalled and shown -----------------------------------------------------
 
 
-def test_logs_at_debug_signals_health_and_reprs_hold_no_secret(
+def test_logs_signals_health_and_reprs_hold_no_secret(
     failing: LocalUserPool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One life of a service: it starts, checks, calls, is attacked, loses Cognito and finds it again."""
@@ -494,10 +488,10 @@ def _a_life(pool: LocalUserPool) -> tuple[list[str], str]:
 
 
 @pytest.mark.parametrize("attack", _attacks_by_reason(), ids=str)
-def test_an_answer_quotes_nothing_of_the_header(attack: Attack, scene: Scene, steady: Service) -> None:
+def test_response_does_not_quote_the_header(attack: Attack, scene: Scene, warm: Service) -> None:
     """CWE-209, CWE-79: not even a kid or an issuer."""
     header = attack.make(scene)
-    reply = steady.ask(header)
+    reply = warm.send(header)
     answer = reply.text + repr(list(reply.headers))
 
     assert_hidden([*secrets_of(header), scene.pool.pool_id, scene.pool.issuer, "<script>"], answer)

@@ -1,4 +1,4 @@
-"""docs/security-tests.md names the test for each promise of docs/security.md: those tests must exist."""
+"""docs/security-tests.md names a test for each promise of docs/security.md: those tests must exist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def _named() -> list[tuple[str, str]]:
-    """The file and the name of each test: a line of the page names the file of the tests that follow."""
+    """Return file and name of each test. A line of the page names the file of the tests below it."""
     named, path = [], ""
     for line in (ROOT / "docs/security-tests.md").read_text("utf-8").splitlines():
         path = match[1] if (match := re.fullmatch(r"`(tests/[\w/]+\.py)`", line)) else path
@@ -31,10 +31,10 @@ NAMED = _named()
 
 
 @pytest.mark.parametrize(("path", "name"), NAMED, ids=[f"{path}::{name}" for path, name in NAMED])
-def test_what_the_page_names_exists(path: str, name: str) -> None:
+def test_named_test_exists(path: str, name: str) -> None:
     assert name in _tests_in(path)
 
 
-def test_each_file_of_attacks_is_named() -> None:
+def test_every_attack_file_is_listed() -> None:
     files = {path.relative_to(ROOT).as_posix() for path in pathlib.Path(__file__).parent.glob("test_*.py")}
     assert files - {path for path, _ in NAMED} == {"tests/attacks/test_security_page.py"}

@@ -191,7 +191,7 @@ def test_planted_keys_are_not_trusted(planted: Planted, attacker: Attacker) -> N
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=str)
-def test_a_planted_token_is_not_sent(planted: Planted, attacker: Attacker) -> None:
+def test_planted_token_is_not_sent(planted: Planted, attacker: Attacker) -> None:
     first = Process(attacker).token()
     attacker.put(attacker.name_of(TOKEN), planted.value(attacker, TOKEN))
     victim = Process(attacker)
@@ -201,7 +201,7 @@ def test_a_planted_token_is_not_sent(planted: Planted, attacker: Attacker) -> No
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=str)
-def test_a_planted_lease_holds_nobody_up(planted: Planted, attacker: Attacker) -> None:
+def test_planted_lease_does_not_block(planted: Planted, attacker: Attacker) -> None:
     """CWE-667. A lease has no content of worth; one that does not open is none."""
     Process(attacker).token()
     name = attacker.name_of(TOKEN).replace(f":{TOKEN}:", f":{LEASE}:")
@@ -214,7 +214,7 @@ def test_a_planted_lease_holds_nobody_up(planted: Planted, attacker: Attacker) -
     assert time.monotonic() - began < 5
 
 
-def test_what_was_planted_is_replaced_and_logged_once_without_its_content(
+def test_planted_entry_is_replaced_and_logged_once(
     attacker: Attacker, caplog: pytest.LogCaptureFixture
 ) -> None:
     Process(attacker).token()
@@ -229,7 +229,7 @@ def test_what_was_planted_is_replaced_and_logged_once_without_its_content(
     assert Process(attacker).token() == fetched
 
 
-def test_an_entry_in_the_place_of_another_is_not_taken(attacker: Attacker) -> None:
+def test_swapped_entries_are_ignored(attacker: Attacker) -> None:
     """CWE-345: both are sealed well."""
     process = Process(attacker)
     process.status_for(attacker.pool.token())
@@ -253,7 +253,7 @@ def test_an_entry_in_the_place_of_another_is_not_taken(attacker: Attacker) -> No
         pytest.param({"SCOPES": "stock/write"}, id="other scopes"),
     ],
 )
-def test_another_ones_token_under_our_name_is_not_sent(other: dict[str, Any], attacker: Attacker) -> None:
+def test_token_moved_to_another_entry_is_not_sent(other: dict[str, Any], attacker: Attacker) -> None:
     """CWE-639: sealed with the same key, for somebody else."""
     attacker_owns = Process(attacker, **other).token()
     stolen = attacker.text_of(TOKEN)
@@ -264,7 +264,7 @@ def test_another_ones_token_under_our_name_is_not_sent(other: dict[str, Any], at
     assert Process(attacker).token() != attacker_owns
 
 
-def test_another_pools_keys_under_our_name_are_not_trusted(attacker: Attacker) -> None:
+def test_keys_of_another_pool_are_not_trusted(attacker: Attacker) -> None:
     """The attacker owns a pool that the fleet trusts for something else, with the same cache and key."""
     with LocalUserPool("us-east-1_Elsewhere") as elsewhere:
         theirs = Process(attacker, **_settings_of(elsewhere))
@@ -284,7 +284,7 @@ def _settings_of(pool: LocalUserPool) -> dict[str, Any]:
     return {name: pool.config()[f"COGNITO_M2M_{name}"] for name in names}
 
 
-def test_an_older_entry_is_not_taken_by_who_holds_a_newer_one(attacker: Attacker) -> None:
+def test_older_entry_does_not_replace_newer_keys(attacker: Attacker) -> None:
     """A replay (CWE-294): the withdrawn key must not come back into a process that saw it go."""
     process = Process(attacker, UNKNOWN_KEY_COOLDOWN=0.001)
     before = attacker.pool.kid
@@ -297,7 +297,7 @@ def test_an_older_entry_is_not_taken_by_who_holds_a_newer_one(attacker: Attacker
     assert process.status_for(attacker.pool.token(key=before, headers={"kid": before})) == 401
 
 
-def test_not_held_an_older_entry_that_is_still_fresh_is_taken_by_a_process_that_starts(
+def test_limit_new_process_accepts_an_older_fresh_entry(
     attacker: Attacker,
 ) -> None:
     """The limit of sealing, see docs/security.md: for at most KEYS_FRESH_FOR the withdrawn key counts."""
@@ -311,7 +311,7 @@ def test_not_held_an_older_entry_that_is_still_fresh_is_taken_by_a_process_that_
     assert victim.status_for(attacker.pool.token(key=before, headers={"kid": before})) == 200
 
 
-def test_a_reader_learns_no_token_no_key_and_no_name(attacker: Attacker) -> None:
+def test_cache_reader_learns_no_token_key_or_name(attacker: Attacker) -> None:
     """CWE-312."""
     process = Process(attacker)
     process.status_for(attacker.pool.token())
@@ -334,7 +334,7 @@ def _pickle_that_touches(path: pathlib.Path) -> bytes:
 
 
 @pytest.mark.parametrize("kind", [KEYS, TOKEN])
-def test_a_pickle_is_not_run_by_a_cache_that_we_make(
+def test_pickle_is_not_executed_by_the_librarys_cache(
     kind: str, attacker: Attacker, tmp_path: pathlib.Path
 ) -> None:
     """CWE-502."""
@@ -351,7 +351,7 @@ def test_a_pickle_is_not_run_by_a_cache_that_we_make(
     assert not trace.exists()
 
 
-def test_not_held_a_pickle_is_run_by_flask_cachings_own_serializer(
+def test_limit_flask_cachings_serializer_executes_pickle(
     attacker: Attacker, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """CWE-502, see docs/security.md: it is read before we see it. All that can be done is to say so."""
@@ -364,7 +364,7 @@ def test_not_held_a_pickle_is_run_by_flask_cachings_own_serializer(
     assert trace.exists()
 
 
-def test_a_pickle_is_not_run_where_the_application_chose_json(
+def test_pickle_is_not_executed_with_a_json_serializer(
     attacker: Attacker, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What the warning says to do is enough."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from tests.attacks.forging import b64, by_rsa, good_header, parts_of, valid_token, with_signature
+from tests.attacks.forging import b64, by_rsa, jose_header, parts_of, valid_token, with_signature
 from tests.attacks.stage import OUR_KID, Attack, Scene, attack
 
 Change = Callable[[str], str]
@@ -58,7 +58,7 @@ def _encoded(position: int, encode: Encode) -> Callable[[Scene], str]:
     """A token of which one part is encoded in another way, and signed so."""
 
     def token(scene: Scene) -> str:
-        contents = [json.dumps(good_header(scene)).encode(), json.dumps(scene.claims()).encode()]
+        contents = [json.dumps(jose_header(scene)).encode(), json.dumps(scene.claims()).encode()]
         if position == 2:
             return _token(scene)[:-342] + encode(scene.mine.sign(b"", PKCS1v15(), SHA256()))
         # Two bytes in the last group, so that there are bits that say nothing.
@@ -139,7 +139,7 @@ def _json_serialisation(scene: Scene, flattened: bool) -> str:
 
 def _nested(scene: Scene, header: dict[str, str]) -> str:
     """A good token as the payload of another."""
-    return by_rsa(scene, good_header(scene, **header), _token(scene).encode())
+    return by_rsa(scene, jose_header(scene, **header), _token(scene).encode())
 
 
 _FORM = "RFC 7515, 7.1: three parts; Wycheproof; aws-jwt-verify: less or more than 3 parts"
@@ -183,7 +183,7 @@ def _payload(name: str, source: str, text: Callable[[str], str | bytes]) -> Atta
     def token(scene: Scene) -> str:
         changed = text(json.dumps(scene.claims(), separators=(",", ":")))
         return by_rsa(
-            scene, good_header(scene), changed if isinstance(changed, bytes) else changed.encode("utf-8")
+            scene, jose_header(scene), changed if isinstance(changed, bytes) else changed.encode("utf-8")
         )
 
     return _malformed(f"claims {name}", source, token)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.attacks.forging import by_rsa, good_header, valid_token
+from tests.attacks.forging import by_rsa, jose_header, valid_token
 from tests.attacks.stage import Attack, Scene, attack
 
 Issuer = Callable[[str], Any]
@@ -30,7 +30,7 @@ def _written(name: str, source: str, reason: str, claim: str, text: str) -> Atta
 
     def token(scene: Scene) -> str:
         rest = json.dumps(scene.claims(**{claim: ...}))
-        return by_rsa(scene, good_header(scene), f'{rest[:-1]},"{claim}":{text}}}'.encode())
+        return by_rsa(scene, jose_header(scene), f'{rest[:-1]},"{claim}":{text}}}'.encode())
 
     return attack(name, source, reason, token, needs_no_key=False)
 

@@ -169,7 +169,7 @@ def _is_one_short_line(text: str) -> bool:
 
 
 @pytest.mark.parametrize("answer", BAD_ANSWERS, ids=str)
-def test_a_service_has_no_token_and_says_503(
+def test_invalid_token_response_is_503(
     answer: BadAnswer,
     pool: LocalUserPool,
     pools: tuple[LocalUserPool, LocalUserPool],
@@ -191,7 +191,7 @@ def test_a_service_has_no_token_and_says_503(
 
 
 @pytest.mark.parametrize("answer", HARMLESS, ids=str)
-def test_what_is_odd_and_harmless_is_a_token(
+def test_unusual_but_valid_response_is_accepted(
     answer: BadAnswer, pool: LocalUserPool, pools: tuple[LocalUserPool, LocalUserPool]
 ) -> None:
     _tell(pool, answer, pools[1])
@@ -217,7 +217,7 @@ def test_what_is_odd_and_harmless_is_a_token(
         pytest.param("eyJh.eyJi.c", "[hidden]", id="a token"),
     ],
 )
-def test_an_error_code_is_one_short_line_in_texts_and_logs(
+def test_error_code_is_one_short_line(
     error: Any, shown: str, pool: LocalUserPool, caplog: pytest.LogCaptureFixture
 ) -> None:
     pool.answer("token", json.dumps({"error": error}), status=400)
@@ -232,7 +232,7 @@ def test_an_error_code_is_one_short_line_in_texts_and_logs(
 
 @pytest.mark.parametrize("offset", range(60, 101, 10))
 @pytest.mark.parametrize("member", ["error", "__type"])
-def test_secret_is_removed_before_a_code_is_shortened(
+def test_secret_is_removed_before_an_error_code_is_cut(
     member: str, offset: int, pool: LocalUserPool, caplog: pytest.LogCaptureFixture
 ) -> None:
     quoted = "x" * offset + SECRET + " and " + "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
@@ -248,7 +248,7 @@ def test_secret_is_removed_before_a_code_is_shortened(
 
 
 @pytest.mark.parametrize("code", ["invalid_client", "invalid_scope", "TooManyRequestsException"])
-def test_standard_code_stays_whole_beside_any_secret(code: str, pool: LocalUserPool) -> None:
+def test_standard_error_code_is_never_redacted(code: str, pool: LocalUserPool) -> None:
     pool.answer("token", {"error": code, "error_description": f"{code} is the secret"}, status=400)
     with pytest.raises(CognitoTokenRequestError, match=code) as raised:
         CognitoM2MClient(pool.token_url, "local-client", code).fetch_token("stock/read")
@@ -272,7 +272,7 @@ SPELLED = "abcDEF+ghi/JKL_9"
         ),
     ],
 )
-def test_secret_is_removed_however_it_is_spelled(echo: str, pool: LocalUserPool) -> None:
+def test_encoded_secret_is_removed(echo: str, pool: LocalUserPool) -> None:
     pool.answer("token", f"<p>You sent {echo}.</p>", status=403)
     with pytest.raises(CognitoTokenRequestError) as raised:
         CognitoM2MClient(pool.token_url, "local-client", SPELLED).fetch_token("stock/read")
@@ -280,7 +280,7 @@ def test_secret_is_removed_however_it_is_spelled(echo: str, pool: LocalUserPool)
 
 
 @pytest.mark.parametrize("status", [200, 403])
-def test_body_that_is_no_json_is_no_context(status: int, pool: LocalUserPool) -> None:
+def test_json_error_is_not_chained(status: int, pool: LocalUserPool) -> None:
     pool.answer("token", '{"access_token": "a.live.token"} <!-- a page -->', status=status)
     with pytest.raises(CognitoTokenRequestError) as raised:
         CognitoM2MClient(pool.token_url, "local-client", "s").fetch_token("stock/read")
@@ -299,7 +299,7 @@ def test_every_secret_of_a_rotation_is_removed(pool: LocalUserPool) -> None:
 
 
 @pytest.mark.parametrize("secret", ["a.eyJz.b!c", "eyJzdWI", "token", "eyJz.c2ln&x"])
-def test_secret_and_token_may_overlap(secret: str, pool: LocalUserPool) -> None:
+def test_overlapping_secret_and_token_are_removed(secret: str, pool: LocalUserPool) -> None:
     token = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln"
     pool.answer("token", f'{secret} {token} {{"access_token": "opaque"}}', status=502)
     with pytest.raises(CognitoTokenRequestError) as raised:
@@ -309,7 +309,7 @@ def test_secret_and_token_may_overlap(secret: str, pool: LocalUserPool) -> None:
     assert not [part for part in (secret, "!c", "&x", "c2ln", "Jh", "opaque") if part in shown]
 
 
-def test_request_id_and_token_type_may_quote_no_secret(pool: LocalUserPool) -> None:
+def test_request_id_and_token_type_are_redacted(pool: LocalUserPool) -> None:
     pool.fail("token", status=500, headers={"x-amzn-requestid": f"of {SECRET}"})
     with pytest.raises(CognitoTokenRequestError) as raised:
         _client(pool).fetch_token("stock/read")
@@ -331,7 +331,7 @@ def test_request_id_and_token_type_may_quote_no_secret(pool: LocalUserPool) -> N
         ("eyJ is how a token begins. See eyJ", "eyJ is how a token begins. See eyJ"),
     ],
 )
-def test_token_is_removed_whatever_it_is_glued_to(body: str, shown: str, pool: LocalUserPool) -> None:
+def test_token_is_removed_from_surrounding_text(body: str, shown: str, pool: LocalUserPool) -> None:
     pool.answer("token", body, status=502)
     with pytest.raises(CognitoTokenRequestError) as raised:
         _client(pool).fetch_token("stock/read")
@@ -398,7 +398,7 @@ def _cpu_seconds(run: Callable[[], object]) -> float:
         pytest.param(b"\x15\x03\x01\x00\x02\x02\x28", id="TLS"),
     ],
 )
-def test_what_is_no_http_is_one_short_line(answer: bytes) -> None:
+def test_malformed_http_is_reported_in_one_short_line(answer: bytes) -> None:
     """CWE-779, CWE-117: it goes into texts of errors and into logs."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threading.Thread(target=_answer_twice, args=(listening, answer), daemon=True).start()
@@ -432,7 +432,7 @@ def _answer_twice(listening: socket.socket, answer: bytes) -> None:
         pytest.param("a," * 30_000, id="as many schemes as fit"),
     ],
 )
-def test_a_challenge_of_64_kib_is_read_at_once(challenge: str) -> None:
+def test_challenge_of_64_kib_costs_at_most_50_ms(challenge: str) -> None:
     """CWE-1333: a service that is called may answer 401 with what it likes. It took 13 s."""
     headers = {"WWW-Authenticate": challenge}
     assert not is_invalid_token(401, headers)
