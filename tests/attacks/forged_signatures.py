@@ -1,4 +1,4 @@
-"""Algorithms, header parameters and signatures that must not make a token good."""
+"""Algorithms, header parameters and signatures that must not make a token valid."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FORGERS_KEY = new_rsa_key()
 
 
 def _alg(name: str, source: str, alg: Any) -> Attack:
-    """Signed well, with a key that is known, under another algorithm's name."""
+    """Build a correctly signed token that names another algorithm."""
     return attack(
         f"alg {name}",
         source,
@@ -53,7 +53,7 @@ def _public_key(encoding: Encoding, form: PublicFormat) -> Callable[[Scene], byt
 
 
 def _confused(name: str, source: str, secret: Callable[[Scene], bytes], alg: str = "HS256") -> Attack:
-    """HMAC with what everybody may know: algorithm confusion."""
+    """Build a token signed by HMAC with public data: algorithm confusion."""
     reason = "bad_signature" if alg == "RS256" else "wrong_algorithm"
     return attack(
         f"HMAC with {name}",
@@ -81,7 +81,7 @@ ALGORITHMS = [
         )
     ),
     attack(
-        "alg none over a good signature",
+        "alg none over a valid signature",
         "RFC 8725, 2.1",
         "wrong_algorithm",
         lambda scene: by_rsa(scene, jose_header(scene, alg="none")),
@@ -107,22 +107,22 @@ ALGORITHMS = [
         for name, alg in (("a list", ["RS256"]), ("a number", 256))
     ),
     attack(
-        "alg under another case of its name",
-        "RFC 7515, 4: names are compared as they are",
+        "alg in upper case",
+        "RFC 7515, 4: names are case-sensitive",
         "wrong_algorithm",
         lambda scene: by_rsa(scene, {"kid": OUR_KID, "ALG": "RS256"}),
     ),
     _confused("the public key in PEM", "RFC 8725, 2.1; CVE-2016-10555; Wycheproof", _PEM),
     _confused("the public key in PEM of PKCS 1", "CVE-2017-11424 (PyJWT)", _PKCS1),
     _confused(
-        "the public key in OpenSSH's form", "CVE-2022-29217 (PyJWT), CVE-2024-33663 (python-jose)", _SSH
+        "the public key in OpenSSH format", "CVE-2022-29217 (PyJWT), CVE-2024-33663 (python-jose)", _SSH
     ),
     _confused(
         "the JWK",
         "CVE-2024-33663 (python-jose)",
         lambda scene: json.dumps(jwk_of(scene.mine, OUR_KID)).encode(),
     ),
-    _confused("no secret at all", "RFC 8725, 3.5; PyJWT 2.13.0: an empty key", lambda scene: b""),
+    _confused("an empty secret", "RFC 8725, 3.5; PyJWT 2.13.0: an empty key", lambda scene: b""),
     _confused("the public key in PEM under RS256", "RFC 8725, 3.1", _PEM, alg="RS256"),
     attack(
         "ES256 with a signature of zeros",
@@ -153,19 +153,19 @@ ALGORITHMS = [
 
 
 def _by_forger(scene: Scene, **members: Any) -> str:
-    """Signed by the attacker's own key."""
+    """Build a token that is signed with the attacker's key."""
     return scene.pool.sign(scene.claims(), headers=jose_header(scene, **members), key=FORGERS_KEY)
 
 
 def _parameter(name: str, source: str, member: Callable[[Scene], dict[str, Any]]) -> Attack:
-    """A header that brings the forger's key, or says where it is, under a kid that is known."""
+    """Build a token whose header has the forger's key, or its URL, and a known kid."""
     return attack(
         name, source, "bad_signature", lambda scene: _by_forger(scene, **member(scene)), needs_no_key=False
     )
 
 
 def _kid(name: str, kid: str, source: str = "RFC 8725, 3.10") -> Attack:
-    """A kid that somebody might look up; no service of ours knows it."""
+    """Build a token with a kid that a library might look up. The service does not know it."""
     return attack(
         f"kid {name}", source, "unknown_key", lambda scene: _by_forger(scene, kid=kid), needs_no_key=False
     )
@@ -181,7 +181,7 @@ def _no_kid(name: str, kid: Any) -> Attack:
 
 
 def _crit(name: str, crit: Any, **members: Any) -> Attack:
-    """Signed well: only that it has critical extensions makes it bad."""
+    """Build a correctly signed token. Only its critical extensions make it invalid."""
     return attack(
         f"crit {name}",
         "RFC 7515, 4.1.11; CVE-2025-59420 (Authlib); CVE-2026-32597 (PyJWT)",
@@ -191,7 +191,7 @@ def _crit(name: str, crit: Any, **members: Any) -> Attack:
 
 
 def _unencoded(scene: Scene) -> str:
-    """Signed over the payload as it is, as RFC 7797 has it, but without ``crit``."""
+    """Build a token signed over the unencoded payload, as in RFC 7797, but without ``crit``."""
     header = b64(json.dumps(jose_header(scene, b64=False)).encode())
     payload = json.dumps(scene.claims())
     signature = valid_token(scene).rpartition(".")[2]
@@ -211,7 +211,7 @@ PARAMETERS = [
         lambda scene: {"jku": scene.elsewhere.jwks_url},
     ),
     _parameter(
-        "jku of the cloud's metadata service",
+        "jku of the cloud metadata service",
         "RFC 8725, 3.10: server-side request forgery",
         lambda scene: {"jku": "http://169.254.169.254/latest/meta-data/"},
     ),
@@ -268,8 +268,8 @@ PARAMETERS = [
     _kid("of another pool", "another pool's", "RFC 8725, 2.8: cross-JWT confusion"),
     _kid("that is a path with NUL", "/dev/null\x00.pem"),
     _kid("that is SQL", "x' UNION SELECT 'secret' -- "),
-    _kid("with line ends, as a log might take them", "x\r\nSet-Cookie: a=b\r\n\r\nRefused: nobody"),
-    _kid("that begins like a known one", OUR_KID + "x", "RFC 7515, 4.1.4: compared as text"),
+    _kid("with newlines, to forge log lines", "x\r\nSet-Cookie: a=b\r\n\r\nRejected: nothing"),
+    _kid("that begins with a known one", OUR_KID + "x", "RFC 7515, 4.1.4: compared as text"),
     _kid("with a homoglyph", OUR_KID.replace("e", "\u0435"), "RFC 8725, 2.4; UTS 39"),
     _kid("that is a lone surrogate", "\ud800", "RFC 8259, 8.2"),
     _no_kid("absent", ...),
@@ -288,11 +288,11 @@ PARAMETERS = [
     _crit("that is an object", {"exp": 1}),
 ]  # fmt: skip
 
-# -- the signature itself ------------------------------------------------------------------------
+# -- the signature -------------------------------------------------------------------------------
 
 
 def _signature(name: str, source: str, change: Callable[[Scene, str], bytes]) -> Attack:
-    """What stands as the signature of a good header and good claims."""
+    """Build a token with this signature for a valid header and valid claims."""
 
     def token(scene: Scene) -> str:
         text = unsigned(jose_header(scene), scene.claims())
@@ -302,7 +302,7 @@ def _signature(name: str, source: str, change: Callable[[Scene, str], bytes]) ->
 
 
 def _padded(name: str, source: str, message: Callable[[bytes], bytes]) -> Attack:
-    """A signature of ours over a padding that is not the one padding (RFC 8017, section 8.2.2)."""
+    """Build a token that is signed with our key over incorrect padding (RFC 8017, section 8.2.2)."""
     return _signature(
         f"padding: {name}", source, lambda scene, text: raw_rsa(scene.mine, message(digest_of(text)))
     )
@@ -328,12 +328,12 @@ _WYCHEPROOF = "Wycheproof json_web_signature, ModifiedPadding; RFC 8017, 8.2.2"
 
 SIGNATURES = [
     _padded("length in long form", _WYCHEPROOF, _der("308131300d060960864801650304020105000420")),
-    _padded("length one too many", _WYCHEPROOF, _der("3032300d060960864801650304020105000420")),
+    _padded("length too large by one", _WYCHEPROOF, _der("3032300d060960864801650304020105000420")),
     _padded("no NULL in the algorithm", _WYCHEPROOF, _der("302f300b06096086480165030402010420")),
     _padded("no DigestInfo", "RFC 8017, 9.2", lambda digest: encoded_message(b"", digest)),
     _padded("DigestInfo of SHA-1", "RFC 8725, 3.2", _der("3021300906052b0e03021a05000414")),
     _padded(
-        "garbage behind the digest", "CVE-2006-4339 (Bleichenbacher)",
+        "garbage after the digest", "CVE-2006-4339 (Bleichenbacher)",
         lambda digest: (b"\x00\x01" + b"\xff" * 8 + b"\x00" + SHA256_INFO + digest).ljust(256, b"\x07"),
     ),
     _padded(
@@ -364,7 +364,7 @@ SIGNATURES = [
         lambda scene, text: _real(scene, text.rpartition(".")[2]),
     ),
     _signature(
-        "a signature over what is not encoded", "RFC 7797, 3",
+        "a signature over the unencoded claims", "RFC 7797, 3",
         lambda scene, text: _real(scene, text.partition(".")[0] + "." + json.dumps(scene.claims())),
     ),
     _signature(
@@ -375,7 +375,7 @@ SIGNATURES = [
 
 
 def _swapped(name: str, source: str, change: Callable[[Scene, list[str]], list[str]]) -> Attack:
-    """A valid token, of which one part is another's, or was signed in other words."""
+    """Build a valid token, and replace one part by that of another or by an equivalent text."""
     return attack(
         name,
         source,
@@ -388,9 +388,9 @@ def _swapped(name: str, source: str, change: Callable[[Scene, list[str]], list[s
 SWAPS = [
     _swapped("the claims of another token", "RFC 8725, 3.3; Wycheproof rejectsModifiedPayload",
              lambda scene, parts: [parts[0], b64(as_json(scene.claims(scope="admin/all"))), parts[2]]),
-    _swapped("the header with white space that was not signed", "Wycheproof rejectsModifiedHeader",
+    _swapped("the header with whitespace that was not signed", "Wycheproof rejectsModifiedHeader",
              lambda scene, parts: [b64(json.dumps(jose_header(scene), indent=1).encode()), *parts[1:]]),
-    _swapped("claims that say the same in other words", "RFC 7515, 5.2",
+    _swapped("the same claims, escaped differently", "RFC 7515, 5.2",
              lambda scene, parts: [
                  parts[0], b64(as_json(scene.claims()).replace(b"shop", b"\\u0073hop")), parts[2]]),
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Claims, times and issuers that no good token has: each token is signed well by a key of the pool."""
+"""Claims, times and issuers that no valid token has. Each token is correctly signed with a key of the pool."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def _claim(name: str, source: str, reason: str, **changed: Any) -> Attack:
 
 
 def _written(name: str, source: str, reason: str, claim: str, text: str) -> Attack:
-    """A claim whose JSON is just this."""
+    """Build a token with a claim whose JSON text is this."""
 
     def token(scene: Scene) -> str:
-        rest = json.dumps(scene.claims(**{claim: ...}))
-        return by_rsa(scene, jose_header(scene), f'{rest[:-1]},"{claim}":{text}}}'.encode())
+        others = json.dumps(scene.claims(**{claim: ...}))
+        return by_rsa(scene, jose_header(scene), f'{others[:-1]},"{claim}":{text}}}'.encode())
 
     return attack(name, source, reason, token, needs_no_key=False)
 
 
-def _moved(name: str, source: str, reason: str, **seconds: float) -> Attack:
-    """Times so many seconds from now."""
+def _from_now(name: str, source: str, reason: str, **seconds: float) -> Attack:
+    """Build a token with times that are this many seconds from now."""
     return attack(
         name,
         source,
@@ -53,7 +53,7 @@ _NOT_TEXT: tuple[tuple[str, Any], ...] = (
     ("a list", ["shop"]),
     ("an object", {"shop": "shop"}),
 )
-_NO_MOMENTS: tuple[tuple[str, str], ...] = (
+_NOT_A_TIME: tuple[tuple[str, str], ...] = (
     ("null", "null"),
     ("text", '"9999999999"'),
     ("empty text", '""'),
@@ -85,23 +85,23 @@ TYPES = [
         for name, value in _NOT_TEXT
     ),
     *(
-        _claim(f"sub {name}", "RFC 9068, 5; Cognito: a machine's sub is its client_id", "user_token",
+        _claim(f"sub {name}", "RFC 9068, 5; Cognito: the sub of a machine token is its client_id", "user_token",
                sub=value)
         for name, value in (
-            ("absent", ...), ("empty", ""), ("of a person", "5b1c39de-8c2a-4e3f-a0a5"),
-            ("of another client", "reports"), ("in another case", "SHOP"), 
+            ("absent", ...), ("empty", ""), ("of a user", "5b1c39de-8c2a-4e3f-a0a5"),
+            ("of another client", "reports"), ("in upper case", "SHOP"), 
             ("with a homoglyph", "sh\u043ep"),
         )
     ),
     *(
-        _claim(f"username {name}", "Cognito: a person's token", "user_token", username=value)
-        for name, value in (("of a person", "ada"), ("empty", ""), ("null", None), ("the client's", "shop"))
+        _claim(f"username {name}", "Cognito: a user access token", "user_token", username=value)
+        for name, value in (("of a user", "ada"), ("empty", ""), ("null", None), ("the client's", "shop"))
     ),
     *(
         _claim(f"scope {name}", "RFC 8725, 2.9; RFC 9068, 2.2.3; aws-jwt-verify: scope is not a string",
                "malformed", scope=value)
         for name, value in (
-            ("a number", 7), ("true", True), ("a list of the right ones", ["orders/read"]),
+            ("a number", 7), ("true", True), ("a list of the required ones", ["orders/read"]),
             ("an object", {"orders/read": True}),
         )
     ),
@@ -114,8 +114,8 @@ TYPES = [
             ("null", "malformed", lambda issuer: None),
             ("a number", "malformed", lambda issuer: 7),
             ("true", "malformed", lambda issuer: True),
-            ("a list of the right one", "malformed", lambda issuer: [issuer]),
-            ("a list of the forger's and the right one", "malformed",
+            ("a list of the correct one", "malformed", lambda issuer: [issuer]),
+            ("a list of the forger's and the correct one", "malformed",
              lambda issuer: ["https://attacker.example", issuer]),
             ("an object", "malformed", lambda issuer: {issuer: issuer}),
         )
@@ -127,18 +127,18 @@ TIMES = [
         _written(f"{claim} {name}", "RFC 7519, 4.1.4 and 2: NumericDate; aws-jwt-verify", "malformed", claim,
                  text)
         for claim in ("exp", "iat", "nbf")
-        for name, text in _NO_MOMENTS
+        for name, text in _NOT_A_TIME
     ),
     _claim("exp absent", "RFC 8725, 3.10; RFC 9068, 2.2", "malformed", exp=...),
     _claim("iat absent", "RFC 9068, 2.2", "malformed", iat=...),
     _claim("exp 0", "RFC 7519, 4.1.4", "expired", exp=0),
-    _written("exp so small that it is zero", "RFC 7519, 4.1.4", "expired", "exp", "1e-400"),
-    _moved("expired an hour ago", "RFC 7519, 4.1.4; aws-jwt-verify: expired jwt", "expired", exp=-3600),
-    _moved("expired just beyond the leeway", "aws-jwt-verify: just too little graceSeconds", "expired",
+    _written("exp that rounds to zero", "RFC 7519, 4.1.4", "expired", "exp", "1e-400"),
+    _from_now("expired an hour ago", "RFC 7519, 4.1.4; aws-jwt-verify: expired jwt", "expired", exp=-3600),
+    _from_now("expired just beyond the leeway", "aws-jwt-verify: just too little graceSeconds", "expired",
            exp=-_LEEWAY - 0.01),
-    _moved("valid in an hour", "RFC 7519, 4.1.5; aws-jwt-verify: not before", "not_yet_valid", nbf=3600),
-    _moved("valid just beyond the leeway", "RFC 7519, 4.1.5", "not_yet_valid", nbf=_LEEWAY + 1),
-    _moved("valid only after it has expired", "RFC 7519, 4.1.5", "not_yet_valid", exp=3600, nbf=7200),
+    _from_now("valid in an hour", "RFC 7519, 4.1.5; aws-jwt-verify: not before", "not_yet_valid", nbf=3600),
+    _from_now("valid just beyond the leeway", "RFC 7519, 4.1.5", "not_yet_valid", nbf=_LEEWAY + 1),
+    _from_now("valid only after it has expired", "RFC 7519, 4.1.5", "not_yet_valid", exp=3600, nbf=7200),
 ]  # fmt: skip
 
 
@@ -155,41 +155,41 @@ def _issuer(name: str, source: str, change: Issuer) -> Attack:
 _EXACT = "RFC 8725, 3.8; RFC 9207, 2.4: compared as text"
 
 ISSUERS = [
-    _issuer("with a slash behind", _EXACT, lambda issuer: issuer + "/"),
-    _issuer("without its last letter", "CVE-2024-53861 (PyJWT): a part of it", lambda issuer: issuer[:-1]),
-    _issuer("that is a part of the right one", "CVE-2024-53861 (PyJWT)", lambda issuer: issuer[2:9]),
+    _issuer("with a trailing slash", _EXACT, lambda issuer: issuer + "/"),
+    _issuer("without its last character", "CVE-2024-53861 (PyJWT): a part of it", lambda issuer: issuer[:-1]),
+    _issuer("that is a part of the correct one", "CVE-2024-53861 (PyJWT)", lambda issuer: issuer[2:9]),
     _issuer("that is empty", "CVE-2024-53861 (PyJWT)", lambda issuer: ""),
     _issuer("in upper case", _EXACT, str.upper),
     _issuer("with another scheme", _EXACT, lambda issuer: issuer.replace("http", "https", 1)),
     _issuer("of another pool", _EXACT, lambda issuer: issuer.replace("LocalPool", "Elsewhere")),
     _issuer("with another port", _EXACT, lambda issuer: issuer.replace(":", ":1", 2)),
-    _issuer("with another name of its host", _EXACT, lambda issuer: issuer.replace("127.0.0.1", "localhost")),
+    _issuer("with another name for its host", _EXACT, lambda issuer: issuer.replace("127.0.0.1", "localhost")),
     _issuer("with a user before the host", _EXACT, lambda issuer: issuer.replace("//", "//a@")),
-    _issuer("that names another host behind it", _EXACT, lambda issuer: issuer + "@attacker.example"),
+    _issuer("followed by another host", _EXACT, lambda issuer: issuer + "@attacker.example"),
     _issuer("with dots in the path", _EXACT, lambda issuer: issuer.replace("/us-", "/./us-")),
     _issuer("with a percent escape", _EXACT, lambda issuer: issuer.replace("_", "%5F")),
-    _issuer("with a space before", _EXACT, lambda issuer: " " + issuer),
-    _issuer("with a line end behind", _EXACT, lambda issuer: issuer + "\n"),
-    _issuer("with NUL and another behind", _EXACT, lambda issuer: issuer + "\0.attacker.example"),
+    _issuer("with a leading space", _EXACT, lambda issuer: " " + issuer),
+    _issuer("with a trailing newline", _EXACT, lambda issuer: issuer + "\n"),
+    _issuer("followed by NUL and more", _EXACT, lambda issuer: issuer + "\0.attacker.example"),
     _issuer("with a homoglyph", "RFC 8725, 2.4; UTS 39", lambda issuer: issuer.replace("o", "\u043e", 1)),
     _issuer("with full-width letters", "UTS 46", lambda issuer: issuer.replace("L", "\uff2c", 1)),
     _issuer("with a lone surrogate", "RFC 8259, 8.2", lambda issuer: issuer + "\ud800"),
-    _issuer("two with a comma", _EXACT, lambda issuer: issuer + "," + issuer),
+    _issuer("two, separated by a comma", _EXACT, lambda issuer: issuer + "," + issuer),
     _issuer("of the forger", _EXACT, lambda issuer: "https://attacker.example"),
-    _issuer("of 4000 letters", "CWE-400", lambda issuer: issuer + "x" * 4000),
-    attack("issuer of the forger's pool, whose keys are where it says", "RFC 8725, 3.8 and 3.10",
+    _issuer("of 4000 characters", "CWE-400", lambda issuer: issuer + "x" * 4000),
+    attack("issuer of the forger's pool, which publishes its keys", "RFC 8725, 3.8 and 3.10",
             "wrong_issuer", lambda scene: scene.elsewhere.token(client_id="shop"), needs_no_key=True),
-    attack("issuer of the forger's pool, signed by a key of ours", "RFC 8725, 3.8", "wrong_issuer",
+    attack("issuer of the forger's pool, signed with our key", "RFC 8725, 3.8", "wrong_issuer",
             lambda scene: valid_token(scene, iss=scene.elsewhere.issuer),
             needs_no_key=True),
-    attack("the right issuer, signed by the forger's pool", "RFC 8725, 3.8", "unknown_key",
+    attack("the correct issuer, signed by the forger's pool", "RFC 8725, 3.8", "unknown_key",
             lambda scene: scene.elsewhere.token(client_id="shop", iss=scene.pool.issuer),
             needs_no_key=False),
 ]  # fmt: skip
 
 ATTACKS = [*TYPES, *TIMES, *ISSUERS]
 
-# -- issuers of Cognito itself, for a service whose issuers are derived from its pool --------------
+# -- issuers of Cognito, for a service whose issuers are derived from its pool --------------------
 
 POOL_ID = "us-west-2_AbCdEfGhI"
 _RIGHT = f"https://cognito-idp.us-west-2.amazonaws.com/{POOL_ID}"
@@ -201,15 +201,15 @@ COGNITO_ISSUERS = [
         ("another pool", _RIGHT[:-1] + "J"),
         ("China", _RIGHT.replace(".com/", ".com.cn/")),
         ("FIPS", _RIGHT.replace("cognito-idp.", "cognito-idp-fips.")),
-        ("the other service's host", _RIGHT.replace("cognito-idp.", "cognito-identity.")),
+        ("the host of identity pools", _RIGHT.replace("cognito-idp.", "cognito-identity.")),
         ("http", _RIGHT.replace("https", "http")),
         ("a port", _RIGHT.replace(".com/", ".com:443/")),
-        ("a slash behind", _RIGHT + "/"),
-        ("a host that begins with the right one", _RIGHT.replace(".com/", ".com.attacker.example/")),
-        ("a host that ends with the right one", _RIGHT.replace("//cognito", "//attacker-cognito")),
-        ("the right one as a user", _RIGHT.replace("/us-west", "@attacker.example/us-west")),
-        ("a letter that looks alike", _RIGHT.replace("amazonaws", "amaz\u043enaws")),
-        ("the address of the keys", _RIGHT + "/.well-known/jwks.json"),
+        ("a trailing slash", _RIGHT + "/"),
+        ("a host that begins with the correct one", _RIGHT.replace(".com/", ".com.attacker.example/")),
+        ("a host that ends with the correct one", _RIGHT.replace("//cognito", "//attacker-cognito")),
+        ("the correct one as a user", _RIGHT.replace("/us-west", "@attacker.example/us-west")),
+        ("a homoglyph", _RIGHT.replace("amazonaws", "amaz\u043enaws")),
+        ("the URL of the keys", _RIGHT + "/.well-known/jwks.json"),
     )
 ]
 COGNITO_OWN_ISSUERS = (_RIGHT, _RIGHT.replace("//cognito", "//issuer-cognito"))

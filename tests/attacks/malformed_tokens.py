@@ -1,4 +1,4 @@
-"""Encodings and JSON that two readers may read differently; where there is a signature, it is good."""
+"""Malformed and ambiguous encodings and JSON. Where a token has a signature, the signature is valid."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _malformed(name: str, source: str, token: Callable[[Scene], str], reason: st
 
 
 def _changed(name: str, source: str, change: Change, reason: str = "malformed") -> Attack:
-    """A good token with something done to its text."""
+    """Build a valid token, and change its text."""
     return _malformed(name, source, lambda scene: change(_token(scene)), reason)
 
 
@@ -44,34 +44,34 @@ def _in_part(position: int, change: Change) -> Change:
     return changed
 
 
-def _in_the_middle(text: str) -> Change:
+def _inserted(text: str) -> Change:
     return lambda token: token[: len(token) // 2] + text + token[len(token) // 2 :]
 
 
-def _signed_as_it_is(scene: Scene, header: str, payload: str) -> str:
-    """Two parts, however they are encoded, under a signature over just that text."""
+def _signed_text(scene: Scene, header: str, payload: str) -> str:
+    """Sign two encoded parts exactly as they are."""
     text = f"{header}.{payload}"
     return with_signature(text, scene.mine.sign(text.encode(), PKCS1v15(), SHA256()))
 
 
 def _encoded(position: int, encode: Encode) -> Callable[[Scene], str]:
-    """A token of which one part is encoded in another way, and signed so."""
+    """Build a token of which one part is encoded differently, and sign it like that."""
 
     def token(scene: Scene) -> str:
         contents = [json.dumps(jose_header(scene)).encode(), json.dumps(scene.claims()).encode()]
         if position == 2:
             return _token(scene)[:-342] + encode(scene.mine.sign(b"", PKCS1v15(), SHA256()))
-        # Two bytes in the last group, so that there are bits that say nothing.
+        # Two bytes in the last group, so that it has unused bits.
         content = contents[position] + b" " * ((2 - len(contents[position])) % 3)
         parts = [b64(each) for each in contents]
         parts[position] = encode(content)
-        return _signed_as_it_is(scene, parts[0], parts[1])
+        return _signed_text(scene, parts[0], parts[1])
 
     return token
 
 
-def _with_loose_bits(content: bytes) -> str:
-    """Another text for the same bytes, if a reader does not look at the bits that say nothing."""
+def _with_unused_bits(content: bytes) -> str:
+    """Return another text for the same bytes, for readers that ignore unused bits."""
     part = b64(content)
     assert len(part) % 4 in (2, 3)
     return part[:-1] + _ALPHABET[_ALPHABET.index(part[-1]) + 1]
@@ -83,7 +83,7 @@ def _with_impossible_length(content: bytes) -> str:
 
 
 def _in_hexadecimal(content: bytes) -> str:
-    """As long as base64url can't be: else it may be the text of some bytes."""
+    """Return hexadecimal text of a length that base64url cannot have, so it cannot be valid by chance."""
     text = content.hex()
     return text.ljust(len(text) // 4 * 4 + 5, "0")
 
@@ -106,27 +106,27 @@ ENCODINGS = [
         ("bad_header", "bad_header", "malformed"),
     ),
     *_in_every_part(
-        "bits that say nothing", "RFC 7515, 2; RFC 4648, 3.5; Wycheproof ModifiedUnusedBits", _with_loose_bits
+        "unused bits that are set", "RFC 7515, 2; RFC 4648, 3.5; Wycheproof ModifiedUnusedBits", _with_unused_bits
     ),
-    *_in_every_part("a length that can't be", "RFC 4648, 4", _with_impossible_length),
+    *_in_every_part("an impossible length", "RFC 4648, 4", _with_impossible_length),
     *_in_every_part(
-        "a letter of the other alphabet", "RFC 7515, 2; RFC 4648, 5", lambda content: "+/" + b64(content)[2:]
+        "a character of the standard alphabet", "RFC 7515, 2; RFC 4648, 5", lambda content: "+/" + b64(content)[2:]
     ),
     *_in_every_part("a tilde", "RFC 4648, 3.3", lambda content: "~" + b64(content)[1:]),
     *_in_every_part("a space", "Wycheproof spacesInHeader", lambda content: "A A" + b64(content), _NO_TOKEN),
-    *_in_every_part("a line end", "RFC 4648, 3.1", lambda content: "A\n" + b64(content), _NO_TOKEN),
+    *_in_every_part("a newline", "RFC 4648, 3.1", lambda content: "A\n" + b64(content), _NO_TOKEN),
     *_in_every_part("a percent escape", "RFC 6750, 2.1", lambda content: "%41" + b64(content), _NO_TOKEN),
     *_in_every_part("hexadecimal", "RFC 7515, 2", _in_hexadecimal),
     *_in_every_part("nothing", "Wycheproof rejectsMissingHeader, rejectsMissingPayload",
                     lambda content: "", ("malformed", "malformed", "bad_signature"))[:2],
-    _changed("a space before the token and one inside", "RFC 6750, 2.1", _in_the_middle(" "), "bad_header"),
-    _changed("CR LF inside", "RFC 9110, 5.5: header injection", _in_the_middle("\r\n"), "bad_header"),
-    _changed("NUL inside", "RFC 9110, 5.5", _in_the_middle("\0"), "bad_header"),
-    _changed("a line end behind", "RFC 7515, 7.1", lambda token: token + "\n", "bad_header"),
-    _changed("a letter that is not ASCII", "RFC 7515, 7.1", _in_the_middle("\xe9"), "bad_header"),
-    _changed("escaped stops", "RFC 7515, 7.1", lambda token: token.replace(".", "%2E"), "bad_header"),
+    _changed("a space before the token and one inside", "RFC 6750, 2.1", _inserted(" "), "bad_header"),
+    _changed("CR LF inside", "RFC 9110, 5.5: header injection", _inserted("\r\n"), "bad_header"),
+    _changed("NUL inside", "RFC 9110, 5.5", _inserted("\0"), "bad_header"),
+    _changed("a trailing newline", "RFC 7515, 7.1", lambda token: token + "\n", "bad_header"),
+    _changed("a character that is not ASCII", "RFC 7515, 7.1", _inserted("\xe9"), "bad_header"),
+    _changed("escaped dots", "RFC 7515, 7.1", lambda token: token.replace(".", "%2E"), "bad_header"),
     _changed("the scheme twice", "RFC 6750, 2.1", lambda token: "Bearer " + token, "bad_header"),
-    _changed("base64 around it", "RFC 7515, 7.1", lambda token: b64(token.encode())),
+    _changed("encoded again in base64", "RFC 7515, 7.1", lambda token: b64(token.encode())),
 ]  # fmt: skip
 
 
@@ -138,23 +138,23 @@ def _json_serialisation(scene: Scene, flattened: bool) -> str:
 
 
 def _nested(scene: Scene, header: dict[str, str]) -> str:
-    """A good token as the payload of another."""
+    """Build a token whose payload is a valid token."""
     return by_rsa(scene, jose_header(scene, **header), _token(scene).encode())
 
 
 _FORM = "RFC 7515, 7.1: three parts; Wycheproof; aws-jwt-verify: less or more than 3 parts"
 
 FORMS = [
-    _changed("no signature and no stop for it", _FORM, lambda token: token.rpartition(".")[0]),
-    _changed("the header and two stops", _FORM, lambda token: token.partition(".")[0] + ".."),
+    _changed("no signature and no dot before it", _FORM, lambda token: token.rpartition(".")[0]),
+    _changed("the header and two dots", _FORM, lambda token: token.partition(".")[0] + ".."),
     _changed("no header", "Wycheproof rejectsMissingHeaderAndSeparator", lambda t: t.partition(".")[2]),
     _changed("no payload", "RFC 7515, appendix F: detached content", _in_part(1, lambda part: "")),
-    _changed("a stop too many", "Wycheproof rejectsExtraEmptyComponent", lambda token: token + "."),
+    _changed("one dot too many", "Wycheproof rejectsExtraEmptyComponent", lambda token: token + "."),
     _changed("a fourth part", "Wycheproof rejectsExtraComponent", lambda token: token + ".AAAA"),
     _changed("five parts", "RFC 7516, 3.1: an encrypted token", lambda token: token + ".AAAA.AAAA"),
-    _malformed("stops alone", _FORM, lambda scene: ".."),
+    _malformed("only dots", _FORM, lambda scene: ".."),
     _malformed("three letters", _FORM, lambda scene: "a.a.a"),
-    _malformed("a word", "aws-jwt-verify: JWT that is no JWT", lambda scene: "null"),
+    _malformed("a word", "aws-jwt-verify: not a JWT", lambda scene: "null"),
     _malformed(
         "JSON, flattened", "RFC 8725, 2.10; RFC 7515, 7.2.2; Wycheproof JsonSerialization",
         lambda scene: _json_serialisation(scene, True), "bad_header",
@@ -166,8 +166,8 @@ FORMS = [
     _malformed("JSON in base64url", "RFC 7515, 7.2.2",
             lambda scene: b64(_json_serialisation(scene, True).encode())),
     _malformed("a token in a token", "RFC 7519, 5.2 and 7.2", lambda scene: _nested(scene, {"cty": "JWT"})),
-    _malformed("a token in a token that does not say so", "RFC 7519, 5.2", lambda scene: _nested(scene, {})),
-    _malformed("an encrypted token's header", "RFC 7516, 4; CVE-2024-33664 (python-jose)",
+    _malformed("a token in a token, without cty", "RFC 7519, 5.2", lambda scene: _nested(scene, {})),
+    _malformed("the header of an encrypted token", "RFC 7516, 4; CVE-2024-33664 (python-jose)",
             lambda scene: by_rsa(scene, {"alg": "RSA-OAEP", "enc": "A128GCM", "zip": "DEF"}),
             "wrong_algorithm"),
     _malformed("an unsigned token of another kind", "PASETO", lambda scene: "v2.public.AAAA"),
@@ -178,7 +178,7 @@ FORMS = [
 
 
 def _payload(name: str, source: str, text: Callable[[str], str | bytes]) -> Attack:
-    """Claims whose text has become this."""
+    """Build a token with changed JSON of its claims."""
 
     def token(scene: Scene) -> str:
         changed = text(json.dumps(scene.claims(), separators=(",", ":")))
@@ -190,7 +190,7 @@ def _payload(name: str, source: str, text: Callable[[str], str | bytes]) -> Atta
 
 
 def _header(name: str, source: str, text: str | bytes, reason: str = "malformed") -> Attack:
-    """A header of this text, in which KID is the kid that is known."""
+    """Build a token with a header of this text, in which KID stands for a known kid."""
 
     def token(scene: Scene) -> str:
         content = text if isinstance(text, bytes) else text.encode("utf-8")
@@ -200,12 +200,12 @@ def _header(name: str, source: str, text: str | bytes, reason: str = "malformed"
 
 
 def _with(more: str) -> Callable[[str], str]:
-    """The claims, and something more behind the last."""
+    """Append something after the last claim."""
     return lambda text: text[:-1] + "," + more + "}"
 
 
 _TWICE = "RFC 7519, 4 and RFC 7515, 4: names are unique; RFC 8725, 2.6"
-_NUMBERS = "RFC 8259, 6: no such numbers in JSON"
+_NUMBERS = "RFC 8259, 6: JSON has no such numbers"
 _DEEP = "RFC 8259, 9: limits on depth; CWE-674"
 _UTF8 = "RFC 7519, 7.1; RFC 8725, 3.7: UTF-8"
 
@@ -223,7 +223,7 @@ JSON = [
         )
     ),
     _payload("with a name twice, once escaped", _TWICE, _with('"\\u0069ss":"https://attacker.example"')),
-    _payload("with a name twice, first another", _TWICE, lambda text: '{"client_id":"admin",' + text[1:]),
+    _payload("with a name twice, another value first", _TWICE, lambda text: '{"client_id":"admin",' + text[1:]),
     _payload("with a name twice, deeper", _TWICE, _with('"x":{"a":1,"a":2}')),
     *(
         _payload(f"with {name}", _NUMBERS, _with(f'"x":{value}'))
@@ -233,15 +233,15 @@ JSON = [
             
         )
     ),
-    # Long claims are not read before the signature is verified.
+    # The library does not parse long claims before it has verified the signature.
     replace(_payload("that nest 5000 lists", _DEEP, _with('"x":' + "[" * 5000)), needs_no_key=False),
     _payload("as a list", "RFC 7519, 7.2: an object; aws-jwt-verify", lambda text: f"[{text}]"),
     _payload("as null", "RFC 7519, 7.2", lambda text: "null"),
-    _payload("that end too early", "RFC 8259, 2", lambda text: text[:-1]),
-    _payload("with something behind", "RFC 8259, 2", lambda text: text + "{}"),
+    _payload("that are cut off", "RFC 8259, 2", lambda text: text[:-1]),
+    _payload("with trailing text", "RFC 8259, 2", lambda text: text + "{}"),
     _payload("with a byte order mark", "RFC 8259, 8.1", lambda text: "\ufeff" + text),
     _payload("in UTF-16", _UTF8, lambda text: text.encode("utf-16")),
-    _payload("with UTF-8 that is too long", "RFC 3629, 10",
+    _payload("with overlong UTF-8", "RFC 3629, 10",
              lambda text: text.encode()[:-1] + b',"x":"\xc0\xaf"}'),
     _payload("with a surrogate in UTF-8", "RFC 3629, 3",
              lambda text: text.encode()[:-1] + b',"x":"\xed\xa0\x80"}'),
@@ -255,8 +255,8 @@ JSON = [
     _header("as a list", "RFC 7515, 4; aws-jwt-verify: header not an object", '["RS256",KID]'),
     _header("as null", "RFC 7515, 4", "null"),
     _header("that is empty", "RFC 7515, 4.1.1", "{}", "wrong_algorithm"),
-    _header("that ends too early", "RFC 8259, 2", '{"alg":"RS256","kid":KID'),
-    _header("with something behind", "RFC 8259, 2", '{"alg":"RS256","kid":KID}x'),
+    _header("that is cut off", "RFC 8259, 2", '{"alg":"RS256","kid":KID'),
+    _header("with trailing text", "RFC 8259, 2", '{"alg":"RS256","kid":KID}x'),
     _header("in UTF-16", _UTF8, '{"alg":"RS256","kid":"x"}'.encode("utf-16-le")),
     _header("with a byte order mark", "RFC 8259, 8.1", '\ufeff{"alg":"RS256","kid":KID}'),
     _header("with NaN", _NUMBERS, '{"alg":"RS256","kid":KID,"x":NaN}'),

@@ -1,4 +1,4 @@
-"""Headers and tokens that nobody thought of: never an error, never the network, never a view."""
+"""Random headers and tokens: no error, no request to the pool, and no view runs."""
 
 from __future__ import annotations
 
@@ -65,40 +65,40 @@ _ODD = st.sampled_from([({}, {}), ({"b64": False}, {}), ({"kid": "\ud800"}, {"sc
 
 KINDS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Scene, Any], str]]] = {
     "raw text": (_HEADER, lambda scene, header: header),
-    "a payload of anything under a good signature": (
+    "a random payload with a valid signature": (
         _PAYLOAD,
         lambda scene, payload: bearer(by_rsa(scene, jose_header(scene), payload)),
     ),
-    "header and claims of anything under a good signature": (
+    "random header and claims with a valid signature": (
         st.tuples(HEADERS, CLAIMS) | _ODD,
-        lambda scene, said: bearer(by_rsa(scene, jose_header(scene, **said[0]), scene.claims(**said[1]))),
+        lambda scene, drawn: bearer(by_rsa(scene, jose_header(scene, **drawn[0]), scene.claims(**drawn[1]))),
     ),
-    "a good token with characters changed": (
+    "a valid token with characters changed": (
         EDITS,
         lambda scene, edits: _edited(bearer(valid_token(scene)), edits),
     ),
-    "any signature": (
+    "a random signature": (
         st.tuples(CLAIMS, st.binary(max_size=300)),
-        lambda scene, said: bearer(
-            with_signature(unsigned(jose_header(scene), scene.claims(**said[0])), said[1])
+        lambda scene, drawn: bearer(
+            with_signature(unsigned(jose_header(scene), scene.claims(**drawn[0])), drawn[1])
         ),
     ),
 }
 
 
 @pytest.mark.parametrize("amount", [FEW, pytest.param(MANY, marks=pytest.mark.slow)], ids=["few", "many"])
-@pytest.mark.parametrize(("said", "header_of"), KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize(("strategy", "header_of"), KINDS.values(), ids=KINDS)
 def test_random_input_causes_no_error_and_no_request(
-    said: st.SearchStrategy[Any],
+    strategy: st.SearchStrategy[Any],
     header_of: Callable[[Scene, Any], str],
     amount: settings,
     scene: Scene,
     warm: Service,
 ) -> None:
     @amount
-    @given(said)
-    def holds(one: Any) -> None:
-        header = header_of(scene, one)
+    @given(strategy)
+    def check(drawn: Any) -> None:
+        header = header_of(scene, drawn)
         assert_rejected_or_valid(warm.send(header), header, scene)
 
-    holds()
+    check()
