@@ -1,4 +1,4 @@
-"""Claims, times and issuers that no valid token has. Each token is correctly signed with a key of the pool."""
+"""Claims, times and issuers that no valid token has. Each token is signed with a key of the pool."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ TYPES = [
         for name, value in _NOT_TEXT
     ),
     *(
-        _claim(f"sub {name}", "RFC 9068, 5; Cognito: the sub of a machine token is its client_id", "user_token",
+        _claim(f"sub {name}", "RFC 9068, 5; Cognito: a machine token has sub = client_id", "user_token",
                sub=value)
         for name, value in (
             ("absent", ...), ("empty", ""), ("of a user", "5b1c39de-8c2a-4e3f-a0a5"),
@@ -163,7 +163,7 @@ ISSUERS = [
     _issuer("with another scheme", _EXACT, lambda issuer: issuer.replace("http", "https", 1)),
     _issuer("of another pool", _EXACT, lambda issuer: issuer.replace("LocalPool", "Elsewhere")),
     _issuer("with another port", _EXACT, lambda issuer: issuer.replace(":", ":1", 2)),
-    _issuer("with another name for its host", _EXACT, lambda issuer: issuer.replace("127.0.0.1", "localhost")),
+    _issuer("with another name of the host", _EXACT, lambda issuer: issuer.replace("127.0.0.1", "localhost")),
     _issuer("with a user before the host", _EXACT, lambda issuer: issuer.replace("//", "//a@")),
     _issuer("followed by another host", _EXACT, lambda issuer: issuer + "@attacker.example"),
     _issuer("with dots in the path", _EXACT, lambda issuer: issuer.replace("/us-", "/./us-")),

@@ -106,11 +106,11 @@ ENCODINGS = [
         ("bad_header", "bad_header", "malformed"),
     ),
     *_in_every_part(
-        "unused bits that are set", "RFC 7515, 2; RFC 4648, 3.5; Wycheproof ModifiedUnusedBits", _with_unused_bits
+        "unused bits set", "RFC 7515, 2; RFC 4648, 3.5; Wycheproof ModifiedUnusedBits", _with_unused_bits
     ),
     *_in_every_part("an impossible length", "RFC 4648, 4", _with_impossible_length),
     *_in_every_part(
-        "a character of the standard alphabet", "RFC 7515, 2; RFC 4648, 5", lambda content: "+/" + b64(content)[2:]
+        "a standard base64 character", "RFC 7515, 2; RFC 4648, 5", lambda content: "+/" + b64(content)[2:]
     ),
     *_in_every_part("a tilde", "RFC 4648, 3.3", lambda content: "~" + b64(content)[1:]),
     *_in_every_part("a space", "Wycheproof spacesInHeader", lambda content: "A A" + b64(content), _NO_TOKEN),
@@ -223,7 +223,7 @@ JSON = [
         )
     ),
     _payload("with a name twice, once escaped", _TWICE, _with('"\\u0069ss":"https://attacker.example"')),
-    _payload("with a name twice, another value first", _TWICE, lambda text: '{"client_id":"admin",' + text[1:]),
+    _payload("with a name twice, other value first", _TWICE, lambda text: '{"client_id":"admin",' + text[1:]),
     _payload("with a name twice, deeper", _TWICE, _with('"x":{"a":1,"a":2}')),
     *(
         _payload(f"with {name}", _NUMBERS, _with(f'"x":{value}'))

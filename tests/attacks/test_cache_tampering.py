@@ -1,6 +1,6 @@
-"""Whoever can write to the cache, or read it: nothing that is put there becomes a key or a token.
+"""An attacker can read and write the cache: nothing that is planted there becomes a key or a token.
 
-The cache is a real Redis. The victim is a process that starts with what the attacker left in it.
+The cache is a real Redis. The victim is a process that starts with the entries that the attacker planted.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Attacker:
         self.redis = redis.Redis(port=self.server.port)
 
     def name_of(self, kind: str) -> str:
-        """The name under which the fleet has its keys, its token or a lease."""
+        """Return the name of the fleet's entry for its keys, its token or a lease."""
         (name,) = (each.decode() for each in self.redis.keys(f"*cognito-m2m:*:{kind}:*"))
         return str(name)
 
@@ -74,7 +74,7 @@ def attacker(redis_server: RedisServer, pool: LocalUserPool) -> Iterator[Attacke
 
 
 class Process:
-    """One process of the fleet: it checks tokens and sends one of its own."""
+    """One process of the fleet: it validates tokens and requests one of its own."""
 
     def __init__(
         self, attacker: Attacker, cache: Cache | None = None, serializer: Any = None, **settings: Any
@@ -116,7 +116,7 @@ def _key_set() -> dict[str, Any]:
 
 
 def _content(kind: str) -> dict[str, Any]:
-    """What an entry holds, as its author knows it, but for the name."""
+    """Return the content of an entry, except for its name, which the attacker does not know."""
     payload: Any = _key_set() if kind == KEYS else FORGERS_TOKEN
     times = {"fetched_at": time.time(), "fresh_for": 3600.0, "usable_for": 86400.0}
     return {"payload": payload, **times, "kind": kind, "name": "?"}
@@ -127,7 +127,7 @@ Plant = Callable[[Attacker, str], "bytes | str"]
 
 @dataclass(frozen=True)
 class Planted:
-    """What the attacker puts in the place of an entry."""
+    """What the attacker replaces an entry with."""
 
     name: str
     source: str
@@ -147,14 +147,14 @@ def _changed(position: int) -> Plant:
 
 
 def _later_time(attacker: Attacker, kind: str) -> str:
-    """Fernet's own time stands outside of what is encrypted, but not of what is authenticated."""
+    """Change the time of the Fernet text, which is authenticated but not encrypted."""
     raw = bytearray(base64.urlsafe_b64decode(attacker.text_of(kind)))
     raw[1:9] = int(time.time() + 1e6).to_bytes(8, "big")
     return base64.urlsafe_b64encode(raw).decode()
 
 
 def _unauthenticated(attacker: Attacker, kind: str) -> str:
-    """The initialisation vector changed, so that the first block says something else: a bit flipped."""
+    """Flip a bit of the initialisation vector, which changes the first block of the plaintext."""
     raw = bytearray(base64.urlsafe_b64decode(attacker.text_of(kind)))
     raw[9] ^= 1
     return base64.urlsafe_b64encode(raw).decode()
@@ -168,11 +168,11 @@ PLANTED = [
         attacker.name_of(kind).split(":")[2].encode()).close(_content(kind))),
     Planted("one character changed in the middle", "CWE-354", _changed(200)),
     Planted("one bit of the vector changed", "CWE-353: CBC without its MAC", _unauthenticated),
-    Planted("its time moved on", "CWE-354", _later_time),
-    Planted("without its seal", "CWE-354", lambda attacker, kind: attacker.text_of(kind)[:-44]),
+    Planted("a later time", "CWE-354", _later_time),
+    Planted("without its MAC", "CWE-354", lambda attacker, kind: attacker.text_of(kind)[:-44]),
     Planted("empty", "CWE-20", lambda attacker, kind: ""),
     Planted("an object", "CWE-20", lambda attacker, kind: b"{}"),
-    Planted("no JSON", "CWE-20", lambda attacker, kind: b"nonsense"),
+    Planted("not JSON", "CWE-20", lambda attacker, kind: b"nonsense"),
     Planted("nested too deep", "CWE-674", lambda attacker, kind: b"[" * 100_000),
     Planted("a megabyte", "CWE-400", lambda attacker, kind: "A" * (1 << 20)),
 ]  # fmt: skip
@@ -182,12 +182,12 @@ PLANTED = [
 def test_planted_keys_are_not_trusted(planted: Planted, attacker: Attacker) -> None:
     assert Process(attacker).status_for(attacker.pool.token()) == 200
     attacker.put(attacker.name_of(KEYS), planted.value(attacker, KEYS))
-    asked = attacker.pool.count("jwks")
+    downloads = attacker.pool.count("jwks")
     victim = Process(attacker)
 
     assert victim.status_for(_forged(attacker.pool)) == 401
     assert victim.status_for(attacker.pool.token()) == 200
-    assert attacker.pool.count("jwks") == asked + 1
+    assert attacker.pool.count("jwks") == downloads + 1
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=str)
@@ -202,7 +202,7 @@ def test_planted_token_is_not_sent(planted: Planted, attacker: Attacker) -> None
 
 @pytest.mark.parametrize("planted", PLANTED, ids=str)
 def test_planted_lease_does_not_block(planted: Planted, attacker: Attacker) -> None:
-    """CWE-667. A lease has no content of worth; one that does not open is none."""
+    """CWE-667. A lease that cannot be decrypted is ignored."""
     Process(attacker).token()
     name = attacker.name_of(TOKEN).replace(f":{TOKEN}:", f":{LEASE}:")
     value = planted.value(attacker, TOKEN)
@@ -230,7 +230,7 @@ def test_planted_entry_is_replaced_and_logged_once(
 
 
 def test_swapped_entries_are_ignored(attacker: Attacker) -> None:
-    """CWE-345: both are sealed well."""
+    """CWE-345: both entries are authentic."""
     process = Process(attacker)
     process.status_for(attacker.pool.token())
     token = process.token()
@@ -238,12 +238,12 @@ def test_swapped_entries_are_ignored(attacker: Attacker) -> None:
     keys, sealed_token = attacker.text_of(KEYS), attacker.text_of(TOKEN)
     attacker.put(keys_name, sealed_token)
     attacker.put(token_name, keys)
-    asked = attacker.pool.count()
+    requests = attacker.pool.count()
     victim = Process(attacker)
 
     assert victim.status_for(attacker.pool.token()) == 200
     assert victim.token() != token
-    assert attacker.pool.count() == asked + 2
+    assert attacker.pool.count() == requests + 2
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_swapped_entries_are_ignored(attacker: Attacker) -> None:
     ],
 )
 def test_token_moved_to_another_entry_is_not_sent(other: dict[str, Any], attacker: Attacker) -> None:
-    """CWE-639: sealed with the same key, for somebody else."""
+    """CWE-639: the entry is authentic, but belongs to another client."""
     attacker_owns = Process(attacker, **other).token()
     stolen = attacker.text_of(TOKEN)
     attacker.redis.flushall()
@@ -265,7 +265,7 @@ def test_token_moved_to_another_entry_is_not_sent(other: dict[str, Any], attacke
 
 
 def test_keys_of_another_pool_are_not_trusted(attacker: Attacker) -> None:
-    """The attacker owns a pool that the fleet trusts for something else, with the same cache and key."""
+    """The attacker owns a pool that another service of the fleet trusts, with the same cache and key."""
     with LocalUserPool("us-east-1_Elsewhere") as elsewhere:
         theirs = Process(attacker, **_settings_of(elsewhere))
         assert theirs.status_for(elsewhere.token()) == 200
@@ -285,7 +285,7 @@ def _settings_of(pool: LocalUserPool) -> dict[str, Any]:
 
 
 def test_older_entry_does_not_replace_newer_keys(attacker: Attacker) -> None:
-    """A replay (CWE-294): the withdrawn key must not come back into a process that saw it go."""
+    """A replay (CWE-294): a process that saw a key withdrawn must not accept it again."""
     process = Process(attacker, UNKNOWN_KEY_COOLDOWN=0.001)
     before = attacker.pool.kid
     assert process.status_for(attacker.pool.token()) == 200
@@ -300,7 +300,7 @@ def test_older_entry_does_not_replace_newer_keys(attacker: Attacker) -> None:
 def test_limit_new_process_accepts_an_older_fresh_entry(
     attacker: Attacker,
 ) -> None:
-    """The limit of sealing, see docs/security.md: for at most KEYS_FRESH_FOR the withdrawn key counts."""
+    """A limit, see docs/security.md: the withdrawn key is accepted for at most KEYS_FRESH_FOR."""
     before = attacker.pool.kid
     assert Process(attacker).status_for(attacker.pool.token()) == 200
     older = attacker.text_of(KEYS)
@@ -354,7 +354,7 @@ def test_pickle_is_not_executed_by_the_librarys_cache(
 def test_limit_flask_cachings_serializer_executes_pickle(
     attacker: Attacker, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """CWE-502, see docs/security.md: it is read before we see it. All that can be done is to say so."""
+    """CWE-502, see docs/security.md: Flask-Caching unpickles the value first. The library can only warn."""
     Process(attacker, Cache()).token()
     assert "reads with pickle" in caplog.text
     trace = tmp_path / "it ran"
@@ -367,7 +367,7 @@ def test_limit_flask_cachings_serializer_executes_pickle(
 def test_pickle_is_not_executed_with_a_json_serializer(
     attacker: Attacker, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What the warning says to do is enough."""
+    """The advice in the warning works."""
     from flask_m2m_cognito.app.cache_backend import text_serializer
 
     Process(attacker, Cache(), serializer=text_serializer()).token()

@@ -191,8 +191,8 @@ def test_cost_of_an_invalid_header_is_bounded(
 def test_rejection_time_does_not_reveal_known_kids(scene: Scene, warm: Service) -> None:
     """CWE-208: invalid signatures with two known kids and an unknown one, all without a download.
 
-    The times differ by no more than the noise of a request. An unknown kid is rejected some 25 us sooner, without
-    verifying the signature. That reveals nothing: the pool's JWKS lists the known kids.
+    The times differ by no more than the noise of a request. An unknown kid is rejected some 25 us sooner,
+    without verifying the signature. That reveals nothing: the pool's JWKS lists the known kids.
     """
     right = valid_token(scene).rpartition(".")[2]
     wrong = b64(bytes(255) + b"1")

@@ -1,4 +1,4 @@
-"""Whoever answers for the keys in Cognito's place: only a usable key becomes one, and nothing is followed."""
+"""An attacker answers the JWKS requests: only usable keys are accepted, and no redirect is followed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from tests.attacks.forging import b64, valid_token
 from tests.attacks.stage import OUR_KID, Scene, Service, bearer, jwk_of, new_rsa_key
 
-OTHER_KID = "a key that is as it should be"
+OTHER_KID = "a usable key"
 SHORT = new_rsa_key(1024)
 LOW_EXPONENT = new_rsa_key(exponent=3)
 OTHER = new_rsa_key()
@@ -30,14 +30,14 @@ def hostile_scene() -> Iterator[Scene]:
 
 @pytest.fixture
 def hostile(hostile_scene: Scene) -> Iterator[Scene]:
-    """A scene whose pool answers as a test tells it to."""
+    """A scene whose pool a test can make answer anything."""
     yield hostile_scene
     hostile_scene.pool.recover()
 
 
 @dataclass(frozen=True)
 class BadKey:
-    """A row of a key set that must not verify anything."""
+    """A JWK that must not verify anything."""
 
     name: str
     source: str
@@ -48,7 +48,7 @@ class BadKey:
 
 
 def _rsa(name: str, source: str, **members: Any) -> BadKey:
-    """Our key, whose private half signs the token, with something wrong about it."""
+    """Build our key, whose private half signs the token, with a defect."""
     return BadKey(name, source, lambda scene: jwk_of(scene.mine, OUR_KID, **members))
 
 
@@ -69,11 +69,11 @@ BAD_KEYS = [
     _rsa("key_ops encrypt", "RFC 7517, 4.3; Wycheproof rejectWrongKeyOps", key_ops=["encrypt"]),
     BadKey("RSA of 1024 bits", "RFC 7518, 3.3: 2048 bits or more; CVE-2022-23539 (jsonwebtoken)",
            lambda scene: jwk_of(SHORT, OUR_KID)),
-    _rsa("a modulus of 8193 bits", "CWE-400: what verifying may cost", n=_number((1 << 8192) + 1)),
+    _rsa("a modulus of 8193 bits", "CWE-400: the cost of verifying", n=_number((1 << 8192) + 1)),
     _rsa("exponent 1", "RFC 8017, 3.1: every message is its own signature", e="AQ"),
     _rsa("exponent of 65 bits", "CWE-400; CVE-2006-2940 (OpenSSL)", e=_number((1 << 64) + 1)),
     BadKey("a key set in a key set", _TYPES, lambda scene: {"keys": [jwk_of(scene.mine, OUR_KID)]}),
-    BadKey("a certificate for a key", "RFC 7517, 4.7",
+    BadKey("a certificate instead of a key", "RFC 7517, 4.7",
            lambda scene: {"kty": "RSA", "kid": OUR_KID, "x5c": ["MIIB"], "x5u": scene.elsewhere.url}),
 ]  # fmt: skip
 
@@ -86,9 +86,9 @@ def _signed_by_ours(scene: Scene) -> str:
 def test_unusable_key_is_skipped_and_verifies_nothing(key: BadKey, hostile: Scene) -> None:
     hostile.pool.answer("jwks", {"keys": [key.row(hostile), jwk_of(OTHER, OTHER_KID)]})
     service = Service(hostile)
-    fine = hostile.pool.sign(hostile.claims(), headers={"kid": OTHER_KID}, key=OTHER)
+    valid = hostile.pool.sign(hostile.claims(), headers={"kid": OTHER_KID}, key=OTHER)
 
-    assert service.send(bearer(fine)).ran
+    assert service.send(bearer(valid)).ran
     reply = service.send(_signed_by_ours(hostile))
 
     assert (reply.status, reply.reason, reply.ran) == (401, "unknown_key", False)
@@ -96,7 +96,7 @@ def test_unusable_key_is_skipped_and_verifies_nothing(key: BadKey, hostile: Scen
 
 
 def test_exponent_of_3_verifies_no_forgery(hostile: Scene) -> None:
-    """CVE-2006-4339: with e = 3 a cube root passes where a padding is not looked at to its end."""
+    """CVE-2006-4339: with e = 3, a cube root passes if the end of the padding is not checked."""
     hostile.pool.answer("jwks", {"keys": [jwk_of(LOW_EXPONENT, OUR_KID)]})
     service = Service(hostile)
     text = valid_token(hostile).rpartition(".")[0]
@@ -113,7 +113,7 @@ def test_exponent_of_3_verifies_no_forgery(hostile: Scene) -> None:
 
 @dataclass(frozen=True)
 class BadAnswer:
-    """An answer that is no key set, whatever it looks like."""
+    """An answer that is not a valid key set."""
 
     name: str
     source: str
@@ -147,17 +147,17 @@ BAD_ANSWERS = [
     _redirect("to http", 302, lambda scene: scene.elsewhere.jwks_url.replace("127.0.0.1", "localhost")),
     _redirect("to itself", 302, lambda scene: scene.pool.jwks_url),
     _redirect("to a file", 302, lambda scene: "file:///etc/passwd"),
-    _redirect("to the cloud's metadata", 302, lambda scene: "http://169.254.169.254/latest/meta-data"),
+    _redirect("to the cloud metadata service", 302, lambda scene: "http://169.254.169.254/latest/meta-data"),
     BadAnswer("200 with a Location", "RFC 9110, 10.2.2", lambda scene: b"", 200,
               lambda scene: {"Location": scene.elsewhere.jwks_url}),
-    *(BadAnswer(f"{status} with good keys", "aws-jwt-verify: fetch error flow", _keys, status)
+    *(BadAnswer(f"{status} with usable keys", "aws-jwt-verify: fetch error flow", _keys, status)
       for status in (201, 203, 206, 400, 401, 403, 404, 429, 500)),
     BadAnswer("an empty body", _SHAPE),
     BadAnswer("HTML", "a proxy's page", lambda scene: b"<!doctype html><h1>Sign in</h1>", 200,
               lambda scene: {"Content-Type": "text/html"}),
     BadAnswer("keys null", _SHAPE, lambda scene: {"keys": None}),
     BadAnswer("keys an empty list", _SHAPE, lambda scene: {"keys": []}),
-    BadAnswer("PEM by kid, as Firebase has it", _SHAPE, lambda scene: {OUR_KID: "-----BEGIN CERTIFICATE"}),
+    BadAnswer("PEM by kid, as in Firebase", _SHAPE, lambda scene: {OUR_KID: "-----BEGIN CERTIFICATE"}),
     BadAnswer("keys twice", "RFC 7517, 4; RFC 8259, 4",
               lambda scene: _text(scene)[:-1] + ', "keys": []}'),
     BadAnswer("a key with kid twice", "RFC 7517, 4",
@@ -168,20 +168,20 @@ BAD_ANSWERS = [
     BadAnswer("nested too deep", "CWE-674", lambda scene: _text(scene)[:-1] + ', "x": ' + "[" * 20_000),
     BadAnswer("a byte order mark", "RFC 8259, 8.1", lambda scene: "\ufeff" + _text(scene)),
     BadAnswer("cut off", "RFC 8259, 2", lambda scene: _text(scene)[:-2]),
-    BadAnswer("something behind", "RFC 8259, 2", lambda scene: _text(scene) + _text(scene)),
+    BadAnswer("trailing text", "RFC 8259, 2", lambda scene: _text(scene) + _text(scene)),
     BadAnswer("pickled", "CWE-502", lambda scene: b"\x80\x04\x95."),
     BadAnswer("64 KiB and one byte", "CWE-400", _keys, fault={"size": 65_537}),
     BadAnswer("thousands of keys", "CWE-400", lambda scene: {
         "keys": [jwk_of(scene.mine, f"{number}") for number in range(3000)]}),
-    BadAnswer("a hundred bad keys before a good one", "CWE-400",
+    BadAnswer("100 unusable keys before a usable one", "CWE-400",
               lambda scene: {"keys": [{"kty": "oct"}] * 100 + _keys(scene)["keys"]}),
-    BadAnswer("said to be gzip", "RFC 9110, 8.4.1", _text, 200, lambda scene: {"Content-Encoding": "gzip"}),
-    BadAnswer("said to be five times gzip", "CVE-2025-66418 (urllib3)", _text, 200,
+    BadAnswer("labelled as gzip", "RFC 9110, 8.4.1", _text, 200, lambda scene: {"Content-Encoding": "gzip"}),
+    BadAnswer("labelled as gzip 20 times", "CVE-2025-66418 (urllib3)", _text, 200,
               lambda scene: {"Content-Encoding": ", ".join(["gzip"] * 20)}),
     BadAnswer("a megabyte in gzip", "CWE-409; CVE-2025-66471 (urllib3)",
               lambda scene: gzip.compress(_text(scene).encode().ljust(1 << 20)), 200,
               lambda scene: {"Content-Encoding": "gzip"}),
-    BadAnswer("a line of a header of 100 KB", "CWE-400", _keys, 200, lambda scene: {"X-Long": "x" * 100_000}),
+    BadAnswer("a header of 100 KB", "CWE-400", _keys, 200, lambda scene: {"X-Long": "x" * 100_000}),
     BadAnswer("300 headers", "CWE-400", _keys, 200,
               lambda scene: {f"X-{number}": "x" for number in range(300)}),
     BadAnswer("half of its length", "RFC 9112, 8", _keys, fault={"cut_off": True}),
@@ -212,7 +212,7 @@ def test_invalid_jwks_is_rejected_and_cached_keys_still_work(answer: BadAnswer, 
 
 
 def test_retry_after_of_years_is_capped(hostile: Scene) -> None:
-    """RFC 9110, section 10.2.3: whoever answers must not switch a service off."""
+    """RFC 9110, section 10.2.3: an attacker must not be able to switch a service off."""
     hostile.pool.fail("jwks", status=503, headers={"Retry-After": "99999999999999999999"})
     service = Service(hostile)
 

@@ -1,4 +1,4 @@
-"""A service that we call answers to harm us: what its refusal does to our log, memory and call."""
+"""A service that we call answers maliciously: effects on our log, our memory and the call."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def refused(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [each for each in caplog.records if vars(each).get("event") == "call-refused"]
 
 
-def lacking(scope: str, **headers: str) -> Reply:
-    """A refusal that requires this scope."""
+def scope_refusal(scope: str, **headers: str) -> Reply:
+    """Build a 403 that requires this scope."""
     challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
     return Reply(403, {"WWW-Authenticate": challenge, **headers})
 
@@ -104,7 +104,7 @@ def lacking(scope: str, **headers: str) -> Reply:
         "a %0d%0aforged",
         'a \\"forged\\"',
     ],
-    ids=["a tab", "an escape sequence", "line ends of Latin-1", "percent", "quotes"],
+    ids=["a tab", "an escape sequence", "newlines of Latin-1", "percent", "quotes"],
 )
 def test_peer_cannot_inject_log_lines(
     scope: str,
@@ -114,7 +114,7 @@ def test_peer_cannot_inject_log_lines(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """CWE-117."""
-    peer.answer = lambda request: lacking(scope)
+    peer.answer = lambda request: scope_refusal(scope)
     assert call(caller, peer.url()).status_code == 403
     (record,) = refused(caplog)
     text = record.getMessage() + "".join(vars(record)["missing_scopes"])
@@ -125,7 +125,7 @@ def test_peer_cannot_inject_log_lines(
 def test_long_challenge_is_logged_briefly(
     caller: AppM2M, peer: Peer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    peer.answer = lambda request: lacking(" ".join(f"scope/{number}" for number in range(5000)))
+    peer.answer = lambda request: scope_refusal(" ".join(f"scope/{number}" for number in range(5000)))
     _with_requests(caller, peer.url())
     (record,) = refused(caplog)
     assert len(record.getMessage()) < 800
@@ -159,7 +159,7 @@ def test_echoed_token_is_not_logged(
     def answer(request: Any) -> Reply:
         echo = spelling(str(request.token))
         body = json.dumps({"reason": echo, "detail": echo}).encode()
-        return Reply(403, {**lacking(f"{echo} b/write").headers, **PROBLEM}, body)
+        return Reply(403, {**scope_refusal(f"{echo} b/write").headers, **PROBLEM}, body)
 
     peer.answer = answer
     assert call(caller, peer.url()).status_code == 403
@@ -216,22 +216,22 @@ def test_many_peers_use_little_memory_and_few_records(caplog: pytest.LogCaptureF
 def test_broken_log_handler_does_not_affect_the_call(
     call: Callable[[AppM2M, str], Any], caller: AppM2M, peer: Peer
 ) -> None:
-    entered, go_on = threading.Event(), threading.Event()
+    entered, released = threading.Event(), threading.Event()
 
     class Hanging(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if vars(record).get("event") == "call-refused":
                 entered.set()
-                go_on.wait(30)
+                released.wait(30)
                 raise LookupError("a bug of a handler")
 
-    peer.answer = lambda request: lacking("a/b")
+    peer.answer = lambda request: scope_refusal("a/b")
     handler, logger = Hanging(), logging.getLogger("flask_m2m_cognito")
     logger.addHandler(handler)
     try:
         assert call(caller, peer.url()).status_code == 403
         assert entered.wait(30)
     finally:
-        go_on.set()
+        released.set()
         settle()
         logger.removeHandler(handler)

@@ -1,4 +1,4 @@
-"""Whoever answers for the tokens in Cognito's place: only a Bearer token is sent on, and no secret leaks."""
+"""An attacker answers the token requests: only a Bearer token is used, and no secret leaks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SECRET = "the-secret+of/the=client"
 
 @pytest.fixture(scope="module")
 def pools() -> Iterator[tuple[LocalUserPool, LocalUserPool]]:
-    """The one that is asked, and the attacker's, which must not be."""
+    """The pool that must get the requests, and the attacker's, which must not."""
     with LocalUserPool() as pool, LocalUserPool("us-east-1_Elsewhere") as elsewhere:
         pool.set_secrets("local-client", SECRET)
         yield pool, elsewhere
@@ -46,7 +46,7 @@ def pool(pools: tuple[LocalUserPool, LocalUserPool]) -> Iterator[LocalUserPool]:
 
 @dataclass(frozen=True)
 class BadAnswer:
-    """An answer that is no token. ELSEWHERE in a header is the attacker's server."""
+    """An answer without a usable token. ELSEWHERE in a header stands for the attacker's server."""
 
     name: str
     source: str
@@ -55,21 +55,21 @@ class BadAnswer:
     headers: Mapping[str, str] = field(default_factory=dict)
     fault: Mapping[str, Any] = field(default_factory=dict)
     only_source: bool = False
-    """A single request can't tell, and gives it: what keeps tokens must refuse it."""
+    """``fetch_token`` accepts it, but the token source, which caches tokens, must reject it."""
 
     def __str__(self) -> str:
         return self.name
 
 
 def _with(name: str, source: str, only_source: bool = False, **members: Any) -> BadAnswer:
-    """A good answer but for these members; ``...`` leaves one out."""
-    usual = {"access_token": "a.good.token", "token_type": "Bearer", "expires_in": 3600}
+    """Build a valid answer with changed members. ``...`` leaves one out."""
+    usual = {"access_token": "a.valid.token", "token_type": "Bearer", "expires_in": 3600}
     body = {key: value for key, value in {**usual, **members}.items() if value is not ...}
     return BadAnswer(name, source, json.dumps(body).encode(), only_source=only_source)
 
 
 def _claiming(name: str, source: str, claims: str) -> BadAnswer:
-    """A token that says this of itself."""
+    """Build an answer whose token has these claims."""
     from tests.attacks.forging import b64
 
     return _with(name, source, True, access_token=f"{b64(b'{}')}.{b64(claims.encode())}.AAAA")
@@ -78,7 +78,7 @@ def _claiming(name: str, source: str, claims: str) -> BadAnswer:
 def _redirect(status: int, location: str) -> BadAnswer:
     return BadAnswer(
         f"{status} to {location}",
-        "RFC 9110, 15.4; CWE-601: the secret would go with it",
+        "RFC 9110, 15.4; CWE-601: it would send the secret",
         {"access_token": "a.b.c", "token_type": "Bearer"},
         status,
         {"Location": location},
@@ -110,19 +110,19 @@ BAD_ANSWERS = [
         )),
     _with("token under another name", _SHAPE, access_token=..., token="a.b.c", id_token="a.b.c"),
     *(_with(f"token with {name}", _HEADER, access_token=f"a.b{text}.c") for name, text in (
-        ("CR LF and a header", "\r\nX-Admin: true"), ("CR LF", "\r\n"), ("a line end", "\n"), 
+        ("CR LF and a header", "\r\nX-Admin: true"), ("CR LF", "\r\n"), ("a newline", "\n"),
         
-        ("a letter that is not ASCII", "\xe9"), 
+        ("a character that is not ASCII", "\xe9"),
         ("a line separator", "\u2028"), 
         ("a lone surrogate", "\ud800"), )),
-    _with("token with a line end behind", "re's $ matches before it", access_token="a.b.c\n"),
-    *(_with(f"token_type {name}", "RFC 6749, 7.1: a type that is not understood", True, token_type=value)
+    _with("token with a trailing newline", "re's $ matches before it", access_token="a.b.c\n"),
+    *(_with(f"token_type {name}", "RFC 6749, 7.1: an unknown type", True, token_type=value)
       for name, value in (
         ("mac", "mac"), ("DPoP", "DPoP"), ("Basic", "Basic"), 
         
         ("a homoglyph", "\u0412earer"))),
     *(_with(f"expires_in {name}", _LIFE, True, expires_in=value)
-      for name, value in (("0", 0), ("minus a lot", -(2**52)))),
+      for name, value in (("0", 0), ("a large negative number", -(2**52)))),
     *(_with(f"expires_in {name}", _LIFE, expires_in=value) for name, value in (
         
         ("NaN", float("nan")), ("Infinity", float("inf")), 
@@ -130,8 +130,8 @@ BAD_ANSWERS = [
     _with("expires_in of 400 digits", "CWE-190", expires_in=10**400),
     BadAnswer("expires_in of 5000 digits", "CVE-2020-10735 (Python)",
               b'{"access_token": "a.b.c", "expires_in": ' + b"9" * 5000 + b"}"),
-    _claiming("a token that has expired", "RFC 7519, 4.1.4", '{"exp": 1}'),
-    _claiming("a token that has expired before there was time", "RFC 7519, 4.1.4", '{"exp": -1}'),
+    _claiming("an expired token", "RFC 7519, 4.1.4", '{"exp": 1}'),
+    _claiming("a token that expired before 1970", "RFC 7519, 4.1.4", '{"exp": -1}'),
 ]  # fmt: skip
 
 HARMLESS = [
@@ -140,14 +140,14 @@ HARMLESS = [
     _claiming("exp twice", "RFC 7519, 4", '{"exp": 1, "exp": 2}'),
     _claiming("scope a list", "RFC 9068, 2.2.3", '{"scope": ["x"]}'),
     _claiming("nested too deep", "CWE-674", '{"x": ' + "[" * 5000),
-    _with("a token that is no JWT", "RFC 6749, 1.4: opaque", access_token="~opaque+/=="),
+    _with("a token that is not a JWT", "RFC 6749, 1.4: opaque", access_token="~opaque+/=="),
     _with("no token_type, as in 0.1", "m2m-cognito 0.1", token_type=...),
     _with("token_type in lower case", "RFC 6749, 5.1: case does not matter", token_type="bearer"),
-    _with("members that nobody knows", "RFC 6749, 5.1: ignored", refresh_token="x", id_token="y", a=[{}]),
+    _with("unknown members", "RFC 6749, 5.1: ignored", refresh_token="x", id_token="y", a=[{}]),
 ]  # fmt: skip
 
 
-def _tell(pool: LocalUserPool, answer: BadAnswer, elsewhere: LocalUserPool) -> None:
+def _prepare(pool: LocalUserPool, answer: BadAnswer, elsewhere: LocalUserPool) -> None:
     headers = {name: value.replace("ELSEWHERE", elsewhere.url) for name, value in answer.headers.items()}
     pool.fail("token", body=answer.body, status=answer.status, headers=headers, **answer.fault)
 
@@ -175,7 +175,7 @@ def test_invalid_token_response_is_503(
     pools: tuple[LocalUserPool, LocalUserPool],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    _tell(pool, answer, pools[1])
+    _prepare(pool, answer, pools[1])
     app, m2m = _caller(pool)
     with caplog.at_level(logging.DEBUG, "flask_m2m_cognito"):
         response = app.test_client().get("/call")
@@ -185,7 +185,7 @@ def test_invalid_token_response_is_503(
     assert again.status_code == 503
     assert 1 <= int(again.headers["Retry-After"]) <= 60
     assert "a.b.c" not in response.text
-    assert "a.good.token" not in response.text + caplog.text
+    assert "a.valid.token" not in response.text + caplog.text
     assert all(_is_one_short_line(record.getMessage()) for record in caplog.records)
     json.dumps(m2m.for_app(app).health(), allow_nan=False)
 
@@ -194,7 +194,7 @@ def test_invalid_token_response_is_503(
 def test_unusual_but_valid_response_is_accepted(
     answer: BadAnswer, pool: LocalUserPool, pools: tuple[LocalUserPool, LocalUserPool]
 ) -> None:
-    _tell(pool, answer, pools[1])
+    _prepare(pool, answer, pools[1])
     app, m2m = _caller(pool)
 
     assert app.test_client().get("/call").status_code == 200
@@ -206,8 +206,8 @@ def test_unusual_but_valid_response_is_accepted(
 @pytest.mark.parametrize(
     ("error", "shown"),
     [
-        pytest.param("x\r\nERROR root: all is well", "x??ERROR root: all is well", id="line ends: CWE-117"),
-        pytest.param("x\x1b[2J\x07", "x?[2J?", id="a terminal's escapes: CWE-150"),
+        pytest.param("x\r\nERROR root: all is well", "x??ERROR root: all is well", id="newlines: CWE-117"),
+        pytest.param("x\x1b[2J\x07", "x?[2J?", id="terminal escapes: CWE-150"),
         pytest.param("x\u2028\u202ey", "x??y", id="line separators and marks: CVE-2021-42574"),
         pytest.param("x" * 60_000, "x" * 100, id="60 KB: CWE-779"),
         pytest.param(["invalid_client"], "['invalid_client']", id="a list: RFC 6749, 5.2"),
@@ -357,7 +357,7 @@ def test_token_is_removed_from_surrounding_text(body: str, shown: str, pool: Loc
 )
 @pytest.mark.parametrize("member", [None, "error", "error_description", "__type"])
 def test_answer_of_64_kib_costs_at_most_50_ms(drop: str, member: str | None, pool: LocalUserPool) -> None:
-    """CWE-1333: it took 1.7 s, in which no other thread ran."""
+    """CWE-1333: it once took 1.7 s, during which no other thread ran."""
     text = (drop * 60_000)[:60_000]
     body = text if member is None else json.dumps({member: text})[:MAX_BODY]
     answer = Answer(pool.token_url, 400, {"Retry-After": text, "Date": f"Mon, {text}"}, body.encode())
@@ -372,7 +372,7 @@ def test_answer_of_64_kib_costs_at_most_50_ms(drop: str, member: str | None, poo
 
 
 def _cpu_seconds(run: Callable[[], object]) -> float:
-    """Of this thread, the least of three times: on a busy machine each takes longer, never less."""
+    """Return the lowest CPU time of three runs on this thread: a busy machine can only lengthen them."""
     times = []
     for _ in range(3):
         began = time.thread_time()
@@ -385,10 +385,10 @@ def _cpu_seconds(run: Callable[[], object]) -> float:
     "answer",
     [
         pytest.param(b"X" * 60_000 + b"\r\n\r\n", id="a status line of 60 KB"),
-        pytest.param(b"HTTP/1.1 \x1b[2J\r\n\r\n", id="a terminal's escapes for a status"),
+        pytest.param(b"HTTP/1.1 \x1b[2J\r\n\r\n", id="terminal escapes as a status"),
         pytest.param(b"\r\n\r\n", id="an empty line"),
-        pytest.param(b"x" * 250 + SECRET.encode() * 2 + b"\r\n\r\n", id="the secret for a status line"),
-        pytest.param(b"HTTP/1.1 999 " + b"x" * 50_000 + b"\r\n\r\n", id="a status that there is not"),
+        pytest.param(b"x" * 250 + SECRET.encode() * 2 + b"\r\n\r\n", id="the secret as a status line"),
+        pytest.param(b"HTTP/1.1 999 " + b"x" * 50_000 + b"\r\n\r\n", id="an unknown status"),
         pytest.param(b"HTTP/1.1 200 OK\r\nnonsense\x1b[2J\r\n\r\n", id="a header without a colon"),
         pytest.param(
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"Z" * 9000 + b"\r\n",
@@ -399,7 +399,7 @@ def _cpu_seconds(run: Callable[[], object]) -> float:
     ],
 )
 def test_malformed_http_is_reported_in_one_short_line(answer: bytes) -> None:
-    """CWE-779, CWE-117: it goes into texts of errors and into logs."""
+    """CWE-779, CWE-117: it is quoted in errors and logs."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threading.Thread(target=_answer_twice, args=(listening, answer), daemon=True).start()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/oauth2/token"
@@ -423,17 +423,17 @@ def _answer_twice(listening: socket.socket, answer: bytes) -> None:
 @pytest.mark.parametrize(
     "challenge",
     [
-        pytest.param("Bearer " * 9000, id="the scheme over and over"),
+        pytest.param("Bearer " * 9000, id="the scheme 9000 times"),
         pytest.param("Bearer error" + " " * 60_000, id="spaces"),
-        pytest.param("Bearer " + "error " * 10_000, id="the parameter over and over"),
-        pytest.param("Bearer " + "error=" * 10_000, id="the parameter and an equals sign over and over"),
-        pytest.param("a/ " * 20_000, id="the longest look ahead"),
-        pytest.param('a="\\' * 20_000, id="quotes and escapes without an end"),
+        pytest.param("Bearer " + "error " * 10_000, id="the parameter 10 000 times"),
+        pytest.param("Bearer " + "error=" * 10_000, id="the parameter and an equals sign 10 000 times"),
+        pytest.param("a/ " * 20_000, id="the longest lookahead"),
+        pytest.param('a="\\' * 20_000, id="quotes and escapes that never end"),
         pytest.param("a," * 30_000, id="as many schemes as fit"),
     ],
 )
 def test_challenge_of_64_kib_costs_at_most_50_ms(challenge: str) -> None:
-    """CWE-1333: a service that is called may answer 401 with what it likes. It took 13 s."""
+    """CWE-1333: a service that you call may answer 401 with anything. Parsing it once took 13 s."""
     headers = {"WWW-Authenticate": challenge}
     assert not is_invalid_token(401, headers)
     assert _cpu_seconds(lambda: is_invalid_token(401, headers)) < 0.05

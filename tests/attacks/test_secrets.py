@@ -1,4 +1,4 @@
-"""No token, secret or cache key is in what logs, error trackers, signals, probes and people get to see."""
+"""No token, secret or cache key is in logs, error trackers, signals, health and answers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.attacks.test_invalid_tokens import ATTACKS
 from tests.outbound.peers import Peer, Reply, refusal
 
 SECRET = token_answers.SECRET
-CACHE_KEY = "a cache key that nobody may see"
+CACHE_KEY = "a cache key that must stay secret"
 SPELLINGS = (
     SECRET,
     quote_plus(SECRET),
@@ -46,10 +46,10 @@ SPELLINGS = (
 
 
 def seen_by_a_tracker(error: BaseException) -> str:
-    """What an error tracker sends: texts, attributes, and every local of every frame, causes included.
+    """Return what an error tracker sends: texts, attributes, and all locals of all frames, with causes.
 
-    But for the test's own frames, since who calls holds what it calls with; and for one of Flask's, which
-    holds the environ of each request of each application, see docs/security.md.
+    It leaves out the test's own frames, which hold the token anyway, and one frame of Flask's, which
+    holds the environ of each request of every application. See docs/security.md.
     """
     seen: list[str] = []
     known: set[int] = set()
@@ -76,14 +76,14 @@ def _locals_of(traceback: TracebackType | None) -> Iterator[str]:
 
 
 def _deeply(value: Any) -> str:
-    """As trackers do: containers to some depth, of everything else its repr."""
+    """Return the repr, as trackers show a local. It may raise."""
     with contextlib.suppress(Exception):
         return repr(value)
     return "?"
 
 
 def secrets_of(header: str) -> list[str]:
-    """The parts of a header that are worth hiding: what is long enough not to be in there by chance."""
+    """Return the parts of a header that must stay hidden, if too long to occur by chance."""
     token = header.partition(" ")[2]
     return [part for part in {header, token, *token.split(".")} if len(part) >= 20]
 
@@ -93,7 +93,7 @@ def assert_hidden(secrets: list[str], text: str) -> None:
         assert secret not in text
 
 
-# -- tokens that come in -------------------------------------------------------------------------
+# -- incoming tokens -----------------------------------------------------------------------------
 
 
 def _assert_validate_shows_nothing(service: Service, header: str) -> None:
@@ -125,7 +125,7 @@ def watched(scene: Scene) -> tuple[Service, list[Exception]]:
 
 
 def _attacks_by_reason() -> list[Attack]:
-    """Two of each kind: the frames are the same for all of a kind."""
+    """Return two attacks for each reason: the frames are the same for all of a reason."""
     chosen: dict[str, list[Attack]] = {}
     for attack in ATTACKS:
         chosen.setdefault(attack.reason, []).append(attack)
@@ -228,8 +228,8 @@ def test_token_quoted_by_the_application_is_hidden(
         assert "in quote" in caplog.text
 
 
-class _Ended(BaseException):
-    """As gevent's Timeout: no Exception."""
+class _Aborted(BaseException):
+    """Not an ``Exception``, like gevent's ``Timeout``."""
 
 
 @pytest.mark.parametrize("times", [1, 2], ids=["a new token", "a remembered token"])
@@ -239,12 +239,12 @@ def test_frames_of_an_aborted_check_hold_no_token(times: int, scene: Scene) -> N
     def check(token: object) -> None:
         checked.append(token)
         if len(checked) == times:
-            raise _Ended
+            raise _Aborted
 
     service, header = Service(scene, TOKEN_CHECK=check), valid_header(scene)
     for _ in range(times - 1):
         service.send(header)
-    with pytest.raises(_Ended) as caught:
+    with pytest.raises(_Aborted) as caught:
         service.send(header)
     assert_hidden(secrets_of(header), "\n".join(_locals_of_ours(caught.value)))
 
@@ -252,7 +252,7 @@ def test_frames_of_an_aborted_check_hold_no_token(times: int, scene: Scene) -> N
 def test_broken_receiver_is_logged_without_the_token(
     scene: Scene, warm: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The record holds the exception, and a tracker walks its frames."""
+    """The record holds the exception, and a tracker reads its frames."""
     header = valid_header(scene)
     forged = bearer(by_rsa(scene, jose_header(scene), sha="512"))
     with (
@@ -283,7 +283,7 @@ def test_reprs_of_decoded_tokens_hold_no_token(scene: Scene, warm: Service) -> N
     assert_hidden(secrets_of(bearer(token)), shown)
 
 
-# -- tokens that go out --------------------------------------------------------------------------
+# -- outgoing tokens -----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -327,7 +327,7 @@ def test_token_request_errors_hold_no_secret_or_token(
         error = _raised_by(lambda: m2m.for_app(app).token())
 
     assert isinstance(error, CognitoTokenRequestError)
-    assert_hidden([*SPELLINGS, "a.good.token", CACHE_KEY], seen_by_a_tracker(error))
+    assert_hidden([*SPELLINGS, "a.valid.token", CACHE_KEY], seen_by_a_tracker(error))
 
 
 @pytest.mark.parametrize("fault", ["offline", "reset", "cut_off", "hang"])
@@ -367,20 +367,20 @@ def _lazy(text: str) -> Any:
 @pytest.mark.parametrize(
     "read",
     [
-        pytest.param(lambda: _from_json(SECRET), id="no JSON"),
-        pytest.param(lambda: _from_json(json.dumps({"other": SECRET})), id="another name"),
-        pytest.param(lambda: _chained(SECRET), id="a chain, with an attribute"),
-        pytest.param(lambda: {"client_secret": SECRET}, id="gives a dict"),
-        pytest.param(lambda: [SECRET, SECRET.encode()], id="gives a list with bytes"),
-        pytest.param(lambda: _lazy(SECRET), id="gives a list that raises"),
-        pytest.param(lambda: (SECRET + "é").encode().decode("ascii"), id="no Unicode"),
+        pytest.param(lambda: _from_json(SECRET), id="not JSON"),
+        pytest.param(lambda: _from_json(json.dumps({"other": SECRET})), id="missing name"),
+        pytest.param(lambda: _chained(SECRET), id="a chained exception with an attribute"),
+        pytest.param(lambda: {"client_secret": SECRET}, id="returns a dict"),
+        pytest.param(lambda: [SECRET, SECRET.encode()], id="returns a list with bytes"),
+        pytest.param(lambda: _lazy(SECRET), id="returns a list that raises"),
+        pytest.param(lambda: (SECRET + "é").encode().decode("ascii"), id="not ASCII"),
     ],
 )
-@pytest.mark.parametrize("asked", ["first", "again"])
+@pytest.mark.parametrize("call", ["first", "again"])
 def test_unreadable_secret_errors_hold_no_secret(
-    asked: str, read: Callable[[], Any], pool: LocalUserPool, caplog: pytest.LogCaptureFixture
+    call: str, read: Callable[[], Any], pool: LocalUserPool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answers = ["wrong"] if asked == "again" else []
+    answers = ["wrong"] if call == "again" else []
     app, m2m = _caller(pool, CLIENT_SECRET=lambda: answers.pop() if answers else read())
     error = _raised_by(lambda: m2m.for_app(app).token())
 
@@ -405,7 +405,7 @@ def test_token_errors_in_a_view_hold_no_secret(failing: LocalUserPool) -> None:
 
 
 def test_frames_of_a_failed_retry_hold_no_token(pool: LocalUserPool) -> None:
-    """Those of requests and urllib3 hold the headers that they send, see docs/security.md."""
+    """The frames of requests and urllib3 hold the headers that they send, see docs/security.md."""
     with Peer() as peer, MovedClock() as clock:
         peer.answer = lambda received: _refuse_once(peer)
         app, m2m = _caller(pool)
@@ -433,18 +433,18 @@ def _locals_of_ours(error: BaseException) -> Iterator[str]:
         traceback = traceback.tb_next
 
 
-# -- all that is logged, signalled and shown -----------------------------------------------------
+# -- logs, signals, health and reprs -------------------------------------------------------------
 
 
 def test_logs_signals_health_and_reprs_hold_no_secret(
     failing: LocalUserPool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One life of a service: it starts, checks, calls, is attacked, loses Cognito and finds it again."""
+    """A service starts, validates, calls, is attacked, and goes through an outage of Cognito."""
     caplog.set_level(logging.DEBUG)
-    told: list[str] = []
+    signalled: list[str] = []
 
     def listen(sender: object, **arguments: Any) -> None:
-        told.append(repr(arguments))
+        signalled.append(repr(arguments))
 
     with contextlib.ExitStack() as stack:
         for signal in (
@@ -452,17 +452,17 @@ def test_logs_signals_health_and_reprs_hold_no_secret(
             signals.token_obtained, signals.token_failed, signals.store_state_changed,
         ):  # fmt: skip
             stack.enter_context(signal.connected_to(listen))
-        tokens, shown = _a_life(failing)
+        tokens, shown = _run_service(failing)
 
     logged = "\n".join(f"{record.getMessage()} {vars(record)!r}" for record in caplog.records)
     secrets = [*SPELLINGS, CACHE_KEY, *(part for token in tokens for part in secrets_of(bearer(token)))]
     assert "urllib3" in {record.name.partition(".")[0] for record in caplog.records}
-    assert len(told) >= 5
-    for text in (logged, "\n".join(told), shown):
+    assert len(signalled) >= 5
+    for text in (logged, "\n".join(signalled), shown):
         assert_hidden(secrets, text)
 
 
-def _a_life(pool: LocalUserPool) -> tuple[list[str], str]:
+def _run_service(pool: LocalUserPool) -> tuple[list[str], str]:
     app, m2m = _caller(pool)
     app.add_url_rule("/", "view", m2m.require_scopes()(lambda: {"client": g.m2m_token.client_id}))
     client, parts = app.test_client(), m2m.for_app(app)
