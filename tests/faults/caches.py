@@ -1,4 +1,4 @@
-"""cachelib backends that raise, hang or lie."""
+"""cachelib backends that raise, hang or return wrong values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.threads import LONG
 
 
 class WatchedCache(SimpleCache):
-    """Counts its calls, and has each of them misbehave while told to."""
+    """Counts its calls. Each of them misbehaves while ``misbehaves`` is true."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -20,12 +20,12 @@ class WatchedCache(SimpleCache):
         self._end = threading.Event()
 
     def recover(self) -> None:
-        """Be well, and let go of what hangs."""
+        """Work again, and release the calls that hang."""
         self.misbehaves = False
         self._end.set()
 
     def misbehave(self) -> None:
-        """What a call does first while it is told to."""
+        """Run at the start of each call while ``misbehaves`` is true."""
 
     def get(self, key: str) -> Any:
         self._note()
@@ -50,25 +50,25 @@ class WatchedCache(SimpleCache):
 
 
 class RaisingCache(WatchedCache):
-    """As a Redis that has gone."""
+    """Like a Redis that has stopped."""
 
     def misbehave(self) -> None:
         raise ConnectionError("no connection to the cache")
 
 
 class HangingCache(WatchedCache):
-    """As a Redis that accepts and says nothing."""
+    """Like a Redis that accepts connections and does not answer."""
 
     def misbehave(self) -> None:
         assert self._end.wait(LONG)
 
 
 class NeverReturning(SimpleCache):
-    """Never returns from one operation: its constructor, or the method of that name.
+    """Never returns from one operation: its constructor or one method.
 
     Args:
         operation: ``"constructor"``, ``"get"``, ``"add"``, ``"set"`` or ``"delete"``.
-        never: is not set while the test lasts.
+        never: an event that is not set during the test.
     """
 
     def __init__(self, operation: str, never: Any) -> None:
@@ -98,11 +98,11 @@ class NeverReturning(SimpleCache):
 
 
 class LyingCache(WatchedCache):
-    """Says what is not so.
+    """Returns wrong values.
 
     Args:
-        found: what each ``get`` finds.
-        adds: what each ``add`` says.
+        found: what each ``get`` returns.
+        adds: what each ``add`` returns.
     """
 
     def __init__(self, found: Any = None, adds: bool = True) -> None:
@@ -121,7 +121,7 @@ class LyingCache(WatchedCache):
 
 
 class SwappingCache(WatchedCache):
-    """Gives for each key the value that was stored last, whatever its key was."""
+    """Returns for each key the value that was stored last, under any key."""
 
     last: Any = None
 

@@ -1,4 +1,4 @@
-"""A pool and a service on moved clocks, and what is logged and signalled."""
+"""A pool and a service on moved clocks, and the records and signals of the library."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def clocks() -> Clocks:
 
 @pytest.fixture
 def pool(clocks: Clocks) -> Iterator[LocalUserPool]:
-    """A pool on moved clocks."""
+    """A pool that uses the moved clocks."""
     with LocalUserPool(clock=clocks.wall) as pool:
         yield pool
 
 
 @pytest.fixture
 def real_pool() -> Iterator[LocalUserPool]:
-    """A pool on the real clock, for an application that reads that one."""
+    """A pool that uses the real clock, for an application that does."""
     with LocalUserPool() as pool:
         yield pool
 
 
 @pytest.fixture
 def service(pool: LocalUserPool, clocks: Clocks) -> MovedService:
-    """A service of ``pool`` that knows its keys and has a token."""
+    """A service that has the keys of ``pool`` and a token."""
     service = moved_service(pool, clocks)
     assert service.get("/relay", pool.token()).status_code == 200
     clocks.advance(1)
@@ -46,7 +46,7 @@ def service(pool: LocalUserPool, clocks: Clocks) -> MovedService:
 
 @pytest.fixture
 def records() -> Iterator[Records]:
-    """What the library logs, at every level."""
+    """The library's log records, of every level."""
     logger, handler = logging.getLogger("flask_m2m_cognito"), Records()
     level = logger.level
     logger.addHandler(handler)
@@ -57,7 +57,7 @@ def records() -> Iterator[Records]:
 
 
 @pytest.fixture
-def sent() -> Iterator[list[tuple[str, Any, dict[str, Any]]]]:
+def signalled() -> Iterator[list[tuple[str, Any, dict[str, Any]]]]:
     """Every signal of the library: its name, its sender and its arguments."""
     received: list[tuple[str, Any, dict[str, Any]]] = []
 

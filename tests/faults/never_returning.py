@@ -1,6 +1,6 @@
-"""A guarded application over a cache of which one operation never returns, with all of its bounds asserted.
+"""Check the time limits of a guarded application whose cache never returns from one operation.
 
-Run by ``test_store_faults.py``: on the test's own threads, and as a program of its own on gevent's.
+``test_store_faults.py`` runs it on threads, and in a process of its own under gevent.
 """
 
 from __future__ import annotations
@@ -20,17 +20,15 @@ from tests.support.threads import LONG, threads
 OPERATIONS = ("constructor", "get", "add", "set", "delete")
 
 LONGEST_COLD_START = 4.0
-"""Seconds: 2 for building the cache and its first call, the others for a busy machine."""
+"""Seconds: 2 for building the cache and its first call, 2 for a busy machine."""
 LONGEST_AFTERWARDS = 0.5
 
 
 def check_all() -> None:
-    """Check each operation, all at once: they only wait."""
+    """Check all operations at once: they mostly wait."""
     with LocalUserPool() as pool:
         app, _ = app_on(pool)
-        assert (
-            get(app.test_client(), "/relay", pool.token()).status_code == 200
-        )  # imports what is imported late
+        assert get(app.test_client(), "/relay", pool.token()).status_code == 200  # does the late imports
     prepared = threading.Barrier(len(OPERATIONS))
     with threads() as started:
         for operation in OPERATIONS:

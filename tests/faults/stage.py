@@ -1,4 +1,4 @@
-"""What the tests of this folder have in common: a service on moved clocks, and what it logs."""
+"""What the tests of this folder share: a service on moved clocks, and its log records."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from tests.support.headers import bearer
 from tests.support.settling import settle
 from tests.support.threads import At, wait_for
 
-SECRET_KEY = "a key of the tests' own, of more than sixteen bytes"
+SECRET_KEY = "a key of the tests, of more than sixteen bytes"
 SCOPE = "inventory/read"
 HOUR, DAY = 3600.0, 86400.0
 PAST_FRESH = 1.08 * HOUR
-"""Seconds after which keys are no longer fresh: the hour is made up to 7 % longer, by chance."""
+"""Seconds after which keys are no longer fresh: the hour is randomly made up to 7 % longer."""
 
 
 class SharedCache(SimpleCache):
-    """One that other processes share, by its name. A ``SimpleCache`` is known to stay in its process."""
+    """A cache that looks shared between processes. The library knows that a ``SimpleCache`` is not."""
 
     serializer = text_serializer()
 
 
 def app_on(pool: LocalUserPool, backend: Any = None, **config: Any) -> tuple[Flask, CognitoM2M]:
-    """A guarded application.
+    """Build a guarded application.
 
     Args:
-        backend: of its cache; else the cache follows from ``config``.
-        config: the library's settings without their prefix, and ``CACHE_…``.
+        backend: the backend of its cache. By default the cache follows from ``config``.
+        config: the library's settings without their prefix, and settings ``CACHE_…``.
     """
     app, cache = Flask("inventory"), None
     ours = {name: value for name, value in config.items() if not name.startswith("CACHE_")}
@@ -85,7 +85,7 @@ def get(client: FlaskClient, path: str, token: str | None = None) -> TestRespons
 
 @dataclass(frozen=True)
 class MovedService:
-    """A guarded application on moved clocks; requests are real."""
+    """A guarded application on moved clocks. Its HTTP requests are real."""
 
     app: Flask
     m2m: CognitoM2M
@@ -111,18 +111,18 @@ class MovedService:
         return get(self.app.test_client(), path, token)
 
     def status(self, path: str, token: str | None = None) -> At:
-        """What a caller gets, and how long it takes by the real clock."""
+        """Return the status that a caller gets, and the seconds by the real clock."""
         started = time.perf_counter()
         answer = self.get(path, token)
         return answer.status_code, time.perf_counter() - started
 
     def advance(self, seconds: float) -> None:
-        """Let time pass when no refresh is under way, of which that would make a very long one.
+        """Let time pass while no refresh is under way, which would otherwise seem to take very long.
 
-        Somebody must be asking for both keys and token.
+        Other threads must request both keys and token meanwhile.
         """
         values: tuple[Refreshable[Any], ...] = (self.keys.key_source, self.tokens.refreshable)
-        wait_for(lambda: all(_is_settled(value) for value in values), "refreshes land")
+        wait_for(lambda: all(_is_settled(value) for value in values), "refreshes finish")
         self.clocks.advance(seconds)
 
 
@@ -132,10 +132,10 @@ def _is_settled(value: Refreshable[Any]) -> bool:
 
 
 def moved_service(pool: LocalUserPool, clocks: Clocks, *, cache: Any = None, **config: Any) -> MovedService:
-    """The service of :func:`app_on` on ``clocks``.
+    """Build the service of :func:`app_on` on ``clocks``.
 
     Args:
-        cache: the cachelib backend; by default one of its own.
+        cache: the cachelib backend. By default a new one.
     """
     before = set_clock_for_new_apps(clocks.clock)
     try:
@@ -156,7 +156,7 @@ class Records(logging.Handler):
         self.records.append(record)
 
     def events(self, level: int = logging.INFO) -> list[str]:
-        """The ``event`` of each, in order."""
+        """Return the ``event`` of each record, in order."""
         settle(within=1.0)
         return [str(vars(record).get("event")) for record in self.records if record.levelno >= level]
 

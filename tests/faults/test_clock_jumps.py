@@ -1,4 +1,4 @@
-"""A wall clock that jumps, a machine that sleeps: nobody is refused, and no value outlives its time."""
+"""The wall clock jumps, or the machine sleeps: no request fails, and no value is used after it expires."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def long_token(pool: LocalUserPool) -> str:
 
 
 @pytest.mark.parametrize("jump", [-HOUR, HOUR], ids=["back by an hour", "forward by an hour"])
-def test_a_wall_clock_that_jumps_costs_no_request(
+def test_wall_clock_jump_fails_no_request(
     service: MovedService, pool: LocalUserPool, clocks: Clocks, jump: float
 ) -> None:
     token = long_token(pool)
@@ -38,9 +38,7 @@ def test_a_wall_clock_that_jumps_costs_no_request(
 
 @pytest.mark.parametrize("which", ["wall", "monotonic"])
 @pytest.mark.parametrize("looks", range(12))
-def test_what_ends_between_two_looks_at_the_clock_is_fetched_anew_and_not_missed(
-    looks: int, which: str
-) -> None:
+def test_value_that_expires_between_clock_reads_is_refetched(looks: int, which: str) -> None:
     values, left = itertools.count(1), itertools.repeat(0)
 
     def jumps() -> float:

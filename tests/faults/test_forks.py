@@ -1,4 +1,4 @@
-"""A process forks while something is under way: its child has locks, flights and connections of its own."""
+"""A process forks during some work: its child has its own locks, attempts and connections."""
 
 from __future__ import annotations
 
@@ -45,22 +45,20 @@ def statuses(service: MovedService, token: str) -> list[int]:
     return [service.get(path, token).status_code for path in ("/items", "/relay")]
 
 
-def test_a_child_of_a_warm_process_serves_from_what_it_was_given(
-    service: MovedService, pool: LocalUserPool
-) -> None:
+def test_child_of_a_warm_process_uses_inherited_values(service: MovedService, pool: LocalUserPool) -> None:
     token = pool.token()
     assert in_a_child(lambda: statuses(service, token)) == [200, 200]
     assert (pool.count("jwks"), pool.count("token")) == (1, 1)
 
 
 JOBS = 12
-"""Each in a process of its own, as RQ, cron and Celery's shortest-lived children run them."""
+"""Each runs in a process of its own, as with RQ, cron, or Celery with one task per child."""
 
 
 def run_jobs(calls: AppM2M, before: Callable[[], object] = lambda: None) -> None:
     def job() -> str:
         token = calls.token()
-        settle()  # a job lasts as long as a renewal that it has started
+        settle()  # a job waits for a renewal that it has started
         return token
 
     for _ in range(JOBS):
@@ -68,32 +66,30 @@ def run_jobs(calls: AppM2M, before: Callable[[], object] = lambda: None) -> None
         assert in_a_child(job).startswith("eyJ")
 
 
-def test_forked_jobs_with_a_shared_cache_buy_one_token(real_pool: LocalUserPool, tmp_path: Path) -> None:
+def test_forked_jobs_with_a_shared_cache_request_one_token(real_pool: LocalUserPool, tmp_path: Path) -> None:
     app, m2m = app_on(real_pool, CACHE_TYPE="FileSystemCache", CACHE_DIR=str(tmp_path))
     run_jobs(m2m.for_app(app))
     assert real_pool.count("token") == 1
 
 
-def test_jobs_of_a_warm_parent_buy_one_token_in_its_life() -> None:
+def test_jobs_of_a_warm_parent_share_its_token() -> None:
     with MovedClock() as clock, LocalUserPool(clock=clock.wall) as pool:
         app, m2m = app_on(pool, RENEW="inline")
         calls = m2m.for_app(app)
         run_jobs(calls, before=lambda: calls.warm_up([None]))
         assert pool.count("token") == 1
-        clock.move(3600 * 0.9)  # usable, and due: a background renewal would be each job's own
+        clock.move(3600 * 0.9)  # usable but no longer fresh: in the background, each job would renew it
         run_jobs(calls, before=lambda: calls.warm_up([None]))
         assert pool.count("token") == 2
 
 
-def test_a_child_forked_while_a_first_fetch_is_under_way_makes_its_own(
-    pool: LocalUserPool, clocks: Clocks
-) -> None:
+def test_child_forked_during_a_first_fetch_makes_its_own(pool: LocalUserPool, clocks: Clocks) -> None:
     service, token = moved_service(pool, clocks), pool.token()
     pool.fail("jwks", hang=True, times=1)
     waiting = threading.Thread(target=service.get, args=("/items", token))
     waiting.start()
     pool.wait_for("jwks")
-    # It has its own cache too, in which the parent's lease can't be given back.
+    # It also has its own copy of the cache, in which the parent's lease is never released.
     assert in_a_child(lambda: statuses(_without_leases(service), token)) == [200, 200]
     pool.recover()
     waiting.join(LONG)
@@ -105,7 +101,7 @@ def _without_leases(service: MovedService) -> MovedService:
     return service
 
 
-def test_a_child_forked_while_a_background_refresh_is_under_way_refreshes_itself(
+def test_child_forked_during_a_refresh_refreshes_itself(
     service: MovedService, pool: LocalUserPool, clocks: Clocks
 ) -> None:
     token = pool.token(expires_in=100_000)
@@ -116,7 +112,7 @@ def test_a_child_forked_while_a_background_refresh_is_under_way_refreshes_itself
 
     def refreshed() -> str:
         _without_leases(service).get("/items", token)
-        wait_for(lambda: service.keys.key_source.snapshot()["state"] == "fresh", "the child's own refresh")
+        wait_for(lambda: service.keys.key_source.snapshot()["state"] == "fresh", "the child's refresh")
         return "fresh"
 
     assert in_a_child(refreshed) == "fresh"
@@ -125,15 +121,13 @@ def test_a_child_forked_while_a_background_refresh_is_under_way_refreshes_itself
     wait_for(lambda: not refresh_threads(), "the parent's refresh has ended")
 
 
-def test_a_child_forked_while_a_call_of_the_cache_hangs_makes_its_own_calls(
-    pool: LocalUserPool, clocks: Clocks
-) -> None:
+def test_child_forked_during_a_hanging_cache_call_can_use_it(pool: LocalUserPool, clocks: Clocks) -> None:
     cache, token = HangingCache(), pool.token()
     service = moved_service(pool, clocks, cache=cache)
     cache.misbehaves = True
     waiting = threading.Thread(target=service.get, args=("/items", token))
     waiting.start()
-    wait_for(lambda: cache.calls, "the cache is asked")
+    wait_for(lambda: cache.calls, "the cache is called")
 
     def child() -> object:
         cache.misbehaves = False
@@ -144,26 +138,26 @@ def test_a_child_forked_while_a_call_of_the_cache_hangs_makes_its_own_calls(
     waiting.join(LONG)
 
 
-def test_a_child_forked_while_the_secret_is_asked_for_asks_itself(pool: LocalUserPool) -> None:
-    parent, asked, go_on = os.getpid(), threading.Event(), threading.Event()
+def test_child_forked_while_the_secret_is_read_reads_it_itself(pool: LocalUserPool) -> None:
+    parent, called, released = os.getpid(), threading.Event(), threading.Event()
 
     def secret() -> str:
-        asked.set()
+        called.set()
         if os.getpid() == parent:
-            assert go_on.wait(LONG)
+            assert released.wait(LONG)
         return "the secret"
 
     held = ClientSecret(secret)
-    asking = threading.Thread(target=held.try_with, args=(lambda text: text.reveal(), Deadline(LONG)))
-    asking.start()
-    assert asked.wait(LONG)
+    reading = threading.Thread(target=held.try_with, args=(lambda text: text.reveal(), Deadline(LONG)))
+    reading.start()
+    assert called.wait(LONG)
     assert in_a_child(lambda: held.try_with(lambda text: text.reveal(), Deadline(LONG))) == "the secret"
-    go_on.set()
-    asking.join(LONG)
+    released.set()
+    reading.join(LONG)
 
 
 class Gate:
-    """Holds a thread of this process where it is, and lets those of a child pass."""
+    """Blocks a thread of this process, and not those of a child."""
 
     def __init__(self) -> None:
         self._pid = os.getpid()
@@ -178,7 +172,7 @@ class Gate:
 
 
 class Remembered:
-    """An entry that is looked at while the memory is locked."""
+    """An entry that is read while the memory is locked."""
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
@@ -214,7 +208,7 @@ def token_sources(gate: Gate) -> Callable[[], object]:
 
 
 @pytest.mark.parametrize("make", [verified_tokens, request_count, rejection_log, token_sources])
-def test_a_lock_that_a_thread_held_at_the_fork_does_not_hold_the_child(
+def test_lock_held_at_the_fork_does_not_block_the_child(
     make: Callable[[Gate], Callable[[], object]],
 ) -> None:
     gate = Gate()
@@ -230,10 +224,10 @@ def test_a_lock_that_a_thread_held_at_the_fork_does_not_hold_the_child(
 
 
 @pytest.mark.slow
-def test_forked_children_do_not_mix_up_their_answers_of_memcached(
+def test_forked_children_do_not_mix_up_memcached_answers(
     real_pool: LocalUserPool, memcached_server: Service
 ) -> None:
-    # Its C clients keep one socket, which a fork would have all children read from.
+    # Its C clients keep one socket, from which all children would read after a fork.
     config = {"CACHE_TYPE": "MemcachedCache", "CACHE_MEMCACHED_SERVERS": [memcached_server.address]}
     app, m2m = app_on(real_pool, **config)
     token = real_pool.token()
@@ -291,7 +285,7 @@ print(*sorted(late))
 @pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.parametrize("kind", ["SimpleCache", "RedisCache"])
-def test_a_warm_up_imports_every_package_on_the_thread_that_may_fork_next(
+def test_warm_up_imports_every_package_on_the_calling_thread(
     real_pool: LocalUserPool, redis_server: Service, kind: str
 ) -> None:
     config = {
@@ -325,7 +319,7 @@ with LocalUserPool() as pool:
 @pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.parametrize("seconds", ["0", "0.02", "0.1"])
-def test_a_master_that_forks_soon_after_it_began_to_warm_up_has_children_that_serve(seconds: str) -> None:
-    # A process of its own, where what the library imports late has not been imported yet.
+def test_fork_during_warm_up_leaves_working_children(seconds: str) -> None:
+    # A process of its own, in which the late imports of the library are still to come.
     command = [sys.executable, "-W", "ignore", "-c", COLD_FORK, seconds]
     assert subprocess.run(command, cwd=ROOT, timeout=LONG, check=False).returncode == 2

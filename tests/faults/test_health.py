@@ -25,7 +25,7 @@ MARGIN = 2.0
 
 
 def health_of(service: MovedService) -> dict[str, Any]:
-    """What it says, which must survive JSON as it is."""
+    """Return the health, which must be plain JSON data."""
     health = service.parts.health()
     assert json.loads(json.dumps(health, allow_nan=False)) == health
     return health
@@ -36,15 +36,17 @@ def keys_row(health: dict[str, Any], pool: LocalUserPool) -> dict[str, Any]:
     return row
 
 
-def test_before_the_first_request_it_is_starting_and_not_ready(pool: LocalUserPool, clocks: Clocks) -> None:
+def test_health_is_starting_before_the_first_request(pool: LocalUserPool, clocks: Clocks) -> None:
     health = health_of(moved_service(pool, clocks))
     assert (health["status"], health["ready"]) == ("starting", False)
     assert keys_row(health, pool)["state"] == "gone"
     assert health["clock_offset"] is None
-    assert pool.count() == 0, "it asks nobody"
+    assert pool.count() == 0, "it sends no request"
 
 
-def test_with_keys_and_a_token_it_is_ok(service: MovedService, pool: LocalUserPool, clocks: Clocks) -> None:
+def test_health_is_ok_with_keys_and_a_token(
+    service: MovedService, pool: LocalUserPool, clocks: Clocks
+) -> None:
     fetched_at = clocks.wall()
     clocks.advance(99)
     health = health_of(service)
@@ -64,7 +66,7 @@ def test_with_keys_and_a_token_it_is_ok(service: MovedService, pool: LocalUserPo
     assert health["store"] == {"works": True, "kind": "SharedCache"}
 
 
-def test_in_an_outage_it_is_degraded_and_stays_ready(
+def test_health_is_degraded_but_ready_in_an_outage(
     service: MovedService, pool: LocalUserPool, clocks: Clocks
 ) -> None:
     pool.offline()
@@ -80,7 +82,7 @@ def test_in_an_outage_it_is_degraded_and_stays_ready(
     assert "refused" in keys["last_error"]
 
 
-def test_one_rare_token_that_fails_is_degraded(real_pool: LocalUserPool) -> None:
+def test_one_rare_token_that_fails_makes_health_degraded(real_pool: LocalUserPool) -> None:
     app, m2m = app_on(real_pool)
     parts = m2m.for_app(app)
     assert get(app.test_client(), "/relay", real_pool.token()).status_code == 200
@@ -90,7 +92,7 @@ def test_one_rare_token_that_fails_is_degraded(real_pool: LocalUserPool) -> None
         assert parts.health()["status"] == "degraded"
 
 
-def test_when_nothing_is_usable_any_more_it_is_unavailable_and_stays_ready(
+def test_health_is_unavailable_but_ready_without_usable_values(
     service: MovedService, pool: LocalUserPool, clocks: Clocks
 ) -> None:
     pool.offline()
@@ -104,7 +106,7 @@ def test_when_nothing_is_usable_any_more_it_is_unavailable_and_stays_ready(
     assert health_of(service)["status"] == "ok"
 
 
-def test_a_service_that_never_had_keys_is_not_ready_in_an_outage(pool: LocalUserPool, clocks: Clocks) -> None:
+def test_service_that_never_had_keys_is_not_ready(pool: LocalUserPool, clocks: Clocks) -> None:
     service = moved_service(pool, clocks)
     pool.offline()
     service.get("/items", pool.token())
@@ -115,14 +117,14 @@ NO_KEYS: list[dict[str, Any]] = [{"status": 404}, {"status": 400}, {"status": 20
 
 
 @pytest.mark.parametrize("fault", NO_KEYS, ids=str)
-def test_pool_that_has_no_keys_does_not_hold_readiness(
+def test_pool_without_keys_does_not_block_readiness(
     pool: LocalUserPool, clocks: Clocks, fault: dict[str, Any]
 ) -> None:
     with LocalUserPool(pool_id="us-east-1_Deleted") as deleted:
         trusted = [trusted_at(each, clocks) for each in (pool, deleted)]
         deleted.fail("jwks", **fault)
         trusted[0].key_source.get()
-        assert not health_at(trusted)["ready"], "the other pool was not asked yet"
+        assert not health_at(trusted)["ready"], "the other pool has not been tried yet"
         with pytest.raises(KeysUnavailableError):
             trusted[1].key_source.get()
         health = health_at(trusted)
@@ -132,13 +134,13 @@ def test_pool_that_has_no_keys_does_not_hold_readiness(
         clocks.advance(HOUR)
         with pytest.raises(KeysUnavailableError):
             trusted[1].key_source.get()
-        assert health_at(trusted)["ready"], "it stays so"
+        assert health_at(trusted)["ready"], "it stays ready"
 
 
 @pytest.mark.parametrize(
     "fault", [{"status": 503}, {"status": 403}, {"garbage": True}, {"reset": True}], ids=str
 )
-def test_pool_that_does_not_tell_holds_readiness(
+def test_pool_that_does_not_answer_blocks_readiness(
     pool: LocalUserPool, clocks: Clocks, fault: dict[str, Any]
 ) -> None:
     with LocalUserPool(pool_id="us-east-1_Silent") as silent, silent.fail("jwks", **fault):
@@ -167,7 +169,7 @@ def health_at(pools: list[TrustedPool]) -> dict[str, Any]:
     return health_of_parts(pools, [], {}, BoundedBackend(lambda: None), ClockOffset())
 
 
-def test_a_cache_that_does_not_work_is_degraded(pool: LocalUserPool, clocks: Clocks) -> None:
+def test_broken_cache_makes_health_degraded(pool: LocalUserPool, clocks: Clocks) -> None:
     service = moved_service(pool, clocks, cache=(cache := RaisingCache()))
     cache.misbehaves = True
     service.get("/relay", pool.token())
@@ -176,7 +178,7 @@ def test_a_cache_that_does_not_work_is_degraded(pool: LocalUserPool, clocks: Clo
     assert health["store"] == {"works": False, "kind": "RaisingCache"}
 
 
-def test_keys_from_the_store_and_pinned_keys_are_told_apart(pool: LocalUserPool, clocks: Clocks) -> None:
+def test_health_distinguishes_cached_and_pinned_keys(pool: LocalUserPool, clocks: Clocks) -> None:
     cache = RaisingCache()
     moved_service(pool, clocks, cache=cache).get("/items", pool.token())
     second = moved_service(pool, clocks, cache=cache)
@@ -188,27 +190,27 @@ def test_keys_from_the_store_and_pinned_keys_are_told_apart(pool: LocalUserPool,
 
 
 @pytest.mark.parametrize("offset", [-90.0, 0.0, 3600.0])
-def test_the_offset_of_the_clock_is_taken_from_the_servers_date(offset: float) -> None:
+def test_clock_offset_comes_from_the_date_header(offset: float) -> None:
     ours, theirs = Clocks(), Clocks()
     theirs.advance(offset)
     with LocalUserPool(clock=theirs.wall) as pool:
         service = moved_service(pool, ours)
         service.get("/items", pool.token())
-        # Whole seconds, of which the middle is taken.
+        # The header has whole seconds. The library takes the middle.
         assert service.parts.health()["clock_offset"] == pytest.approx(offset, abs=1)
 
 
 # -- warm-up -----------------------------------------------------------------------------------
 
 
-def test_warm_up_has_keys_and_tokens_before_the_first_request(real_pool: LocalUserPool) -> None:
+def test_warm_up_fetches_before_the_first_request(real_pool: LocalUserPool) -> None:
     app, m2m = app_on(real_pool)
     health = m2m.for_app(app).warm_up([None, "orders/read"], timeout=30)
     assert (health["status"], health["ready"], len(health["tokens"])) == ("ok", True, 2)
-    asked = real_pool.count()
-    assert asked == 3
+    requests = real_pool.count()
+    assert requests == 3
     assert get(app.test_client(), "/relay", real_pool.token()).status_code == 200
-    assert real_pool.count() == asked
+    assert real_pool.count() == requests
 
 
 @pytest.mark.parametrize("fault", [{"status": 500}, {"reset": True}, {"garbage": True}])
@@ -221,7 +223,7 @@ def test_warm_up_raises_nothing_unless_required(real_pool: LocalUserPool, fault:
         m2m.for_app(app).warm_up([None], timeout=30, required=True)
 
 
-def test_warm_up_comes_back_in_time_from_a_pool_that_hangs_and_goes_on_behind(
+def test_warm_up_times_out_and_continues_in_the_background(
     real_pool: LocalUserPool,
 ) -> None:
     real_pool.fail(hang=True)
@@ -233,13 +235,13 @@ def test_warm_up_comes_back_in_time_from_a_pool_that_hangs_and_goes_on_behind(
     real_pool.wait_for("jwks")
     real_pool.wait_for("token")
     real_pool.recover()
-    wait_for(lambda: parts.health()["status"] == "ok", "what was begun is finished")
+    wait_for(lambda: parts.health()["status"] == "ok", "the fetches have finished")
 
 
 # -- probes ------------------------------------------------------------------------------------
 
 
-def test_the_blueprint_says_whether_it_is_ready_and_how_it_does(real_pool: LocalUserPool) -> None:
+def test_blueprint_serves_readiness_and_health(real_pool: LocalUserPool) -> None:
     app, m2m = app_on(real_pool)
     app.register_blueprint(m2m.health_blueprint(), url_prefix="/internal")
     client = app.test_client()
@@ -248,14 +250,16 @@ def test_the_blueprint_says_whether_it_is_ready_and_how_it_does(real_pool: Local
     assert real_pool.count() == 0
     ready = client.get("/internal/ready")
     assert (ready.status_code, ready.get_json()) == (200, {"ready": True})
-    assert real_pool.count("jwks") == 1, "a service that gets no traffic until it is ready asks itself"
+    assert real_pool.count("jwks") == 1, (
+        "a service that gets no traffic until it is ready must fetch the keys itself"
+    )
     assert ready.headers["Cache-Control"] == details.headers["Cache-Control"] == "no-store"
     real_pool.offline()
     assert client.get("/internal/ready").status_code == 200
     assert client.get("/internal/health").get_json()["ready"] is True
 
 
-def test_the_blueprint_is_not_ready_while_there_never_were_keys(real_pool: LocalUserPool) -> None:
+def test_blueprint_is_not_ready_without_keys(real_pool: LocalUserPool) -> None:
     app, m2m = app_on(real_pool)
     app.register_blueprint(m2m.health_blueprint())
     real_pool.offline()

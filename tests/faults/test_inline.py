@@ -1,4 +1,4 @@
-"""`RENEW="inline"`, where a process is frozen between requests: callers wait for the renewal."""
+"""`RENEW="inline"`, for processes that are frozen between requests: callers wait for the renewal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .stage import app_on, get
 ROOT = Path(__file__).parents[2]
 
 
-def test_inline_refresh_is_done_when_its_request_is(real_pool: LocalUserPool) -> None:
+def test_inline_refresh_finishes_with_its_request(real_pool: LocalUserPool) -> None:
     app, _ = app_on(real_pool, RENEW="inline", KEYS_FRESH_FOR=0.05, CACHE_TYPE="NullCache")
     token = real_pool.token()
     assert get(app.test_client(), "/relay", token).status_code == 200
@@ -24,15 +24,15 @@ def test_inline_refresh_is_done_when_its_request_is(real_pool: LocalUserPool) ->
     def renewed_by_the_request() -> bool:
         before = real_pool.count("jwks")
         assert get(app.test_client(), "/items", token).status_code == 200
-        # A process that is frozen now has no request under way.
+        # If the process is frozen now, no request to the pool is under way.
         return real_pool.count("jwks") > before
 
     for _ in range(3):
-        wait_for(renewed_by_the_request, "keys are not fresh any more, and the next request renews them")
+        wait_for(renewed_by_the_request, "keys are no longer fresh, and the next request renews them")
 
 
 @pytest.mark.processes
-def test_aborted_caller_of_an_inline_refresh_aborts_nobody_else() -> None:
+def test_aborted_caller_does_not_abort_the_refresh_of_others() -> None:
     program = """
 from gevent import monkey; monkey.patch_all()
 import gevent

@@ -1,4 +1,4 @@
-"""The pool changes its keys: the new one counts at once, a withdrawn one no more once that is known."""
+"""The pool rotates its keys: the new one is accepted at once, a withdrawn one no longer after a download."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .stage import MovedService, SharedCache, moved_service
 
 
 class TestSharedEntryWithoutTheKey:
-    """A process that holds set 0 meets an entry with set 1, when tokens are signed with the key of set 2."""
+    """A process has key set 0, the cache has set 1, and tokens are signed with the key of set 2."""
 
     def two_processes(self, pool: LocalUserPool, clocks: Clocks) -> tuple[MovedService, MovedService]:
         cache = SharedCache()
@@ -21,24 +21,26 @@ class TestSharedEntryWithoutTheKey:
         clocks.advance(1)
         return one, other
 
-    def test_it_does_not_end_the_renewal(self, pool: LocalUserPool, clocks: Clocks) -> None:
+    def test_cached_set_without_the_kid_does_not_end_the_renewal(
+        self, pool: LocalUserPool, clocks: Clocks
+    ) -> None:
         one, _ = self.two_processes(pool, clocks)
         pool.rotate_key(keep_old=True)
-        asked = pool.count("jwks")
+        downloads = pool.count("jwks")
         assert one.get("/items", pool.token()).status_code == 200
-        assert pool.count("jwks") == asked + 1
+        assert pool.count("jwks") == downloads + 1
 
-    def test_taking_it_leaves_the_cooldown_to_other_keys(self, pool: LocalUserPool, clocks: Clocks) -> None:
+    def test_loading_the_cached_set_starts_no_cooldown(self, pool: LocalUserPool, clocks: Clocks) -> None:
         one, _ = self.two_processes(pool, clocks)
-        token_of_set_1, asked = pool.token(), pool.count("jwks")
+        token_of_set_1, downloads = pool.token(), pool.count("jwks")
         assert one.get("/items", token_of_set_1).status_code == 200
-        assert pool.count("jwks") == asked, "its key came from the cache"
+        assert pool.count("jwks") == downloads, "its key came from the cache"
         pool.rotate_key(keep_old=True)
         assert one.get("/items", pool.token()).status_code == 200
-        assert pool.count("jwks") == asked + 1
+        assert pool.count("jwks") == downloads + 1
 
 
-def test_a_new_kid_is_503_and_not_401_while_the_pool_is_down(
+def test_new_kid_is_503_and_not_401_in_an_outage(
     service: MovedService, pool: LocalUserPool, clocks: Clocks
 ) -> None:
     old = pool.token()

@@ -1,4 +1,4 @@
-"""Cognito is down: while keys are usable nobody notices, then 503 at once, then 200 within the rest."""
+"""Cognito is down: no request fails while keys are usable, then each gets 503 at once until it recovers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_no_request_fails_while_keys_are_usable(
     assert callers.statuses == {200}
 
 
-def test_a_token_in_hand_goes_on_being_sent_until_it_ends(
+def test_cached_token_is_sent_until_it_expires(
     service: MovedService, pool: LocalUserPool, clocks: Clocks
 ) -> None:
     token = long_token(pool)
@@ -43,9 +43,7 @@ def test_a_token_in_hand_goes_on_being_sent_until_it_ends(
     assert callers.statuses == {200}
 
 
-def test_past_their_use_each_caller_gets_503_at_once(
-    service: MovedService, pool: LocalUserPool, clocks: Clocks
-) -> None:
+def test_expired_keys_are_503_at_once(service: MovedService, pool: LocalUserPool, clocks: Clocks) -> None:
     token = long_token(pool)
     pool.offline()
     clocks.advance(DAY + 1)
@@ -53,16 +51,16 @@ def test_past_their_use_each_caller_gets_503_at_once(
     assert first.status_code == 503
     alone = min(seconds_of(lambda: service.get("/items")) for _ in range(20))
     pool.online()
-    asked = pool.count("jwks")
+    downloads = pool.count("jwks")
     answers = together(50, lambda: service.get("/items", token))
     assert {answer.status_code for answer in answers} == {503}  # type: ignore[attr-defined]
     assert {answer.headers["Retry-After"] for answer in answers} == {"1"}  # type: ignore[attr-defined]
-    assert pool.count("jwks") == asked
-    # As quick as the 401 of a request without a token, which asks nobody either.
+    assert pool.count("jwks") == downloads
+    # As fast as the 401 of a request without a token, which needs no download either.
     assert min(seconds_of(lambda: service.get("/items", token)) for _ in range(20)) < 5 * alone
 
 
-def test_keys_and_tokens_that_are_known_go_on_serving_while_both_endpoints_hang(
+def test_cached_values_still_work_while_both_endpoints_hang(
     service: MovedService, pool: LocalUserPool, clocks: Clocks
 ) -> None:
     token = pool.token(expires_in=30 * HOUR)
@@ -84,9 +82,7 @@ def test_keys_and_tokens_that_are_known_go_on_serving_while_both_endpoints_hang(
 
 
 @pytest.mark.parametrize("fault", [{"hang": True}, {"drip": 1.0}], ids=["hang", "drip"])
-def test_a_pool_that_comes_to_life_ends_the_wait(
-    pool: LocalUserPool, clocks: Clocks, fault: dict[str, object]
-) -> None:
+def test_recovered_pool_ends_the_wait(pool: LocalUserPool, clocks: Clocks, fault: dict[str, object]) -> None:
     service = moved_service(pool, clocks)
     pool.fail("jwks", **fault)  # type: ignore[arg-type]
     token = pool.token()

@@ -1,4 +1,4 @@
-"""The cache fails, hangs, lies, forgets or restarts: no request fails, none waits beyond a bound."""
+"""The cache fails, hangs, returns wrong values or loses them: no request fails or waits beyond a bound."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from .stage import HOUR, Records, SharedCache, moved_service
 
 STORE_TIMEOUT = 0.25
 MARGIN = 2.0
-"""For a machine with much else to do."""
+"""Seconds that a busy machine may add."""
 
 BAD_CACHES = {
     "raises": RaisingCache,
     "hangs": HangingCache,
-    "finds garbage": lambda: LyingCache(found=b"\x80garbage"),
-    "finds objects": lambda: LyingCache(found={"keys": []}),
-    "finds another's entries": SwappingCache,
-    "keeps nothing": lambda: LyingCache(found=None),
-    "keeps nothing and lets nobody lead": lambda: LyingCache(found=None, adds=False),
+    "returns garbage": lambda: LyingCache(found=b"\x80garbage"),
+    "returns objects": lambda: LyingCache(found={"keys": []}),
+    "returns other entries": SwappingCache,
+    "stores nothing": lambda: LyingCache(found=None),
+    "stores nothing and grants no lease": lambda: LyingCache(found=None, adds=False),
 }
 
 
@@ -55,7 +55,7 @@ def misbehaving(cache: WatchedCache) -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", BAD_CACHES.values(), ids=BAD_CACHES)
-def test_a_cold_start_with_a_bad_cache_is_one_download_and_one_token_request(
+def test_cold_start_with_a_bad_cache_fetches_each_value_once(
     pool: LocalUserPool, clocks: Clocks, make: Any
 ) -> None:
     cache = make()
@@ -67,9 +67,7 @@ def test_a_cold_start_with_a_bad_cache_is_one_download_and_one_token_request(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", BAD_CACHES.values(), ids=BAD_CACHES)
-def test_a_cache_that_turns_bad_fails_no_request_over_many_refreshes(
-    pool: LocalUserPool, clocks: Clocks, make: Any
-) -> None:
+def test_cache_that_breaks_fails_no_request(pool: LocalUserPool, clocks: Clocks, make: Any) -> None:
     cache = make()
     service, token = moved_service(pool, clocks, cache=cache), pool.token(expires_in=48 * HOUR)
     with load(lambda: service.status("/relay", token)) as callers:
@@ -80,24 +78,24 @@ def test_a_cache_that_turns_bad_fails_no_request_over_many_refreshes(
                 callers.go_on_for(10)
         callers.go_on_for(10)
     assert callers.statuses == {200}
-    # Twelve hours: a refresh in each of them, and never more for want of a cache.
+    # Twelve hours: about one refresh an hour, and not more because the cache is broken.
     assert pool.count("jwks") <= 1 + 24
     assert pool.count("token") <= 1 + 24
 
 
-def test_cache_that_never_returns_costs_a_cold_start_4_s() -> None:
+def test_cache_that_never_returns_delays_a_cold_start_by_4_s() -> None:
     never_returning.check_all()
 
 
 @pytest.mark.processes
-def test_cache_that_never_returns_costs_gevent_no_more() -> None:
+def test_cache_that_never_returns_is_bounded_under_gevent() -> None:
     program = (
         "from gevent import monkey; monkey.patch_all()\n"
         "import os\n"
         "from tests.faults import never_returning\n"
         "never_returning.check_all()\n"
         "print('checked', flush=True)\n"
-        "os._exit(0)\n"  # not waiting for what never returns
+        "os._exit(0)\n"  # without waiting for the call that never returns
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -109,65 +107,63 @@ def test_cache_that_never_returns_costs_gevent_no_more() -> None:
     assert done.stdout == "checked\n", done.stderr
 
 
-def test_a_hung_cache_costs_callers_one_bounded_wait_and_one_thread(
-    pool: LocalUserPool, clocks: Clocks
-) -> None:
+def test_hanging_cache_costs_one_bounded_wait_and_one_thread(pool: LocalUserPool, clocks: Clocks) -> None:
     cache = HangingCache()
     service = moved_service(pool, clocks, cache=cache, STORE_TIMEOUT=STORE_TIMEOUT)
     assert service.get("/token").status_code == 200
     before = cache.calls
     with misbehaving(cache):
-        clocks.advance(HOUR)  # no token in hand
+        clocks.advance(HOUR)  # the token has expired
         waits = crowd(8, lambda: service.status("/token"))
         assert {status for status, _ in waits} == {200}
         assert max(seconds for _, seconds in waits) < STORE_TIMEOUT + MARGIN
         assert cache.calls == before + 1
-        wait_for(lambda: len(refresh_threads()) <= 1, "the others have reported")
-        # It is left alone from now on: the next wait is for the network only.
+        wait_for(lambda: len(refresh_threads()) <= 1, "the other threads have finished")
+        # It is not called any more: the next wait is for the network only.
         clocks.advance(60)
         service.tokens.forget(service.tokens.token())
         assert service.get("/token").status_code == 200
         assert cache.calls == before + 1
-        # And tried again later, with a thread more.
+        # It is tried again later, on one more thread.
         clocks.advance(HOUR)
         assert service.get("/token").status_code == 200
         assert cache.calls == before + 2
-        wait_for(lambda: len(refresh_threads()) <= 2, "the others have reported")
+        wait_for(lambda: len(refresh_threads()) <= 2, "the other threads have finished")
     assert pool.count("token") == 4
 
 
-def test_a_circuit_opens_for_30_s_doubling_to_5_min_with_one_record_each_way(
+def test_circuit_opens_for_30_s_doubling_to_5_min(
     pool: LocalUserPool,
     clocks: Clocks,
     records: Records,
-    sent: list[tuple[str, Any, dict[str, Any]]],
+    signalled: list[tuple[str, Any, dict[str, Any]]],
 ) -> None:
     cache = RaisingCache()
     service = moved_service(pool, clocks, cache=cache)
 
-    def is_asked() -> bool:
+    def is_called() -> bool:
         before = cache.calls
         with contextlib.suppress(StoreDown):
             service.backend.call(lambda backend: backend.get("a"))
         return cache.calls > before
 
     with misbehaving(cache):
-        assert is_asked()
-        rests = []
+        assert is_called()
+        backoffs = []
         for _ in range(6):
-            rests.append(0)
-            while not is_asked():
+            backoffs.append(0)
+            while not is_called():
                 clocks.advance(10)
-                rests[-1] += 10
+                backoffs[-1] += 10
     clocks.advance(300)
-    assert rests == [30, 60, 120, 240, 300, 300]
-    assert is_asked()
+    assert backoffs == [30, 60, 120, 240, 300, 300]
+    assert is_called()
     assert service.backend.works
     assert [event for event in records.events() if event.startswith("store-")] == [
         "store-failed",
         "store-recovered",
     ]
-    assert [arguments for name, _, arguments in sent if name == "store-state-changed"] == [
+    assert [arguments for name, _, arguments in signalled if name == "store-state-changed"] == [
         {"works": False, "error": "ConnectionError"},
         {"works": True, "error": None},
     ]
@@ -175,9 +171,7 @@ def test_a_circuit_opens_for_30_s_doubling_to_5_min_with_one_record_each_way(
     assert records.of("store-recovered")[0].levelno == logging.INFO
 
 
-def test_cache_clear_by_the_application_costs_no_request_and_no_download(
-    pool: LocalUserPool, clocks: Clocks
-) -> None:
+def test_cache_clear_fails_no_request(pool: LocalUserPool, clocks: Clocks) -> None:
     cache, token = SharedCache(), pool.token()
     service = moved_service(pool, clocks, cache=cache)
     with load(lambda: service.status("/relay", token)) as callers:
@@ -186,20 +180,18 @@ def test_cache_clear_by_the_application_costs_no_request_and_no_download(
         callers.go_on_for(50)
     assert callers.statuses == {200}
     assert (pool.count("jwks"), pool.count("token")) == (1, 1)
-    # Who starts now finds nothing there, and fills it for who comes after.
+    # The next process that starts finds nothing there, and stores the values for the others.
     for _ in range(3):
         assert moved_service(pool, clocks, cache=cache).get("/relay", token).status_code == 200
     assert (pool.count("jwks"), pool.count("token")) == (2, 2)
 
 
-def test_cache_clear_while_a_process_leads_is_at_most_one_more_fetch(
-    pool: LocalUserPool, clocks: Clocks
-) -> None:
+def test_cache_clear_during_a_fetch_causes_one_more_at_most(pool: LocalUserPool, clocks: Clocks) -> None:
     cache = SharedCache()
     pool.fail("token", hang=True, times=1)
     leader, other = (moved_service(pool, clocks, cache=cache) for _ in range(2))
 
-    def clear_then_ask() -> int:
+    def clear_then_request() -> int:
         pool.wait_for("token")
         cache.clear()
         return other.get("/token").status_code
@@ -207,7 +199,7 @@ def test_cache_clear_while_a_process_leads_is_at_most_one_more_fetch(
     statuses: list[int] = []
     leading = threading.Thread(target=lambda: statuses.append(leader.get("/token").status_code))
     leading.start()
-    statuses.append(clear_then_ask())
+    statuses.append(clear_then_request())
     assert pool.count("token") == 2
     pool.recover()
     leading.join()
@@ -216,8 +208,8 @@ def test_cache_clear_while_a_process_leads_is_at_most_one_more_fetch(
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.0, 1.8, 6.0])
-def test_no_lease_ends_early_in_a_cache_that_counts_from_the_whole_second_before(seconds: float) -> None:
-    # cachelib's for files, Memcached and one process store int(time()) + timeout.
+def test_lease_lasts_its_time_in_a_cache_of_whole_seconds(seconds: float) -> None:
+    # cachelib's caches for files, Memcached and one process store int(time()) + timeout.
     kept_for: list[int] = []
 
     class Cache(SimpleCache):
@@ -233,7 +225,7 @@ def test_no_lease_ends_early_in_a_cache_that_counts_from_the_whole_second_before
     assert kept_for[0] - 1 >= seconds
 
 
-def test_a_steady_request_makes_no_call_to_the_cache(pool: LocalUserPool, clocks: Clocks) -> None:
+def test_request_with_fresh_values_does_not_use_the_cache(pool: LocalUserPool, clocks: Clocks) -> None:
     cache, token = WatchedCache(), pool.token()
     service = moved_service(pool, clocks, cache=cache)
     service.get("/relay", token)
@@ -244,7 +236,7 @@ def test_a_steady_request_makes_no_call_to_the_cache(pool: LocalUserPool, clocks
 
 
 @pytest.mark.parametrize("renew", ["background", "inline"])
-def test_callables_of_the_application_may_use_current_app(tmp_path: Path, renew: str) -> None:
+def test_application_callables_may_use_current_app(tmp_path: Path, renew: str) -> None:
     with LocalUserPool() as pool:
         secret = pool.client().secret
         app = Flask("tenants")

@@ -1,4 +1,4 @@
-"""cryptography in a second sub-interpreter of a process, as mod_wsgi makes one for each application."""
+"""cryptography in a second sub-interpreter of a process. mod_wsgi creates one for each application."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flask_m2m_cognito.testing import LocalUserPool
 ROOT = Path(__file__).parents[2]
 LONG = 60.0
 
-# What cryptography 50 raised in the second application of a process of mod_wsgi 4.9.
+# The error of cryptography 50 in the second application of a mod_wsgi 4.9 process.
 PROGRAM = """
 import json, os, sys
 
@@ -41,7 +41,7 @@ print(app.test_client().get(sys.argv[1], headers=headers).status_code)
 
 
 def log_of(pool: LocalUserPool, path: str, **settings: Any) -> str:
-    """What the program prints of a request for ``path``."""
+    """Return the output of the program, which requests ``path``."""
     config = pool.config(ALLOWED_CLIENT_IDS="*", **settings)
     config |= {"SECRET_KEY": "k" * 20, "CACHE_TYPE": "SimpleCache"}  # sealing needs cryptography too
     ended = subprocess.run(

@@ -1,4 +1,4 @@
-"""Tracers that patch requests and raise where they find no context: they cost no key and no token."""
+"""Tracers that patch requests and raise without their context: keys and tokens are still fetched."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flask_m2m_cognito.testing import LocalUserPool
 from tests.support.settling import REFRESH_THREAD, settle
 
 
-def test_tracer_that_raises_costs_no_keys_and_no_token(
+def test_tracer_that_raises_does_not_prevent_fetches(
     m2m_pool: LocalUserPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     real = requests.Session.request
@@ -42,7 +42,7 @@ def test_tracer_that_raises_costs_no_keys_and_no_token(
 @pytest.mark.parametrize(
     ("context_missing", "traced"), [("RUNTIME_ERROR", ["127.0.0.1", "127.0.0.1"]), ("IGNORE_ERROR", [])]
 )
-def test_xray_sdk_costs_no_keys_and_no_token(context_missing: str, traced: list[str]) -> None:
+def test_xray_sdk_does_not_prevent_fetches(context_missing: str, traced: list[str]) -> None:
     program = f"""
         from aws_xray_sdk.core import patch_all, xray_recorder
         from flask import Flask

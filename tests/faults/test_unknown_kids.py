@@ -1,4 +1,4 @@
-"""Anybody may send any kid: it costs one download in each cooldown, and nobody else's time."""
+"""Anyone may send any kid: it costs one download per cooldown, and does not delay other callers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def base64url(content: object) -> str:
 
 
 def tokens_with_random_kids(pool: LocalUserPool, count: int) -> Iterator[str]:
-    """Well-formed in all that can be looked at without a key."""
+    """Yield tokens that pass all checks that need no key."""
     payload = pool.token().split(".")[1]
     signature = urlsafe_b64encode(secrets.token_bytes(256)).rstrip(b"=").decode()
     for _ in range(count):
@@ -45,17 +45,17 @@ def reason_for(service: MovedService, token: str) -> str:
     return "accepted"
 
 
-def test_a_good_token_does_not_wait_for_the_download_that_an_unknown_kid_caused(
+def test_valid_token_does_not_wait_for_an_unknown_kids_download(
     service: MovedService, pool: LocalUserPool, clocks: Clocks
 ) -> None:
-    good = pool.token()
-    assert reason_for(service, good) == "accepted"
+    valid = pool.token()
+    assert reason_for(service, valid) == "accepted"
 
     def median() -> float:
-        return statistics.median(seconds_of(lambda: reason_for(service, good)) for _ in range(500))
+        return statistics.median(seconds_of(lambda: reason_for(service, valid)) for _ in range(500))
 
     alone, beside = [], []
-    # In turns, so that whatever else the machine does meets both alike.
+    # In turns, so that the machine's load affects both alike.
     for turn in range(1, 6):
         alone.append(median())
         pool.fail("jwks", hang=True, times=1)
@@ -65,20 +65,20 @@ def test_a_good_token_does_not_wait_for_the_download_that_an_unknown_kid_caused(
             pool.wait_for("jwks", 2 * turn)
             beside.append(median())
             pool.recover()
-        # Of those that still waited: the connection that ended without an answer is tried once more.
+        # For those that still waited: a connection that ends without an answer is retried once.
         assert set(started.outcomes) <= {"unknown_key", "keys_unavailable"}
-        wait_for(functools.partial(_has_asked, pool, 2 * turn + 1), "it was tried again")
+        wait_for(functools.partial(_has_count, pool, 2 * turn + 1), "the download was retried")
         clocks.advance(10)
-    # A few microseconds each: whoever waited for the download would take a thousand times as long.
+    # A few microseconds each: waiting for the download would take a thousand times as long.
     assert min(beside) < 3 * min(alone)
 
 
-def _has_asked(pool: LocalUserPool, times: int) -> bool:
+def _has_count(pool: LocalUserPool, times: int) -> bool:
     return pool.count("jwks") == times
 
 
 @pytest.mark.parametrize("renew", ["background", "inline"])
-def test_unknown_kid_waits_until_the_download_is_a_second_old(real_pool: LocalUserPool, renew: str) -> None:
+def test_unknown_kid_waits_until_the_download_is_1_s_old(real_pool: LocalUserPool, renew: str) -> None:
     app, _ = app_on(real_pool, RENEW=renew)
     client = app.test_client()
     assert get(client, "/items", real_pool.token()).status_code == 200
@@ -95,7 +95,7 @@ def test_unknown_kid_waits_until_the_download_is_a_second_old(real_pool: LocalUs
             started(functools.partial(status, next(unknown)))
     assert {outcome[:2] for outcome in started.outcomes} == {(503, "1")}
     assert all(0.5 < outcome[2] < 1 + MARGIN for outcome in started.outcomes)
-    # The same download is older than that now.
+    # The same download is more than 1 s old now.
     late = status(next(unknown))
     assert (late[:2], late[2] < 0.9) == ((503, "1"), True)
     assert real_pool.count("jwks") == 2

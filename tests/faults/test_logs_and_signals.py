@@ -1,4 +1,4 @@
-"""What one can see: signals and log records, each once, with stable names and fields, and without secrets."""
+"""Signals and log records: each is sent once, with stable names and fields, and without secrets."""
 
 from __future__ import annotations
 
@@ -22,31 +22,29 @@ from tests.support.settling import settle
 from .caches import RaisingCache
 from .stage import DAY, HOUR, SCOPE, MovedService, Records, app_on, get, moved_service
 
-Sent = list[tuple[str, Any, dict[str, Any]]]
+Signals = list[tuple[str, Any, dict[str, Any]]]
 
 
-def names(sent: Sent) -> list[str]:
+def names(signalled: Signals) -> list[str]:
     settle()
-    return [name for name, _, _ in sent]
+    return [name for name, _, _ in signalled]
 
 
-def arguments_of(sent: Sent, name: str) -> list[dict[str, Any]]:
+def arguments_of(signalled: Signals, name: str) -> list[dict[str, Any]]:
     settle()
-    return [arguments for each, _, arguments in sent if each == name]
+    return [arguments for each, _, arguments in signalled if each == name]
 
 
 # -- signals ---------------------------------------------------------------------------------
 
 
-def test_a_request_that_is_let_in_sends_what_was_fetched_for_it_and_its_token(
-    pool: LocalUserPool, clocks: Clocks, sent: Sent
-) -> None:
+def test_accepted_request_sends_signals(pool: LocalUserPool, clocks: Clocks, signalled: Signals) -> None:
     service = moved_service(pool, clocks)
     service.get("/relay", pool.token())
-    # In any order: callers go on before a refresh is reported.
-    assert sorted(names(sent)) == ["keys-refreshed", "token-accepted", "token-obtained"]
-    assert {sender for _, sender, _ in sent} == {service.app}
-    keys, accepted, obtained = (arguments for _, _, arguments in sorted(sent, key=lambda each: each[0]))
+    # In any order: callers are released before a refresh is reported.
+    assert sorted(names(signalled)) == ["keys-refreshed", "token-accepted", "token-obtained"]
+    assert {sender for _, sender, _ in signalled} == {service.app}
+    keys, accepted, obtained = (arguments for _, _, arguments in sorted(signalled, key=lambda each: each[0]))
     assert (keys["pool_id"], keys["source"], keys["recovered"]) == (pool.pool_id, "network", False)
     assert keys["seconds"] >= 0
     assert isinstance(accepted["token"], ValidatedAccessToken)
@@ -55,34 +53,40 @@ def test_a_request_that_is_let_in_sends_what_was_fetched_for_it_and_its_token(
     assert obtained["source"] == "network"
 
 
-def test_what_another_process_fetched_is_told_as_from_the_store(
-    pool: LocalUserPool, clocks: Clocks, sent: Sent
+def test_value_of_another_process_has_source_store(
+    pool: LocalUserPool, clocks: Clocks, signalled: Signals
 ) -> None:
     cache = RaisingCache()
     for _ in range(2):
         moved_service(pool, clocks, cache=cache).get("/relay", pool.token())
-    assert [arguments["source"] for arguments in arguments_of(sent, "keys-refreshed")] == ["network", "store"]
-    assert [arguments["source"] for arguments in arguments_of(sent, "token-obtained")] == ["network", "store"]
+    assert [arguments["source"] for arguments in arguments_of(signalled, "keys-refreshed")] == [
+        "network",
+        "store",
+    ]
+    assert [arguments["source"] for arguments in arguments_of(signalled, "token-obtained")] == [
+        "network",
+        "store",
+    ]
 
 
-def test_a_refusal_sends_its_reason_status_kid_and_path(
-    service: MovedService, pool: LocalUserPool, sent: Sent
+def test_rejection_signal_has_reason_status_kid_and_path(
+    service: MovedService, pool: LocalUserPool, signalled: Signals
 ) -> None:
     service.get("/items", pool.token(expires_in=-60))
     service.get("/items")
     service.get("/items", pool.token("orders/read"))
-    told = arguments_of(sent, "token-rejected")
-    assert [(each["reason"], each["status"]) for each in told] == [
+    rejected = arguments_of(signalled, "token-rejected")
+    assert [(each["reason"], each["status"]) for each in rejected] == [
         ("expired", 401),
         ("missing_token", 401),
         ("insufficient_scope", 403),
     ]
-    assert {each["path"] for each in told} == {"/items"}
-    assert told[0]["kid"] == pool.kid
+    assert {each["path"] for each in rejected} == {"/items"}
+    assert rejected[0]["kid"] == pool.kid
 
 
-def test_failures_are_told_with_their_number_and_the_next_try_and_recovery_once(
-    service: MovedService, pool: LocalUserPool, clocks: Clocks, sent: Sent
+def test_failure_signals_count_and_recovery_is_sent_once(
+    service: MovedService, pool: LocalUserPool, clocks: Clocks, signalled: Signals
 ) -> None:
     pool.offline()
     clocks.advance(DAY + 1)
@@ -93,18 +97,18 @@ def test_failures_are_told_with_their_number_and_the_next_try_and_recovery_once(
     pool.online()
     service.get("/relay", pool.token())
     for name in ("keys-failed", "token-failed"):
-        failed = arguments_of(sent, name)
+        failed = arguments_of(signalled, name)
         assert [each["count"] for each in failed] == [1, 2, 3]
-        # Chance takes off up to half.
+        # Jitter takes off up to half.
         assert all(most / 2 <= each["retry_in"] <= most for most, each in zip((1, 2, 4), failed, strict=True))
         assert {each["has_value"] for each in failed} == {False}
         assert all(isinstance(each["error"], Exception) for each in failed)
-    assert [each["recovered"] for each in arguments_of(sent, "keys-refreshed")] == [True]
-    assert [each["recovered"] for each in arguments_of(sent, "token-obtained")] == [True]
+    assert [each["recovered"] for each in arguments_of(signalled, "keys-refreshed")] == [True]
+    assert [each["recovered"] for each in arguments_of(signalled, "token-obtained")] == [True]
 
 
 @pytest.mark.parametrize("signal", signals._signals.values(), ids=signals._signals)
-def test_a_receiver_that_raises_is_logged_and_harms_nobody(
+def test_exception_in_a_receiver_is_logged_and_swallowed(
     pool: LocalUserPool, clocks: Clocks, records: Records, signal: Any
 ) -> None:
     called: list[str] = []
@@ -134,10 +138,10 @@ def test_a_receiver_that_raises_is_logged_and_harms_nobody(
     assert all(record.exc_info for record in failed)
 
 
-# -- changes of state, logged once ---------------------------------------------------------------
+# -- changes of state, each logged once ----------------------------------------------------------
 
 
-def test_an_outage_is_one_failure_and_one_recovery_each(
+def test_outage_logs_one_failure_and_one_recovery(
     service: MovedService, pool: LocalUserPool, clocks: Clocks, records: Records
 ) -> None:
     pool.offline()
@@ -148,9 +152,9 @@ def test_an_outage_is_one_failure_and_one_recovery_each(
         clocks.advance(60)
     pool.online()
     service.get("/relay", pool.token())
-    told = [event for event in records.events() if event.startswith(("keys-", "token-"))]
-    told = [event for event in told if event != "token-rejected"]
-    assert sorted(told) == ["keys-failed", "keys-recovered", "token-failed", "token-recovered"]
+    events = [event for event in records.events() if event.startswith(("keys-", "token-"))]
+    events = [event for event in events if event != "token-rejected"]
+    assert sorted(events) == ["keys-failed", "keys-recovered", "token-failed", "token-recovered"]
     failed, recovered = records.of("keys-failed")[0], records.of("keys-recovered")[0]
     assert (failed.levelno, recovered.levelno) == (logging.ERROR, logging.INFO)
     assert vars(failed)["pool"] == vars(recovered)["pool"] == pool.pool_id
@@ -159,7 +163,7 @@ def test_an_outage_is_one_failure_and_one_recovery_each(
     assert (token["client_id"], token["scopes"]) == ("local-client", "inventory/read")
 
 
-def test_outage_becomes_an_error_when_nothing_serves(
+def test_outage_becomes_an_error_without_usable_values(
     service: MovedService, pool: LocalUserPool, clocks: Clocks, records: Records
 ) -> None:
     pool.offline()
@@ -171,7 +175,7 @@ def test_outage_becomes_an_error_when_nothing_serves(
     assert levels == [logging.WARNING, logging.ERROR]
 
 
-def test_what_wont_mend_is_logged_once(pool: LocalUserPool, clocks: Clocks, records: Records) -> None:
+def test_permanent_failure_is_logged_once(pool: LocalUserPool, clocks: Clocks, records: Records) -> None:
     service = moved_service(pool, clocks)
     pool.remove_client(pool.client().client_id)
     for _ in range(5):
@@ -181,10 +185,10 @@ def test_what_wont_mend_is_logged_once(pool: LocalUserPool, clocks: Clocks, reco
     assert records.events(logging.WARNING) == ["token-failed"]
 
 
-# -- refusals, a few a minute ------------------------------------------------------------------
+# -- rejections, a few a minute ----------------------------------------------------------------
 
 
-def test_a_refusal_is_logged_with_reason_kid_pool_and_path_as_fields(
+def test_rejection_record_has_reason_kid_pool_and_path(
     service: MovedService, pool: LocalUserPool, records: Records
 ) -> None:
     service.get("/items?secret=1", pool.token(expires_in=-60))
@@ -197,7 +201,7 @@ def test_a_refusal_is_logged_with_reason_kid_pool_and_path_as_fields(
     assert record.getMessage() == "Rejected a request: expired"
 
 
-def test_ten_a_minute_for_each_reason_are_logged_and_then_a_count(clocks: Clocks, records: Records) -> None:
+def test_ten_rejections_a_minute_per_reason_are_logged(clocks: Clocks, records: Records) -> None:
     log = RejectionLog(Flask("shop"), clocks.clock)
     for reason in ("expired", "missing_token"):
         for _ in range(1_000):
@@ -214,7 +218,7 @@ def test_ten_a_minute_for_each_reason_are_logged_and_then_a_count(clocks: Clocks
 
 
 @pytest.mark.parametrize("path", ["/items", "/unguarded"])
-def test_next_request_of_any_kind_logs_the_count(
+def test_next_request_logs_the_count_of_the_others(
     real_pool: LocalUserPool, records: Records, path: str
 ) -> None:
     with MovedClock() as clock:
@@ -233,7 +237,7 @@ def test_next_request_of_any_kind_logs_the_count(
     assert not any(request_started.receivers_for(app))
 
 
-def test_end_of_the_process_logs_the_count(real_pool: LocalUserPool) -> None:
+def test_process_exit_logs_the_count_of_the_others(real_pool: LocalUserPool) -> None:
     program = """
 import logging
 logging.basicConfig(level="INFO", format="%(message)s")
@@ -258,7 +262,7 @@ for _ in range(13):
 # -- token requests are billed -----------------------------------------------------------------
 
 
-def test_more_than_ten_token_requests_an_hour_are_one_warning_with_the_sum(
+def test_more_than_ten_token_requests_an_hour_log_a_warning(
     pool: LocalUserPool, clocks: Clocks, records: Records
 ) -> None:
     service = moved_service(pool, clocks)
@@ -276,7 +280,7 @@ def test_more_than_ten_token_requests_an_hour_are_one_warning_with_the_sum(
     assert [vars(record)["total"] for record in records.of("many-token-requests")] == [11, 23]
 
 
-def test_ten_token_requests_an_hour_are_no_warning_and_refusals_are_not_billed(
+def test_refused_token_requests_are_not_counted(
     pool: LocalUserPool, clocks: Clocks, records: Records
 ) -> None:
     service = moved_service(pool, clocks)
@@ -293,15 +297,15 @@ def test_ten_token_requests_an_hour_are_no_warning_and_refusals_are_not_billed(
 # -- SCOPES_MISSING ----------------------------------------------------------------------------
 
 
-def granting_less(pool: LocalUserPool) -> dict[str, Any]:
+def answer_with_fewer_scopes(pool: LocalUserPool) -> dict[str, Any]:
     return {"access_token": pool.token("inventory/read"), "expires_in": 3600, "token_type": "Bearer"}
 
 
-def test_a_token_with_fewer_scopes_than_asked_is_a_failure_where_that_is_set(
+def test_missing_scopes_are_a_failure_with_scopes_missing_raise(
     real_pool: LocalUserPool,
 ) -> None:
     app, _ = app_on(real_pool, SCOPES_MISSING="raise", SCOPES=["inventory/read", "orders/write"])
-    real_pool.answer("token", granting_less(real_pool))
+    real_pool.answer("token", answer_with_fewer_scopes(real_pool))
     answer = get(app.test_client(), "/token")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "60")
     assert get(app.test_client(), "/token").status_code == 503
