@@ -1,1 +1,1 @@
-"""What each kind of work costs here, at its limit, and with peers: ``python -m tests.benchmarks``."""
+"""Compare this library with its limits and with other libraries: ``python -m tests.benchmarks``."""

@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks``: measures each row and prints the table."""
+"""Measure each kind of work and print a table: ``python -m tests.benchmarks``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.plot import as_svg
-from tests.benchmarks.results import RowResult, as_json, complaints
+from tests.benchmarks.results import RowResult, as_json, check_errors
 from tests.benchmarks.row import Effort, Row
 from tests.benchmarks.rows import (
     cold_fleet,
@@ -52,8 +52,8 @@ ROWS: tuple[Row, ...] = tuple(
 )
 
 _FLAGS = {
-    "--quick": "all rows in about a minute on a free machine, with more noise and fewer peers",
-    "--check": "fail on wrong counts, and on ratios of more than three times what is to be reached",
+    "--quick": "measure all rows in about a minute on an idle machine, with more noise and fewer peers",
+    "--check": "fail on wrong counts, and on ratios above three times the target",
     "--no-peers": "measure only this library and the limits",
 }
 
@@ -61,22 +61,22 @@ _PACKAGES = ("flask", "werkzeug", "pyjwt", "cryptography", "authlib", "google-au
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, write; 1 if ``--check`` finds something wrong."""
-    wanted = _arguments(arguments)
-    # A row that makes an endpoint hang is not news.
+    """Measure, print and write the results. Return 1 if ``--check`` finds an error, else 0."""
+    options = _arguments(arguments)
+    # Some rows make an endpoint hang, which would be logged.
     logging.getLogger("flask_m2m_cognito").setLevel(logging.CRITICAL)
-    peers, missing = ([], ["peers are left out"]) if wanted.no_peers else installed_peers()
-    about = _about(wanted.quick)
+    peers, missing = ([], ["peers are left out"]) if options.no_peers else installed_peers()
+    about = _about(options.quick)
     print(*(f"{name}: {value}" for name, value in about.items()), *missing, sep="\n")
     results = []
     for row in ROWS:
-        if not wanted.only or row.name in wanted.only:
-            results.append(_measured(row, Effort(wanted.quick, peers)))
+        if not options.only or row.name in options.only:
+            results.append(_measure(row, Effort(options.quick, peers)))
             print(as_text(results[-1]), flush=True)
-    _write(wanted.json, json.dumps(as_json(results, about), indent=1) + "\n")
-    _write(wanted.markdown, as_markdown(results))
-    _write(wanted.svg, as_svg(results))
-    return _checked(results) if wanted.check else 0
+    _write(options.json, json.dumps(as_json(results, about), indent=1) + "\n")
+    _write(options.markdown, as_markdown(results))
+    _write(options.svg, as_svg(results))
+    return _check(results) if options.check else 0
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -84,22 +84,22 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m tests.benchmarks", description=__doc__)
     for flag, text in _FLAGS.items():
         parser.add_argument(flag, action="store_true", help=text)
-    only = "just this row, may be repeated: " + ", ".join(names)
+    only = "measure only this row; may be repeated: " + ", ".join(names)
     parser.add_argument("--only", action="append", choices=names, metavar="ROW", help=only)
     for kind in ("json", "markdown", "svg"):
         parser.add_argument(f"--{kind}", type=Path, metavar="FILE", help=f"write the results as {kind}")
     return parser.parse_args(arguments)
 
 
-def _measured(row: Row, effort: Effort) -> RowResult:
+def _measure(row: Row, effort: Effort) -> RowResult:
     begun = time.perf_counter()
     return replace(row.measure(effort), seconds=time.perf_counter() - begun)
 
 
-def _checked(results: Sequence[RowResult]) -> int:
-    wrong = complaints(results)
-    print("\nchecked:", *(wrong or ["nothing is wrong"]), sep="\n  ")
-    return 1 if wrong else 0
+def _check(results: Sequence[RowResult]) -> int:
+    errors = check_errors(results)
+    print("\nchecked:", *(errors or ["no errors"]), sep="\n  ")
+    return 1 if errors else 0
 
 
 def _write(path: Path | None, text: str) -> None:

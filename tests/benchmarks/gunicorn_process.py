@@ -1,4 +1,4 @@
-"""gunicorn over :mod:`served_app`, and the CPU time that its workers take."""
+"""Run :mod:`served_app` in gunicorn, and read the CPU time of its workers."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ STARTS_WITHIN = 30.0
 
 
 def gunicorn(plan: Plan) -> AbstractContextManager[Fleet]:
-    """Four sync workers, cold. Requests may be sent at once."""
+    """Start four sync workers, cold. Requests may be sent at once."""
     config = {VARIABLE.removeprefix("FLASK_"): asdict(plan)}
     options = ["-k", "sync", "-w", str(WORKERS)]
     return fleet.gunicorn(config, options, "tests.benchmarks.served_app:create_app()")
 
 
 def workers_of(fleet: Fleet) -> list[int]:
-    """The ids of its workers, once all are there.
+    """Wait until all workers run, and return their process ids.
 
     Raises:
-        TimeoutError: they did not come.
+        TimeoutError: they did not start in time.
     """
     until = time.monotonic() + STARTS_WITHIN
     children = Path(f"/proc/{fleet.pid}/task/{fleet.pid}/children")
@@ -39,6 +39,7 @@ def workers_of(fleet: Fleet) -> list[int]:
 
 
 def cpu_seconds(pids: list[int]) -> float:
-    """What these processes have spent so far."""
-    # Linux makes the id of another process's CPU clock so: clock_getcpuclockid(3). /proc counts in 10 ms.
+    """Return the CPU seconds of these processes so far."""
+    # Linux builds the id of another process's CPU clock like this, see clock_getcpuclockid(3). The figures
+    # in /proc have a resolution of only 10 ms.
     return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)

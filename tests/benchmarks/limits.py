@@ -1,4 +1,4 @@
-"""The least that each kind of work must cost: what the rows are measured against."""
+"""Minimal implementations of each kind of work: the limits that the rows compare with."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.benchmarks.subjects import Ask, Decorator, Validate
 
 
 def limit_guard(tokens: Sequence[str]) -> Callable[[Flask], Decorator]:
-    """A guard that splits the header, makes a SHA-256 of the token and looks it up, and no more."""
+    """Return a guard that splits the header and looks up a SHA-256 of the token, and nothing more."""
     known = {hashlib.sha256(token.encode()).digest(): object() for token in tokens}
 
     def decorator(view: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,7 +40,7 @@ def limit_guard(tokens: Sequence[str]) -> Callable[[Flask], Decorator]:
 
 
 def limit_validate(address: Address) -> Validate:
-    """What verifies a signature, and reads header and claims, with nothing around it."""
+    """Return a function that verifies a signature and parses header and claims, and nothing more."""
     with urllib.request.urlopen(address.jwks_url, timeout=5) as answer:
         keys = {row["kid"]: _public_key(row) for row in json.load(answer)["keys"]}
     padding, digest, decode = PKCS1v15(), SHA256(), base64.urlsafe_b64decode
@@ -56,17 +56,17 @@ def limit_validate(address: Address) -> Validate:
 
 
 def limit_ask() -> Ask:
-    """A function that reads an attribute and a clock."""
-    held, now = _Held("a token", time.time() + 86400), time.time
+    """Return a function that reads an attribute and a clock."""
+    cached, now = _Cached("a token", time.time() + 86400), time.time
 
     def ask() -> str:
-        return held.value if now() < held.until else ""
+        return cached.value if now() < cached.until else ""
 
     return ask
 
 
 def limit_crowd(address: Address) -> Ask:
-    """A function that has one thread fetch a token while the others wait for a lock."""
+    """Return a function that fetches a token on one thread while the others wait for a lock."""
     lock = threading.Lock()
     fetched: list[str] = []
 
@@ -81,7 +81,7 @@ def limit_crowd(address: Address) -> Ask:
 
 
 def fetch_token(address: Address) -> str:
-    """A new token, by one request on a new connection."""
+    """Fetch a new token with one request on a new connection."""
     form = {
         "grant_type": "client_credentials",
         "client_id": address.client_id,
@@ -93,7 +93,7 @@ def fetch_token(address: Address) -> str:
         return str(json.load(answer)["access_token"])
 
 
-class _Held:
+class _Cached:
     __slots__ = ("until", "value")
 
     def __init__(self, value: str, until: float) -> None:

@@ -1,4 +1,4 @@
-"""Load on a server, from another process: threads with bare sockets."""
+"""Send load to a server from another process, with threads and plain sockets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Load:
 class LoadProcess:
     """Sends requests to a port of this machine. A context manager: the process ends with the block."""
 
-    name = f"{CONNECTIONS} threads with sockets in a process of their own"
+    name = f"{CONNECTIONS} threads with sockets in a separate process"
 
     def __enter__(self) -> LoadProcess:
         self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
@@ -37,7 +37,7 @@ class LoadProcess:
         self._pool.shutdown()
 
     def run(self, port: int, path: str, token: str, seconds: float) -> Load:
-        """Ask for ``path`` with ``token`` for so long.
+        """Request ``path`` with ``token`` for ``seconds``.
 
         Raises:
             RuntimeError: an answer was not 200.
@@ -67,7 +67,7 @@ def _threads(port: int, path: str, token: str, seconds: float) -> Load:
 
 
 def _answer(port: int, request: bytes) -> bytes:
-    """The first twelve bytes; read to the end."""
+    """Read the whole answer, and return its first twelve bytes."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(request)
         answer = b""

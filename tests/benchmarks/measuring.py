@@ -1,7 +1,7 @@
-"""Times contenders in turn, so that whatever else the machine does meets all of them alike.
+"""Time contenders in turn, so the machine's load affects all of them alike.
 
-A round has several passes; in each pass every contender has its turn, in random order. A ratio is taken
-within a round, so that a machine whose speed swings between rounds does not matter.
+A round has several passes. In each pass every contender has its turn, in random order. A ratio is computed
+within a round, so it does not matter if the machine's speed changes between rounds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Work = Callable[[Sequence[Any]], object]
 """Does the work once for each input."""
 
 Times = dict[str, list[float]]
-"""For each contender, for each round, the seconds that one piece of work took."""
+"""For each contender and each round, the seconds that one piece of work took."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Contender:
 
     Attributes:
         name: ``"ours"``, ``"limit"``, ``"bare"`` or a peer's name.
-        work: does it for each of the inputs; this is timed.
-        inputs: makes the inputs of one pass, new each time; this is not timed.
-        per_input: how often ``work`` does it for one input.
-        clock: by default the CPU time of this thread, which what others do on the machine lengthens least.
+        work: does the work once for each of the inputs. It is timed.
+        inputs: returns new inputs for one pass. It is not timed.
+        per_input: how often ``work`` does the work for one input.
+        clock: by default the CPU time of this thread, which other programs affect least.
     """
 
     name: str
@@ -49,14 +49,14 @@ def timed(
     passes: int = 5,
     chance: random.Random | None = None,
 ) -> Times:
-    """What each contender takes, in ``rounds`` rounds after one that does not count.
+    """Return the times of each contender in ``rounds`` rounds, after one that does not count.
 
     Args:
-        chance: chooses the order.
+        chance: the random number generator for the order.
     """
     chance = chance or random.Random()
     times: Times = {contender.name: [] for contender in contenders}
-    with garbage_left_alone() as collect:
+    with garbage_collection_off() as collect:
         for number in range(rounds + 1):
             collect()
             for name, seconds in _round(contenders, passes, chance).items():
@@ -66,20 +66,20 @@ def timed(
 
 
 def ratios(times: Times, name: str, reference: str) -> Spread:
-    """What ``name`` takes against ``reference`` in the same round."""
+    """Return the ratios of ``name`` to ``reference`` in the same round."""
     return spread_of(mine / its for mine, its in zip(times[name], times[reference], strict=True))
 
 
 def overhead_ratios(times: Times, name: str, reference: str, bare: str) -> Spread:
-    """The same, of what each takes beyond ``bare`` in the same round."""
+    """Return the same ratios after subtracting ``bare`` of the same round from both."""
     rows = zip(times[name], times[reference], times[bare], strict=True)
-    # A reference within the noise of bare says nothing about that round.
+    # Skip a round in which the reference is within the noise of bare.
     return spread_of((mine - base) / (its - base) for mine, its, base in rows if its > base)
 
 
 @contextmanager
-def garbage_left_alone() -> Iterator[Callable[[], object]]:
-    """No garbage collection inside the block but when the given function is called."""
+def garbage_collection_off() -> Iterator[Callable[[], object]]:
+    """Collect no garbage inside the block, except when the yielded function is called."""
     was_on = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""The ratios as a picture: a line for each, on a logarithmic axis, with all who were measured on it."""
+"""Draw the ratios: a line for each figure, on a logarithmic axis, with all contenders."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328; }
 
 
 def as_svg(results: Iterable[RowResult]) -> str:
-    """An SVG that needs nothing else, readable on light and dark pages."""
+    """Return a self-contained SVG, readable on light and dark pages."""
     drawn = [
         (result, figure)
         for result in results
@@ -58,7 +58,7 @@ def as_svg(results: Iterable[RowResult]) -> str:
 
 
 class _Scale:
-    """From a ratio to a place on the axis, which begins and ends at a power of ten or half of one."""
+    """Map a ratio to a place on the axis, whose ends are whole or half powers of ten."""
 
     def __init__(self, values: Iterable[float]) -> None:
         logs = [math.log10(max(value, 0.01)) for value in values] or [0.0]
@@ -74,7 +74,7 @@ def _legend() -> list[str]:
     return [
         '<circle class="ours" cx="24" cy="48" r="5"/><text x="34" y="52">flask-m2m-cognito</text>',
         '<circle class="peer" cx="184" cy="48" r="4"/><text x="194" y="52">peers</text>',
-        '<path class="target" d="M262 43l5 5-5 5-5-5z"/><text x="273" y="52">to reach</text>',
+        '<path class="target" d="M262 43l5 5-5 5-5-5z"/><text x="273" y="52">target</text>',
         '<path class="limit" d="M352 41v14"/><text x="360" y="52">the limit, or another reference</text>',
     ]
 
@@ -108,15 +108,15 @@ def _line(scale: _Scale, result: RowResult, figure: Figure, y: float) -> list[st
 
 
 def _dot(scale: _Scale, spread: Spread, y: float, kind: str, radius: int, name: str) -> list[str]:
-    x, said = scale.x(spread.median), f"{name}: {spread.median:,.2f}"
+    x, title = scale.x(spread.median), f"{name}: {spread.median:,.2f}"
     return [
         f'<path class="spread {kind}" d="M{scale.x(spread.low):.1f} {y}H{scale.x(spread.high):.1f}"/>',
-        f'<circle class="{kind}" cx="{x:.1f}" cy="{y}" r="{radius}"><title>{escape(said)}</title></circle>',
+        f'<circle class="{kind}" cx="{x:.1f}" cy="{y}" r="{radius}"><title>{escape(title)}</title></circle>',
     ]
 
 
 def _labels(places: Mapping[str, float], y: float) -> list[str]:
-    """The names above their dots; those whose dots are near share one label."""
+    """Return the names above their dots. Names whose dots are close share one label."""
     groups: list[list[str]] = []
     for name in sorted(places, key=places.__getitem__):
         if groups and places[name] - places[groups[-1][-1]] < _NEAR:

@@ -1,4 +1,4 @@
-"""A local user pool in a process of its own: its work is not counted as that of who is measured."""
+"""A local user pool in a separate process, so its work is not measured."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any, cast
 from flask_m2m_cognito.testing import LocalUserPool
 
 CLIENT_ID = "1example23456789abcdefghij"
-"""As long as Cognito's."""
+"""As long as a client id of Cognito."""
 
 GRANTED = "inventory/read inventory/write orders/read orders/write"
-"""With these scopes a token has about 860 bytes."""
+"""With these scopes, a token has about 860 bytes."""
 
 NEEDED = "inventory/read"
 
 
 @dataclass(frozen=True)
 class Address:
-    """All that a service must know of a pool."""
+    """All that a service must know about a pool."""
 
     pool_id: str
     issuer: str
@@ -32,7 +32,7 @@ class Address:
     client_secret: str
 
     def config(self, **extra: Any) -> dict[str, Any]:
-        """The settings of an application that trusts the pool and is its client."""
+        """Return the settings of an application that trusts the pool and is its client."""
         settings = {
             "USER_POOL_ID": self.pool_id,
             "ISSUER": self.issuer,
@@ -42,8 +42,8 @@ class Address:
             "CLIENT_SECRET": self.client_secret,
             "SCOPES": [NEEDED],
             "ALLOWED_CLIENT_IDS": [self.client_id],
-            # Not SECRET_KEY: with that one Flask opens a session in every request.
-            "CACHE_KEY": "a key of the benchmarks' own, longer than sixteen bytes",
+            # Not SECRET_KEY: with it, Flask opens a session in every request.
+            "CACHE_KEY": "a key of the benchmarks, longer than sixteen bytes",
             **extra,
         }
         return {f"COGNITO_M2M_{name}": value for name, value in settings.items()}
@@ -57,28 +57,28 @@ class PoolProcess:
         self.address = cast("Address", pipe.recv())
 
     def tokens(self, count: int, scopes: str = GRANTED) -> list[str]:
-        """``count`` tokens that nobody has seen."""
+        """Return ``count`` new tokens."""
         return cast("list[str]", self._call("mint", count, scopes))
 
     def count(self, endpoint: str) -> int:
-        """How many requests came to ``endpoint`` since :meth:`begin_again`."""
+        """Return the number of requests to ``endpoint`` since :meth:`reset`."""
         return cast("int", self._call("count", endpoint))
 
-    def begin_again(self) -> None:
-        """Be well, with a count of nothing."""
+    def reset(self) -> None:
+        """Work again, and set the counts to zero."""
         self.recover()
         self._call("clear_requests")
 
     def recover(self) -> None:
-        """Be well, and answer whoever waits."""
+        """Work again, and answer the requests that wait."""
         self._call("recover")
 
     def delay(self, endpoint: str, seconds: float) -> None:
-        """Answer so much later from now on."""
+        """Delay the answers of ``endpoint`` from now on."""
         self._call("delay", endpoint, seconds)
 
     def rotate_key(self) -> None:
-        """Sign with one more key from now on."""
+        """Sign with a new key from now on, and keep the others."""
         self._call("rotate_key")
 
     def _call(self, method: str, *arguments: object) -> object:
@@ -88,7 +88,7 @@ class PoolProcess:
 
 @contextmanager
 def pool_process(token_lifetime: int = 3600) -> Iterator[PoolProcess]:
-    """A pool that runs until the end of the block."""
+    """Run a pool until the end of the block."""
     context = multiprocessing.get_context("spawn")
     ours, its = context.Pipe()
     process = context.Process(target=_serve, args=(its, token_lifetime), daemon=True)

@@ -1,4 +1,4 @@
-"""What was measured, as plain values."""
+"""The results, as plain values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BARE = "bare"
 
 @dataclass(frozen=True)
 class Spread:
-    """The median over rounds, and the 10th and 90th percentile."""
+    """The median over all rounds, and the 10th and 90th percentiles."""
 
     median: float
     low: float
@@ -23,7 +23,7 @@ class Spread:
 
 
 def spread_of(values: Iterable[float]) -> Spread:
-    """The spread of ``values``, at least one.
+    """Return the spread of ``values``, of which there must be at least one.
 
     >>> spread_of([3.0, 1.0, 2.0])
     Spread(median=2.0, low=1.0, high=3.0, rounds=3)
@@ -36,7 +36,7 @@ def spread_of(values: Iterable[float]) -> Spread:
 
 
 def spreads(values: Mapping[str, Iterable[float]], times: float = 1.0) -> dict[str, Spread]:
-    """The spread of each contender's values, ``times`` larger, such as 1e6 for microseconds."""
+    """Return the spread of each contender's values, multiplied by ``times``, such as 1e6 for microseconds."""
     return {name: spread_of(times * value for value in each) for name, each in values.items()}
 
 
@@ -46,10 +46,10 @@ class Figure:
 
     Attributes:
         what: what is measured, in words.
-        unit: ``"x"`` is a ratio; ``""`` is a count.
-        values: by contender.
-        target: what ours is to reach, if that was set.
-        fails_above: for ``--check``: beyond this something is broken, and not merely slow.
+        unit: ``"x"`` for a ratio, ``""`` for a count, else a unit.
+        values: the spread for each contender.
+        target: the target for this library, if there is one.
+        fails_above: ``--check`` fails above this: something is broken, and not only slow.
     """
 
     what: str
@@ -66,7 +66,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class RowResult:
-    """A row: its figures, and what must be said about them."""
+    """A row: its figures, and notes about them."""
 
     name: str
     title: str
@@ -76,19 +76,19 @@ class RowResult:
 
 
 def ratio_figure(what: str, values: Mapping[str, Spread], target: float | None = None) -> Figure:
-    """A ratio, which ``--check`` lets be three times its target: the machine is not ours alone."""
+    """Return a ratio. ``--check`` allows three times its target, because the machine is shared."""
     return Figure(what, "x", values, target, None if target is None else 3 * target)
 
 
 def count_figure(what: str, values: Mapping[str, Spread], target: int, at_most: int | None = None) -> Figure:
-    """A count, which must be right on any machine."""
+    """Return a count, which must be correct on any machine."""
     return Figure(what, "", values, target, target if at_most is None else at_most)
 
 
-def complaints(results: Iterable[RowResult]) -> list[str]:
-    """What ``--check`` fails on, in words."""
+def check_errors(results: Iterable[RowResult]) -> list[str]:
+    """Return a line for each figure on which ``--check`` fails."""
     return [
-        f"{result.name}: {figure.what}: {figure.ours.median:g}{figure.unit}, more than {figure.fails_above:g}"
+        f"{result.name}: {figure.what}: {figure.ours.median:g}{figure.unit}, above {figure.fails_above:g}"
         for result in results
         for figure in result.figures
         if figure.ours is not None
@@ -98,5 +98,5 @@ def complaints(results: Iterable[RowResult]) -> list[str]:
 
 
 def as_json(results: Iterable[RowResult], about: Mapping[str, Any]) -> dict[str, Any]:
-    """All of it, for a file."""
+    """Return all results for a JSON file."""
     return {"about": dict(about), "rows": [asdict(result) for result in results]}

@@ -1,4 +1,4 @@
-"""What a row of the table is, before it is measured."""
+"""A row of the table before it is measured."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Effort:
-    """How much may be done.
+    """How much to measure.
 
     Attributes:
-        quick: all rows together in less than a minute.
-        peers: who is measured beside us.
+        quick: measure all rows together in about a minute.
+        peers: the other libraries to measure.
     """
 
     quick: bool
     peers: Sequence[Subject]
 
     def pick(self, quick: T, full: T) -> T:
-        """The one of the two that is wanted."""
+        """Return ``quick`` or ``full``."""
         return quick if self.quick else full
 
     @property
     def subjects(self) -> list[Subject]:
-        """We, then the peers."""
+        """This library, then the peers."""
         return [US, *self.peers]
 
     @property
     def patient_subjects(self) -> list[Subject]:
-        """The same for a row in which peers take long: when it must be quick, only we."""
+        """The subjects of a row in which peers are slow: with ``quick``, only this library."""
         return [US] if self.quick else self.subjects
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """What to say of a row with :attr:`patient_subjects`."""
+        """The notes of a row with :attr:`patient_subjects`."""
         return ("peers are left out of this row by --quick",) if self.quick else ()
 
 

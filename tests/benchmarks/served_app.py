@@ -1,4 +1,4 @@
-"""The application that the rows run in gunicorn: a bare view, one behind the limit, one for each subject."""
+"""The application that rows run in gunicorn: an unguarded view, and a view guarded by each contender."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from tests.benchmarks.results import BARE, LIMIT
 from tests.benchmarks.subjects import US, Subject, installed_peers
 
 VARIABLE = "FLASK_M2M_COGNITO_BENCHMARK"
-"""Where :func:`create_app` finds the plan."""
+"""The environment variable from which :func:`create_app` reads the plan."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a server is to serve.
+    """What a server serves.
 
     Attributes:
-        address: of the pool.
-        token: the one that the limit knows.
-        settings: more of Flask's config, such as a cache.
-        only: the one subject that is served; all of them if not given.
+        address: the address of the pool.
+        token: the token that the limit knows.
+        settings: more Flask configuration, such as a cache.
+        only: the name of the only subject to serve. By default it serves all.
     """
 
     address: Address
@@ -38,7 +38,7 @@ class Plan:
 
 
 def create_app() -> Flask:
-    """``/bare``, ``/limit`` and ``/<subject>`` say nothing; ``/work/<subject>`` asks for a token too."""
+    """Serve ``/bare``, ``/limit`` and ``/<subject>``, and ``/work/<subject>``, which also gets a token."""
     plan = json.loads(os.environ[VARIABLE])
     address = Address(**plan["address"])
     app = Flask(__name__)

@@ -1,4 +1,4 @@
-"""Who is measured: this library, its limits, and the peers that are installed."""
+"""The subjects of the measurements: this library and the peers that are installed."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ Ask = Callable[[], str]
 
 @dataclass(frozen=True)
 class Subject:
-    """One library, as far as it does what a row measures.
+    """One library, with the functions that the rows measure.
 
     Attributes:
-        name: how the table calls it.
-        guard: for an application and a pool, a decorator for views that demands :data:`NEEDED`.
-        validate: for a pool and the seconds that its keys are fresh, what validates a token.
-        token: for an application, a pool and the seconds that a token lives, what gives a fresh one,
-            called inside the application's context.
-        fetches_keys: ``validate`` downloads the keys, and again when it knows a token's not.
+        name: its name in the table.
+        guard: takes an application and a pool. Returns a decorator for views that require :data:`NEEDED`.
+        validate: takes a pool and the seconds for which keys are fresh. Returns a function that validates a
+            token.
+        token: takes an application, a pool and the lifetime of a token in seconds. Returns a function that
+            returns a fresh token. It is called inside the application's context.
+        fetches_keys: ``validate`` downloads the keys, and again for an unknown key.
     """
 
     name: str
@@ -51,13 +52,13 @@ _MINE = "benchmarks"
 
 
 def in_context(app: Flask, ask: Ask) -> Ask:
-    """``ask``, in the context of ``app``."""
+    """Return ``ask``, wrapped in the context of ``app``."""
 
-    def asked() -> str:
+    def ask_in_context() -> str:
         with app.app_context():
             return ask()
 
-    return asked
+    return ask_in_context
 
 
 def _guard(app: Flask, address: Address) -> Decorator:
@@ -81,18 +82,18 @@ PEERS = {
     "joserfc": "joserfc_peer",
     "m2m_cognito": "m2m_cognito_peer",
 }
-"""For each package that is a peer, its adapter."""
+"""The adapter of each peer's package."""
 
 
 def installed_peers() -> tuple[list[Subject], list[str]]:
-    """The peers that can be measured, and a line for each that can't."""
+    """Return the peers that are installed, and a line about each that is not."""
     peers: list[Subject] = []
     missing: list[str] = []
     for package, adapter in PEERS.items():
         if _is_installed(package):
             peers.append(importlib.import_module(f"tests.benchmarks.peers.{adapter}").PEER)
         else:
-            missing.append(f"{package} is not installed and so left out: pip install -e '.[benchmark]'")
+            missing.append(f"{package} is not installed and is left out: pip install -e '.[benchmark]'")
     return peers, missing
 
 

@@ -1,4 +1,4 @@
-"""Results as text for a terminal, and as a table for the docs."""
+"""Format results as text for a terminal, and as a Markdown table for the documentation."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _NOT_PEERS = frozenset({OURS, LIMIT, BARE})
 
 
 def as_text(result: RowResult) -> str:
-    """One row, a line for each figure's contenders."""
+    """Return one row as text, with a line for each contender of each figure."""
     lines = [f"\n{result.name}: {result.title}  ({result.seconds:.1f} s)"]
     for figure in result.figures:
-        aim = "" if figure.target is None else f"  to reach: {_number(figure.target, figure.unit)}"
-        lines.append(f"  {figure.what}{aim}")
+        target = "" if figure.target is None else f"  target: {_number(figure.target, figure.unit)}"
+        lines.append(f"  {figure.what}{target}")
         lines += [
             f"      {name:<12} {_with_spread(spread, figure)}" for name, spread in figure.values.items()
         ]
@@ -27,9 +27,9 @@ def as_text(result: RowResult) -> str:
 
 
 def as_markdown(results: Iterable[RowResult]) -> str:
-    """A table with a line for each figure: the median over rounds, and in brackets the spread."""
+    """Return a table with a line for each figure: the median over all rounds, with the spread in brackets."""
     lines = [
-        "| work | figure | to reach | here | limit | best peer | m2m-cognito |",
+        "| work | figure | target | here | limit | best peer | m2m-cognito |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for result in results:
@@ -68,7 +68,7 @@ def _with_spread(spread: Spread, figure: Figure) -> str:
 
 
 def _number(value: float, unit: str) -> str:
-    """Three digits, or all of a large one.
+    """Format a number with three digits, or all of a large one.
 
     >>> [_number(*each) for each in ((1.2345, "x"), (14823.6, "x"), (4.0, ""), (0.71, "ms"))]
     ['1.23', '14,824', '4', '0.71 ms']

@@ -1,4 +1,4 @@
-"""Many threads that do the same at once, and how long each of them waited."""
+"""Run the same work on many threads at once, and measure how long each of them waits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Wait:
 
 
 def waited(work: Callable[[], object]) -> Wait:
-    """Do ``work`` once."""
+    """Do ``work`` once, and return its wait."""
     begun = time.perf_counter()
     try:
         work()
@@ -28,7 +28,7 @@ def waited(work: Callable[[], object]) -> Wait:
 
 
 def at_once(count: int, work: Callable[[], object]) -> tuple[float, list[Wait]]:
-    """The seconds until all of ``count`` threads that start together are done, and each one's wait."""
+    """Start ``count`` threads together. Return the seconds until all are done, and the wait of each."""
     gate = threading.Event()
     waits: list[Wait] = []
 
@@ -47,9 +47,9 @@ def at_once(count: int, work: Callable[[], object]) -> tuple[float, list[Wait]]:
 
 
 def again_and_again(count: int, work: Callable[[], object], seconds: float, pause: float) -> list[Wait]:
-    """Every wait of ``count`` threads that do ``work`` for ``seconds``, with ``pause`` between.
+    """Repeat ``work`` on ``count`` threads for ``seconds``, with pauses. Return every wait.
 
-    Without the pause they would fight for the interpreter, and the waits be those for its lock.
+    Without the pause, the threads would compete for the interpreter's lock, and the waits would include that.
     """
     until = time.perf_counter() + seconds
     waits: list[Wait] = []
@@ -68,5 +68,5 @@ def again_and_again(count: int, work: Callable[[], object], seconds: float, paus
 
 
 def first_error(waits: list[Wait]) -> Exception | None:
-    """What one of them raised, if any did."""
+    """Return an exception that one of them raised, if any did."""
     return next((wait.error for wait in waits if wait.error is not None), None)

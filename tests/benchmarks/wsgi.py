@@ -1,4 +1,4 @@
-"""Raw WSGI calls to a small application: no test client, no socket."""
+"""Call a small application with raw WSGI: no test client, no socket."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Environ = dict[str, Any]
 
 
 def app_with(guard: Callable[[Flask], Decorator] | None, name: str = "measured") -> Flask:
-    """An application with one view, ``/items``, behind ``guard``, if there is one."""
+    """Return an application with one view, ``/items``, guarded by ``guard`` if there is one."""
     app = Flask(name)
 
     def items() -> str:
@@ -29,17 +29,17 @@ def app_with(guard: Callable[[Flask], Decorator] | None, name: str = "measured")
 
 
 def guard_of(subject: Subject, address: Address) -> Callable[[Flask], Decorator]:
-    """A subject's guard of tokens of the pool at ``address``."""
+    """Return the subject's guard for tokens of the pool at ``address``."""
     guard = subject.guard
     assert guard is not None
     return lambda app: guard(app, address)
 
 
 def caller(name: str, app: Flask, tokens: Sequence[str], times: int, path: str = "/items") -> Contender:
-    """Requests to ``app``, each with an environ and a header string of its own.
+    """Return a contender that sends requests to ``app``, each with its own environ and header string.
 
     Raises:
-        RuntimeError: the application does not let the first token in.
+        RuntimeError: the application does not accept the first token.
     """
     template = EnvironBuilder(path).get_environ()
     _check(app, environs(template, tokens, 1)[0])
@@ -49,7 +49,7 @@ def caller(name: str, app: Flask, tokens: Sequence[str], times: int, path: str =
 
 
 def environs(template: Environ, tokens: Sequence[str], times: int) -> list[Environ]:
-    """So many requests' environs."""
+    """Return the environs of ``times`` requests."""
     return [
         {**template, "HTTP_AUTHORIZATION": "".join(("Bearer ", token))}
         for token in random.choices(tokens, k=times)
@@ -57,7 +57,7 @@ def environs(template: Environ, tokens: Sequence[str], times: int) -> list[Envir
 
 
 def serve(app: Flask, requests: Sequence[Environ]) -> None:
-    """Answer them all, as a server would."""
+    """Answer all requests, as a server would."""
     wsgi_app = app.wsgi_app
     for environ in requests:
         body = wsgi_app(environ, _start_response)
@@ -70,11 +70,11 @@ def _start_response(status: str, headers: object, exc_info: object = None) -> An
 
 
 def _check(app: Flask, environ: Environ) -> None:
-    answered: list[str] = []
+    statuses: list[str] = []
 
     def start_response(status: str, headers: object, exc_info: object = None) -> Any:
-        answered.append(status)
+        statuses.append(status)
 
     b"".join(app.wsgi_app(environ, start_response))
-    if not answered or not answered[0].startswith("200"):
-        raise RuntimeError(f"{app.name} answered {answered} to a good token")
+    if not statuses or not statuses[0].startswith("200"):
+        raise RuntimeError(f"{app.name} answered {statuses} to a valid token")

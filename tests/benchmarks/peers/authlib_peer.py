@@ -18,7 +18,7 @@ from tests.benchmarks.subjects import Ask, Decorator, Subject
 
 
 class _Validator(JWTBearerTokenValidator):  # type: ignore[misc]
-    """Authlib's own, without ``aud``, which Cognito's machine tokens do not have."""
+    """Authlib's validator without ``aud``, which Cognito's machine tokens do not have."""
 
     def __init__(self, issuer: str, keys: KeySet) -> None:
         super().__init__(issuer, None)

@@ -1,4 +1,4 @@
-"""google-auth: the credentials that renew themselves behind the caller."""
+"""google-auth: credentials that are renewed in the background."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class _Credentials(Credentials):
             "client_secret": self._address.client_secret,
             "scope": NEEDED,
         }
-        said = requests.post(self._address.token_url, data=form, timeout=10).json()
+        answer = requests.post(self._address.token_url, data=form, timeout=10).json()
         now = datetime.now(timezone.utc).replace(tzinfo=None)
-        self.expiry = now + timedelta(seconds=said["expires_in"])
-        self.token = said["access_token"]
+        self.expiry = now + timedelta(seconds=answer["expires_in"])
+        self.token = answer["access_token"]
 
 
 def _token(app: Flask, address: Address, lifetime: float) -> Ask:

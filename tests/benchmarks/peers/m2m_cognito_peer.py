@@ -1,4 +1,4 @@
-"""m2m-cognito: its validator, the decorator that people write around it, and its client."""
+"""m2m-cognito: its validator in a decorator as users write it, and its client."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _validator(address: Address, keys_fresh_for: float = 300) -> CognitoAccessTo
         allowed_client_ids=[address.client_id],
         required_scopes=[NEEDED],
     )
-    # It knows AWS only.
+    # It supports only AWS, so point it at the local pool.
     validator.issuer = address.issuer
     validator._jwks_client = PyJWKClient(address.jwks_url, lifespan=keys_fresh_for)
     return validator
@@ -50,7 +50,7 @@ def _validate(address: Address, keys_fresh_for: float) -> Validate:
     validator = _validator(address, keys_fresh_for)
     client = validator._jwks_client
     client.get_jwk_set()
-    # As after half a minute of service: PyJWT looks for no unknown key sooner after a download.
+    # As after half a minute of service: sooner after a download, PyJWT does not look for an unknown key.
     client._last_successful_fetch = None
     validate: Validate = validator.validate
     return validate

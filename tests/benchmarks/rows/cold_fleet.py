@@ -1,4 +1,4 @@
-"""Four cold workers on one Redis: how often keys are downloaded and tokens asked for."""
+"""Four cold workers on one Redis: how often they download keys and request tokens."""
 
 from __future__ import annotations
 
@@ -32,19 +32,20 @@ def _measure(effort: Effort) -> RowResult:
             count_figure("token requests", requests, target=1),
         ),
         (
-            f"{CALLERS} callers at once; {OURS} in {len(counts[OURS])} cold starts: {counts[OURS]}",
+            f"{CALLERS} callers at once; {OURS}: downloads and requests in {len(counts[OURS])} cold starts: "
+            f"{counts[OURS]}",
             *effort.left_out,
         ),
     )
 
 
 def _cold_start(pool: PoolProcess, redis: Service, name: str) -> tuple[int, int]:
-    """Downloads and token requests of a fleet that has nothing."""
+    """Return the downloads and token requests of a fleet that starts with nothing cached."""
     redis.empty()
     token = pool.tokens(1)[0]
     cache = {"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": redis.url}
-    pool.begin_again()
-    # Alone, since some download keys when they are made.
+    pool.reset()
+    # Each subject alone, because some download keys when they are created.
     with gunicorn(Plan(pool.address, token, cache, only=name)) as fleet:
         replies = fleet.get_at_once(f"/work/{name}", token, CALLERS)
         statuses = {reply.status for reply in replies}

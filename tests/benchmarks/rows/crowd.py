@@ -1,4 +1,4 @@
-"""Two hundred threads that want the outbound token of a process that has none yet."""
+"""Two hundred threads that need the outbound token of a process that has none yet."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _measure(effort: Effort) -> RowResult:
     with pool_process() as pool:
         for number in range(effort.pick(5, 16)):
             for name in random.sample(sorted(asking), len(asking)):
-                # Just before, since the machine's speed swings.
+                # Measured just before, because the machine's speed varies.
                 trip = min(_round_trip(pool) for _ in range(3))
                 app = Flask(name)
                 count, seconds = _crowd(pool, app, asking[name](app, pool.address, 3600))
@@ -36,7 +36,7 @@ def _measure(effort: Effort) -> RowResult:
                     against[name].append(seconds / trip)
     return RowResult(
         "crowd",
-        f"{THREADS} threads on an empty start",
+        f"{THREADS} threads on a cold start",
         (
             count_figure("token requests", spreads(requests), target=1),
             ratio_figure(
@@ -46,14 +46,14 @@ def _measure(effort: Effort) -> RowResult:
             ),
         ),
         (
-            f"the endpoint takes {DELAY * 1000:g} ms; a round trip is one request by urllib.request",
+            f"the endpoint takes {DELAY * 1000:g} ms; a round trip is one request with urllib.request",
             *effort.left_out,
         ),
     )
 
 
 def _crowd(pool: PoolProcess, app: Flask, ask: Ask) -> tuple[int, float]:
-    """How many token requests were made, and after how many seconds all were served."""
+    """Return the number of token requests, and the seconds until all threads were served."""
     _begin(pool)
     seconds, waits = at_once(THREADS, in_context(app, ask))
     error = first_error(waits)
@@ -70,7 +70,7 @@ def _round_trip(pool: PoolProcess) -> float:
 
 
 def _begin(pool: PoolProcess) -> None:
-    pool.begin_again()
+    pool.reset()
     pool.delay("token", DELAY)
 
 

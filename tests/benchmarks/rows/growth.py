@@ -1,4 +1,4 @@
-"""Does the time of a token grow with pools, keys, scopes, routes and kept tokens?"""
+"""Does the time per token grow with pools, keys, scopes, routes and cached tokens?"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.benchmarks.wsgi import app_with, caller, guard_of
 FLAT = 1.1
 
 Work = dict[int, tuple[CognitoAccessTokenValidator, Sequence[str]]]
-"""For each size, a validator and the tokens to give it."""
+"""For each size, a validator and the tokens to validate."""
 
 _SEEN = 300
 _NEW = 10
@@ -37,7 +37,7 @@ def _measure(effort: Effort) -> RowResult:
         "growth",
         "growth",
         tuple(figures),
-        ("a new token with more scopes is a longer one: more bytes to hash, decode and split",),
+        ("a token with more scopes is longer: more bytes to hash, decode and split",),
     )
 
 
@@ -48,7 +48,7 @@ def _pools(pool: PoolProcess, effort: Effort) -> list[Figure]:
 
 
 def _keys(pool: PoolProcess, effort: Effort) -> list[Figure]:
-    """Last, since it leaves the pool with many keys."""
+    """Measure this last, because it leaves the pool with many keys."""
     work: Work = {}
     has = 1
     for size in (2, 20):
@@ -74,11 +74,11 @@ def _scopes(pool: PoolProcess, effort: Effort) -> list[Figure]:
 def _kept(pool: PoolProcess, effort: Effort) -> list[Figure]:
     kept = effort.pick(256, 4096)
     tokens = {1: pool.tokens(1), kept: pool.tokens(kept)}
-    return _figures("kept tokens, each asked in turn", _requesting(pool, tokens, effort))
+    return _figures("cached tokens, each used in turn", _requesting(pool, tokens, effort))
 
 
 def _routes(pool: PoolProcess, effort: Effort) -> list[Figure]:
-    """What the guard adds: werkzeug's own search among routes is not ours."""
+    """Measure what the guard adds, without werkzeug's own matching of routes."""
     token = pool.tokens(1)
     contenders = []
     for size in (10, 1000):
@@ -99,7 +99,7 @@ def _routes(pool: PoolProcess, effort: Effort) -> list[Figure]:
 
 
 def _pools_of(pool: PoolProcess, count: int = 1) -> list[TrustedPool]:
-    """So many pools, the pool's own last."""
+    """Return ``count`` pools, of which the running one is the last."""
     address = pool.address
     own = user_pool_from(address.pool_id, issuer=address.issuer, jwks_url=address.jwks_url)
     others = [user_pool_from(f"us-east-1_Other{number}") for number in range(count - 1)]
@@ -122,7 +122,7 @@ def _seen(work: Work, effort: Effort) -> Times:
 
 
 def _new(work: Work, effort: Effort) -> Times:
-    """The same with a memory of nothing, so that each token is new each time."""
+    """Measure the same without remembered tokens, so each token is new each time."""
     forgetful: Work = {size: (_validator(each.pools, 0), tokens) for size, (each, tokens) in work.items()}
     return _timed(forgetful, _NEW, effort)
 
@@ -146,7 +146,7 @@ def _contender(
 
 
 def _requesting(pool: PoolProcess, tokens: dict[int, list[str]], effort: Effort) -> Times:
-    """Requests with these tokens to a guarded view, less those to a bare one."""
+    """Measure requests with these tokens to a guarded view, minus those to an unguarded one."""
     contenders = [caller("bare", app_with(None), pool.tokens(1, GRANTED), 50)]
     for size, each in tokens.items():
         app = app_with(guard_of(US, pool.address), f"guarded-{size}")
@@ -164,7 +164,7 @@ def _less(guarded: list[float], bare: list[float]) -> list[float]:
 
 
 def _figures(what: str, times: Times, new: bool = False, target: float | None = FLAT) -> list[Figure]:
-    """Each size against the smallest."""
+    """Compare each size with the smallest."""
     smallest, *larger = times
     kind = "a new token" if new else "a seen token"
     found: list[tuple[str, Spread]] = [(size, ratios(times, size, smallest)) for size in larger]

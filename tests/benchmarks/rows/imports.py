@@ -1,4 +1,4 @@
-"""What importing costs, against importing flask."""
+"""The cost of importing the library, compared with importing Flask."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _measure(effort: Effort) -> RowResult:
     loaded: dict[str, list[str]] = {}
     for number in range(effort.pick(3, 31)):
         for name in random.sample(sorted(_IMPORTED), len(_IMPORTED)):
-            # In full the better of two: a fresh process meets whatever the machine does just then.
+            # The better of two runs, unless quick: a new process is sensitive to the machine's load.
             runs = [_run(_TIME_IT.format(module=_IMPORTED[name])) for _ in range(effort.pick(1, 2))]
             if number:
                 times[name].append(min(seconds for seconds, _ in runs))
@@ -68,17 +68,17 @@ def _measure(effort: Effort) -> RowResult:
             ),
         ),
         (
-            f"our import brings {', '.join(loaded[OURS]) or 'none'} of requests, cryptography.fernet, jwt "
-            "and flask_caching",
-            f"init_app of an app that only receives brings {', '.join(after_init) or 'neither'} of requests "
-            "and cryptography.fernet",
+            f"of requests, cryptography.fernet, jwt and flask_caching, importing the library imports "
+            f"{', '.join(loaded[OURS]) or 'none'}",
+            f"of requests and cryptography.fernet, init_app of an app that only receives imports "
+            f"{', '.join(after_init) or 'neither'}",
         ),
     )
 
 
 def _run(program: str) -> tuple[float, list[str]]:
-    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    seconds, loaded = json.loads(said.stdout)
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    seconds, loaded = json.loads(done.stdout)
     return seconds, loaded
 
 

@@ -1,4 +1,4 @@
-"""What the memory of verified tokens keeps alive, and whether it ends."""
+"""How many bytes the memory of verified tokens keeps, and whether it stays bounded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEPT = 4096
 
 def _measure(effort: Effort) -> RowResult:
     real, distinct = effort.pick(256, KEPT), effort.pick(60_000, 1_000_000)
-    # In processes of their own, whose memory is nobody else's.
+    # In separate processes, whose memory nothing else uses.
     context = multiprocessing.get_context("spawn")
     once = _alone(context, _bytes_kept, real)
     again = _alone(context, _bytes_kept_of_known, real)
@@ -52,8 +52,8 @@ def _measure(effort: Effort) -> RowResult:
             ),
         ),
         (
-            f"tracemalloc over {real} real tokens; the limit is a dict from digests to claims' JSON text",
-            "the growth is the slope of the resident memory, with entries that no key has signed",
+            f"tracemalloc over {real} real tokens; the limit is a dict from digests to JSON of claims",
+            "the growth is the slope of the resident memory, with entries that were not really signed",
         ),
     )
 
@@ -68,7 +68,7 @@ def _bytes_kept(count: int, times: int = 1) -> float:
         own = user_pool_from(pool.pool_id, issuer=pool.issuer, jwks_url=pool.jwks_url)
         validator = CognitoAccessTokenValidator(verified_tokens=count, pools=[trusted_pool_from(own)])
         for _ in range(8):
-            validator.validate(pool.token())  # what is made once for all
+            validator.validate(pool.token())  # creates what is created only once
 
         def validate() -> None:
             token = pool.token()
@@ -93,7 +93,7 @@ def _bytes_of_claims(count: int) -> float:
 
 
 def _grown(keep: Callable[[], object], count: int) -> float:
-    """The bytes that one call of ``keep`` leaves, after ``count`` of them."""
+    """Return the bytes that one call of ``keep`` leaves, measured over ``count`` of them."""
     gc.collect()
     tracemalloc.start()
     try:
@@ -107,7 +107,7 @@ def _grown(keep: Callable[[], object], count: int) -> float:
 
 
 def _slope(distinct: int) -> float:
-    """Bytes of resident memory for each further token, once the memory is full."""
+    """Return the bytes of resident memory for each further token, once the memory is full."""
     trusted = trusted_pool_from(user_pool_from("us-east-1_Any"))
     key = VerificationKey("kid", "n", "e", lambda signed, signature: True)
     memory: VerifiedTokens = VerifiedTokens(KEPT)

@@ -1,4 +1,4 @@
-"""A token that was never seen: ``validate()`` against verifying, base64 and JSON with nothing around them."""
+"""A token that was never seen: ``validate()`` compared with RSA verification, base64 and JSON alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _measure(effort: Effort) -> RowResult:
     rounds = effort.pick(6, 50)
     validating = [subject for subject in effort.subjects if subject.validate is not None]
     with pool_process() as pool:
-        # One more round than counts: none is shown to anybody twice.
+        # One more round than is counted. No contender gets a token twice.
         tokens = pool.tokens((rounds + 1) * _PASSES * _EACH + 1)
         validators: dict[str, Validate] = {LIMIT: limit_validate(pool.address)}
         for subject in validating:
@@ -39,7 +39,7 @@ def _measure(effort: Effort) -> RowResult:
             ratio_figure("against RSA verify + base64 + JSON", against, target=1.15),
             Figure("a token", "us", in_us),
         ),
-        (f"{len(tokens)} tokens of {len(tokens[0])} bytes, minted before",),
+        (f"{len(tokens)} tokens of {len(tokens[0])} bytes, created before the run",),
     )
 
 
@@ -50,7 +50,7 @@ def _contender(name: str, validate: Validate, tokens: Sequence[str]) -> Contende
         for token in inputs:
             validate(token)
 
-    # A text of its own for each contender, as it comes out of a header.
+    # Each contender gets its own copy of the text, as from a header.
     return Contender(name, work, lambda: ["".join((token,)) for token in itertools.islice(left, _EACH)])
 
 

@@ -1,4 +1,4 @@
-"""The outbound token when one is at hand, inside an application context."""
+"""The outbound token when one is cached, inside an application context."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ def _measure(effort: Effort) -> RowResult:
                 continue
             app = Flask(name)
             ask = token(app, pool.address, 3600)
-            pool.begin_again()
+            pool.reset()
             with app.app_context():
                 ask()
                 ask()
             remembers = pool.count("token") == 1
-            # Who waits for the endpoint spends no CPU.
+            # A subject that waits for the endpoint uses no CPU time.
             contenders.append(
                 _contender(name, app, ask, time.thread_time if remembers else time.perf_counter)
             )
             if not remembers:
-                notes.append(f"{name} asks the endpoint each time, on loopback")
+                notes.append(f"{name} calls the endpoint each time, on loopback")
         times = timed(contenders, rounds=effort.pick(10, 100))
     names = [contender.name for contender in contenders]
     against = {name: ratios(times, name, LIMIT) for name in names}
     in_us = spreads(times, 1e6)
     return RowResult(
         "outbound",
-        "the outbound token when one is at hand",
+        "the outbound token when one is cached",
         (
             ratio_figure("against an attribute read and a clock read", against, target=4),
             Figure("a token", "us", in_us),
@@ -58,7 +58,7 @@ def _contender(name: str, app: Flask, ask: Ask, clock: Callable[[], float]) -> C
     def work(inputs: Sequence[None]) -> None:
         with app.app_context():
             for _ in inputs:
-                # Four, so that the loop around them does not flatter the slower.
+                # Four calls, so the cost of the loop matters less.
                 ask()
                 ask()
                 ask()

@@ -1,4 +1,4 @@
-"""Tokens with random kids while the JWKS endpoint hangs: do good tokens wait, or are they refused?"""
+"""Tokens with random kids while the JWKS endpoint hangs: are valid tokens delayed or rejected?"""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tests.benchmarks.threads import Wait, waited
 ATTACKERS = 7
 HANG = 2.0
 PAUSE = 0.002
-BETWEEN_GOOD = 0.01
+BETWEEN_VALID = 0.01
 
-_KEYS = {"fresh keys": 3600.0, "keys past their fresh life": 1.0}
+_KEYS = {"fresh keys": 3600.0, "keys that are no longer fresh": 1.0}
 
 
 def _measure(effort: Effort) -> RowResult:
@@ -33,15 +33,16 @@ def _measure(effort: Effort) -> RowResult:
     notes: list[str] = []
     with pool_process() as pool:
         for state, fresh_for in _KEYS.items():
-            waits: dict[str, list[Wait]] = {LIMIT: _attacked(pool, limit_validate(pool.address), seconds)}
+            limit = limit_validate(pool.address)
+            waits: dict[str, list[Wait]] = {LIMIT: _measure_waits(pool, limit, seconds)}
             for subject in subjects:
                 assert subject.validate is not None
-                pool.begin_again()
+                pool.reset()
                 validate = subject.validate(pool.address, fresh_for)
                 validate(pool.tokens(1)[0])  # loads the keys
                 if fresh_for < 3600:
                     time.sleep(1.2 * fresh_for)
-                waits[subject.name] = _attacked(pool, validate, seconds)
+                waits[subject.name] = _measure_waits(pool, validate, seconds)
                 notes.append(f"{state}: {subject.name} downloaded {pool.count('jwks')} times")
             figures += _figures(state, waits)
     return RowResult(
@@ -50,7 +51,7 @@ def _measure(effort: Effort) -> RowResult:
         tuple(figures),
         (
             *notes,
-            "the limit, which never downloads, shows what waits the machine itself makes",
+            "the limit, which never downloads, shows the waits that the machine itself causes",
             *effort.left_out,
         ),
     )
@@ -58,37 +59,37 @@ def _measure(effort: Effort) -> RowResult:
 
 def _figures(state: str, waits: dict[str, list[Wait]]) -> list[Figure]:
     worst = {name: spread_of([1000 * max(w.seconds for w in each)]) for name, each in waits.items()}
-    refused = {name: spread_of([sum(w.error is not None for w in each)]) for name, each in waits.items()}
+    rejected = {name: spread_of([sum(w.error is not None for w in each)]) for name, each in waits.items()}
     tried = ", ".join(f"{name} {len(each)}" for name, each in waits.items())
     return [
-        Figure(f"{state}: the longest wait of a good token", "ms", worst, 10, 1000 * HANG / 4),
-        count_figure(f"{state}: good tokens refused (of {tried})", refused, target=0),
+        Figure(f"{state}: the longest wait of a valid token", "ms", worst, 10, 1000 * HANG / 4),
+        count_figure(f"{state}: valid tokens rejected (of {tried})", rejected, target=0),
     ]
 
 
-def _attacked(pool: PoolProcess, validate: Validate, seconds: float) -> list[Wait]:
-    """The waits of good tokens that were never seen, beside the attackers."""
-    good = iter(pool.tokens(int(seconds / BETWEEN_GOOD) + 1))
-    pool.begin_again()
+def _measure_waits(pool: PoolProcess, validate: Validate, seconds: float) -> list[Wait]:
+    """Return the waits of new valid tokens during an attack."""
+    valid = iter(pool.tokens(int(seconds / BETWEEN_VALID) + 1))
+    pool.reset()
     pool.delay("jwks", HANG)
     waits: list[Wait] = []
     until = time.perf_counter() + seconds
     with _attack(pool, validate):
-        for token in itertools.takewhile(lambda _: time.perf_counter() < until, good):
+        for token in itertools.takewhile(lambda _: time.perf_counter() < until, valid):
             waits.append(waited(_validated(validate, token)))
-            time.sleep(BETWEEN_GOOD)
+            time.sleep(BETWEEN_VALID)
     return waits
 
 
 @contextmanager
 def _attack(pool: PoolProcess, validate: Validate) -> Iterator[None]:
     token = pool.tokens(1)[0]
-    ended = threading.Event()
+    stopped = threading.Event()
 
     def run() -> None:
-        while not ended.wait(PAUSE):
+        while not stopped.wait(PAUSE):
             with suppress(Exception):
-                validate(_under_random_kid(token))
+                validate(_with_random_kid(token))
 
     threads = [threading.Thread(target=run, daemon=True) for _ in range(ATTACKERS)]
     for thread in threads:
@@ -96,16 +97,16 @@ def _attack(pool: PoolProcess, validate: Validate) -> Iterator[None]:
     try:
         yield
     finally:
-        ended.set()
-        pool.recover()  # who waits goes on
+        stopped.set()
+        pool.recover()  # releases the threads that wait
         for thread in threads:
             thread.join(5 * HANG)
 
 
-def _under_random_kid(token: str) -> str:
+def _with_random_kid(token: str) -> str:
     header = json.dumps({"kid": secrets.token_hex(16), "alg": "RS256"}).encode()
-    _, _, rest = token.partition(".")
-    return base64.urlsafe_b64encode(header).rstrip(b"=").decode() + "." + rest
+    _, _, payload_and_signature = token.partition(".")
+    return base64.urlsafe_b64encode(header).rstrip(b"=").decode() + "." + payload_and_signature
 
 
 def _validated(validate: Validate, token: str) -> Callable[[], object]:

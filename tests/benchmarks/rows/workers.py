@@ -1,4 +1,4 @@
-"""Four sync workers of gunicorn: the CPU that a guarded request takes in them, and requests a second."""
+"""Four sync workers of gunicorn: their CPU time per guarded request, and requests per second."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _measure(effort: Effort) -> RowResult:
     with pool_process() as pool:
         token = pool.tokens(1)[0]
         with gunicorn(Plan(pool.address, token)) as fleet, LoadProcess() as load:
-            cpu, wall = _measured(fleet, load, names, token, effort)
+            cpu, wall = _measure_load(fleet, load, names, token, effort)
     measured = [name for name in names if name != BARE]
     return RowResult(
         "workers",
@@ -49,10 +49,10 @@ def _measure(effort: Effort) -> RowResult:
     )
 
 
-def _measured(
+def _measure_load(
     fleet: Fleet, load: LoadProcess, names: list[str], token: str, effort: Effort
 ) -> tuple[Times, Times]:
-    """For each name and round, the CPU and the wall clock's seconds for a request."""
+    """Return the CPU and the wall clock seconds per request, for each name and round."""
     cpu: Times = defaultdict(list)
     wall: Times = defaultdict(list)
     pids = workers_of(fleet)
@@ -61,9 +61,9 @@ def _measured(
     for _ in range(effort.pick(3, 20)):
         for name in random.sample(names, len(names)):
             before = cpu_seconds(pids)
-            answered = load.run(fleet.port, f"/{name}", token, effort.pick(0.3, 1.0))
-            cpu[name].append((cpu_seconds(pids) - before) / answered.served)
-            wall[name].append(1 / answered.a_second)
+            result = load.run(fleet.port, f"/{name}", token, effort.pick(0.3, 1.0))
+            cpu[name].append((cpu_seconds(pids) - before) / result.served)
+            wall[name].append(1 / result.a_second)
     return cpu, wall
 
 
