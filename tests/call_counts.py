@@ -1,4 +1,4 @@
-"""Count what the main paths cost a reader: calls of our functions, files entered, threads started.
+"""Count what a reader of the main paths has to follow: function calls, files and threads of the library.
 
     python -m tests.call_counts
 
@@ -33,9 +33,9 @@ class Count:
     """What one path took.
 
     Attributes:
-        calls: of functions of the package, generators that are resumed among them.
-        files: of the package that were entered.
-        threads: that were started.
+        calls: calls of the package's functions, including resumed generators.
+        files: the package's files with such a function.
+        threads: the number of threads that were started.
     """
 
     calls: int = 0
@@ -47,13 +47,13 @@ class Count:
 
 
 def count(run: Callable[[], object]) -> Count:
-    """Return what ``run`` takes, on this thread and on those that it starts."""
+    """Count what ``run`` takes, on this thread and on those that it starts."""
     counted = Count()
     start = threading.Thread.start
 
     def note(frame: FrameType, event: str, argument: Any) -> None:
-        # The local pool is another service: its threads and calls are not ours. The body of a class or of a
-        # module that is imported is no call either.
+        # The threads and calls of the local pool, which is another service, do not count. The body of a class or
+        # of an imported module does not count either.
         if event != "call" or threading.current_thread().name.startswith(POOL_THREADS):
             return
         path = Path(frame.f_code.co_filename)
@@ -83,7 +83,7 @@ def count(run: Callable[[], object]) -> Count:
 
 
 def paths() -> dict[str, Count]:
-    """Return what each path takes, in one application with the default cache."""
+    """Count what each path takes, in one application with the default cache."""
     with LocalUserPool() as pool:
         token, newer = pool.token("inventory/read"), pool.token("inventory/read")
         app = Flask("counted")
@@ -104,10 +104,10 @@ def paths() -> dict[str, Count]:
 
             return inside
 
-        client.get("/unknown")  # the first request looks for guards that stand in the wrong place
+        client.get("/unknown")  # the first request looks for misplaced guards
         found["cold guarded request"] = count(lambda: call(token))
         found["request with a new token, keys in memory"] = count(lambda: call(newer))
-        call(newer)  # parses the claims once more, to keep them
+        call(newer)  # parses the claims again, to keep them
         found["request with a known token"] = count(lambda: call(newer))
         found["cold `token()`"] = count(with_context(m2m.token))
         found["`token()` with a token in memory"] = count(with_context(m2m.token))

@@ -1,7 +1,7 @@
 """Fixtures for every test: a user pool, real Redis and Memcached, and an event loop.
 
-``redis_server`` and ``memcached_server`` run for the whole session and are empty at the start of each test
-that asks for them. A test that stops its server asks for ``own_redis`` or ``own_memcached``.
+``redis_server`` and ``memcached_server`` run for the whole session, and are empty at the start of each test
+that uses them. A test that stops its server uses ``own_redis`` or ``own_memcached``.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _SERVICE_FIXTURES = frozenset({"own_memcached", "own_redis", "memcached_server",
 
 @pytest.fixture
 def pool() -> Iterator[LocalUserPool]:
-    """A pool of this test alone, which costs a millisecond: its key is mostly one of an earlier test's."""
+    """A pool for this test alone. It takes a millisecond, because it reuses the key of an earlier test."""
     with LocalUserPool() as pool:
-        pool.jwks()  # its key is there before the time of a test's request begins
+        pool.jwks()  # creates its key now, so a test that measures a request does not measure that
         yield pool
 
 
@@ -46,19 +46,19 @@ def memcached_server(_shared_memcached: Service) -> Service:
 
 @pytest.fixture
 def own_redis() -> Iterator[Service]:
-    """A Redis of this test alone, which may pause or stop it."""
+    """A Redis for this test alone, which may pause or stop it."""
     yield from _service(running_redis())
 
 
 @pytest.fixture
 def own_memcached() -> Iterator[Service]:
-    """A Memcached of this test alone, which may pause or stop it."""
+    """A Memcached for this test alone, which may pause or stop it."""
     yield from _service(running_memcached())
 
 
 @pytest.fixture
 def names_of_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every name that ends with ``.test`` is an address of this machine."""
+    """Resolve every name that ends with ``.test`` to this machine."""
     resolve = socket.getaddrinfo
 
     def resolved(host: Any, *more: Any, **named: Any) -> Any:
@@ -70,7 +70,7 @@ def names_of_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def current_event_loop() -> Iterator[None]:
-    """An event loop for mangum, which else makes one when it is built, and leaves it open."""
+    """An event loop for mangum, which would otherwise create one and leave it open."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     yield
@@ -96,13 +96,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """``-n auto``: one worker more than there are cores, at most 4.
 
-    On two cores two workers took 144 s for 165 s of CPU: many tests wait for others' time limits. Each worker
-    collects all tests, 9 s of CPU, and has a Redis of its own, so that many more are no quicker.
+    On two cores, two workers took 144 s for 165 s of CPU time, because many tests wait for time limits. More
+    workers are not faster: each collects all tests, which takes 9 s of CPU time, and starts its own Redis.
     """
     return min((os.cpu_count() or 1) + 1, 4)
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m chooses by the marker
+@pytest.hookimpl(tryfirst=True)  # before -m selects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not _SERVICE_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
@@ -110,7 +110,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _service(running: AbstractContextManager[Service]) -> Iterator[Service]:
-    """The started service, else a skip that says what is missing, or in CI a failure."""
+    """Yield the running service. If its program is missing, skip the test, or fail in CI."""
     try:
         with running as service:
             yield service

@@ -1,15 +1,15 @@
-"""The clocks of one process, moved by hand."""
+"""The clocks of one process, which a test moves."""
 
 from __future__ import annotations
 
 from flask_m2m_cognito.remote.clock import Clock
 
 NOW = 1_800_000_000
-"""When tests take place, in seconds since the epoch."""
+"""The time at the start of a test, in seconds since the epoch."""
 
 
 class Clocks:
-    """A wall clock and a monotonic one, in seconds, that stand still until a test moves them."""
+    """A wall clock and a monotonic clock, in seconds. They stand still until a test moves them."""
 
     def __init__(self, wall: float = NOW) -> None:
         self._began = wall
@@ -18,7 +18,7 @@ class Clocks:
 
     @property
     def clock(self) -> Clock:
-        """The two as the package takes them."""
+        """Both clocks as a ``Clock`` of the package."""
         return Clock(self.wall, self.monotonic)
 
     def wall(self) -> float:
@@ -28,11 +28,11 @@ class Clocks:
         return self.monotonic_now
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, on both."""
-        # In the other order, a refresh on another thread that begins in between would seem to take so long.
+        """Let time pass on both clocks."""
+        # In the other order, a refresh that begins in between on another thread would seem to take this long.
         self.monotonic_now += seconds
         self.wall_now += seconds
 
     def advance_to(self, seconds: float) -> None:
-        """Let it be so many seconds since the start."""
+        """Move both clocks to this many seconds after the start."""
         self.advance(seconds - (self.wall_now - self._began))

@@ -1,4 +1,4 @@
-"""Forked children, for tests of what a fork leaves behind and of what processes share."""
+"""Forked children, for tests of state after a fork and of sharing between processes."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def needs_fork(subject: Subject) -> Subject:
 
 
 def in_a_child(run: Callable[[], Any]) -> Any:
-    """What ``run`` returns in a forked child: plain data. Fails if it raises, or does not end."""
+    """Return what ``run`` returns in a forked child, as plain data. Fail if it raises or does not end."""
     return in_children(1, run)[0]
 
 
 def in_children(count: int, run: Callable[[], Any]) -> list[Any]:
-    """What ``run`` returns in each of ``count`` forked children that begin at one moment."""
+    """Return what ``run`` returns in each of ``count`` forked children that start together."""
     waiting, go = os.pipe()
     children = [_fork(run, waiting, go) for _ in range(count)]
     os.close(waiting)
-    os.close(go)  # ends the read that all of them wait in
+    os.close(go)  # ends the read in which all of them wait
     values = []
     for pid, answer in children:
         with os.fdopen(answer, "rb") as pipe:
@@ -42,10 +42,10 @@ def in_children(count: int, run: Callable[[], Any]) -> list[Any]:
 
 
 def _fork(run: Callable[[], Any], waiting: int, go: int) -> tuple[int, int]:
-    """A child's process id, and where to read what it returns. One that hangs is ended by an alarm."""
+    """Fork. Return the child's process id and a pipe with its result. An alarm ends a child that hangs."""
     reading, writing = os.pipe()
     with warnings.catch_warnings():
-        # Python 3.12 warns of a fork beside threads, which is what these tests are about.
+        # Python 3.12 warns about forks in processes with threads, which these tests do on purpose.
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid:
@@ -59,4 +59,4 @@ def _fork(run: Callable[[], Any], waiting: int, go: int) -> tuple[int, int]:
     except BaseException as error:
         text = repr(error)
     os.write(writing, text.encode())
-    os._exit(0)  # not pytest's way out
+    os._exit(0)  # without pytest's shutdown

@@ -1,8 +1,8 @@
-"""Headers of requests."""
+"""Request headers."""
 
 from __future__ import annotations
 
 
 def bearer(token: str) -> dict[str, str]:
-    """The header that carries a token."""
+    """Return the header with a token."""
     return {"Authorization": f"Bearer {token}"}

@@ -1,4 +1,4 @@
-"""A TCP relay on loopback that forgets its connections when told, as a firewall forgets idle ones."""
+"""A TCP relay on loopback that can drop its connections, as a firewall drops idle ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Relay:
-    """Connects each client to ``port`` of this machine."""
+    """Connect each client to ``port`` of this machine."""
 
     def __init__(self, port: int, listening: socket.socket) -> None:
         self._behind = port
@@ -27,7 +27,7 @@ class Relay:
         return port
 
     def forget(self, resets: bool) -> None:
-        """Answer the next bytes on each connection there is with a reset, or with nothing."""
+        """Answer the next bytes on each existing connection with a reset, or with nothing."""
         self._resets = resets
         self._forgotten.update(self._ends)
 
@@ -58,7 +58,7 @@ class Relay:
 
 @contextmanager
 def relay_to(port: int) -> Iterator[Relay]:
-    """A relay that runs inside the block."""
+    """Run a relay inside the block."""
     relay = Relay(port, socket.create_server(("127.0.0.1", 0)))
     accepting = threading.Thread(target=relay.accept, daemon=True)
     accepting.start()

@@ -1,4 +1,4 @@
-"""Real servers for tests: each on a free loopback port, ready when it is handed over, gone afterwards."""
+"""Real servers for tests: each on a free loopback port, ready at the start of a block, stopped at its end."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ ENDS_WITHIN = 5.0
 
 
 class ServiceMissing(Exception):
-    """The server's program, or Python's client of it, is not on this machine."""
+    """The server's program or its Python client is not installed."""
 
 
 class ServiceFailed(Exception):
-    """The server ended, or did not answer in time. The text has what it printed."""
+    """The server stopped, or did not answer in time. The text has its output."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """A running server with nothing in it that must be kept."""
+    """A running server, whose data a test may delete."""
 
     name: str
     port: int
@@ -39,12 +39,12 @@ class Service:
 
     @property
     def address(self) -> str:
-        """Host and port, as ``CACHE_MEMCACHED_SERVERS`` wants them."""
+        """Host and port, as in ``CACHE_MEMCACHED_SERVERS``."""
         return f"{HOST}:{self.port}"
 
     @property
     def url(self) -> str:
-        """As ``CACHE_REDIS_URL`` wants it."""
+        """The URL, as in ``CACHE_REDIS_URL``."""
         return f"{self.name}://{self.address}/0"
 
     @property
@@ -52,14 +52,14 @@ class Service:
         return self._process.pid
 
     def empty(self) -> None:
-        """Forget all entries."""
+        """Delete all entries."""
         answer = _ask(self.port, self._empty)
         if b"OK" not in answer:
-            raise ServiceFailed(f"{self.name} answered {answer!r} when asked to forget everything")
+            raise ServiceFailed(f"{self.name} answered {answer!r} to the command that deletes all entries")
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """The server hangs inside the block: it still accepts connections, and says nothing."""
+        """Make the server hang inside the block: it accepts connections and does not answer."""
         os.kill(self.pid, signal.SIGSTOP)
         try:
             yield
@@ -67,7 +67,7 @@ class Service:
             os.kill(self.pid, signal.SIGCONT)
 
     def stop(self) -> None:
-        """End it, and come back when it has ended. A second call does nothing."""
+        """Stop the server, and wait until it has stopped. A second call does nothing."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGCONT)  # a stopped process does not see SIGTERM
             self._process.terminate()
@@ -80,10 +80,10 @@ class Service:
 
 @contextmanager
 def running_redis(port: int | None = None) -> Iterator[Service]:
-    """A Redis that writes nothing to disk.
+    """Run a Redis that writes nothing to disk.
 
     Args:
-        port: that of one that has ended, as after a restart; by default a free one.
+        port: the port of a stopped one, to simulate a restart. By default a free port.
     """
     with tempfile.TemporaryDirectory(prefix="redis-") as folder:
 
@@ -105,12 +105,12 @@ def running_redis(port: int | None = None) -> Iterator[Service]:
 
 @contextmanager
 def running_memcached() -> Iterator[Service]:
-    """A Memcached on TCP, where Python has a client that cachelib can use."""
+    """Run a Memcached on TCP, if a Python client is installed that cachelib can use."""
     if not any(importlib.util.find_spec(client) for client in ("pylibmc", "memcache", "libmc")):
-        raise ServiceMissing("no Memcached client of cachelib's is installed")
+        raise ServiceMissing("no Memcached client that cachelib supports is installed")
 
     def command(program: str, port: int) -> Sequence[str]:
-        # It refuses to run as root unless told so.
+        # It does not run as root without this option.
         as_root = ["-u", "root"] if os.geteuid() == 0 else []
         return [program, "-l", HOST, "-p", str(port), "-U", "0", "-m", "64", *as_root]
 
@@ -147,7 +147,7 @@ def _started(
     output: IO[bytes],
     wanted: int | None,
 ) -> Service:
-    # Another program may take the port between our look and the server's start: then the next one.
+    # Another program may take the port between our check and the server's start. Then try another port.
     for _ in range(5):
         port = wanted or _free_port()
         process = subprocess.Popen(
@@ -162,8 +162,8 @@ def _started(
             raise
         service.stop()
     output.seek(0)
-    said = output.read().decode(errors="replace")
-    raise ServiceFailed(f"{name} did not become ready within {READY_WITHIN:g} s. It said:\n{said}")
+    printed = output.read().decode(errors="replace")
+    raise ServiceFailed(f"{name} did not become ready within {READY_WITHIN:g} s. It printed:\n{printed}")
 
 
 def _is_ready_in_time(service: Service, alive: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Waits until refreshes have reported what happened: they do so after their callers were released."""
+"""Wait until refreshes have sent signals and log records, which they do after releasing their callers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _LONG = 30.0
 
 
 def refresh_threads() -> list[threading.Thread]:
-    """Those of the library that are alive."""
+    """Return the library's refresh threads that are alive."""
     return [thread for thread in threading.enumerate() if thread.name == REFRESH_THREAD]
 
 
 def settle(within: float = _LONG) -> None:
-    """Wait until no thread of the library is alive, each for at most ``within`` seconds."""
+    """Wait until no refresh thread is alive, at most ``within`` seconds for each."""
     for thread in refresh_threads():
         if thread is not threading.current_thread():
             thread.join(within)

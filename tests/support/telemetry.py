@@ -1,4 +1,4 @@
-"""OpenTelemetry's own in-memory reader and exporter, and an application that is instrumented with them."""
+"""OpenTelemetry's in-memory reader and exporter, and an application that is instrumented with them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 
 LONGEST = 30.0
-"""Seconds within which a span ends on any machine."""
+"""Seconds within which a span ends, even on a busy machine."""
 
 Point = tuple[dict[str, Any], Any]
 
 
 class Telemetry:
-    """Real providers, which keep what they get."""
+    """Real providers, which keep metrics and spans in memory."""
 
     def __init__(self) -> None:
         self._reader = InMemoryMetricReader()
@@ -39,7 +39,7 @@ class Telemetry:
         self.tracers = TracerProvider(shutdown_on_exit=False)
         self.tracers.add_span_processor(SimpleSpanProcessor(self._exporter))
         self.apps: list[Flask] = []
-        #: Of the service, which makes spans of its own.
+        #: The tracer of a service that creates its own spans.
         self.tracer = self.tracers.get_tracer("a service")
 
     def instrument(self, app: Flask) -> None:
@@ -68,8 +68,8 @@ class Telemetry:
 
     @property
     def spans(self) -> list[Any]:
-        """Those that have ended, in that order."""
-        settle(within=1.0)  # a refresh that hangs has none
+        """The spans that have ended, in that order."""
+        settle(within=1.0)  # a refresh that hangs has no span yet
         return list(self._exporter.get_finished_spans())
 
     @property
@@ -78,7 +78,7 @@ class Telemetry:
         return [span for span in self.spans if span.kind is SpanKind.CLIENT]
 
     def refresh(self, value: str) -> Any:
-        """The one span of a refresh of ``"keys"`` or of the ``"token"``."""
+        """Return the only span of a refresh of ``"keys"`` or of the ``"token"``."""
         (found,) = (span for span in self.spans if span.name == f"refresh {value}")
         return found
 
@@ -88,7 +88,7 @@ class Telemetry:
         self._exporter.clear()
 
     def wait_for(self, count: int) -> None:
-        """Wait until so many spans have ended, on whatever thread."""
+        """Wait until ``count`` spans have ended, on any thread."""
         until = time.monotonic() + LONGEST
         while len(self.spans) < count:
             assert time.monotonic() < until, f"{len(self.spans)} of {count} spans have ended"
@@ -100,19 +100,19 @@ class Telemetry:
 
 
 def instrumented(pool: LocalUserPool, m2m: CognitoM2M, telemetry: Telemetry, **settings: Any) -> Flask:
-    """A service with two clients and a guarded view."""
+    """Build an instrumented service with two clients and a guarded view."""
     app = Flask("shop")
     billing = {"CLIENT_ID": "billing", "CLIENT_SECRET": pool.client("billing").secret}
-    said = {"ALLOWED_CLIENT_IDS": "*", "CLIENTS": {"billing": billing}, "SCOPES": "a/read", **settings}
-    app.config.update(pool.config("orders", **said))
+    values = {"ALLOWED_CLIENT_IDS": "*", "CLIENTS": {"billing": billing}, "SCOPES": "a/read", **settings}
+    app.config.update(pool.config("orders", **values))
     m2m.init_app(app)
     telemetry.instrument(app)
-    telemetry.apps.append(app)  # an application that nobody keeps is collected
+    telemetry.apps.append(app)  # else it would be garbage collected
     app.get("/items")(m2m.require_scopes("items/read")(lambda: "reached"))
     return app
 
 
 def ask(app: Flask, token: str | None = None) -> int:
-    """The status of a request with this token."""
+    """Send a request with this token, and return its status."""
     headers = {} if token is None else bearer(token)
     return app.test_client().get("/items", headers=headers).status_code

@@ -1,4 +1,4 @@
-"""Threads whose outcomes are kept, callers that begin at one moment, load, and bounded waiting."""
+"""Threads whose outcomes are kept, threads that start together, load, and bounded waits."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from typing import TypeVar, cast
 
 LONG = 30.0
-"""Seconds after which a test that waits for another thread gives up: never reached by one that passes."""
+"""Seconds after which a test stops waiting for another thread. A passing test never waits this long."""
 
 R = TypeVar("R")
 
 At = tuple[int, float]
-"""An answer's status, and the seconds that it took."""
+"""The status of a response, and the seconds that it took."""
 
 
 def at_once(run: Callable[[], None]) -> None:
-    """A thread that has done all its work when its start returns."""
+    """Run the work at once, in place of starting a thread."""
     run()
 
 
@@ -50,14 +50,14 @@ class Threads:
 
 @contextmanager
 def threads() -> Iterator[Threads]:
-    """Threads that must have ended with the block."""
+    """Start threads, which must end by the end of the block."""
     started = Threads()
     yield started
     started.join()
 
 
 def together(count: int, run: Callable[[], object]) -> list[object]:
-    """What ``run`` gave or raised on each of ``count`` threads that began at one moment."""
+    """Return what ``run`` returned or raised on each of ``count`` threads that start together."""
     barrier = threading.Barrier(count)
 
     def begin() -> object:
@@ -71,14 +71,14 @@ def together(count: int, run: Callable[[], object]) -> list[object]:
 
 
 def crowd(count: int, run: Callable[[], R]) -> list[R]:
-    """As :func:`together`, where none of the threads may raise."""
+    """Do the same as :func:`together`. No thread may raise."""
     outcomes = together(count, run)
     assert not [outcome for outcome in outcomes if isinstance(outcome, Exception)]
     return cast("list[R]", outcomes)
 
 
 def wait_for(condition: Callable[[], object], what: str, within: float = LONG) -> None:
-    """Look until ``condition`` holds. Fails when it has not after ``within`` seconds."""
+    """Wait until ``condition`` is true. Fail if that takes more than ``within`` seconds."""
     ends_at = time.monotonic() + within
     while not condition():
         assert time.monotonic() < ends_at, f"not within {within:g} s: {what}"
@@ -86,7 +86,7 @@ def wait_for(condition: Callable[[], object], what: str, within: float = LONG) -
 
 
 def seconds_of(run: Callable[[], object]) -> float:
-    """How long ``run`` takes; whatever it raises is its end."""
+    """Return the seconds that ``run`` takes until it returns or raises."""
     started = time.perf_counter()
     with contextlib.suppress(Exception):
         run()
@@ -94,7 +94,7 @@ def seconds_of(run: Callable[[], object]) -> float:
 
 
 class Load:
-    """Threads that call again and again, and what they got."""
+    """Threads that repeat a call, and the outcomes."""
 
     def __init__(self, call: Callable[[], At], threads: int) -> None:
         self._call = call
@@ -104,7 +104,7 @@ class Load:
         self.errors: list[Exception] = []
 
     def go_on_for(self, calls: int) -> None:
-        """Come back after ``calls`` more calls, some of each thread, that all began from now on."""
+        """Wait for ``calls`` more calls, distributed among the threads, that all began from now on."""
         each = 1 + calls // len(self._threads)
         ends = [len(mine) + 1 + each for mine in self._of_each]
 
@@ -130,7 +130,7 @@ class Load:
             thread.start()
 
     def end(self) -> None:
-        """Have the threads finish their calls. None of these may have raised."""
+        """Let the threads finish their calls. No call may have raised."""
         self._ended.set()
         for thread in self._threads:
             thread.join(LONG)
@@ -148,7 +148,7 @@ class Load:
 
 @contextmanager
 def load(call: Callable[[], At], threads: int = 4) -> Iterator[Load]:
-    """``threads`` callers for the time of the block."""
+    """Run ``threads`` callers during the block."""
     running = Load(call, threads)
     running.start()
     try:

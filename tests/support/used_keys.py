@@ -1,7 +1,7 @@
-"""Keys of earlier tests, for the pools of later ones: to make one costs 45 ms of CPU.
+"""Reuse keys of earlier tests for the pools of later ones: creating a key takes 45 ms of CPU time.
 
-A key is given out again when nothing holds it any more and its test has ended. No two pools that live
-have the same, and no pool gets one that it had before.
+A key is reused when nothing refers to it any more and its test has ended. No two pools have the same key at
+the same time, and no pool gets a key that it had before.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ generate_signing_key = _keys.generate_signing_key
 
 
 class UsedKeys:
-    """A pytest plugin, which stands in the place of the pools' maker of keys."""
+    """A pytest plugin that replaces the function with which pools create keys."""
 
     def __init__(self) -> None:
         self._free: list[RSAPrivateKey] = []
@@ -34,7 +34,7 @@ class UsedKeys:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self) -> None:
-        """What the test before this one has dropped is free from now on."""
+        """Make the keys that the previous test dropped available."""
         self._free += self._dropped
         self._dropped.clear()
 
