@@ -52,8 +52,8 @@ def count(run: Callable[[], object]) -> Count:
     start = threading.Thread.start
 
     def note(frame: FrameType, event: str, argument: Any) -> None:
-        # The threads and calls of the local pool, which is another service, do not count. The body of a class or
-        # of an imported module does not count either.
+        # The threads and calls of the local pool, which is another service, do not count. The body of a class
+        # or of an imported module does not count either.
         if event != "call" or threading.current_thread().name.startswith(POOL_THREADS):
             return
         path = Path(frame.f_code.co_filename)

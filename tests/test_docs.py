@@ -1,8 +1,8 @@
-"""The documentation is true: its code runs, its other blocks can be parsed, and what it names exists.
+"""The documentation is correct: its code runs, its other blocks can be parsed, and what it names exists.
 
-The Python blocks of a page run one after the other as one program, against a local user pool whose settings
-are in the environment. A comment of the page that begins with ``% run:`` is code that the reader does not
-see: what stands around a block, and what must be so after it. Each block also runs alone, as it is copied.
+The Python blocks of a page run in order, as one program. The settings of a local user pool are in the
+environment. A comment that begins with ``% run:`` is code that the reader does not see: it prepares or checks
+a block. Each block also runs alone, as when a reader copies it.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _blocks_in(path: Path, text: str, match: re.Match[str]) -> Iterator[Block]:
 
 
 BLOCKS = [block for path in PAGES for block in blocks_of(path)]
-README_BLOCKS = blocks_of(ROOT / "README.md")  # its Python is run by test_readme
+README_BLOCKS = blocks_of(ROOT / "README.md")  # test_readme runs its Python
 
 
 def of_language(*languages: str) -> Any:
@@ -100,7 +100,7 @@ SET_UP = re.findall(
     "block", [each for each in [*BLOCKS, *README_BLOCKS] if each.language != "hidden"], ids=str
 )
 def test_code_lines_have_at_most_88_characters(block: Block) -> None:
-    """Longer lines need a scroll bar. The README's set-up commands are one line each."""
+    """Longer lines need a scroll bar. The README's setup commands are one line each."""
     lines = block.content.splitlines()
     assert [line for line in lines if len(line) > 88 and line not in SET_UP] == []
 
@@ -117,7 +117,7 @@ def pool() -> Iterator[LocalUserPool]:
 
 @pytest.fixture
 def stock(pool: LocalUserPool) -> Iterator[str]:
-    """The URL of a service that is called by the pages' examples."""
+    """The URL of a service that the pages' examples call."""
     app = Flask("stock", static_folder=None)
     app.config.update(pool.config(ALLOWED_CLIENT_IDS="*"))
     m2m = CognitoM2M(app)
@@ -142,7 +142,7 @@ def stock(pool: LocalUserPool) -> Iterator[str]:
 def names(
     pool: LocalUserPool, stock: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[dict[str, Any]]:
-    """What a page's program begins with."""
+    """The global names that a page's program starts with."""
     callers = ["orders", "caller", "billing", "reports"]
     for key, value in pool.config("orders", ALLOWED_CLIENT_IDS=callers).items():
         monkeypatch.setenv(f"FLASK_{key}", value if isinstance(value, str) else json.dumps(value))
@@ -156,17 +156,17 @@ def names(
     yield {"__name__": "page", "pool": pool, "bearer": bearer, "settle": settle}
     for name in sys.modules.keys() - modules.keys():
         if getattr(sys.modules[name], "__file__", None) is None:
-            del sys.modules[name]  # one that a page has made
+            del sys.modules[name]  # a module that a page has created
 
 
 class Worker:
-    """In the place of RQ's: the pages' programs do what it lets them do before it forks."""
+    """Replaces RQ's worker. The pages' programs extend the method that forks."""
 
     def execute_job(self, job: object, queue: object) -> None:
-        """Spawn a process for the job."""
+        """Start a process for the job."""
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what some frameworks import
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from imports of some frameworks
 @pytest.mark.usefixtures("current_event_loop")
 @pytest.mark.parametrize(
     "path",
@@ -185,7 +185,7 @@ def test_page_runs(path: Path, names: dict[str, Any]) -> None:
 
 @pytest.fixture
 def not_installed(names: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the pages' programs import and tests do without, and the application that the reader has."""
+    """Replace packages that the tests do not install, and the application that the reader has."""
     for name, members in {
         "boto3": {"client": lambda service: None},
         "celery": {"shared_task": lambda task: task},
@@ -198,7 +198,7 @@ def not_installed(names: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("JWKS_URL", names["pool"].jwks_url)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what some frameworks import
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from imports of some frameworks
 @pytest.mark.usefixtures("current_event_loop", "not_installed")
 @pytest.mark.parametrize("block", [each for each in BLOCKS if each.language == "python"], ids=str)
 def test_block_runs_when_copied_alone(block: Block) -> None:
@@ -208,7 +208,7 @@ def test_block_runs_when_copied_alone(block: Block) -> None:
 
 
 def undefined_in(table: symtable.SymbolTable, defined: frozenset[str] = frozenset(dir(builtins))) -> set[str]:
-    """The global names that would be a NameError when a function of the block is called."""
+    """Return the global names that would raise a NameError when a function of the block is called."""
     if table.get_type() == "module":
         defined |= {
             each.get_name() for each in table.get_symbols() if each.is_assigned() or each.is_imported()
@@ -251,7 +251,7 @@ def test_documented_dictconfig_shows_rejections(
         watchdog.start()
         try:
             assert process.stdout is not None
-            lines = iter(process.stdout.readline, "")  # to its end, if it should end
+            lines = iter(process.stdout.readline, "")  # stops at the end of the output
             url = next(found[0] for line in lines if (found := re.search(r"http://127[.\d]+:\d+", line)))
             assert requests.get(f"{url}/items", timeout=10).status_code == 401
             assert any("INFO flask_m2m_cognito.auth: " in line and "missing_token" in line for line in lines)
@@ -263,7 +263,7 @@ def test_documented_dictconfig_shows_rejections(
 # -- other languages -----------------------------------------------------------------------------
 
 
-def test_every_language_is_one_that_is_checked() -> None:
+def test_every_language_is_checked() -> None:
     checked = {
         "python",
         "hidden",
@@ -285,7 +285,7 @@ def test_yaml_can_be_parsed(block: Block) -> None:
     assert yaml.safe_load(block.content)
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
 @of_language("bash", "console")
 def test_shell_can_be_parsed(block: Block) -> None:
     script = block.content
@@ -306,7 +306,7 @@ def test_json_can_be_parsed(block: Block) -> None:
     json.loads(block.content)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib is there from Python 3.11 on")
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib is new in Python 3.11")
 @of_language("toml")
 def test_toml_can_be_parsed(block: Block) -> None:
     import tomllib
@@ -315,7 +315,7 @@ def test_toml_can_be_parsed(block: Block) -> None:
 
 
 @of_language("http")
-def test_http_is_a_status_line_and_headers(block: Block) -> None:
+def test_http_is_a_well_formed_response(block: Block) -> None:
     head = re.sub(r"\n +", " ", block.content.partition("\n\n")[0]).splitlines()  # a long header is wrapped
     assert re.fullmatch(r"HTTP/1\.1 \d{3} [A-Z][A-Za-z ]+", head[0])
     assert all(re.fullmatch(r"[A-Za-z-]+: .+", line) for line in head[1:])
@@ -337,24 +337,24 @@ def test_command_exists_with_its_options(words: list[str]) -> None:
     m2m_group.commands[name].make_context(name, arguments, parent=parent, resilient_parsing=False)
 
 
-# -- what is named -------------------------------------------------------------------------------
+# -- names ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", [*PAGES, ROOT / "README.md"], ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_setting_that_is_named_exists(path: Path) -> None:
+def test_named_settings_exist(path: Path) -> None:
     named = re.findall(rf"(?<![A-Z_]){PREFIX}([A-Z_]*[A-Z])(?![A-Z_…])", path.read_text("utf-8"))
-    misspelt = {"USER_POOL"}  # on the page on errors, to be told so
+    misspelt = {"USER_POOL"}  # on purpose, on the page on errors
     assert set(named) <= {setting.key for setting in SETTINGS} | misspelt
 
 
-def test_settings_page_has_them_all() -> None:
+def test_settings_page_has_both_tables() -> None:
     page = (DOCS / "settings.md").read_text("utf-8")
     assert re.findall(r"^```\{settings-reference\} (\w+)$", page, re.MULTILINE) == ["application", "client"]
 
 
-def test_answers_page_is_the_table_of_answers() -> None:
+def test_answers_page_matches_the_code() -> None:
     page = (DOCS / "answers.md").read_text("utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (\d{3}) \| (?:`(\w+)`|\W) \|", page, re.MULTILINE)
-    told = {reason: (int(status), error or None) for reason, status, error in rows}
-    assert told == {reason: (row.status, row.error) for reason, row in ANSWERS.items()}
-    assert told.keys() == set(REASONS)
+    documented = {reason: (int(status), error or None) for reason, status, error in rows}
+    assert documented == {reason: (row.status, row.error) for reason, row in ANSWERS.items()}
+    assert documented.keys() == set(REASONS)

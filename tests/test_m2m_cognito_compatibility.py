@@ -1,6 +1,6 @@
-"""What a program written for m2m-cognito 0.1 holds on to. Its README is empty, so its code is the contract.
+"""What a program written for m2m-cognito 0.1 relies on. Its README is empty, so its code is the contract.
 
-Where ours does otherwise, on purpose, a test says so and why: see the classes "Stricter…".
+The tests in the classes "Stricter…" describe intended differences.
 """
 
 from __future__ import annotations
@@ -48,20 +48,20 @@ def failure_of(client: CognitoM2MClient, **named: Any) -> CognitoTokenRequestErr
 
 
 def validator_of(pool: LocalUserPool, **named: Any) -> CognitoAccessTokenValidator:
-    """As 0.1 makes it, but for a pool on loopback."""
+    """Build a validator as 0.1 does, but for a pool on loopback."""
     where = user_pool_from(pool.pool_id, issuer=pool.issuer, jwks_url=pool.jwks_url)
     return CognitoAccessTokenValidator(
         region=pool.region, user_pool_id=pool.pool_id, pools=[trusted_pool_from(where)], **named
     )
 
 
-def refusal_of(pool: LocalUserPool, token: Any, **named: Any) -> TokenValidationError:
+def rejection_of(pool: LocalUserPool, token: Any, **named: Any) -> TokenValidationError:
     with pytest.raises(TokenValidationError) as raised:
         validator_of(pool, **named).validate(token)
     return raised.value
 
 
-def test_every_public_name_of_0_1_is_there() -> None:
+def test_every_public_name_of_0_1_exists() -> None:
     assert {
         "CognitoAccessTokenValidator",
         "CognitoM2MClient",
@@ -106,7 +106,7 @@ def test_every_public_name_of_0_1_is_there() -> None:
         pytest.param(ValidatedAccessToken, ["client_id", "scopes", "claims"], id="ValidatedAccessToken"),
     ],
 )
-def test_arguments_of_0_1_stay_and_new_ones_are_optional(call: Callable[..., Any], named: list[str]) -> None:
+def test_arguments_of_0_1_exist_and_new_ones_are_optional(call: Callable[..., Any], named: list[str]) -> None:
     parameters = {
         name: parameter for name, parameter in inspect.signature(call).parameters.items() if name != "self"
     }
@@ -131,7 +131,7 @@ def test_defaults_are_those_of_0_1(call: Callable[..., Any], name: str, default:
 
 
 class TestTokenResponse:
-    def test_is_a_frozen_record_of_four(self) -> None:
+    def test_is_a_frozen_dataclass_of_four_fields(self) -> None:
         response = TokenResponse("token", 3600, "Bearer", {"access_token": "token"})
         assert [field.name for field in dataclasses.fields(response)] == [
             "access_token",
@@ -145,19 +145,19 @@ class TestTokenResponse:
         with pytest.raises(dataclasses.FrozenInstanceError):
             response.access_token = "other"  # type: ignore[misc]
 
-    def test_new_its_repr_hides_the_token(self) -> None:
+    def test_repr_hides_the_token(self) -> None:
         assert "s3cret" not in repr(TokenResponse("s3cret", None, None, {"access_token": "s3cret"}))
 
 
 class TestFetchToken:
-    def test_keeps_what_it_was_made_with(self, client: CognitoM2MClient, pool: LocalUserPool) -> None:
+    def test_has_its_arguments_as_attributes(self, client: CognitoM2MClient, pool: LocalUserPool) -> None:
         assert (client.token_url, client.client_id, client.client_secret) == (
             pool.token_url,
             "local-client",
             pool.client().secret,
         )
 
-    def test_gives_the_answer(self, client: CognitoM2MClient, pool: LocalUserPool) -> None:
+    def test_returns_the_token_and_its_members(self, client: CognitoM2MClient, pool: LocalUserPool) -> None:
         response = client.fetch_token(scopes="inventory/read")
         assert (response.expires_in, response.token_type) == (3600, "Bearer")
         assert response.raw == {
@@ -181,25 +181,25 @@ class TestFetchToken:
         ]
 
     @pytest.mark.parametrize(
-        ("scopes", "sent"),
+        ("scopes", "expected"),
         [
             pytest.param("a/read", "a/read", id="one"),
             pytest.param("b/write a/read", "b/write a/read", id="text, in its order"),
-            pytest.param("  a/read \t\n b/write ", "a/read b/write", id="text with more white space"),
+            pytest.param("  a/read \t\n b/write ", "a/read b/write", id="text with more whitespace"),
             pytest.param(["b/write", "a/read"], "b/write a/read", id="list, in its order"),
             pytest.param(("a/read", "b/write"), "a/read b/write", id="tuple"),
-            pytest.param([" a/read ", "", "  "], "a/read", id="list with white space and empty ones"),
-            pytest.param(["a/read b/write"], "a/read b/write", id="list with two in one text"),
+            pytest.param([" a/read ", "", "  "], "a/read", id="list with whitespace and empty items"),
+            pytest.param(["a/read b/write"], "a/read b/write", id="list with two scopes in one item"),
         ],
     )
     def test_joins_scopes(
-        self, client: CognitoM2MClient, pool: LocalUserPool, scopes: Any, sent: str
+        self, client: CognitoM2MClient, pool: LocalUserPool, scopes: Any, expected: str
     ) -> None:
         client.fetch_token(scopes=scopes)
-        assert pool.requests[0].form["scope"] == sent
+        assert pool.requests[0].form["scope"] == expected
 
     @pytest.mark.parametrize("scopes", ["", "  \t", [], (), ["", "  "]])
-    def test_asks_nobody_without_a_scope(
+    def test_raises_without_a_request_if_no_scope_is_given(
         self, client: CognitoM2MClient, pool: LocalUserPool, scopes: Any
     ) -> None:
         error = failure_of(client, scopes=scopes)
@@ -219,15 +219,13 @@ class TestFetchToken:
             pytest.param((3.05, 5.0), id="a pair"),
         ],
     )
-    def test_takes_a_timeout(self, client: CognitoM2MClient, timeout: Any) -> None:
+    def test_accepts_a_timeout(self, client: CognitoM2MClient, timeout: Any) -> None:
         assert client.fetch_token(scopes="a/read", timeout=timeout).access_token
 
     @pytest.mark.parametrize(
         "timeout", [pytest.param(0.1, id="a float"), pytest.param((5.0, 0.1), id="a pair")]
     )
-    def test_ends_when_its_time_is_up(
-        self, client: CognitoM2MClient, pool: LocalUserPool, timeout: Any
-    ) -> None:
+    def test_times_out(self, client: CognitoM2MClient, pool: LocalUserPool, timeout: Any) -> None:
         pool.fail("token", hang=True)
         began = time.monotonic()
         error = failure_of(client, timeout=timeout)
@@ -235,13 +233,13 @@ class TestFetchToken:
         assert error.status_code is None
         assert isinstance(error.__cause__, requests.Timeout)
 
-    def test_uses_what_it_is_told_later(self, pool: LocalUserPool) -> None:
+    def test_uses_attributes_that_are_set_later(self, pool: LocalUserPool) -> None:
         client = CognitoM2MClient(token_url=pool.url + "/gone", client_id="x", client_secret="y")
         client.token_url, client.client_id = pool.token_url, "local-client"
         client.client_secret = pool.client().secret
         assert client.fetch_token(scopes="a/read").access_token
 
-    def test_remembers_nothing(self, client: CognitoM2MClient, pool: LocalUserPool) -> None:
+    def test_does_not_cache_tokens(self, client: CognitoM2MClient, pool: LocalUserPool) -> None:
         for _ in range(2):
             client.fetch_token(scopes="a/read")
         assert pool.count("token") == 2
@@ -264,13 +262,13 @@ class TestFetchToken:
     @pytest.mark.parametrize(
         ("token_type", "read"), [("Bearer", "Bearer"), ("bearer", "bearer"), (None, None), (7, "7")]
     )
-    def test_reads_token_type_and_leaves_its_meaning_to_the_caller(
+    def test_returns_token_type_unchecked(
         self, client: CognitoM2MClient, pool: LocalUserPool, token_type: Any, read: str | None
     ) -> None:
         pool.answer("token", {"access_token": "abc", "token_type": token_type})
         assert client.fetch_token(scopes="a/read").token_type == read
 
-    def test_keeps_members_that_it_does_not_know(self, client: CognitoM2MClient, pool: LocalUserPool) -> None:
+    def test_keeps_unknown_members(self, client: CognitoM2MClient, pool: LocalUserPool) -> None:
         pool.answer("token", {"access_token": "abc", "made_up": [1]})
         response = client.fetch_token(scopes="a/read")
         assert response.raw == {"access_token": "abc", "made_up": [1]}
@@ -294,8 +292,8 @@ class TestFailedTokenRequest:
             ),
             pytest.param('{"error": "", "error_description": ""}', 400, None, None, id="empty members"),
             pytest.param("{}", 500, None, None, id="a bare 500"),
-            pytest.param("<html>gateway</html>", 504, None, None, id="a page of HTML"),
-            pytest.param("not JSON", 200, None, None, id="text that is no JSON, with 200"),
+            pytest.param("<html>gateway</html>", 504, None, None, id="an HTML page"),
+            pytest.param("not JSON", 200, None, None, id="text that is not JSON, with 200"),
             pytest.param("", 200, None, None, id="an empty body"),
             pytest.param('["abc"]', 200, None, None, id="a list"),
             pytest.param("null", 200, None, None, id="null"),
@@ -305,7 +303,7 @@ class TestFailedTokenRequest:
             pytest.param('{"access_token": null}', 200, None, None, id="an access_token that is null"),
         ],
     )  # fmt: skip
-    def test_says_what_was_answered(
+    def test_error_has_status_code_description_and_body(
         self,
         client: CognitoM2MClient,
         pool: LocalUserPool,
@@ -317,11 +315,11 @@ class TestFailedTokenRequest:
         pool.answer("token", body, status=status)
         error = failure_of(client)
         assert (error.status_code, error.error_code, error.error_description) == (status, code, description)
-        # Tokens are struck out of it, see below.
+        # Tokens are removed from it, see below.
         assert error.response_body == re.sub('(?<="access_token": )"[^"]*"', '"[hidden]"', body)
 
     @pytest.mark.parametrize("expires_in", ["3600.5", "[3600]", '"soon"'])
-    def test_expires_in_that_is_no_whole_number(
+    def test_malformed_expires_in_is_an_error(
         self, client: CognitoM2MClient, pool: LocalUserPool, expires_in: str
     ) -> None:
         pool.answer("token", f'{{"access_token": "abc", "expires_in": {expires_in}}}')
@@ -330,7 +328,7 @@ class TestFailedTokenRequest:
         assert error.response_body is not None
         assert expires_in in error.response_body
 
-    def test_a_wrong_secret_is_invalid_client(self, pool: LocalUserPool) -> None:
+    def test_wrong_secret_is_invalid_client(self, pool: LocalUserPool) -> None:
         client = CognitoM2MClient(token_url=pool.token_url, client_id="local-client", client_secret="wrong")
         error = failure_of(client)
         assert (error.status_code, error.error_code) == (400, "invalid_client")
@@ -345,7 +343,7 @@ class TestFailedTokenRequest:
             pytest.param(lambda pool: pool.fail("token", cut_off=True), id="cut off in the middle"),
         ],
     )
-    def test_no_answer_has_an_error_of_requests_for_its_cause(
+    def test_connection_error_is_the_cause(
         self, client: CognitoM2MClient, pool: LocalUserPool, break_it: Callable[[LocalUserPool], Any]
     ) -> None:
         break_it(pool)
@@ -353,7 +351,7 @@ class TestFailedTokenRequest:
         assert isinstance(error.__cause__, requests.RequestException)
         assert (error.status_code, error.error_code, error.response_body) == (None, None, None)
 
-    def test_a_port_where_nobody_listens_is_no_answer(self) -> None:
+    def test_closed_port_is_a_connection_error(self) -> None:
         with socket.socket() as closed:
             closed.bind(("127.0.0.1", 0))
             url = f"http://127.0.0.1:{closed.getsockname()[1]}/oauth2/token"
@@ -362,9 +360,9 @@ class TestFailedTokenRequest:
 
 
 class TestStricterClient:
-    """Ours does otherwise, on purpose."""
+    """Intended differences from 0.1."""
 
-    def test_response_body_holds_neither_token_nor_secret(
+    def test_response_body_holds_no_token_or_secret(
         self, client: CognitoM2MClient, pool: LocalUserPool
     ) -> None:
         secret = pool.client().secret
@@ -374,25 +372,23 @@ class TestStricterClient:
         assert "s3cret" not in error.response_body
         assert secret not in error.response_body
 
-    def test_no_redirect_is_followed_with_the_secret(
-        self, client: CognitoM2MClient, pool: LocalUserPool
-    ) -> None:
+    def test_redirects_are_not_followed(self, client: CognitoM2MClient, pool: LocalUserPool) -> None:
         pool.fail("token", status=307, headers={"Location": f"{pool.url}/elsewhere"})
         assert failure_of(client).status_code == 307
         assert pool.count("other") == 0
 
     @pytest.mark.parametrize("token", ["abc\r\nX: y", "abc def", "é"])
-    def test_a_token_that_can_not_stand_in_a_header_is_an_error(
+    def test_token_that_is_no_header_value_is_an_error(
         self, client: CognitoM2MClient, pool: LocalUserPool, token: str
     ) -> None:
         pool.answer("token", {"access_token": token})
         assert failure_of(client).status_code == 200
 
-    def test_a_bool_is_no_number_of_seconds(self, client: CognitoM2MClient, pool: LocalUserPool) -> None:
+    def test_expires_in_must_not_be_a_bool(self, client: CognitoM2MClient, pool: LocalUserPool) -> None:
         pool.answer("token", {"access_token": "abc", "expires_in": True})
         assert failure_of(client).status_code == 200
 
-    def test_the_same_scope_twice_is_sent_once(self, client: CognitoM2MClient, pool: LocalUserPool) -> None:
+    def test_duplicate_scope_is_sent_once(self, client: CognitoM2MClient, pool: LocalUserPool) -> None:
         client.fetch_token(scopes="a/read a/read")
         assert pool.requests[0].form["scope"] == "a/read"
 
@@ -405,7 +401,7 @@ class TestValidator:
         assert validator.issuer == "https://cognito-idp.us-west-2.amazonaws.com/us-west-2_AbCdEfGhI"
         assert validator.jwks_url == f"{validator.issuer}/.well-known/jwks.json"
 
-    def test_keeps_its_policy(self) -> None:
+    def test_has_its_policy_as_attributes(self) -> None:
         validator = CognitoAccessTokenValidator(
             region="us-west-2",
             user_pool_id="us-west-2_AbCdEfGhI",
@@ -418,12 +414,12 @@ class TestValidator:
         assert validator.required_scopes == frozenset({"x", "y"})
         assert (validator.scope_match, validator.audience) == ("any", "orders")
 
-    def test_takes_named_arguments_only(self) -> None:
+    def test_arguments_are_keyword_only(self) -> None:
         with pytest.raises(TypeError):
             CognitoAccessTokenValidator("us-west-2", "us-west-2_AbCdEfGhI")  # type: ignore[misc]
 
     @pytest.mark.parametrize("scope_match", ["some", "ALL", "", None])
-    def test_another_scope_match_is_a_value_error(self, scope_match: Any) -> None:
+    def test_unknown_scope_match_is_a_value_error(self, scope_match: Any) -> None:
         with pytest.raises(ValueError, match="scope_match must be 'all' or 'any'"):
             CognitoAccessTokenValidator(
                 region="us-west-2", user_pool_id="us-west-2_AbCdEfGhI", scope_match=scope_match
@@ -433,30 +429,30 @@ class TestValidator:
         validator_of(pool)
         assert pool.count() == 0
 
-    def test_gives_client_scopes_and_claims(self, pool: LocalUserPool) -> None:
+    def test_returns_client_scopes_and_claims(self, pool: LocalUserPool) -> None:
         validated = validator_of(pool).validate(pool.token("a/read b/write", "billing"))
         assert validated.client_id == "billing"
         assert validated.scopes == frozenset({"a/read", "b/write"})
         assert validated.claims["client_id"] == "billing"
         assert validated.claims["iss"] == pool.issuer
 
-    def test_accepts_people_too(self, pool: LocalUserPool) -> None:
+    def test_accepts_user_access_tokens(self, pool: LocalUserPool) -> None:
         assert validator_of(pool).validate(pool.user_token()).claims["username"] == "ada"
 
     @pytest.mark.parametrize("scope", [None, "", " "])
-    def test_no_scope_is_no_error(self, pool: LocalUserPool, scope: str | None) -> None:
+    def test_token_without_scopes_is_accepted(self, pool: LocalUserPool, scope: str | None) -> None:
         assert validator_of(pool).validate(pool.token(scope=scope)).scopes == frozenset()
 
     @pytest.mark.parametrize(
-        ("allowed", "is_in"),
+        ("allowed", "accepted"),
         [(None, True), (["billing"], True), ({"billing": 1}, True), (["x"], False), ([], False)],
     )
-    def test_allowed_clients(self, pool: LocalUserPool, allowed: Any, is_in: bool) -> None:
+    def test_allowed_clients(self, pool: LocalUserPool, allowed: Any, accepted: bool) -> None:
         token = pool.token(client_id="billing")
-        if is_in:
+        if accepted:
             validator_of(pool, allowed_client_ids=allowed).validate(token)
         else:
-            assert "not allowed" in str(refusal_of(pool, token, allowed_client_ids=allowed))
+            assert "not allowed" in str(rejection_of(pool, token, allowed_client_ids=allowed))
 
     @pytest.mark.parametrize(
         ("match", "scopes", "is_enough"),
@@ -467,35 +463,33 @@ class TestValidator:
         if is_enough:
             validator_of(pool, **named).validate(pool.token(scopes))
             return
-        error = refusal_of(pool, pool.token(scopes), **named)
+        error = rejection_of(pool, pool.token(scopes), **named)
         assert isinstance(error, InsufficientScopeError)
         assert (error.token_scopes, error.required_scopes) == (frozenset(scopes.split()), frozenset("ab"))
 
     @pytest.mark.parametrize(
-        ("aud", "is_good"), [("orders", True), (["x", "orders"], True), ("x", False), (None, False)]
+        ("aud", "accepted"), [("orders", True), (["x", "orders"], True), ("x", False), (None, False)]
     )
-    def test_audience(self, pool: LocalUserPool, aud: Any, is_good: bool) -> None:
-        if is_good:
+    def test_audience(self, pool: LocalUserPool, aud: Any, accepted: bool) -> None:
+        if accepted:
             validator_of(pool, audience="orders").validate(pool.token(aud=aud))
         else:
-            refusal_of(pool, pool.token(aud=aud), audience="orders")
+            rejection_of(pool, pool.token(aud=aud), audience="orders")
         validator_of(pool).validate(pool.token(aud=aud))
 
-    def test_an_expired_token_says_expired(self, pool: LocalUserPool) -> None:
-        assert "expired" in str(refusal_of(pool, pool.token(expires_in=-1)))
+    def test_text_for_an_expired_token_has_the_word(self, pool: LocalUserPool) -> None:
+        assert "expired" in str(rejection_of(pool, pool.token(expires_in=-1)))
 
     @pytest.mark.parametrize(
         "make",
         [
-            pytest.param(lambda pool: "nonsense", id="no token"),
-            pytest.param(lambda pool: "", id="no text"),
+            pytest.param(lambda pool: "nonsense", id="not a token"),
+            pytest.param(lambda pool: "", id="empty text"),
             pytest.param(lambda pool: None, id="None"),
-            pytest.param(
-                lambda pool: pool.token(headers={"kid": "x"}), id="a key that the pool does not have"
-            ),
+            pytest.param(lambda pool: pool.token(headers={"kid": "x"}), id="an unknown key"),
             pytest.param(lambda pool: pool.token(headers={"kid": None}), id="no kid"),
             pytest.param(lambda pool: pool.token(headers={"alg": "HS256"}), id="another algorithm"),
-            pytest.param(lambda pool: pool.token()[:-8] + "AAAAAAAA", id="a bad signature"),
+            pytest.param(lambda pool: pool.token()[:-8] + "AAAAAAAA", id="an invalid signature"),
             pytest.param(lambda pool: pool.token(iss="https://x.example"), id="another issuer"),
             pytest.param(lambda pool: pool.token(iss=None), id="no issuer"),
             pytest.param(lambda pool: pool.token(exp=None), id="no exp"),
@@ -504,45 +498,45 @@ class TestValidator:
             pytest.param(lambda pool: pool.token(token_use=None), id="no token_use"),
             pytest.param(lambda pool: pool.id_token(), id="an ID token"),
             pytest.param(lambda pool: pool.token(without="client_id"), id="no client_id"),
-            pytest.param(lambda pool: pool.sign({"iss": pool.issuer}), id="nothing but an issuer"),
+            pytest.param(lambda pool: pool.sign({"iss": pool.issuer}), id="only an issuer"),
             pytest.param(lambda pool: pool.token(client_id=""), id="an empty client_id"),
-            pytest.param(lambda pool: pool.token(scope=["a"]), id="a scope that is no text"),
+            pytest.param(lambda pool: pool.token(scope=["a"]), id="a scope that is not text"),
         ],
     )
-    def test_a_bad_token_is_a_token_validation_error(
+    def test_invalid_token_raises_token_validation_error(
         self, pool: LocalUserPool, make: Callable[[LocalUserPool], Any]
     ) -> None:
-        error = refusal_of(pool, make(pool))
+        error = rejection_of(pool, make(pool))
         assert type(error) is TokenValidationError
         assert str(error)
 
 
 class TestStricterValidator:
-    """Ours does otherwise, on purpose."""
+    """Intended differences from 0.1."""
 
-    def test_keys_that_can_not_be_had_are_no_fault_of_the_token(self, pool: LocalUserPool) -> None:
+    def test_unavailable_keys_are_not_a_token_validation_error(self, pool: LocalUserPool) -> None:
         with pool.offline(), pytest.raises(KeysUnavailableError) as raised:
             validator_of(pool).validate(pool.token())
         assert isinstance(raised.value, M2MCognitoError)
         assert not isinstance(raised.value, TokenValidationError)
 
-    def test_iat_is_compared_with_nothing(self, pool: LocalUserPool) -> None:
+    def test_iat_is_not_compared_with_the_clock(self, pool: LocalUserPool) -> None:
         validator_of(pool).validate(pool.token(iat=int(time.time()) + 300))
 
-    def test_times_are_numbers(self, pool: LocalUserPool) -> None:
-        assert refusal_of(pool, pool.token(exp=str(int(time.time()) + 300))).reason == "malformed"
+    def test_times_must_be_numbers(self, pool: LocalUserPool) -> None:
+        assert rejection_of(pool, pool.token(exp=str(int(time.time()) + 300))).reason == "malformed"
 
     def test_only_a_space_separates_scopes(self, pool: LocalUserPool) -> None:
         validated = validator_of(pool).validate(pool.token(scope="a\tb"))
         assert validated.scopes == {"a\tb"}
 
-    def test_the_partitions_own_suffix_is_used(self) -> None:
+    def test_issuer_uses_the_suffix_of_the_partition(self) -> None:
         validator = CognitoAccessTokenValidator(region="cn-north-1", user_pool_id="cn-north-1_AbCdEfGhI")
         assert validator.issuer == "https://cognito-idp.cn-north-1.amazonaws.com.cn/cn-north-1_AbCdEfGhI"
 
 
 class TestValidatedAccessToken:
-    def test_is_a_frozen_record_of_three(self) -> None:
+    def test_is_a_frozen_dataclass_of_three_fields(self) -> None:
         validated = ValidatedAccessToken("billing", frozenset({"a"}), {"sub": "billing"})
         assert [field.name for field in dataclasses.fields(validated)] == ["client_id", "scopes", "claims"]
         assert validated == ValidatedAccessToken(
@@ -551,13 +545,13 @@ class TestValidatedAccessToken:
         with pytest.raises(dataclasses.FrozenInstanceError):
             validated.scopes = frozenset()  # type: ignore[misc]
 
-    def test_survives_pickling(self) -> None:
+    def test_can_be_pickled(self) -> None:
         validated = ValidatedAccessToken("billing", frozenset({"a"}), {"sub": "billing", "deep": [1]})
         assert pickle.loads(pickle.dumps(validated)) == validated
 
 
 class TestExceptions:
-    def test_a_token_request_error_by_hand(self) -> None:
+    def test_token_request_error_can_be_created(self) -> None:
         bare = CognitoTokenRequestError("text")
         assert (str(bare), bare.status_code, bare.error_code) == ("text", None, None)
         assert (bare.error_description, bare.response_body) == (None, None)
@@ -573,7 +567,7 @@ class TestExceptions:
         with pytest.raises(TypeError):
             CognitoTokenRequestError("text", 400)  # type: ignore[misc]
 
-    def test_an_insufficient_scope_error_by_hand(self) -> None:
+    def test_insufficient_scope_error_can_be_created(self) -> None:
         error = InsufficientScopeError(
             "text", token_scopes=frozenset({"a"}), required_scopes=frozenset({"a", "b"})
         )
@@ -584,11 +578,11 @@ class TestExceptions:
             InsufficientScopeError("text", frozenset(), frozenset())  # type: ignore[misc]
 
     @pytest.mark.parametrize("error", [M2MCognitoError, TokenValidationError])
-    def test_a_plain_error_by_hand(self, error: type[Exception]) -> None:
+    def test_plain_errors_can_be_created(self, error: type[Exception]) -> None:
         assert (str(error("text")), error("text").args) == ("text", ("text",))
         assert str(error()) == ""
 
-    def test_one_except_catches_all_of_them(self, pool: LocalUserPool, client: CognitoM2MClient) -> None:
+    def test_base_class_catches_all_errors(self, pool: LocalUserPool, client: CognitoM2MClient) -> None:
         validator = validator_of(pool, required_scopes=["admin"])
         calls: list[Callable[[], object]] = [
             lambda: client.fetch_token(scopes=""),
@@ -600,8 +594,8 @@ class TestExceptions:
                 call()
 
 
-def test_a_program_of_0_1_works_with_its_import_line_changed(pool: LocalUserPool) -> None:
-    """Two services as 0.1's users write them: one fetches and calls, the other validates and answers."""
+def test_program_for_0_1_works_with_a_changed_import(pool: LocalUserPool) -> None:
+    """Two services as users of 0.1 write them: one fetches a token and calls, the other validates it."""
     secret = pool.add_client("orders").secret
     client = CognitoM2MClient(token_url=pool.token_url, client_id="orders", client_secret=secret)
     validator = validator_of(pool, allowed_client_ids={"orders"}, required_scopes=["inventory/read"])
