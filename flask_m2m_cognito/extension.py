@@ -87,7 +87,7 @@ class CognitoM2M(M2MMethods):
         self._apps.add(app)
         self._last_app_name = app.name
 
-    # -- tokens that come in -----------------------------------------------------------------
+    # -- incoming tokens ---------------------------------------------------------------------
 
     def require_scopes(
         self,
@@ -215,7 +215,7 @@ class CognitoM2M(M2MMethods):
             document, described, token_url or parts.token_url, parts.issuer, parts.of_every_token
         )
 
-    # -- tokens that go out ------------------------------------------------------------------
+    # -- outgoing tokens ---------------------------------------------------------------------
 
     def token(
         self,

@@ -71,8 +71,8 @@ class Guard:
         self._named_scopes = named_scopes
         self._header_name = header_name
         self.environ_key: str = "HTTP_" + header_name.upper().replace("-", "_")
-        # The attribute of a request under which this guard stores the token, if it accepted one. Each guard
-        # has its own, because the context of one application may be pushed inside a request to another.
+        # The attribute of a request for a dict with the token, which is empty if the guard rejected it. Each
+        # guard has its own, because the context of one application may be pushed inside a request to another.
         self.held_key: str = f"_flask_m2m_cognito_{id(self)}"
 
     def validate(self, request: Request, digest: bytes | None) -> tuple[ValidatedAccessToken, bool]:
@@ -100,7 +100,7 @@ class Guard:
     def keep_private(self, response: Response) -> Response:
         """Keep shared caches from sending an answer that depends on this guard's header to other callers.
 
-        Needed for headers other than ``Authorization``, which caches respect (RFC 9111, section 3.5).
+        Needed for headers other than ``Authorization``, for which caches do this (RFC 9111, section 3.5).
         """
         if self.held_key in current_request().__dict__:
             response.vary.add(self._header_name)

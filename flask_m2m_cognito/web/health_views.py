@@ -12,7 +12,7 @@ from .requirement import PUBLIC
 READY_TIMEOUT = 2.0
 """Seconds that a probe waits for the keys of a service that has just started."""
 
-_UNSTORED = {"Cache-Control": "no-store"}
+_NO_STORE = {"Cache-Control": "no-store"}
 
 
 def health_blueprint_of(
@@ -27,13 +27,13 @@ def health_blueprint_of(
 
     @blueprint.get("/health")
     def details() -> ResponseReturnValue:
-        return dict(health()), _UNSTORED
+        return dict(health()), _NO_STORE
 
     @blueprint.get("/ready")
     def ready() -> ResponseReturnValue:
         # A service that gets no traffic until it is ready would otherwise never fetch its keys.
         is_ready = bool(health()["ready"] or warm_up(timeout=READY_TIMEOUT)["ready"])
-        return {"ready": is_ready}, 200 if is_ready else 503, _UNSTORED
+        return {"ready": is_ready}, 200 if is_ready else 503, _NO_STORE
 
     # Probes have no token. A guard of the blueprint itself still applies.
     for view in (details, ready):
