@@ -127,7 +127,7 @@ class M2MMethods:
         """Report that a peer refused ``token``, so the next call gets a newer one.
 
         A token younger than 10 s is not replaced. While newer tokens are refused too, the time between
-        replacements doubles from 30 s to 1 h, because a peer that always answers 401 must not cost a token
+        replacements doubles from 30 s to 1 h. Otherwise a peer that always answers 401 would cost a token
         for each call.
 
         Args:
