@@ -79,7 +79,7 @@ def http_host_problem(host: str) -> str | None:
     True
     """
     if not isinstance(host, str):
-        return "give text"
+        return "use a string"
     if host.strip("*. ") == "":
         return "name the hosts, as in 'stock' or '*.svc.cluster.local'; a bare '*' would allow every host"
     if _ip_address(host.strip("[]")) is not None:

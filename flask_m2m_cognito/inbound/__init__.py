@@ -1,1 +1,1 @@
-"""A token comes in and becomes claims. No Flask."""
+"""Validate access tokens. This package does not import Flask."""

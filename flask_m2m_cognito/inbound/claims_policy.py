@@ -131,9 +131,9 @@ class ServiceCheck(Check):
 
 def has_times(claims: dict[str, Any], machines_only: bool = False) -> bool:
     """Return whether exp and iat are valid times, and nbf too if it is present."""
-    for moment in (claims.get("exp"), claims.get("iat"), claims.get("nbf", 0)):
+    for seconds in (claims.get("exp"), claims.get("iat"), claims.get("nbf", 0)):
         # isinstance would accept a bool as an int. The parser rejects NaN and infinity.
-        if (type(moment) is not int and type(moment) is not float) or not -_LATEST < moment < _LATEST:
+        if (type(seconds) is not int and type(seconds) is not float) or not -_LATEST < seconds < _LATEST:
             return False
     return True
 

@@ -52,11 +52,11 @@ def test_expires_in_counts_down_to_0() -> None:
     ("scopes", "has_all", "has_any"),
     [
         pytest.param([], True, True, id="none"),
-        pytest.param(["a/read"], True, True, id="one that it has"),
-        pytest.param(["a/read", "b/write"], True, True, id="all that it has"),
+        pytest.param(["a/read"], True, True, id="one granted scope"),
+        pytest.param(["a/read", "b/write"], True, True, id="all granted scopes"),
         pytest.param(["a/read", "c"], False, True, id="one of two"),
         pytest.param(["c"], False, False, id="another"),
-        pytest.param(["a/read b/write"], False, False, id="two in one text are one scope that it lacks"),
+        pytest.param(["a/read b/write"], False, False, id="two scopes in one string, which count as one"),
     ],
 )
 def test_has_scopes(scopes: list[str], has_all: bool, has_any: bool) -> None:

@@ -227,7 +227,7 @@ BAD_CLAIMS = [
             "that is text": f'"{NOW + 60}"',
             "that is true": "true",
             "that is a list": f"[{NOW + 60}]",
-            "beyond all floats": "1e400",
+            "too large for a float": "1e400",
             "of 400 digits": "9" * 400,
             "of 2**53": str(2**53),
             "of -2**53": str(-(2**53)),
