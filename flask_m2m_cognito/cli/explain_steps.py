@@ -54,7 +54,7 @@ def list_steps(
 ) -> list[Step]:
     """Return a row for each check, in the validator's order."""
     if decoded is None:
-        return [Step("form", "not a JSON Web Token (text not shown)", NOT_A_JWT.step.requires)]
+        return [Step("form", "another text (not shown)", NOT_A_JWT.step.requires)]
     saw = _describe_token(decoded, now, offset)
     steps = dict.fromkeys(check.step for check in CHECKS)
     return [

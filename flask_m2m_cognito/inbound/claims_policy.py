@@ -168,13 +168,13 @@ def _own_rejection(token: ValidatedAccessToken, policy: ClaimsPolicy) -> TokenVa
     return policy.run_own_check("TOKEN_CHECK", policy.token_check, token, REJECTED_BY_CHECK)
 
 
-_FORM = Step("form", "a JSON Web Token: three base64url parts separated by dots")
+_FORM = Step("form", "a JSON Web Token (three base64url parts separated by dots)")
 _ALGORITHM = Step("algorithm", '"RS256"')
 _KEY_ID = Step("key id", "a key id (kid), and no critical extensions (crit)")
 _ISSUER = Step("issuer", "{}", "issuers")
 _KEY = Step("key", "a key of a trusted issuer")
 _SIGNATURE = Step("signature", "a valid signature by this key")
-_TOKEN_USE = Step("token use", '"access"; ID tokens are not accepted')
+_TOKEN_USE = Step("token use", '"access" (ID tokens are not accepted)')
 _TIMES = Step("times", "not expired and already valid, with a leeway of {} (COGNITO_M2M_LEEWAY)", "leeway")
 _CLIENT_ID = Step("client id", "the id of an app client (client_id)")
 _MACHINE = Step(
@@ -188,14 +188,14 @@ _CLIENT = Step(
     "client", "{} (COGNITO_M2M_ALLOWED_CLIENT_IDS)", "allowed_client_ids", "any client of the pool"
 )
 _AUDIENCE = Step(
-    "audience", "{} (COGNITO_M2M_AUDIENCE)", "audience", "any audience; COGNITO_M2M_AUDIENCE is unset"
+    "audience", "{} (COGNITO_M2M_AUDIENCE)", "audience", "any audience (COGNITO_M2M_AUDIENCE is unset)"
 )
 _REQUIRED_SCOPES = Step("required scopes", "{} (COGNITO_M2M_REQUIRED_SCOPES)", "required_scopes")
 _OWN_CHECK = Step(
     "own check",
     "a true answer from COGNITO_M2M_TOKEN_CHECK",
     "token_check",
-    "COGNITO_M2M_TOKEN_CHECK is unset",
+    "nothing (COGNITO_M2M_TOKEN_CHECK is unset)",
 )
 
 NOT_A_JWT = Check(_FORM, "malformed", "The access token is malformed: it is not a JSON Web Token.")

@@ -145,7 +145,7 @@ def test_failed_check_shows_what_it_found(
 @pytest.mark.parametrize(
     ("setting", "value", "check", "wanted"),
     [
-        ("audience", None, "audience", "any audience; COGNITO_M2M_AUDIENCE is unset"),
+        ("audience", None, "audience", "any audience (COGNITO_M2M_AUDIENCE is unset)"),
         ("audience", "here", "audience", '"here" (COGNITO_M2M_AUDIENCE)'),
         ("audience", ["b", "a"], "audience", '"a" or "b" (COGNITO_M2M_AUDIENCE)'),
         ("audience", [], "audience", "none (COGNITO_M2M_AUDIENCE)"),
@@ -160,7 +160,7 @@ def test_failed_check_shows_what_it_found(
         ),
         ("required_scopes", ["a", "b"], "required scopes", "a and b (COGNITO_M2M_REQUIRED_SCOPES)"),
         ("machine_tokens_only", False, "machine", "any token; sub, if present, must be a string"),
-        ("token_check", None, "own check", "COGNITO_M2M_TOKEN_CHECK is unset"),
+        ("token_check", None, "own check", "nothing (COGNITO_M2M_TOKEN_CHECK is unset)"),
         ("token_check", bool, "own check", "a true answer from COGNITO_M2M_TOKEN_CHECK"),
         (
             "leeway",
