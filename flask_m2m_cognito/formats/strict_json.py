@@ -90,9 +90,8 @@ def _decode_without_recursion(text: str, decoder: json.JSONDecoder) -> Any:
     With recursion, the accepted depth would depend on the caller's stack and on the version of Python.
     """
     build_object: Callable[[list[tuple[str, Any]]], Any] = decoder.object_pairs_hook
-    unfinished: list[
-        tuple[list[Any], list[str] | None]
-    ] = []  # for each: its values, and the names if it is an object
+    # Of each list or object that is still open: its values, and its names if it is an object.
+    unfinished: list[tuple[list[Any], list[str] | None]] = []
     position = _skip_space(text, 0)
     while True:
         if text.startswith(("[", "{"), position):

@@ -35,8 +35,8 @@ class VerifiedToken:
         key: the object that verified it. While it is in the key set, the signature stays valid.
         key_source: keeps the pool's keys fresh.
         key_set: the key set in which ``key`` was last seen.
-        flat_claims: the claims, not to be changed, once the token has been used twice and if they hold
-            neither lists nor objects.
+        flat_claims: the claims, which must not be changed. ``None`` before the token comes again, and if the
+            claims hold lists or objects.
         valid_from, valid_until: the times between which it is valid, including the leeway.
         defect: the first check that its claims fail at any time in any service, or ``None``.
     """
