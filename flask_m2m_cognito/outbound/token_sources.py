@@ -104,7 +104,7 @@ class TokenSources:
             )
         known = ", ".join(sorted(repr(name) for name in self._default_scopes if name is not None))
         raise ConfigurationError(
-            f"Unknown client {client!r}. The clients in COGNITO_M2M_CLIENTS are: {known or 'none'}."
+            f"Unknown client {client!r}. COGNITO_M2M_CLIENTS has {known or 'no clients'}."
         )
 
     def _get_or_build(self, given: Scopes, client: ClientName, extra: _MetadataKey) -> TokenSource:

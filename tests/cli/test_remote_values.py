@@ -97,7 +97,7 @@ class TestToken:
     def test_unknown_client_is_an_error(self, flask: Flask) -> None:
         ended = flask("token", "--client", "nobody")
         assert (ended.status, ended.out) == (1, "")
-        assert "no client 'nobody'" in ended.err
+        assert "Unknown client 'nobody'" in ended.err
 
 
 class TestRefreshKeys:
