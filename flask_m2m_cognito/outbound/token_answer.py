@@ -46,6 +46,7 @@ _ADVICE = {
     "invalid_client": " Check the client id and the client secret.",
     "unauthorized_client": " Enable the client_credentials grant for the app client.",
     "invalid_scope": " Allow every requested scope for the app client.",
+    "TooManyRequestsException": " Send fewer token requests, or share a cache between processes.",
 }
 
 _NOT_JSON = object()
@@ -133,7 +134,9 @@ def _problem_with(status: int, raw: object, payload: Mapping[str, Any], code: st
         return "The token endpoint returned JSON that is not an object."
     # For the page of a proxy, or a redirect, the status explains more than the invalid JSON does.
     if 300 <= status < 400:
-        return f"The token endpoint returned a redirect ({status}). It is not followed. Check the token URL."
+        return (
+            f"The token endpoint returned a redirect ({status}), which is not followed. Check the token URL."
+        )
     if status >= 300 or "error" in payload:
         error = f"{status} {code}" if code else str(status)
         return f"The token endpoint returned an error: {error}.{_ADVICE.get(code or '', '')}"

@@ -160,8 +160,8 @@ class TokenSource:
         left = _seconds_left(found, exp, iat)
         if left <= 0:
             raise CognitoTokenRequestError(
-                f"The token endpoint returned a token that expired {-left:.0f} s ago by the server's clock. "
-                "A gateway may be caching its responses for too long."
+                f"The token endpoint returned a token that expired {max(0.0, -left):.0f} s ago by the "
+                "server's clock. A gateway may be caching its responses for too long."
             )
         fetched = self._fetched(token, answered_at, left, exp, iat)
         if "scope" not in claims:
