@@ -30,7 +30,7 @@ from .freshness import (
     with_failure,
     with_value,
 )
-from .reports import Note, Report, held_reports, send_reports, unobserved
+from .reports import Note, Report, hold_reports, send_reports, unobserved
 from .threads import PerProcess, start_daemon
 
 R = TypeVar("R")
@@ -44,18 +44,18 @@ class Attempt(Generic[T]):
         ask: what is fetched, and by when.
         started: when it started, in seconds on the monotonic clock.
         is_background: whether no caller waited for it when it started.
-        is_here: whether it runs on the thread of the caller that started it.
+        on_callers_thread: whether it runs on the thread of the caller that started it.
         outcome: the value or the error, once it has finished; ``None`` before.
     """
 
-    __slots__ = ("_ended", "ask", "is_background", "is_here", "number", "outcome", "started")
+    __slots__ = ("_ended", "ask", "is_background", "number", "on_callers_thread", "outcome", "started")
 
     def __init__(self, number: int, ask: Ask[T], started: float) -> None:
         self.number: int = number
         self.ask: Ask[T] = ask
         self.started: float = started
         self.is_background: bool = False
-        self.is_here: bool = False
+        self.on_callers_thread: bool = False
         self.outcome: Fetched[T] | Exception | None = None
         self._ended: Future[None] = Future()
         # Otherwise the first coroutine that is cancelled would cancel it for all.
@@ -146,12 +146,12 @@ REFRESHING = Refreshing()
 class _Sync(Generic[T]):
     """The lock and the attempts of one process."""
 
-    __slots__ = ("attempt", "begun", "lock", "newest")
+    __slots__ = ("attempt", "lock", "newest", "started_count")
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.attempt: Attempt[T] | None = None  # the one in progress; guarded by lock
-        self.begun = 0  # how many were started; guarded by lock
+        self.started_count = 0  # how many were started; guarded by lock
         #: The number of the last attempt that fetched a value from the source itself, and that value.
         self.newest: tuple[int, T] | None = None
 
@@ -180,7 +180,7 @@ class Attempts(Generic[T]):
         self.state: State[T] = State()
 
     @property
-    def _fails_for_the_thread(self) -> bool:
+    def _needs_callers_thread(self) -> bool:
         """Whether the next fetch must run on a caller's thread: see :attr:`Failure.is_foreign`."""
         failure = self.state.failure
         return failure is not None and failure.is_foreign
@@ -199,7 +199,7 @@ class Attempts(Generic[T]):
         sync = self._sync()
         attempt = sync.attempt  # another thread may finish it in the meantime
         if attempt is not None and attempt.ask.deadline.passed:
-            self._give_up(attempt)
+            self._abandon(attempt)
         with sync.lock:
             if not is_needed():
                 return None, False
@@ -212,10 +212,10 @@ class Attempts(Generic[T]):
                 is_enough = lambda other: other != value  # noqa: E731
             if is_enough is not None:
                 self.state = replace(self.state, renewed_monotonic=started)
-            sync.begun += 1
+            sync.started_count += 1
             deadline = Deadline(self._deadline, self._clock)
             ask = Ask(deadline, self.state.fetched, is_enough or accept_any, is_forced)
-            sync.attempt = Attempt(sync.begun, ask, started)
+            sync.attempt = Attempt(sync.started_count, ask, started)
             return sync.attempt, True
 
     def _start(self, attempt: Attempt[T], is_background: bool = False) -> None:
@@ -225,16 +225,16 @@ class Attempts(Generic[T]):
         of AWS X-Ray. So the attempt after such a failure runs on the caller's thread.
         """
         attempt.is_background = is_background
-        attempt.is_here = self._fails_for_the_thread
+        attempt.on_callers_thread = self._needs_callers_thread
         observer = self._shared.observer
         observed = unobserved() if observer is None else observer.around(is_background)
         run = functools.partial(self._run, attempt, observed)
         attempt.ask.deadline.is_watched = True
-        if attempt.is_here or not self._starts(run):
+        if attempt.on_callers_thread or not self._try_to_start(run):
             attempt.ask.deadline.is_watched = False
             run()
 
-    def _starts(self, run: Callable[[], None]) -> bool:
+    def _try_to_start(self, run: Callable[[], None]) -> bool:
         """Start ``run`` on a thread. Return whether one could be started: not at shutdown, or at a limit."""
         try:
             self._shared.start_thread(run)
@@ -246,7 +246,7 @@ class Attempts(Generic[T]):
         outcome: Fetched[T] | Exception = RefreshTimeout("the fetch was aborted")
         reports: list[Report] = []
         try:
-            with held_reports() as reports, observed as note:
+            with hold_reports() as reports, observed as note:
                 outcome = self._fetch(attempt.ask)
                 note(outcome)
         except Exception as error:
@@ -255,12 +255,12 @@ class Attempts(Generic[T]):
             reports += self._finish(attempt, outcome)
             send_reports(reports)
 
-    def _give_up(self, attempt: Attempt[T]) -> None:
+    def _abandon(self, attempt: Attempt[T]) -> None:
         deadline = attempt.ask.deadline
         deadline.enforce()
         reports = self._finish(attempt, RefreshTimeout(f"timed out after {deadline.seconds:g} s"))
         # Preferably on a thread of their own: the current one is a caller's.
-        if reports and not self._starts(lambda: send_reports(reports)):
+        if reports and not self._try_to_start(lambda: send_reports(reports)):
             send_reports(reports)
 
     def _finish(self, attempt: Attempt[T], outcome: Fetched[T] | Exception) -> list[Report]:
@@ -270,7 +270,7 @@ class Attempts(Generic[T]):
             is_late = sync.attempt is not attempt
             if not is_late:
                 sync.attempt = None
-            event = self._take(attempt, outcome, is_late)
+            event = self._store_outcome(attempt, outcome, is_late)
             if not is_late:
                 attempt.outcome = event.error if isinstance(event, RefreshFailed) else outcome
                 if isinstance(attempt.outcome, Fetched) and attempt.outcome.source == "network":
@@ -281,7 +281,7 @@ class Attempts(Generic[T]):
             return []
         return [functools.partial(self._shared.observer.ended, event)]
 
-    def _take(
+    def _store_outcome(
         self, attempt: Attempt[T], outcome: Fetched[T] | Exception, is_late: bool
     ) -> Refreshed[T] | RefreshFailed | None:
         """Store the outcome of an attempt in the state. A late, older value never replaces a newer one."""
@@ -310,6 +310,6 @@ class Attempts(Generic[T]):
             is_lasting=self._is_lasting(error),
             jitter=self._shared.jitter(),
             is_background=attempt.is_background,
-            is_here=attempt.is_here,
+            on_callers_thread=attempt.on_callers_thread,
         )
         return failure_event(self.state, now, seconds)

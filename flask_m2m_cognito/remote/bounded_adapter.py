@@ -45,7 +45,7 @@ def bounded_session(deadline: Deadline) -> Iterator[requests.Session]:
     try:
         with requests.Session() as session:
             # Otherwise requests would add Basic credentials from an entry for the host in ~/.netrc.
-            session.auth = _unchanged
+            session.auth = _no_auth
             session.mount("https://", adapter)
             session.mount("http://", adapter)
             yield session
@@ -217,7 +217,7 @@ def _addresses(connection: Any) -> list[str]:
     return sorted(addresses, key=lambda address: _ranks.get((host, port, address), 0))
 
 
-def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 

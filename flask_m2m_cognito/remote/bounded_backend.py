@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from .clock import SYSTEM, Clock
 from .redaction import causes_of, describe_error
-from .reports import held_reports, report, send_reports
+from .reports import hold_reports, report, send_reports
 from .threads import PerProcess, start_daemon
 
 R = TypeVar("R")
@@ -30,7 +30,7 @@ With 0.25 s, half of the cold starts of a fleet timed out."""
 LONGEST_CALL = 300.0
 """Seconds for which a call that does not return prevents other calls."""
 
-_LOST = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, TimeoutError)
+_LOST_CONNECTION = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, TimeoutError)
 _BACKOFF = 30.0
 _MAX_BACKOFF = 300.0
 
@@ -40,7 +40,7 @@ class StoreDown(Exception):
 
 
 @dataclass(frozen=True)
-class _LeftBehind:
+class _AbandonedCall:
     """A call that timed out and may still be running."""
 
     call: Future[Any]
@@ -57,7 +57,7 @@ class _Circuit:
     has_answered: bool = False
     failures: int = 0  # guarded by lock
     open_until: float = float("-inf")  # guarded by lock
-    left_behind: tuple[_LeftBehind, ...] = ()  # guarded by lock
+    abandoned: tuple[_AbandonedCall, ...] = ()  # guarded by lock
 
 
 class BoundedBackend:
@@ -135,12 +135,12 @@ class BoundedBackend:
     def _failures_before_a_call(self, circuit: _Circuit) -> int:
         with circuit.lock:
             now = self._clock.monotonic()
-            hanging = [left for left in circuit.left_behind if not left.call.done()]
-            circuit.left_behind = tuple(left for left in hanging if now < left.at + LONGEST_CALL)
-            if hanging and not circuit.left_behind and circuit.backend is None:
+            hanging = [each for each in circuit.abandoned if not each.call.done()]
+            circuit.abandoned = tuple(each for each in hanging if now < each.at + LONGEST_CALL)
+            if hanging and not circuit.abandoned and circuit.backend is None:
                 circuit.building = None  # building never returned: build another one
             # While an abandoned call still hangs, no other call is made: each would cost a thread.
-            if now < circuit.open_until or circuit.left_behind:
+            if now < circuit.open_until or circuit.abandoned:
                 raise StoreDown("backing off after a failure")
             if circuit.failures:
                 # This call tests whether the backend has recovered. The others go without it in the meantime.
@@ -151,11 +151,11 @@ class BoundedBackend:
         call: Future[tuple[R] | None] = Future()
 
         def run() -> None:
-            with held_reports() as reports:
+            with hold_reports() as reports:
                 try:
                     with self._context():
                         backend = self._backend(circuit)
-                        outcome = None if backend is None else (self._outcome_of(operation, backend),)
+                        outcome = None if backend is None else (self._call_with_retry(operation, backend),)
                     call.set_result(outcome)
                 except Exception as error:
                     call.set_exception(error)
@@ -175,12 +175,12 @@ class BoundedBackend:
             if call.done():
                 raise  # the operation itself raised it
             with circuit.lock:
-                circuit.left_behind = (*circuit.left_behind, _LeftBehind(call, self._clock.monotonic()))
+                circuit.abandoned = (*circuit.abandoned, _AbandonedCall(call, self._clock.monotonic()))
             raise TimeoutError(f"timed out after {seconds:g} s") from None
         circuit.has_answered = circuit.backend is not None
         return outcome
 
-    def _outcome_of(self, operation: Callable[[Any], R], backend: Any) -> R:
+    def _call_with_retry(self, operation: Callable[[Any], R], backend: Any) -> R:
         """Return what ``operation`` returns. If its connection was lost, retry once within its time.
 
         A firewall may have forgotten an idle connection, which the client notices only when it sends the next
@@ -242,4 +242,4 @@ class BoundedBackend:
 
 def _has_lost_connection(error: BaseException) -> bool:
     """Return whether a connection was reset or timed out. Clients wrap that error in their own."""
-    return any(isinstance(each, _LOST) for each in causes_of(error))
+    return any(isinstance(each, _LOST_CONNECTION) for each in causes_of(error))

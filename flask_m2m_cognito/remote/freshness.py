@@ -295,11 +295,12 @@ def with_failure(
     is_lasting: bool,
     jitter: float,
     is_background: bool = False,
-    is_here: bool = False,
+    on_callers_thread: bool = False,
 ) -> State[T]:
     """Return ``state`` after a failed fetch. During the backoff callers get the value while it is usable.
 
-    ``is_background`` and ``is_here`` are those of the ``Attempt``; ``jitter``: see :func:`backoff_after`.
+    ``is_background`` and ``on_callers_thread`` are those of the ``Attempt``. For ``jitter`` see
+    :func:`backoff_after`.
     """
     before = state.failure
     count = before.count + 1 if before else 1
@@ -314,7 +315,7 @@ def with_failure(
         # No caller waited for it, so the first caller without a value starts an attempt at once.
         left_if_gone = 0.0
     has_foreign_cause = is_foreign(error)
-    if has_foreign_cause and not is_here:
+    if has_foreign_cause and not on_callers_thread:
         # Retry at once: the fetch may succeed on a caller's thread.
         left = left_if_gone = 0.0
         state = replace(state, renewed_monotonic=NEVER)

@@ -96,13 +96,13 @@ def _token_spans(text: str) -> Iterator[tuple[int, int]]:
         yield from (found.span(1) for found in pattern.finditer(text))
     start = text.find("eyJ")
     while start >= 0:
-        end = _after_run(text, start)
+        end = _end_of_run(text, start)
         if text.find(".", start, end) >= 0:
             yield start, end
         start = text.find("eyJ", end)
 
 
-def _after_run(text: str, start: int) -> int:
+def _end_of_run(text: str, start: int) -> int:
     run = _RUN.match(text, start)
     return start if run is None else run.end()
 
@@ -124,7 +124,7 @@ def describe_error(error: BaseException) -> str:
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
-    kind, reason = type(error).__name__, _reason_of(error)
+    kind, reason = type(error).__name__, _find_reason(error)
     shown = f"{kind} ({reason})" if reason else kind
     if frame is None:
         return shown
@@ -145,7 +145,7 @@ def causes_of(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
-def _reason_of(error: BaseException) -> str | None:
+def _find_reason(error: BaseException) -> str | None:
     for cause in causes_of(error):
         if isinstance(cause, ModuleNotFoundError) and _MODULE.fullmatch(str(cause.name)):
             return f"the module {cause.name} is not installed"

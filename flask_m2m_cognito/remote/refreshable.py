@@ -111,7 +111,7 @@ class Refreshable(Attempts[T]):
         state = self.state
         if self._time.time() < state.ready_wall and self._monotonic() < state.ready_monotonic:
             return state.value  # type: ignore[return-value]
-        return run_steps(self._getting())
+        return run_steps(self._get_steps())
 
     async def get_async(self) -> T:
         """Return the same as :meth:`get`, but wait as a coroutine, without a thread.
@@ -121,7 +121,7 @@ class Refreshable(Attempts[T]):
         state = self.state
         if self._time.time() < state.ready_wall and self._monotonic() < state.ready_monotonic:
             return state.value  # type: ignore[return-value]
-        return await self._run_async(self._getting)
+        return await self._run_async(self._get_steps)
 
     def held(self) -> T | None:
         """Return the value from memory, without a fetch; ``None`` if it is gone."""
@@ -133,7 +133,7 @@ class Refreshable(Attempts[T]):
 
         See :meth:`renew_for`.
         """
-        self._note_refusal(refused)
+        self._mark_refused(refused)
         return self.renew_for(lambda value: value is not refused and value != refused)
 
     def renew_for(
@@ -157,7 +157,7 @@ class Refreshable(Attempts[T]):
             the error of ``unavailable``: no value is usable and none could be fetched, or the fetch in
                 progress is older than ``patience``.
         """
-        return run_steps(self._renewing(is_enough, since, patience))
+        return run_steps(self._renew_steps(is_enough, since, patience))
 
     def refresh(self) -> T:
         """Return a value whose fetch began after this call. Other callers get the old value until it arrives.
@@ -167,16 +167,16 @@ class Refreshable(Attempts[T]):
         Raises:
             the error of ``unavailable``: the fetch failed, or a backoff is in progress.
         """
-        return run_steps(self._forcing())
+        return run_steps(self._refresh_steps())
 
     async def refresh_async(self) -> T:
         """Return the same as :meth:`refresh`, but wait as a coroutine, without a thread."""
-        return await self._run_async(self._forcing)
+        return await self._run_async(self._refresh_steps)
 
     def forget(self, refused: T) -> None:
         """Make the next caller wait for a newer value than ``refused``, unless the cooldown prevents it."""
         with self._sync().lock:
-            if self._note_refusal(refused) and self._may_replace():
+            if self._mark_refused(refused) and self._may_replace():
                 self.state = replace(self.state, must_replace=True, fresh_wall=NEVER, ready_wall=NEVER)
 
     def renewable_in(self) -> float:
@@ -191,7 +191,7 @@ class Refreshable(Attempts[T]):
 
     # -- what callers do, as steps: see attempt.Steps --
 
-    def _getting(self) -> Steps[T]:
+    def _get_steps(self) -> Steps[T]:
         # Twice, because the value may have expired since the first look, or during the wait.
         for _ in range(2):
             now = self._clock.now()
@@ -199,12 +199,12 @@ class Refreshable(Attempts[T]):
             step = step_at(seen, now, self._cooldown)
             attempt = self._fetch_for(step, seen) if step in _FETCHING else None
             if attempt is not None and not (yield Wait(attempt, attempt.ask.deadline.left())):
-                self._give_up(attempt)
+                self._abandon(attempt)
             state, now = self.state, self._clock.now()
             if phase_of(state, now) is not Phase.GONE:
                 return state.value  # type: ignore[return-value]
             has_failed = step is Step.WAIT and state.failure is not None
-            if step is Step.FAIL or (has_failed and not self._fails_for_the_thread):
+            if step is Step.FAIL or (has_failed and not self._needs_callers_thread):
                 break
         raise self._error(state, now)
 
@@ -215,7 +215,7 @@ class Refreshable(Attempts[T]):
             # At the cold start of a fleet the imports take longer than the fetch.
             self.prepare()
         else:
-            is_background = self._shared.in_background and not self._fails_for_the_thread
+            is_background = self._shared.in_background and not self._needs_callers_thread
 
         def is_needed() -> bool:
             state = self.state
@@ -226,11 +226,11 @@ class Refreshable(Attempts[T]):
             self._start(attempt, is_background)
         return attempt if step is Step.WAIT or (leads and not is_background) else None
 
-    def _renewing(self, is_enough: Callable[[T], bool], since: float, patience: float) -> Steps[T]:
+    def _renew_steps(self, is_enough: Callable[[T], bool], since: float, patience: float) -> Steps[T]:
         def is_needed() -> bool:
             state = self.state
             if state.fetched is None or is_enough(state.value):  # type: ignore[arg-type]
-                return False  # if there is no value yet, _getting fetches the first one
+                return False  # if there is no value yet, _get_steps fetches the first one
             # The value of another process may be older than its entry says if the two clocks differ.
             return state.fetched.source != "network" or state.fetched_monotonic < since
 
@@ -246,17 +246,17 @@ class Refreshable(Attempts[T]):
             if not (yield Wait(attempt, min(most, left))):
                 if most < left:
                     raise self._unavailable(RefreshTimeout("a fetch is still in progress"), _SHORT_RETRY)
-                self._give_up(attempt)
-        return (yield from self._getting())
+                self._abandon(attempt)
+        return (yield from self._get_steps())
 
-    def _forcing(self) -> Steps[T]:
+    def _refresh_steps(self) -> Steps[T]:
         self.prepare()
         sync = self._sync()
         # Compare numbers and not times, because a clock may stand still.
-        begun = sync.begun
+        started_count = sync.started_count
         while True:
             # This includes an attempt that began and finished before this caller woke up from another one.
-            if sync.newest is not None and sync.newest[0] > begun:
+            if sync.newest is not None and sync.newest[0] > started_count:
                 return sync.newest[1]
             attempt, leads = self._join_or_begin(lambda: True, self._is_ready, is_forced=True)
             if attempt is None:
@@ -264,14 +264,18 @@ class Refreshable(Attempts[T]):
             if leads:
                 self._start(attempt)
             if not (yield Wait(attempt, attempt.ask.deadline.left())):
-                self._give_up(attempt)
-            has_failed = attempt.number > begun and isinstance(attempt.outcome, Exception)
-            if has_failed and attempt.ask.is_forced and (attempt.is_here or not self._fails_for_the_thread):
+                self._abandon(attempt)
+            has_failed = attempt.number > started_count and isinstance(attempt.outcome, Exception)
+            if (
+                has_failed
+                and attempt.ask.is_forced
+                and (attempt.on_callers_thread or not self._needs_callers_thread)
+            ):
                 break
         raise self._error(self.state, self._clock.now())
 
     async def _run_async(self, steps: Callable[[], Steps[T]]) -> T:
-        if self._fails_for_the_thread:
+        if self._needs_callers_thread:
             import asyncio
 
             # The fetch may run on the caller's thread, which must not be the event loop's.
@@ -286,7 +290,7 @@ class Refreshable(Attempts[T]):
     def _may_replace(self) -> bool:
         return may_replace(self.state, self._clock.now(), self._cooldown, self._min_age)
 
-    def _note_refusal(self, refused: T) -> bool:
+    def _mark_refused(self, refused: T) -> bool:
         """Remember that ``refused`` was refused. Return whether it is the current value."""
         with self._sync().lock:
             is_held = self.state.fetched is not None and self.state.value == refused

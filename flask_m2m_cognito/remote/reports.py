@@ -42,7 +42,7 @@ def report(send: Report) -> None:
 
 
 @contextmanager
-def held_reports() -> Iterator[list[Report]]:
+def hold_reports() -> Iterator[list[Report]]:
     """Hold back the reports of this thread. Send them afterwards with :func:`send_reports`."""
     outer, _held.reports = _held.reports, []
     try:

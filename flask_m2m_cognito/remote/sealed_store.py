@@ -63,7 +63,7 @@ class Seal:
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that identify the key without revealing it."""
         if self._known_fingerprint is None:
-            self._known_fingerprint = self._derived(b"fingerprint", 8).hex()
+            self._known_fingerprint = self._derive(b"fingerprint", 8).hex()
         return self._known_fingerprint
 
     def close(self, content: dict[str, Any]) -> str:
@@ -99,10 +99,10 @@ class Seal:
         from cryptography.fernet import Fernet
 
         if self._known_cipher is None:
-            self._known_cipher = Fernet(base64.urlsafe_b64encode(self._derived(b"seal", 32)))
+            self._known_cipher = Fernet(base64.urlsafe_b64encode(self._derive(b"seal", 32)))
         return self._known_cipher
 
-    def _derived(self, purpose: bytes, length: int) -> bytes:
+    def _derive(self, purpose: bytes, length: int) -> bytes:
         from cryptography.hazmat.primitives.hashes import SHA256
         from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -189,7 +189,7 @@ class SealedStore:
         content = self._load_content(key, name, kind)
         if content is None:
             return None
-        entry = _entry_in(content)
+        entry = _parse_entry(content)
         if entry is None:
             self._log_once(key, "its content is malformed")
             return None
@@ -229,7 +229,7 @@ class SealedStore:
         was_missing = False
         for _ in range(_MOST_ROUNDS):
             try:
-                if self.backend.call(self._adding(key, name, holder, seconds)):
+                if self.backend.call(self._add_operation(key, name, holder, seconds)):
                     lease = Lease(key, None if key == base else base)
                     return lease if self._is_holder(key, name, holder) else None
             except StoreDown:
@@ -244,7 +244,7 @@ class SealedStore:
             elif current.get("holder") == holder:
                 # The answer to the first try was lost, and the second try found this lease.
                 return Lease(key, None if key == base else base)
-            elif self._is_dead(key, current, seconds):
+            elif self._has_expired(key, current, seconds):
                 key = f"{base}:{_short_digest(str(current.get('holder')))}"
             else:
                 return None
@@ -263,14 +263,14 @@ class SealedStore:
         current = self._load_content(key, name, "lease")
         return current is None or current.get("holder") == holder
 
-    def _adding(self, key: str, name: str, holder: str, seconds: float) -> Callable[[Any], object]:
+    def _add_operation(self, key: str, name: str, holder: str, seconds: float) -> Callable[[Any], object]:
         lease = {"holder": holder, "until": self._clock.wall() + seconds}
         text = self._close(name, "lease", lease)
         # One second more, because files and Memcached count from the start of the current second. The lease
         # itself holds its exact end.
-        return lambda backend: backend.add(key, text, _whole(seconds) + 1)
+        return lambda backend: backend.add(key, text, _whole_seconds(seconds) + 1)
 
-    def _is_dead(self, key: str, lease: dict[str, Any], seconds: float) -> bool:
+    def _has_expired(self, key: str, lease: dict[str, Any], seconds: float) -> bool:
         """Return whether a lease is past its own deadline, or was seen for longer than a lease lasts."""
         holder, until = str(lease.get("holder")), lease.get("until")
         now = self._clock.monotonic()
@@ -313,7 +313,7 @@ class SealedStore:
     def _save_content(self, key: str, name: str, kind: str, content: dict[str, Any], seconds: float) -> None:
         text = self._close(name, kind, content)
         with contextlib.suppress(StoreDown):
-            self.backend.call(lambda backend: backend.set(key, text, _whole(seconds)))
+            self.backend.call(lambda backend: backend.set(key, text, _whole_seconds(seconds)))
             self._logged = self._logged - {key}
 
     def _log_once(self, key: str, problem: str) -> None:
@@ -325,7 +325,7 @@ class SealedStore:
             report(lambda: _logger.warning(text, key, problem, extra=extra))
 
 
-def _entry_in(content: dict[str, Any]) -> Entry | None:
+def _parse_entry(content: dict[str, Any]) -> Entry | None:
     fetched_at, expires_at = content.get("fetched_at"), content.get("expires_at")
     if "payload" not in content or not _is_moment(fetched_at):
         return None
@@ -344,6 +344,6 @@ def _short_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _whole(seconds: float) -> int:
+def _whole_seconds(seconds: float) -> int:
     """Return ``seconds`` for a backend: whole, at least 1 because 0 means forever, and at most 30 days."""
     return max(1, int(min(seconds + 0.999, _LONGEST)))

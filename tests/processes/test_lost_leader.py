@@ -1,4 +1,4 @@
-"""SIGKILL to the process that holds the lease: the others go on within its time, and then all is as usual."""
+"""SIGKILL to the leader: other processes take over when its lease expires, and later refreshes are normal."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_other_processes_take_over_when_the_lease_expires(
 
 def assert_next_refresh_is_normal(pool: LocalUserPool, fleet: Fleet, before: set[str]) -> None:
     held: dict[str, str] = {}
-    asked = pool.count("token")
+    requests_before = pool.count("token")
 
     def all_have_a_new_one() -> bool:
         pid, digest = fleet.get("/pid-then-token").text.split()
@@ -84,7 +84,7 @@ def assert_next_refresh_is_normal(pool: LocalUserPool, fleet: Fleet, before: set
 
     wait_for(all_have_a_new_one, "each worker has a new token", within=3 * LIFETIME)
     assert len(set(held.values())) == 1
-    assert pool.count("token") - asked == 1
+    assert pool.count("token") - requests_before == 1
 
 
 def test_leader_that_stops_normally_leaves_no_lease(pool: LocalUserPool, cache: dict[str, object]) -> None:

@@ -516,9 +516,9 @@ class TestBackoff:
             refreshable.get()  # abandons the attempt
         clocks.advance(0.1)
         is_frozen = False
-        asked = source.fetches
+        fetches = source.fetches
         assert refreshable.get().startswith("v")
-        assert (len(held), source.fetches) == (timeouts, asked + 1)
+        assert (len(held), source.fetches) == (timeouts, fetches + 1)
 
     def test_failure_after_a_background_timeout_backs_off(
         self, build: Build, source: Source, clocks: Clocks
@@ -537,9 +537,9 @@ class TestBackoff:
         source.error = SourceDown()
         clocks.advance(0.1)
         assert error_of(refreshable.get).retry_in > 0
-        asked = source.fetches
+        fetches = source.fetches
         error_of(refreshable.get)
-        assert source.fetches == asked
+        assert source.fetches == fetches
 
 
 class TestObserver:
@@ -698,16 +698,16 @@ class TestRequestOfAFetch:
 class TestOldValues:
     def test_fallback_value_is_used_during_the_backoff(self, clocks: Clocks, build: Build) -> None:
         failure = SourceDown()
-        asked: list[Ask[str]] = []
+        requests: list[Ask[str]] = []
 
         def fetch(ask: Ask[str]) -> Fetched[str]:
-            asked.append(ask)
+            requests.append(ask)
             now = clocks.wall()
             return Fetched("left", now - 1, now + 500, now - 100, "store", failure)
 
         refreshable = build(fetch=fetch)
         assert [refreshable.get(), refreshable.get()] == ["left", "left"]
-        assert len(asked) == 1
+        assert len(requests) == 1
         assert refreshable.state.failure is not None
         assert refreshable.state.failure.error is failure
 
@@ -730,11 +730,11 @@ class TestOldValues:
 
     def test_value_newer_only_by_the_wall_clock_is_taken_once(self, clocks: Clocks, source: Source) -> None:
         """It is another host's, and this host's clock was set forward. Each get would fetch it again."""
-        asked: list[Ask[str]] = []
+        requests: list[Ask[str]] = []
 
         def fetch(ask: Ask[str]) -> Fetched[str]:
-            asked.append(ask)
-            if len(asked) == 1:
+            requests.append(ask)
+            if len(requests) == 1:
                 return source(ask)
             return Fetched("theirs", began + 4000, began + 90_000, began + 1000, "store")
 
@@ -744,7 +744,7 @@ class TestOldValues:
         refreshable.get()
         clocks.wall_now += 1500
         assert [refreshable.get() for _ in range(3)] == ["theirs"] * 3
-        assert len(asked) == 2
+        assert len(requests) == 2
 
     def test_value_from_the_future_counts_as_fetched_now(self, clocks: Clocks, source: Source) -> None:
         """The wall clock was set back during the fetch."""
@@ -943,10 +943,10 @@ class TestRefresh:
         refreshable.get()
 
         async def refresh_often() -> list[int]:
-            asked = [asyncio.create_task(refreshable.refresh_async()) for _ in range(60)]
+            tasks = [asyncio.create_task(refreshable.refresh_async()) for _ in range(60)]
             await asyncio.sleep(0)  # all of them wait for the second fetch
             go_on.set()
-            return await asyncio.gather(*asked)
+            return await asyncio.gather(*tasks)
 
         assert sorted(set(asyncio.run(refresh_often()))) == [2, 3]
 
@@ -955,12 +955,12 @@ class TestAround:
     """``around`` is called by the caller, and receives whether that caller waits."""
 
     def test_fetch_enters_the_callers_context_manager(self, build: Build, source: Source) -> None:
-        asked: list[tuple[threading.Thread, bool]] = []
+        calls: list[tuple[threading.Thread, bool]] = []
         entered: list[threading.Thread] = []
         outcomes: list[Any] = []
 
         def observe(is_background: bool) -> AbstractContextManager[Note]:
-            asked.append((threading.current_thread(), is_background))
+            calls.append((threading.current_thread(), is_background))
             return observed()
 
         @contextmanager
@@ -976,7 +976,7 @@ class TestAround:
         assert refreshable.get() == "v1"
         source.error = SourceDown()
         refreshable.renew("v1")
-        assert asked == [(threading.current_thread(), False)] * 2
+        assert calls == [(threading.current_thread(), False)] * 2
         assert threading.current_thread() not in entered
         assert [getattr(each, "value", each) for each in outcomes] == ["v1", source.error]
 
@@ -984,14 +984,14 @@ class TestAround:
     def test_fetch_is_background_if_the_caller_does_not_wait(
         self, build: Build, clocks: Clocks, in_background: bool
     ) -> None:
-        asked: list[bool] = []
+        calls: list[bool] = []
 
         def observe(is_background: bool) -> AbstractContextManager[Note]:
-            asked.append(is_background)
+            calls.append(is_background)
             return unobserved()
 
         refreshable = build(around=observe, in_background=in_background)
         refreshable.get()
         clocks.advance(100)
         refreshable.get()
-        assert asked == [False, in_background]
+        assert calls == [False, in_background]

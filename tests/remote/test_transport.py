@@ -394,12 +394,12 @@ class TestTls:
 
 
 @contextmanager
-def proxy_over_tls(context: ssl.SSLContext, asked: list[bytes]) -> Iterator[str]:
+def proxy_over_tls(context: ssl.SSLContext, tunnels: list[bytes]) -> Iterator[str]:
     """Yield the URL of a proxy over TLS that stores the first line of each request for a tunnel."""
 
     def tunnel(connection: socket.socket, over: threading.Event) -> None:
         head = connection.recv(65536)
-        asked.append(head.split(b"\r\n")[0])
+        tunnels.append(head.split(b"\r\n")[0])
         host, _, port = head.split(b" ")[1].decode().rpartition(":")
         with socket.create_connection((host, int(port))) as onward:
             connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -410,15 +410,15 @@ def proxy_over_tls(context: ssl.SSLContext, asked: list[bytes]) -> Iterator[str]
 
 
 @contextmanager
-def socks_proxy(asked: list[tuple[bytes, int]]) -> Iterator[str]:
+def socks_proxy(tunnels: list[tuple[bytes, int]]) -> Iterator[str]:
     """Yield the URL of a SOCKS5 proxy without authentication that connects to loopback (RFC 1928)."""
 
     def tunnel(connection: socket.socket, over: threading.Event) -> None:
         connection.recv(2 + 1)
         connection.sendall(b"\x05\x00")
         *_, length = connection.recv(5)  # the host is sent as a name
-        asked.append((connection.recv(length), int.from_bytes(connection.recv(2), "big")))
-        with socket.create_connection(("127.0.0.1", asked[-1][1])) as onward:
+        tunnels.append((connection.recv(length), int.from_bytes(connection.recv(2), "big")))
+        with socket.create_connection(("127.0.0.1", tunnels[-1][1])) as onward:
             connection.sendall(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00")
             copy_both_ways(connection, onward)
 
@@ -446,13 +446,13 @@ class TestConnectionClasses:
     """Any connection that requests chooses is used unchanged, and ends at the deadline."""
 
     def test_proxy_over_tls_is_used(self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
-        asked: list[bytes] = []
+        tunnels: list[bytes] = []
         well = sends(HEAD + b"Content-Length: 2\r\n\r\n{}")
-        with raw_server(well, tls) as url, proxy_over_tls(tls, asked) as proxy:
+        with raw_server(well, tls) as url, proxy_over_tls(tls, tunnels) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", proxy)
             monkeypatch.setattr(transport, "is_loopback_host", lambda host: False)
             assert get(url).body == b"{}"
-        assert [line.split(b" ")[0] for line in asked] == [b"CONNECT"]
+        assert [line.split(b" ")[0] for line in tunnels] == [b"CONNECT"]
 
     def test_slow_answer_through_a_tls_proxy_times_out(
         self, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
@@ -466,14 +466,14 @@ class TestConnectionClasses:
     def test_socks_proxy_is_used_and_resolves_the_host(
         self, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
-        asked: list[tuple[bytes, int]] = []
+        tunnels: list[tuple[bytes, int]] = []
         with (
             raw_server(sends(HEAD + b"Content-Length: 2\r\n\r\n{}")) as url,
-            socks_proxy(asked) as proxy,
+            socks_proxy(tunnels) as proxy,
         ):
             monkeypatch.setenv(name, proxy)
             assert get(url.replace("127.0.0.1", "pool.invalid")).body == b"{}"
-        assert [host for host, _ in asked] == [b"pool.invalid"]
+        assert [host for host, _ in tunnels] == [b"pool.invalid"]
 
     def test_slow_answer_through_a_socks_proxy_times_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with raw_server(SLOW_ANSWERS["inside a header"]) as url, socks_proxy([]) as proxy:
@@ -581,15 +581,15 @@ class TestOneRetry:
         assert pool.count("jwks") == 2
 
     def test_refused_connection_is_retried_once(self) -> None:
-        asked = []
+        urls = []
 
-        def ask(url: str, share: Deadline) -> TransportError:
-            asked.append(url)
+        def send(url: str, share: Deadline) -> TransportError:
+            urls.append(url)
             return TransportError("refused", may_retry=True)
 
         with pytest.raises(TransportError):
-            first_answer(["one"], Deadline(LONG), is_ok, ask)
-        assert len(asked) == 2
+            first_answer(["one"], Deadline(LONG), is_ok, send)
+        assert len(urls) == 2
 
     def test_refused_connection_is_marked_for_a_retry(self, pool: LocalUserPool) -> None:
         with pool.offline(), pytest.raises(TransportError) as caught:
@@ -598,16 +598,16 @@ class TestOneRetry:
         assert "ConnectionRefusedError" in str(caught.value)
 
     def test_no_retry_starts_after_the_deadline(self) -> None:
-        clocks, asked = Clocks(), []
+        clocks, urls = Clocks(), []
 
-        def ask(url: str, share: Deadline) -> TransportError:
-            asked.append(url)
+        def send(url: str, share: Deadline) -> TransportError:
+            urls.append(url)
             clocks.advance(10)
             return TransportError("refused", may_retry=True)
 
         with pytest.raises(TransportError):
-            first_answer(["one"], Deadline(10, clocks.clock), is_ok, ask)
-        assert len(asked) == 1
+            first_answer(["one"], Deadline(10, clocks.clock), is_ok, send)
+        assert len(urls) == 1
 
     def test_first_answer_counts_if_the_retry_fails(self) -> None:
         outcomes: Iterator[Answer | TransportError] = iter(
@@ -616,30 +616,30 @@ class TestOneRetry:
         assert first_answer(["one"], Deadline(LONG), is_ok, lambda *_: next(outcomes)).status == 503
 
     def test_retry_has_the_time_left(self) -> None:
-        clocks, given = Clocks(), []
+        clocks, shares = Clocks(), []
 
-        def ask(url: str, share: Deadline) -> TransportError:
-            given.append(share.left())
+        def send(url: str, share: Deadline) -> TransportError:
+            shares.append(share.left())
             clocks.advance(4)
             return TransportError("refused", may_retry=True)
 
         with pytest.raises(TransportError):
-            first_answer(["one"], Deadline(10, clocks.clock), is_ok, ask)
-        assert given == [10, 6]
+            first_answer(["one"], Deadline(10, clocks.clock), is_ok, send)
+        assert shares == [10, 6]
 
 
 class TestSeveralAddresses:
     def test_each_address_has_an_equal_share_of_the_time(self) -> None:
-        clocks, given = Clocks(), []
+        clocks, shares = Clocks(), []
 
-        def ask(url: str, share: Deadline) -> TransportError:
-            given.append(seconds := share.left())
+        def send(url: str, share: Deadline) -> TransportError:
+            shares.append(seconds := share.left())
             clocks.advance(seconds / 2 if url == "one" else seconds)
             return TransportError("silent", is_timeout=True)
 
         with pytest.raises(TransportError):
-            first_answer(["one", "two", "three"], Deadline(9, clocks.clock), is_ok, ask)
-        assert given == [3, 3.75, 3.75]
+            first_answer(["one", "two", "three"], Deadline(9, clocks.clock), is_ok, send)
+        assert shares == [3, 3.75, 3.75]
 
     def test_hanging_address_leaves_time_for_the_next(
         self, pool: LocalUserPool, other_pool: LocalUserPool
