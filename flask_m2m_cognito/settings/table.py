@@ -52,7 +52,7 @@ _HOUR, _DAY, _YEAR = 3600, 86_400, 31_536_000
 _RECEIVING = (
     Setting(
         "USER_POOL_ID", "str or list", (), values.list_of(values.read_pool_id),
-        "The user pools whose tokens are trusted. Without it, the last part of ISSUER is the pool id.",
+        "The user pools whose tokens are trusted. If unset, the last part of ISSUER is the pool id.",
     ),
     Setting(
         "REGION", "str", None, values.read_region,
