@@ -61,7 +61,7 @@ def unshared_because(parts: AppM2M) -> str | None:
     """
     backend, settings = parts._store.backend, parts.settings
     if not backend.works:
-        return "the cache does not work"
+        return "the cache is unavailable"
     if backend.kind is None or backend.kind in IN_PROCESS:
         return "no shared cache is configured"
     if settings.cache_key is None:
@@ -103,11 +103,11 @@ def _token_request_findings(parts: AppM2M) -> list[Finding]:
     problem = unshared_because(parts)
     if problem is None or not parts.settings.clients:
         return []
-    said = (
+    text = (
         f"Each process requests its own tokens, because {problem}. So does each RQ job, cron job and Celery "
         "child: 12 jobs send 12 token requests, and Cognito bills each one."
     )
-    return [warning("token_requests", said, _SHARE_TOKENS)]
+    return [warning("token_requests", text, _SHARE_TOKENS)]
 
 
 def _write_and_read(backend: Any, name: str, text: str) -> tuple[Any, Any]:
@@ -122,17 +122,17 @@ def _down_finding(problem: str, is_built: bool) -> Finding:
         return warning("cache", "The cache was not initialised with this application.", _NONE_MADE)
     if not is_built:
         return failed("cache", f"The cache could not be created: {problem}.", _NOT_MADE)
-    return failed("cache", f"The cache does not work: {problem}.", _DOWN)
+    return failed("cache", f"The cache is unavailable: {problem}.", _DOWN)
 
 
 def _seal_finding(settings: Settings) -> Finding:
     if settings.cache_key is not None:
         return ok("seal", "Keys and tokens in the cache are sealed with the configured key.")
-    said = (
+    text = (
         f"{_key_problem(settings)}: each start uses a new random key, so processes cannot read each other's "
         "entries."
     )
-    return warning("seal", said, _SEAL)
+    return warning("seal", text, _SEAL)
 
 
 def _key_problem(settings: Settings) -> str:
@@ -156,8 +156,8 @@ def _files_finding(app: Flask) -> Finding | None:
             "cache", f"{_user(os.geteuid())} cannot use the cache in {setting}: {obstacle}.", advice
         )
     if folder.is_dir() and _would_lock_out_others(app, folder):
-        said = f"The cache was not tested: {_describe(folder)}, and other users could not open files of root."
-        return warning("cache", said, f"Run this command as {_user(folder.stat().st_uid)}. {advice}")
+        text = f"The cache was not tested: {_describe(folder)}, and other users could not open files of root."
+        return warning("cache", text, f"Run this command as {_user(folder.stat().st_uid)}. {advice}")
     return None
 
 

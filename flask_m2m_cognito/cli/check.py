@@ -97,11 +97,11 @@ def _pool_findings(trusted: TrustedPool, network: Network, settings: Settings) -
 def _settings_findings(settings: Settings) -> list[Finding]:
     pools = f"trusts {listed(settings.user_pool_ids)}" if settings.user_pool_ids else "trusts no user pool"
     names = map(client_name, settings.clients.values())
-    clients = f"calls as {listed(names)}" if settings.clients else "has no client for outgoing calls"
+    clients = f"calls as {listed(names)}" if settings.clients else "has no client for calls"
     findings = [ok("settings", f"This application {pools}, and {clients}.")]
     if settings.any_client_unwarned:
-        said = "Every app client of the pool may call a view that requires no scope."
-        findings.append(warning("settings", said, _NAME_CLIENTS))
+        text = "Every app client of the pool may call a view that requires no scope."
+        findings.append(warning("settings", text, _NAME_CLIENTS))
     if settings.is_resource_unchecked:
         findings.append(warning("settings", RESOURCE_UNCHECKED, SET_AUDIENCE))
     if settings.allow_http_hosts:
@@ -112,7 +112,7 @@ def _settings_findings(settings: Settings) -> list[Finding]:
 def _clock_findings(offset: float | None) -> list[Finding]:
     if offset is None:
         return []
-    said = f"According to the Date header of the answers, {clock_words(offset)}."
+    text = f"According to the Date header of the answers, {clock_words(offset)}."
     if abs(offset) < CLOCK_AGREES:
-        return [ok("clock", said)]
-    return [(failed if abs(offset) >= CLOCK_WRONG else warning)("clock", said, _SET_CLOCK)]
+        return [ok("clock", text)]
+    return [(failed if abs(offset) >= CLOCK_WRONG else warning)("clock", text, _SET_CLOCK)]

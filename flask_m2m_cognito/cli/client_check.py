@@ -100,8 +100,8 @@ def _way_findings(client: ClientSettings, network: Network) -> list[Finding]:
 def _token_findings(parts: AppM2M, client: ClientSettings, network: Network) -> list[Finding]:
     if not any(map(network.reached, client.token_urls)):
         hosts = listed({Place.of(url).host for url in client.token_urls})
-        said = f"No token for {client_name(client)}: {hosts} cannot be reached."
-        return [failed("token", said, "See the failed check above.")]
+        text = f"No token for {client_name(client)}: {hosts} cannot be reached."
+        return [failed("token", text, "See the failed check above.")]
     try:
         response = _request_token(parts, client, client.scopes)
     except CognitoTokenRequestError as error:
@@ -128,24 +128,24 @@ def _granted_findings(client: ClientSettings, response: TokenResponse) -> list[F
     if not missing:
         return [token, ok("scopes", f"{_subject(client)} was granted {listed(granted)}.")]
     make = failed if client.policy.scopes_missing == "raise" else warning
-    said = f"{_subject(client)} requested {listed(missing)}, which Cognito did not grant."
-    return [token, make("scopes", said, _SCOPE_NOT_ALLOWED.format_map(_labels(client)))]
+    text = f"{_subject(client)} requested {listed(missing)}, which Cognito did not grant."
+    return [token, make("scopes", text, _SCOPE_NOT_ALLOWED.format_map(_labels(client)))]
 
 
 def _failed_token(parts: AppM2M, client: ClientSettings, error: CognitoTokenRequestError) -> Finding:
     check, name, code = "token", client_name(client), error.error_code
     if _is_about_scopes(error):
         check, advice = "scopes", _SCOPE_NOT_ALLOWED
-        said = f"{_subject(client)} may not have {listed(_rejected_scopes(parts, client), 'or')} ({code})."
+        text = f"{_subject(client)} may not have {listed(_rejected_scopes(parts, client), 'or')} ({code})."
     elif code in _ERRORS:
-        said, advice = _ERRORS[code]
-        said = f"{said.format(client=name)} ({code})."
+        text, advice = _ERRORS[code]
+        text = f"{text.format(client=name)} ({code})."
     elif str(error).startswith("The client secret"):
-        said, advice = f"No token for {name}: {error}", _SECRET_NOT_READ
+        text, advice = f"No token for {name}: {error}", _SECRET_NOT_READ
     else:
-        said = f"No token for {name} from {listed(client.token_urls)}: {error}".rstrip(".") + "."
+        text = f"No token for {name} from {listed(client.token_urls)}: {error}".rstrip(".") + "."
         advice = _WRONG_API if client.client_token_api else _WRONG_DOMAIN
-    return failed(check, said, advice.format_map(_labels(client)))
+    return failed(check, text, advice.format_map(_labels(client)))
 
 
 def _is_about_scopes(error: CognitoTokenRequestError) -> bool:

@@ -17,7 +17,7 @@ LOCAL_SECRET = "local-secret"
 """A secret that each client also has, so no printed line needs a secret of the application."""
 
 
-def caller(client_id: str = DEFAULT_CLIENT_ID, scopes: Iterable[str] = ()) -> LocalClient:
+def build_caller(client_id: str = DEFAULT_CLIENT_ID, scopes: Iterable[str] = ()) -> LocalClient:
     """Return a client that requests ``scopes`` by default, and may have any scope."""
     return LocalClient(client_id, (LOCAL_SECRET,), tuple(sorted(scopes)) or DEFAULT_SCOPES, any_scope=True)
 
@@ -33,8 +33,8 @@ def clients_of(app: Flask, settings: Settings) -> list[LocalClient]:
     if settings.user_pool_ids:
         scopes = scopes_of_routes(app) | settings.required_scopes
         for client_id in _caller_ids(app, settings):
-            found.setdefault(client_id, caller(client_id, scopes))
-    return [with_local_secret(each) for each in found.values()] or [caller()]
+            found.setdefault(client_id, build_caller(client_id, scopes))
+    return [with_local_secret(each) for each in found.values()] or [build_caller()]
 
 
 def _caller_ids(app: Flask, settings: Settings) -> list[str]:

@@ -23,7 +23,7 @@ from ..testing import LocalClient, LocalUserPool, RecordedRequest
 from ..testing._answers import Answer
 from ..testing._clients import DEFAULT_CLIENT_ID, DEFAULT_SCOPES
 from .application import echo, load_app_or_none, parts_or_none
-from .local_clients import caller, clients_of, with_local_secret
+from .local_clients import build_caller, clients_of, with_local_secret
 from .local_lines import (
     DEFAULT_URL,
     Commands,
@@ -127,7 +127,7 @@ def serve(app: Flask | None, *, as_json: bool, address: Address, path: str | Non
 def _from_app(app: Flask | None, address: Address) -> LocalUserPool:
     parts = parts_or_none(app)
     if app is None or parts is None:
-        return _LoggingPool(POOL_ID, clients=[caller()], **address._asdict())
+        return _LoggingPool(POOL_ID, clients=[build_caller()], **address._asdict())
     pool_id = next((each for each in parts.settings.user_pool_ids if region_of(each)), POOL_ID)
     return _LoggingPool(pool_id, clients=clients_of(app, parts.settings), **address._asdict())
 
@@ -143,7 +143,7 @@ def _from_file(path: str, address: Address) -> LocalUserPool:
         raise click.ClickException(f"{path}: token_lifetime must be a positive whole number of seconds.")
     return _LoggingPool(
         str(content.get("pool_id", POOL_ID)),
-        clients=named or [caller()],
+        clients=named or [build_caller()],
         token_lifetime=lifetime,
         **address._asdict(),
     )

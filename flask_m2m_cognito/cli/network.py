@@ -23,7 +23,7 @@ _NO_ADDRESS = (
 )
 _NO_CONNECTION = (
     "Check that the server is running, and that the network allows connections from this machine to port "
-    "{port}: check the firewall; in AWS, the security group, and the NAT gateway of a private subnet. If "
+    "{port}. Look at the firewall; in AWS, at the security group and the NAT gateway of a private subnet. If "
     "connections must go through a proxy, set HTTPS_PROXY."
 )
 _NOT_TRUSTED = (
@@ -149,15 +149,15 @@ def _connection_finding(place: Place, seconds: float) -> Finding:
         with socket.create_connection((place.host, place.port), timeout=seconds) as connection:
             if place.scheme == "https":
                 with _trust(bundle).wrap_socket(connection, server_hostname=place.host) as secured:
-                    said = f"{where} answers with {secured.version()} and a trusted certificate."
+                    text = f"{where} answers with {secured.version()} and a trusted certificate."
             elif is_loopback_host(place.host):
-                said = f"{where} answers. Plain http to this machine needs no TLS."
+                text = f"{where} answers. Plain http to this machine needs no TLS."
             else:
-                said = f"{where} answers over plain http, which COGNITO_M2M_ALLOW_HTTP_HOSTS allows."
-            return ok("tls", said)
+                text = f"{where} answers over plain http, which COGNITO_M2M_ALLOW_HTTP_HOSTS allows."
+            return ok("tls", text)
     except ssl.SSLCertVerificationError as error:
-        said = f"The certificate of {where} is not trusted: {error.verify_message}."
-        return failed("tls", said, f"{_NOT_TRUSTED}{_ignored_variables()}")
+        text = f"The certificate of {where} is not trusted: {error.verify_message}."
+        return failed("tls", text, f"{_NOT_TRUSTED}{_ignored_variables()}")
     except ssl.SSLError as error:
         return failed("tls", f"The TLS handshake with {where} failed ({error.reason}).", _NOT_TRUSTED)
     except OSError as error:

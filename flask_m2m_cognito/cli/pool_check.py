@@ -79,12 +79,12 @@ def _keys_finding(url: str, pool: UserPool, network: Network, address_setting: s
         return failed("keys", f"Could not download the keys of {pool.pool_id}: {answer}.", _NO_ANSWER)
     status = answer.status
     if status in (400, 404) and address_setting is not None:
-        said = f"There are no keys of {pool.pool_id} at {url} ({status}), the URL from {address_setting}."
-        return failed("keys", said, _SET_ADDRESS[address_setting] + _OR_DERIVE_IT)
+        text = f"There are no keys of {pool.pool_id} at {url} ({status}), the URL from {address_setting}."
+        return failed("keys", text, _SET_ADDRESS[address_setting] + _OR_DERIVE_IT)
     if status in (400, 404):
         where = f"in the Region {pool.region}" if pool.region else "there"
-        said = f"There is no user pool {pool.pool_id} {where} ({url} answers {status})."
-        return failed("keys", said, _COPY_POOL_ID)
+        text = f"There is no user pool {pool.pool_id} {where} ({url} answers {status})."
+        return failed("keys", text, _COPY_POOL_ID)
     if status == 429 or status >= 500:
         return failed(
             "keys", f"Could not download the keys of {pool.pool_id}: {url} answers {status}.", _TROUBLE

@@ -78,7 +78,7 @@ def show_scopes(app: Flask, *, form: str, diff: str | None) -> int:
     Returns:
         The exit status: 1 with ``diff`` if the export lacks a scope that the code requires.
     """
-    required = required_by(app)
+    required = collect_required(app)
     if diff is not None:
         return _show_difference(required.by_scope.keys() - set(required.others), diff, as_json=form == "json")
     if form == "json":
@@ -97,7 +97,7 @@ def show_scopes(app: Flask, *, form: str, diff: str | None) -> int:
     return 0
 
 
-def required_by(app: Flask) -> Required:
+def collect_required(app: Flask) -> Required:
     """Return the scopes that the guards of the routes and the settings require."""
     by_scope: dict[str, list[str]] = {}
     for route in routes_of(app):
@@ -106,15 +106,15 @@ def required_by(app: Flask) -> Required:
     parts = parts_or_none(app)
     for scope in () if parts is None else parts.settings.required_scopes:
         by_scope.setdefault(scope, []).append("COGNITO_M2M_REQUIRED_SCOPES")
-    servers = resource_servers(by_scope)
+    servers = build_resource_servers(by_scope)
     named = {f"{server.identifier}/{name}" for server in servers for name in server.names}
     return Required(dict(sorted(by_scope.items())), servers, tuple(sorted(by_scope.keys() - named)))
 
 
-def resource_servers(scopes: Iterable[str]) -> tuple[ResourceServer, ...]:
+def build_resource_servers(scopes: Iterable[str]) -> tuple[ResourceServer, ...]:
     """Return the resource servers of these scopes.
 
-    >>> resource_servers(["stock/read", "https://api.example.com/v1/use", "openid"])
+    >>> build_resource_servers(["stock/read", "https://api.example.com/v1/use", "openid"])
     (ResourceServer(identifier='https://api.example.com/v1', names=('use',)), \
 ResourceServer(identifier='stock', names=('read',)))
     """
@@ -199,14 +199,14 @@ def _show_difference(required: set[str], path: str, *, as_json: bool) -> int:
 
     Scopes that only the file has are no failure: other services may require them.
     """
-    exported = exported_scopes(path)
+    exported = read_exported_scopes(path)
     missing, unused = sorted(required - exported), sorted(exported - required)
     lines = [*(f"+ {scope}" for scope in missing), *(f"- {scope}" for scope in unused)]
     echo({"missing": missing, "unused": unused}, lines or ["No differences."], as_json=as_json)
     return int(bool(missing))
 
 
-def exported_scopes(path: str) -> set[str]:
+def read_exported_scopes(path: str) -> set[str]:
     """Return the custom scopes of the resource servers in a file. End the command if it has none."""
     try:
         content = json.loads(Path(path).read_text("utf-8-sig"))

@@ -62,10 +62,10 @@ def _grant(request: RecordedRequest, clients: Mapping[str, LocalClient]) -> Gran
         raise _Rejected("invalid_request")
     if grant_type != _GRANT and grant_type not in _USER_GRANTS:
         raise _Rejected("unsupported_grant_type")
-    client = _authenticated(_credentials(request, form), clients)
+    client = _authenticate(_credentials(request, form), clients)
     if grant_type != _GRANT:
         raise _Rejected("unauthorized_client")
-    return client, _granted_scopes(client, form.get("scope"))
+    return client, _choose_scopes(client, form.get("scope"))
 
 
 def _parameters(request: RecordedRequest) -> dict[str, str]:
@@ -105,7 +105,7 @@ def _basic_credentials(header: str) -> tuple[str, str]:
     return client_id, secret
 
 
-def _authenticated(credentials: tuple[str, str], clients: Mapping[str, LocalClient]) -> LocalClient:
+def _authenticate(credentials: tuple[str, str], clients: Mapping[str, LocalClient]) -> LocalClient:
     # RFC 6749, section 2.3.1, form-encodes both before base64; the example of AWS does not.
     for client_id, secret in (credentials, tuple(map(unquote_plus, credentials))):
         client = clients.get(client_id)
@@ -114,7 +114,7 @@ def _authenticated(credentials: tuple[str, str], clients: Mapping[str, LocalClie
     raise _Rejected("invalid_client")
 
 
-def _granted_scopes(client: LocalClient, requested: str | None) -> tuple[str, ...]:
+def _choose_scopes(client: LocalClient, requested: str | None) -> tuple[str, ...]:
     if requested is None:
         return client.scopes
     scopes = tuple(dict.fromkeys(scope for scope in requested.split(" ") if scope))

@@ -52,8 +52,8 @@ _FLASK_CACHINGS = ("CACHE_TYPE", "CACHE_DIR", "CACHE_OPTIONS", "CACHE_REDIS_URL"
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
+class Outcome:
+    """The exit status and the output of a command."""
 
     status: int
     out: str
@@ -97,7 +97,7 @@ class Flask:
         stdin: str = "",
         may_print_token: bool = False,
         **config: Any,
-    ) -> Ended:
+    ) -> Outcome:
         """Run one command. ``config`` overrides the pool's, without the prefix; ``None`` omits a key."""
         ended = self._run(self.arguments(app, *args), stdin, self.environ(config))
         if not may_print_token:
@@ -105,7 +105,7 @@ class Flask:
         assert "Traceback" not in ended.err
         return ended
 
-    def _run(self, args: list[str], stdin: str, environ: dict[str, str]) -> Ended:
+    def _run(self, args: list[str], stdin: str, environ: dict[str, str]) -> Outcome:
         with tempfile.TemporaryDirectory() as folder:
             files = [os.path.join(folder, name) for name in ("in", "out", "err")]
             Path(files[0]).write_text(stdin, "utf-8")
@@ -117,7 +117,7 @@ class Flask:
             status = process.exitcode
             process.close()
             assert status is not None, f"{args} did not end within {LONGEST} s"
-            return Ended(status, *(Path(file).read_text("utf-8") for file in files[1:]))
+            return Outcome(status, *(Path(file).read_text("utf-8") for file in files[1:]))
 
     @contextmanager
     def running(

@@ -19,7 +19,7 @@ from flask_m2m_cognito.inbound.key_source import trusted_pool_from
 from flask_m2m_cognito.inbound.user_pool import user_pool_from
 from flask_m2m_cognito.remote.transport import Answer
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.cli.flask_process import Ended, Flask
+from tests.cli.flask_process import Flask, Outcome
 from tests.cli.self_signed import self_signed_server
 
 try:
@@ -339,7 +339,7 @@ class TestFilesOfAnotherUser:
 
     CACHE: ClassVar = {"CACHE_TYPE": "FileSystemCache", **SEALED}
 
-    def check(self, pool: LocalUserPool, folder: Path, **options: Any) -> Ended:
+    def check(self, pool: LocalUserPool, folder: Path, **options: Any) -> Outcome:
         for place in (sys.base_prefix, sys.prefix, str(Path(__file__).parent)):
             if not all(path.stat().st_mode & 0o001 for path in (Path(place), *Path(place).parents)):
                 pytest.skip(f"only root may read {place}")

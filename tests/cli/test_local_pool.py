@@ -64,12 +64,12 @@ def wait_for_port(port: int) -> None:
 
 def request_token(url: str, client_id: str, secret: str, scope: str = "") -> requests.Response:
     form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": secret}
-    with direct() as session:
+    with session_without_proxy() as session:
         return session.post(url, data={**form, "scope": scope}, timeout=10)
 
 
-def direct() -> requests.Session:
-    """A session without a proxy."""
+def session_without_proxy() -> requests.Session:
+    """Return a session that uses no proxy."""
     session = requests.Session()
     session.trust_env = False
     return session
@@ -87,7 +87,7 @@ def test_file_names_clients_and_requests_are_logged(flask: Flask, port: int, tmp
         assert request_token(url, "reports", "local-secret", "a/b").status_code == 200
         refused = request_token(url, "billing", "secret-of-billing", "other/scope")
         request_token(url, "secret-of-billing", "billing")
-        with direct() as session:
+        with session_without_proxy() as session:
             session.get(f"{content['url']}/eu-west-1_Development/.well-known/jwks.json", timeout=10)
         process.send_signal(signal.SIGINT)
         _, log = process.communicate(timeout=LONGEST)
@@ -324,7 +324,7 @@ def test_compose_file_of_the_docs_runs(port: int, tmp_path: Path) -> None:
             wait_for_port(each)
         token = request_token(f"http://127.0.0.1:{port}/oauth2/token", "local-client", "local-secret").json()
         headers = {"Authorization": f"Bearer {token['access_token']}"}
-        with direct() as session:
+        with session_without_proxy() as session:
             url = f"http://127.0.0.1:{shop_port}/items"
             assert session.get(url, headers=headers, timeout=10).json() == {"caller": "local-client"}
 

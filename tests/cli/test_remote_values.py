@@ -34,10 +34,10 @@ def claims(token: str) -> dict[str, Any]:
         pytest.param({"CACHE_KEY": "fifteen-letters"}, "shorter than 16 bytes", id="a short key"),
         pytest.param(
             {"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": "redis://127.0.0.1:1/0"},
-            "does not work",
+            "is unavailable",
             id="no server listens",
         ),
-        pytest.param({"CACHE_TYPE": "NoSuchCache"}, "does not work", id="a cache that does not exist"),
+        pytest.param({"CACHE_TYPE": "NoSuchCache"}, "is unavailable", id="a cache that does not exist"),
     ],
 )
 def test_value_that_is_not_shared_is_a_failure(

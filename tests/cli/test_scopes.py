@@ -11,7 +11,7 @@ import pytest
 from flask import Flask as Application
 
 from flask_m2m_cognito import require_scopes
-from flask_m2m_cognito.cli.scopes import exported_scopes, show_scopes
+from flask_m2m_cognito.cli.scopes import read_exported_scopes, show_scopes
 from tests.cli.flask_process import Flask
 
 REQUIRED = {
@@ -75,7 +75,7 @@ def test_nothing_to_export_is_an_error(flask: Flask) -> None:
 class TestDiff:
     def test_missing_and_unused_scopes_are_printed(self, flask: Flask, tmp_path: Path) -> None:
         export = {"ResourceServers": [{"Identifier": "stock", "Scopes": [scope("read"), scope("count")]}]}
-        ended = flask("scopes", "--diff", written(tmp_path, export))
+        ended = flask("scopes", "--diff", write_export(tmp_path, export))
         assert ended.status == 1
         assert ended.line("+ stock/write")
         assert ended.line("- stock/count")
@@ -84,7 +84,7 @@ class TestDiff:
     def test_unused_scope_in_the_file_is_no_failure(self, flask: Flask, tmp_path: Path) -> None:
         content = flask("scopes", "--json").json
         content["resource_servers"][0]["Scopes"].append(scope("more"))
-        ended = flask("scopes", "--json", "--diff", written(tmp_path, content))
+        ended = flask("scopes", "--json", "--diff", write_export(tmp_path, content))
         assert (ended.status, ended.json) == (0, {"missing": [], "unused": ["items/more"]})
 
     @pytest.mark.parametrize(
@@ -98,10 +98,10 @@ class TestDiff:
         ids=["describe-resource-server", "cloudformation", "terraform show -json"],
     )  # fmt: skip
     def test_every_export_format_is_read(self, export: dict[str, Any], tmp_path: Path) -> None:
-        assert exported_scopes(written(tmp_path, export)) == {"stock/read"}
+        assert read_exported_scopes(write_export(tmp_path, export)) == {"stock/read"}
 
     def test_pool_without_resource_servers_lacks_every_scope(self, flask: Flask, tmp_path: Path) -> None:
-        ended = flask("scopes", "--diff", written(tmp_path, {"ResourceServers": []}))
+        ended = flask("scopes", "--diff", write_export(tmp_path, {"ResourceServers": []}))
         assert ended.status == 1
         assert len(ended.out.splitlines()) == 8
 
@@ -118,7 +118,7 @@ def scope(name: str) -> dict[str, str]:
     return {"ScopeName": name, "ScopeDescription": name}
 
 
-def written(directory: Path, content: object) -> str:
+def write_export(directory: Path, content: object) -> str:
     path = directory / "export.json"
     path.write_text(json.dumps(content))
     return str(path)

@@ -9,7 +9,7 @@ from flask_m2m_cognito.testing import LocalUserPool
 from tests.support.headers import bearer
 
 
-def service(pool: LocalUserPool) -> Flask:
+def create_service(pool: LocalUserPool) -> Flask:
     app, m2m = Flask("shop"), CognitoM2M()
     app.config.update(pool.config(ALLOWED_CLIENT_IDS="*"))
     m2m.init_app(app)

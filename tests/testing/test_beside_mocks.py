@@ -27,7 +27,7 @@ from flask_m2m_cognito import AppM2M, CognitoM2M, TokenUnavailableError
 from flask_m2m_cognito.remote import clock as clock_module
 from flask_m2m_cognito.testing import LocalUserPool, MovedClock
 from tests.support.settling import refresh_threads, settle
-from tests.testing.service import parts, service, status_of
+from tests.testing.service import create_service, parts, status_of
 
 ITEMS = "https://stock.example.com/items"
 TOKEN_URL = "https://shop.auth.us-east-1.amazoncognito.com/oauth2/token"
@@ -55,7 +55,7 @@ class TestMocksOfRequests:
             assert cognito_client().token() == "t0ken"
 
     def test_responses_lets_the_pool_through(self, m2m_pool: LocalUserPool, m2m_clock: MovedClock) -> None:
-        tokens = parts(service(m2m_pool))
+        tokens = parts(create_service(m2m_pool))
         tokens.token()
         m2m_clock.move(60)  # a younger token is not replaced
         with responses.RequestsMock() as mock:
@@ -68,7 +68,7 @@ class TestMocksOfRequests:
     def test_requests_mock_retries_401_without_threads(
         self, m2m_pool: LocalUserPool, m2m_clock: MovedClock, m2m_no_threads: None
     ) -> None:
-        tokens = parts(service(m2m_pool))
+        tokens = parts(create_service(m2m_pool))
         tokens.token()
         m2m_clock.move(60)
         with requests_mock.Mocker(real_http=True) as mock:
@@ -77,7 +77,7 @@ class TestMocksOfRequests:
         assert m2m_pool.count("token") == 2
 
     def test_respx_answers_httpx_beside_the_pool(self, m2m_pool: LocalUserPool) -> None:
-        tokens = parts(service(m2m_pool))
+        tokens = parts(create_service(m2m_pool))
         with respx.mock:
             items = respx.get(ITEMS).respond(text="ok")
             assert httpx.get(ITEMS, auth=tokens.auth()).text == "ok"
@@ -92,17 +92,17 @@ class TestCassettes:
         recorder = vcr.VCR(filter_post_data_parameters=["client_secret"])
         path = tmp_path / "cassette.yaml"
         if is_used_before:
-            parts(service(m2m_pool)).token()
+            parts(create_service(m2m_pool)).token()
         with recorder.use_cassette(str(path), record_mode="once"):
-            recorded = parts(service(m2m_pool)).token()
+            recorded = parts(create_service(m2m_pool)).token()
         m2m_clock.set_wall(YEAR)  # its life begins when it is received
         with m2m_pool.offline(), recorder.use_cassette(str(path), record_mode="none"):
-            assert parts(service(m2m_pool)).token() == recorded
+            assert parts(create_service(m2m_pool)).token() == recorded
         assert m2m_pool.client().secret not in path.read_text("utf-8")
 
     def test_local_pool_is_not_recorded_in_a_cassette(self, m2m_pool: LocalUserPool, tmp_path: Path) -> None:
         with vcr.use_cassette(str(tmp_path / "cassette.yaml"), ignore_localhost=True) as cassette:
-            assert parts(service(m2m_pool)).token()
+            assert parts(create_service(m2m_pool)).token()
             assert len(cassette) == 0
         assert m2m_pool.count("token") == 1
 
@@ -140,7 +140,7 @@ class TestNoThreads:
         self, m2m_pool: LocalUserPool, request: pytest.FixtureRequest
     ) -> None:
         with MovedClock() as clock:
-            app = service(m2m_pool)
+            app = create_service(m2m_pool)
         settle()
         request.getfixturevalue("m2m_no_threads")
         first = parts(app).token()
@@ -167,9 +167,9 @@ class TestFrozenTime:
         self, freeze: Callable[[str], AbstractContextManager[object]], is_older: bool
     ) -> None:
         with LocalUserPool() as pool:
-            older = service(pool) if is_older else None
+            older = create_service(pool) if is_older else None
             with freeze(LATER) as frozen:
-                app = older or service(pool)
+                app = older or create_service(pool)
                 token = pool.token("inventory/read")
                 assert status_of(app, token) == 200
                 pass_time(frozen, HOUR + 11)
@@ -179,9 +179,9 @@ class TestFrozenTime:
         self, freeze: Callable[[str], AbstractContextManager[object]], is_older: bool
     ) -> None:
         with LocalUserPool() as pool:
-            older = service(pool) if is_older else None
+            older = create_service(pool) if is_older else None
             with freeze(LATER) as frozen:
-                tokens = parts(older or service(pool))
+                tokens = parts(older or create_service(pool))
                 first = tokens.token()
                 assert tokens.token() == first
                 pass_time(frozen, HOUR)
@@ -193,7 +193,7 @@ class TestFrozenTime:
 def test_backoff_in_a_freeze_ends_in_real_time(
     m2m_pool: LocalUserPool, freeze: Callable[[str], AbstractContextManager[object]]
 ) -> None:
-    tokens = parts(service(m2m_pool))
+    tokens = parts(create_service(m2m_pool))
     with freeze(LATER), m2m_pool.fail("token", status=500), pytest.raises(TokenUnavailableError):
         tokens.token()
     assert tokens.health()["tokens"][0]["next_try_in"] <= 1

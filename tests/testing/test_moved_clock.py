@@ -7,14 +7,14 @@ import pytest
 from flask_m2m_cognito import current_token, require_scopes
 from flask_m2m_cognito.testing import LocalUserPool, MovedClock
 from tests.support.headers import bearer
-from tests.testing.service import parts, service, status_of
+from tests.testing.service import create_service, parts, status_of
 
 HOUR = 3600.0
 
 
 def test_expires_in_follows_the_moved_clock() -> None:
     with MovedClock() as clock, LocalUserPool(clock=clock.wall) as pool:
-        app = service(pool)
+        app = create_service(pool)
         app.get("/left", endpoint="left")(require_scopes()(lambda: str(current_token.expires_in)))
         headers = bearer(pool.token("inventory/read"))
         clock.move(HOUR - 10)
@@ -25,7 +25,7 @@ def test_expires_in_follows_the_moved_clock() -> None:
 
 def test_outbound_token_is_renewed_when_it_has_expired() -> None:
     with MovedClock() as clock, LocalUserPool(clock=clock.wall) as pool:
-        m2m = parts(service(pool))
+        m2m = parts(create_service(pool))
         first = m2m.token()
         clock.move(HOUR)
         assert m2m.token() != first
@@ -34,7 +34,7 @@ def test_outbound_token_is_renewed_when_it_has_expired() -> None:
 
 def test_keys_expire_although_the_wall_clock_is_set_back() -> None:
     with MovedClock() as clock, LocalUserPool(clock=clock.wall) as pool:
-        app = service(pool)
+        app = create_service(pool)
         assert status_of(app, pool.token("inventory/read")) == 200
         with pool.offline():
             clock.move(25 * HOUR)
@@ -46,7 +46,7 @@ def test_applications_outside_the_block_use_the_system_clock() -> None:
     with MovedClock() as clock:
         clock.move(HOUR)
     with LocalUserPool() as pool:
-        assert status_of(service(pool), pool.token("inventory/read")) == 200
+        assert status_of(create_service(pool), pool.token("inventory/read")) == 200
 
 
 def test_move_rejects_negative_seconds() -> None:
