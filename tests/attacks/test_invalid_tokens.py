@@ -34,7 +34,9 @@ def test_warm_service_rejects_it_and_keeps_working(attack: Attack, scene: Scene,
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_hopeless_token_triggers_no_download(attack: Attack, scene: Scene, cold: Service) -> None:
+def test_token_invalid_under_any_key_triggers_no_download(
+    attack: Attack, scene: Scene, cold: Service
+) -> None:
     reply = cold.send(attack.make(scene))
 
     assert not reply.ran

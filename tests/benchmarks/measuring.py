@@ -42,7 +42,7 @@ class Contender:
     clock: Callable[[], float] = time.thread_time
 
 
-def timed(
+def measure_times(
     contenders: Sequence[Contender],
     *,
     rounds: int,

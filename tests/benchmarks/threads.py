@@ -17,7 +17,7 @@ class Wait:
     error: Exception | None = None
 
 
-def waited(work: Callable[[], object]) -> Wait:
+def measure_wait(work: Callable[[], object]) -> Wait:
     """Do ``work`` once, and return its wait."""
     begun = time.perf_counter()
     try:
@@ -34,7 +34,7 @@ def at_once(count: int, work: Callable[[], object]) -> tuple[float, list[Wait]]:
 
     def run() -> None:
         gate.wait()
-        waits.append(waited(work))
+        waits.append(measure_wait(work))
 
     threads = [threading.Thread(target=run, daemon=True) for _ in range(count)]
     for thread in threads:
@@ -56,7 +56,7 @@ def again_and_again(count: int, work: Callable[[], object], seconds: float, paus
 
     def run() -> None:
         while time.perf_counter() < until:
-            waits.append(waited(work))
+            waits.append(measure_wait(work))
             time.sleep(pause)
 
     threads = [threading.Thread(target=run, daemon=True) for _ in range(count)]

@@ -9,7 +9,7 @@ from flask import Flask
 from flask_m2m_cognito.inbound.key_source import TrustedPool, trusted_pool_from
 from flask_m2m_cognito.inbound.user_pool import user_pool_from
 from flask_m2m_cognito.inbound.validator import CognitoAccessTokenValidator
-from tests.benchmarks.measuring import Contender, Times, ratios, timed
+from tests.benchmarks.measuring import Contender, Times, measure_times, ratios
 from tests.benchmarks.pool_process import CLIENT_ID, GRANTED, NEEDED, PoolProcess, pool_process
 from tests.benchmarks.results import OURS, Figure, RowResult, Spread, ratio_figure
 from tests.benchmarks.row import Effort, Row
@@ -93,7 +93,7 @@ def _routes(pool: PoolProcess, effort: Effort) -> list[Figure]:
             caller(f"bare {size}", bare, token, 50, path),
             caller(f"guarded {size}", guarded, token, 50, path),
         ]
-    times = timed(contenders, rounds=effort.pick(3, 40), passes=10)
+    times = measure_times(contenders, rounds=effort.pick(3, 40), passes=10)
     beyond = {str(size): _less(times[f"guarded {size}"], times[f"bare {size}"]) for size in (10, 1000)}
     return _figures("guarded routes", beyond)
 
@@ -118,21 +118,21 @@ def _validator(pools: Iterable[TrustedPool], verified_tokens: int = 4096) -> Cog
 
 
 def _seen(work: Work, effort: Effort) -> Times:
-    return _timed(work, _SEEN, effort)
+    return _measure_times(work, _SEEN, effort)
 
 
 def _new(work: Work, effort: Effort) -> Times:
     """Measure the same without remembered tokens, so each token is new each time."""
     forgetful: Work = {size: (_validator(each.pools, 0), tokens) for size, (each, tokens) in work.items()}
-    return _timed(forgetful, _NEW, effort)
+    return _measure_times(forgetful, _NEW, effort)
 
 
-def _timed(work: Work, times: int, effort: Effort) -> Times:
+def _measure_times(work: Work, times: int, effort: Effort) -> Times:
     contenders = []
     for size, (validator, tokens) in work.items():
         validator.validate(tokens[0])
         contenders.append(_contender(str(size), validator, tokens, times))
-    return timed(contenders, rounds=effort.pick(3, 40))
+    return measure_times(contenders, rounds=effort.pick(3, 40))
 
 
 def _contender(
@@ -154,7 +154,7 @@ def _requesting(pool: PoolProcess, tokens: dict[int, list[str]], effort: Effort)
         for token in each:
             validator.validate(token)
         contenders.append(caller(str(size), app, each, 50))
-    times = timed(contenders, rounds=effort.pick(3, 40), passes=10)
+    times = measure_times(contenders, rounds=effort.pick(3, 40), passes=10)
     bare = times.pop("bare")
     return {name: _less(seconds, bare) for name, seconds in times.items()}
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from tests.benchmarks.limits import limit_validate
-from tests.benchmarks.measuring import Contender, ratios, timed
+from tests.benchmarks.measuring import Contender, measure_times, ratios
 from tests.benchmarks.pool_process import pool_process
 from tests.benchmarks.results import LIMIT, Figure, RowResult, ratio_figure, spreads
 from tests.benchmarks.row import Effort, Row
@@ -29,7 +29,7 @@ def _measure(effort: Effort) -> RowResult:
         for validate in validators.values():
             validate(tokens[0])  # loads the keys
         contenders = [_contender(name, validate, tokens[1:]) for name, validate in validators.items()]
-        times = timed(contenders, rounds=rounds, passes=_PASSES)
+        times = measure_times(contenders, rounds=rounds, passes=_PASSES)
     against = {name: ratios(times, name, LIMIT) for name in validators}
     in_us = spreads(times, 1e6)
     return RowResult(

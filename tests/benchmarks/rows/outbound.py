@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from flask import Flask
 
 from tests.benchmarks.limits import limit_ask
-from tests.benchmarks.measuring import Contender, ratios, timed
+from tests.benchmarks.measuring import Contender, measure_times, ratios
 from tests.benchmarks.pool_process import pool_process
 from tests.benchmarks.results import LIMIT, Figure, RowResult, ratio_figure, spreads
 from tests.benchmarks.row import Effort, Row
@@ -39,7 +39,7 @@ def _measure(effort: Effort) -> RowResult:
             )
             if not remembers:
                 notes.append(f"{name} calls the endpoint each time, on loopback")
-        times = timed(contenders, rounds=effort.pick(10, 100))
+        times = measure_times(contenders, rounds=effort.pick(10, 100))
     names = [contender.name for contender in contenders]
     against = {name: ratios(times, name, LIMIT) for name in names}
     in_us = spreads(times, 1e6)

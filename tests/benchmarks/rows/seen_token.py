@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.benchmarks.limits import limit_guard
-from tests.benchmarks.measuring import overhead_ratios, ratios, timed
+from tests.benchmarks.measuring import measure_times, overhead_ratios, ratios
 from tests.benchmarks.pool_process import pool_process
 from tests.benchmarks.results import BARE, LIMIT, Figure, RowResult, Spread, ratio_figure, spreads
 from tests.benchmarks.row import Effort, Row
@@ -26,7 +26,7 @@ def _measure(effort: Effort) -> RowResult:
         contenders = [
             caller(name, app, tokens, times=_FEW if name in slow else _MANY) for name, app in apps.items()
         ]
-        times = timed(contenders, rounds=effort.pick(6, 100), passes=10)
+        times = measure_times(contenders, rounds=effort.pick(6, 100), passes=10)
     measured = [name for name in apps if name != BARE]
     overhead = {name: overhead_ratios(times, name, LIMIT, BARE) for name in measured}
     return RowResult(

@@ -16,7 +16,7 @@ from tests.benchmarks.pool_process import PoolProcess, pool_process
 from tests.benchmarks.results import LIMIT, Figure, RowResult, count_figure, spread_of
 from tests.benchmarks.row import Effort, Row
 from tests.benchmarks.subjects import Validate
-from tests.benchmarks.threads import Wait, waited
+from tests.benchmarks.threads import Wait, measure_wait
 
 ATTACKERS = 7
 HANG = 2.0
@@ -76,7 +76,7 @@ def _measure_waits(pool: PoolProcess, validate: Validate, seconds: float) -> lis
     until = time.perf_counter() + seconds
     with _attack(pool, validate):
         for token in itertools.takewhile(lambda _: time.perf_counter() < until, valid):
-            waits.append(waited(_validated(validate, token)))
+            waits.append(measure_wait(_validation_of(validate, token)))
             time.sleep(BETWEEN_VALID)
     return waits
 
@@ -109,7 +109,7 @@ def _with_random_kid(token: str) -> str:
     return base64.urlsafe_b64encode(header).rstrip(b"=").decode() + "." + payload_and_signature
 
 
-def _validated(validate: Validate, token: str) -> Callable[[], object]:
+def _validation_of(validate: Validate, token: str) -> Callable[[], object]:
     return lambda: validate(token)
 
 
