@@ -71,7 +71,7 @@ FINDINGS: dict[str, tuple[Any, ...]] = {
     "no extension": ({"app": "service:create_bare_app"}, ("failed", "settings", "init_app")),
     "region that contradicts the pool id": (
         {"REGION": "eu-west-1", "ISSUER": None, "JWKS_URL": None},
-        ("failed", "settings", "COGNITO_M2M_REGION", "'us-east-1'", "leave it out"),
+        ("failed", "settings", "COGNITO_M2M_REGION", "'us-east-1'", "remove the setting"),
     ),
     "region that does not exist": (
         {"USER_POOL_ID": "us-wset-2_AbCdEfGhI", "ISSUER": None, "JWKS_URL": None},
