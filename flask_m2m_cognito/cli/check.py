@@ -95,9 +95,13 @@ def _pool_findings(trusted: TrustedPool, network: Network, settings: Settings) -
 
 
 def _settings_findings(settings: Settings) -> list[Finding]:
-    pools = f"trusts {listed(settings.user_pool_ids)}" if settings.user_pool_ids else "trusts no user pool"
+    pools = (
+        f"accepts tokens of {listed(settings.user_pool_ids)}"
+        if settings.user_pool_ids
+        else "accepts no tokens"
+    )
     names = map(client_name, settings.clients.values())
-    clients = f"calls as {listed(names)}" if settings.clients else "has no client for calls"
+    clients = f"requests tokens as {listed(names)}" if settings.clients else "requests none"
     findings = [ok("settings", f"This application {pools}, and {clients}.")]
     if settings.any_client_unwarned:
         text = "Every app client of the pool may call a view that requires no scope."

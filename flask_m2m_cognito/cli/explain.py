@@ -20,7 +20,7 @@ from ..inbound.validated_access_token import ValidatedAccessToken
 from ..web.routes import Route, routes_of
 from .application import echo_json, parts_of, pools_of, quiet
 from .explain_steps import Step, decode_token, list_steps
-from .network import Network, got
+from .network import Network, try_get
 from .routes import need_in_words
 from .words import columns, listed
 
@@ -87,7 +87,7 @@ def _get_clock_offset(parts: AppM2M) -> float | None:
     if offset is not None:
         return offset
     network = Network(parts.settings.timeout)
-    got(network, parts.validator.jwks_url)
+    try_get(network, parts.validator.jwks_url)
     return network.offset
 
 

@@ -89,7 +89,7 @@ class Network:
         return answer
 
 
-def got(network: Network, url: str) -> Answer | str:
+def try_get(network: Network, url: str) -> Answer | str:
     """Return the answer of ``url``, or the reason why there is none, as text."""
     try:
         return network.get(url)

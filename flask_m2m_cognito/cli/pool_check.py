@@ -10,7 +10,7 @@ from ..inbound.key_source import TrustedPool
 from ..inbound.user_pool import UserPool
 from ..remote.transport import Answer
 from .finding import Finding, demote, failed, has_failed, ok, warning
-from .network import Network, got
+from .network import Network, try_get
 from .words import listed, quoted
 
 _KEYS = "/.well-known/jwks.json"
@@ -74,7 +74,7 @@ def _with_setting(finding: Finding, address_setting: str | None) -> Finding:
 
 
 def _keys_finding(url: str, pool: UserPool, network: Network, address_setting: str | None) -> Finding:
-    answer = got(network, url)
+    answer = try_get(network, url)
     if isinstance(answer, str):
         return failed("keys", f"Could not download the keys of {pool.pool_id}: {answer}.", _NO_ANSWER)
     status = answer.status
@@ -100,7 +100,7 @@ def _keys_finding(url: str, pool: UserPool, network: Network, address_setting: s
 
 def _issuer_finding(keys_url: str, pool: UserPool, network: Network) -> Finding:
     base = keys_url.removesuffix(_KEYS) if keys_url.endswith(_KEYS) else pool.issuers[0].rstrip("/")
-    answer = got(network, base + _CONFIGURATION)
+    answer = try_get(network, base + _CONFIGURATION)
     issuer = _issuer_in(answer) if isinstance(answer, Answer) else None
     if issuer is None:
         return warning(

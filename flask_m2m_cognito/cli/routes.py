@@ -14,8 +14,8 @@ from .application import echo, parts_or_none
 from .words import columns, listed
 
 _MISPLACED = {
-    "guard": "its guard stands above the route",
-    "public": "its public stands above the route",
+    "guard": "its guard is above the route decorator",
+    "public": "its public is above the route decorator",
     "decorators": "the decorators of its class are not applied",
 }
 

@@ -99,7 +99,7 @@ FINDINGS: dict[str, tuple[Any, ...]] = {
         ("ok", "token", "the default client"),
     ),
     "any client": ({"ALLOWED_CLIENT_IDS": None}, ("warning", "settings", "ALLOWED_CLIENT_IDS")),
-    "no user pool": (WITHOUT_POOL, ("ok", "settings", "trusts no user pool"), ("ok", "clock")),
+    "no user pool": (WITHOUT_POOL, ("ok", "settings", "accepts no tokens"), ("ok", "clock")),
     "plain http beyond loopback": (
         {"ALLOW_HTTP_HOSTS": "*.mesh.test"},
         ("warning", "settings", "*.mesh.test", "signing keys", "https"),

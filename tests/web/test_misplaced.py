@@ -293,7 +293,7 @@ def test_commands_report_mistakes(app: Flask, m2m: CognitoM2M, monkeypatch: pyte
     decorators_that_flask_admin_ignores(app, m2m)
     runner, info = CliRunner(), ScriptInfo(create_app=lambda: app)
     routes = runner.invoke(group, ["routes"], obj=info)
-    assert "OPEN; its guard stands above the route" in routes.output
+    assert "OPEN; its guard is above the route decorator" in routes.output
     assert "OPEN; the decorators of its class are not applied" in routes.output
     found = runner.invoke(group, ["check"], obj=info)
     assert found.exit_code == 1
