@@ -119,7 +119,7 @@ CALLS: tuple[Call, ...] = (
     ),
     Call(
         "no-scope",
-        "Lack a scope",
+        "Call without the required scope",
         "The client reports may read orders, and tries to place one.",
         403,
         _token_of("reports"),
