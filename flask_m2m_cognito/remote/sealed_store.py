@@ -321,7 +321,7 @@ class SealedStore:
         if key not in self._logged:
             self._logged = self._logged | {key}
             extra = {"event": "cache-entry-ignored", "key": key}
-            text = "Ignored the cache entry %s: %s. It will be replaced."
+            text = "The cache entry %s is ignored: %s. It will be replaced."
             report(lambda: _logger.warning(text, key, problem, extra=extra))
 
 
