@@ -61,7 +61,7 @@ def introduction(
     yield "# 403: the client reports may read orders, but not place one"
     yield f"curl -i -X POST {orders}/orders -H 'Authorization: Bearer {reports}'"
     yield ""
-    yield "# 403: inventory allows only the client orders; the token of shop is valid, but not allowed"
+    yield "# 403: inventory allows only the client orders, so it rejects the valid token of shop"
     yield f"curl -i {inventory}/items/tea -H 'Authorization: Bearer {shop}'"
     yield ""
     yield f"Open the page to try more: {page_url}"
