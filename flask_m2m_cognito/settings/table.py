@@ -65,7 +65,8 @@ _RECEIVING = (
     ),
     Setting(
         "ISSUER", "URL or {pool id: URL}", None, values.by_pool(values.read_issuer),
-        "Replaces the derived issuers, for an emulator. Compared as text. For several pools: {pool_id: URL}.",
+        "Replaces the derived issuers, for an emulator. The iss claim must be exactly this text. "
+        "For several pools: {pool_id: URL}.",
         default_text="derived", is_url=True,
     ),
     Setting(
@@ -115,7 +116,8 @@ _RECEIVING = (
     ),
     Setting(
         "KEYS_FRESH_FOR", "seconds", 3600.0, values.number(_YEAR),
-        "Keys are renewed in the background after this age, times 0.93 to 1.07. At most KEYS_USABLE_FOR.",
+        "Keys are renewed in the background after this age, times a random factor from 0.93 to 1.07. "
+        "At most KEYS_USABLE_FOR.",
     ),
     Setting(
         "KEYS_USABLE_FOR", "seconds", 86400.0, values.number(_YEAR),
@@ -127,7 +129,8 @@ _RECEIVING = (
     ),
     Setting(
         "VERIFIED_TOKENS", "int, 0 to 10000000", 4096, values.whole_number(10_000_000),
-        "How many verified tokens are remembered. 0 turns this off.",
+        "The maximum number of verified tokens in memory, whose signatures are not checked again. "
+        "0 turns this off.",
     ),
     Setting(
         "REALM", "str", None, values.read_realm,
@@ -197,7 +200,7 @@ _CALLING = (
     ),
     Setting(
         "CLIENT_METADATA", "dict of texts", None, objects.read_texts_by_name,
-        "Sent to Cognito as aws_client_metadata.",
+        "Sent to Cognito with each token request, as aws_client_metadata, for the pool's Lambda triggers.",
         of_client=True,
     ),
     Setting(
@@ -207,17 +210,19 @@ _CALLING = (
     ),
     Setting(
         "TOKEN_FRESH_FRACTION", "above 0, at most 1", 0.75, values.number(1, unit=""),
-        "A token is renewed after this fraction of its lifetime.",
+        "A token is renewed after this fraction of its lifetime, times a random factor from 0.93 to 1.07.",
         of_client=True,
     ),
     Setting(
         "TOKEN_MARGIN", "seconds", 30.0, values.number(_DAY, at_least=0),
-        "A token is not used with less than this time left. Limited to a tenth of its lifetime.",
+        "A token is no longer used if less than this time is left. "
+        "The margin is at most a tenth of the lifetime of the token.",
         of_client=True,
     ),
     Setting(
         "CLIENTS", "dict of dicts", None, objects.read_object,
-        "More clients by name: dicts of a client's settings, which inherit other values from the top level.",
+        "Additional app clients: a dict of their settings for each name. If a client does not set a "
+        "key, the top-level setting applies, except for the id and the secret.",
         secret=True,
     ),
 )  # fmt: skip
