@@ -98,8 +98,9 @@ class CognitoM2M(M2MMethods):
     ) -> Callable[[View], View]:
         """Decorate a view so that only requests with a valid access token reach it.
 
-        Use it on view functions, sync and async, on methods of a ``MethodView``, and in ``View.decorators``,
-        below the route's decorator. The view finds the token in ``g.m2m_token`` and ``current_token``.
+        Put it below the route's decorator. It works on sync and async view functions, on methods of a
+        ``MethodView``, and in ``View.decorators``. The view finds the token in ``g.m2m_token`` and
+        ``current_token``.
 
         Args:
             scopes: the scopes that the token must have; without any, every valid token is accepted.
@@ -239,7 +240,7 @@ class CognitoM2M(M2MMethods):
             TokenUnavailableError: no usable token is cached, and none could be fetched. In a view the caller
                 gets 503, unless the application handles the error.
             ConfigurationError: the client is unknown, or the scopes or the metadata are invalid.
-            RuntimeError: there is no application context, and not exactly one application.
+            RuntimeError: there is no application context, and this object has none or several applications.
         """
         if scopes is None and client is None and metadata is None and not force_refresh:
             # The same as _parts() in most calls. Calling that function is a fifth of the cost of such a call.
@@ -278,9 +279,10 @@ class CognitoM2M(M2MMethods):
     def health_blueprint(self, name: str = "cognito_m2m_health") -> Blueprint:
         """Return a blueprint with ``/health`` and ``/ready`` for probes.
 
-        ``/ready`` returns 200 if every pool has had keys, and fetches them if not. ``/health`` returns the
-        details. Neither needs a token, not even if you :meth:`protect` the application. Register it where
-        only probes can call it, or protect the blueprint itself.
+        ``/ready`` returns 200 once the keys of every pool were fetched, and fetches missing ones. Until then
+        it returns 503. ``/health`` returns the details. Neither needs a token, not even if you
+        :meth:`protect` the application. Register it where only probes can call it, or protect the blueprint
+        itself.
 
         Args:
             name: the name of the blueprint.

@@ -83,7 +83,7 @@ class M2MMethods:
                 body can be sent again.
 
         Raises, when a request is sent:
-            ConfigurationError: its URL is neither https, nor http to loopback or to ``ALLOW_HTTP_HOSTS``.
+            ConfigurationError: its URL is not https, and is not http to loopback or ``ALLOW_HTTP_HOSTS``.
             TokenUnavailableError: as for :meth:`token`.
         """
         from ..outbound.bearer_auth import bearer_auth
@@ -160,9 +160,9 @@ class M2MMethods:
 
         For each pool and token it has the state (``fresh``, ``usable``, ``gone``), age, last success and
         error, next attempt, seconds left and source. It also has the state of the cache, and the clock offset
-        by the servers' ``Date``. ``ready`` becomes true when every pool has had keys. It stays true in an
-        outage, in which ``status`` is ``"degraded"``. Durations are in seconds, times in seconds since the
-        epoch.
+        from the servers' ``Date`` headers. ``ready`` becomes true once the keys of every pool were fetched.
+        It stays true in an outage, in which ``status`` is ``"degraded"``. Durations are in seconds, times in
+        seconds since the epoch.
         """
         from ..telemetry.health import health_of
 

@@ -93,7 +93,7 @@ class LocalUserPool(Minting, Misbehaving):
         return f"<LocalUserPool {self._pool_id} {where}>"
 
     def start(self) -> LocalUserPool:
-        """Start to listen, and return the pool itself. Does nothing if it already listens."""
+        """Start the server, and return the pool itself. Do nothing if it is already running."""
         self._listener.listen()
         return self
 
@@ -129,7 +129,7 @@ class LocalUserPool(Minting, Misbehaving):
     def url(self) -> str:
         """The URL of the pool, which is scheme, host and port, or ``public_url``.
 
-        Without ``public_url``, this and all other URLs are known from the first start on.
+        Without ``public_url``, this and all other URLs are available only after the first start.
 
         Raises:
             RuntimeError: the pool has not been started.
@@ -278,7 +278,7 @@ class LocalUserPool(Minting, Misbehaving):
         """Wait until ``endpoint`` has received ``count`` requests, whether answered or not.
 
         Args:
-            timeout: the most seconds to wait.
+            timeout: the maximum time to wait, in seconds.
 
         Raises:
             TimeoutError: fewer requests arrived within ``timeout``.
