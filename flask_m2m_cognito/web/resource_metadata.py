@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from flask import Flask, Response, current_app, jsonify
+from flask import Flask, Response, current_app, jsonify, request
 
 from .protection import public
 from .requirement import ANY_TOKEN, Requirement
@@ -51,6 +51,8 @@ def serve_metadata(
 
     @public
     def document() -> Response:
+        if request.method == "OPTIONS":
+            return _preflight_answer()
         response = jsonify(
             {
                 "resource": resource,
@@ -68,4 +70,27 @@ def serve_metadata(
 
     # A server decodes the path. Clients without a challenge try the root path, too.
     for path in dict.fromkeys((unquote(metadata_path(resource)), WELL_KNOWN)):
-        app.add_url_rule(path, endpoint="cognito_m2m_metadata", view_func=document)
+        app.add_url_rule(
+            path,
+            endpoint="cognito_m2m_metadata",
+            view_func=document,
+            methods=["GET", "OPTIONS"],
+            provide_automatic_options=False,
+        )
+
+
+def _preflight_answer() -> Response:
+    """Allow a browser to send any header except ``Authorization``, which the public document does not need.
+
+    MCP clients send ``MCP-Protocol-Version``, so browsers ask before they read the document.
+    """
+    return Response(
+        status=204,
+        headers={
+            "Allow": "GET, HEAD, OPTIONS",
+            "Access-Control-Allow-Origin": "*",
+            "Access-Control-Allow-Methods": "GET",
+            "Access-Control-Allow-Headers": "*",
+            "Access-Control-Max-Age": "3600",
+        },
+    )

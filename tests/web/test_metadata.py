@@ -73,6 +73,28 @@ class TestAddress:
         assert [answer.json["resource"] for answer in answers] == [f"{RESOURCE}/stock"] * 2
         assert {answer.headers["Access-Control-Allow-Origin"] for answer in answers} == {"*"}
 
+    @pytest.mark.parametrize("path", [WELL_KNOWN, f"{WELL_KNOWN}/stock"])
+    def test_preflight_from_any_origin_is_allowed(
+        self, make_app: MakeApp, m2m: CognitoM2M, path: str
+    ) -> None:
+        """Browsers send one before an MCP client's request, because of its header."""
+        app = make_app(RESOURCE=f"{RESOURCE}/stock")
+        m2m.protect(app)
+        asked = {
+            "Origin": "https://inspector.example.org",
+            "Access-Control-Request-Method": "GET",
+            "Access-Control-Request-Headers": "mcp-protocol-version",
+        }
+        answer = app.test_client().options(path, headers=asked)
+        assert (answer.status_code, answer.data) == (204, b"")
+        allowed = {name: value for name, value in answer.headers if name.startswith("Access-Control-")}
+        assert allowed == {
+            "Access-Control-Allow-Origin": "*",
+            "Access-Control-Allow-Methods": "GET",
+            "Access-Control-Allow-Headers": "*",
+            "Access-Control-Max-Age": "3600",
+        }
+
 
 class TestDocument:
     def test_document_names_the_resource_and_the_pool(self, app: Flask, pool: LocalUserPool) -> None:
