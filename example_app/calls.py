@@ -6,7 +6,9 @@ import functools
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from statistics import quantiles
 from typing import Any
 
 import requests
@@ -158,19 +160,43 @@ def send_call(call: Call, stage: Stage, token_of: TokenOf) -> dict[str, Any]:
     prepared = call.prepare(stage) if call.prepare else None
     authorization = call.authorization(token_of, stage.pool)
     counts_before, started = stage.pool_request_counts(), time.perf_counter()
-    requests.request(
-        call.method,
-        stage.urls[call.service] + call.path,
-        headers={} if authorization is None else {"Authorization": authorization},
-        timeout=30,
-    )
+    headers = {} if authorization is None else {"Authorization": authorization}
+    requests.request(call.method, stage.urls[call.service] + call.path, headers=headers, timeout=30)
     hops = stage.tap.since(started)
     counts = stage.pool_request_counts() - counts_before
+    plain = requests.request(call.method, stage.plain_url + call.path, headers=headers, timeout=30)
     return {
         "label": call.label,
         "prepared": prepared,
+        "plain_status": plain.status_code,
         "hops": [describe_hop(hop) for hop in hops],
         "summary": [*map(_sentence, hops), _pool_sentence(counts, stage.state()["pool_on"])],
+        "state": stage.state(),
+    }
+
+
+def send_burst(stage: Stage, token_of: TokenOf, count: int = 100) -> dict[str, Any]:
+    """Send ``count`` calls from 8 threads, and return what they cost."""
+    counts_before = stage.pool_request_counts()
+    authorization = f"Bearer {token_of('shop')}"
+
+    def send(number: int) -> tuple[int, float]:
+        started = time.perf_counter()
+        reply = requests.get(
+            f"{stage.urls['orders']}/orders/7", headers={"Authorization": authorization}, timeout=30
+        )
+        return reply.status_code, (time.perf_counter() - started) * 1000
+
+    with ThreadPoolExecutor(max_workers=8) as threads:
+        statuses, times = zip(*threads.map(send, range(count)), strict=True)
+    counts, percentiles = stage.pool_request_counts() - counts_before, quantiles(times, n=100)
+    return {
+        "statuses": dict(sorted(Counter(statuses).items())),
+        "p50": round(percentiles[49], 1),
+        "p99": round(percentiles[98], 1),
+        "token_requests": sum(counts.values()) - counts["keys"],
+        "key_downloads": counts["keys"],
+        "pool": _pool_sentence(counts, stage.state()["pool_on"]),
         "state": stage.state(),
     }
 

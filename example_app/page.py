@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Flask, abort, render_template, request
+from flask import Flask, abort, render_template, request, send_from_directory
 from flask.typing import ResponseReturnValue
 from werkzeug.wrappers import Response
 
 from flask_m2m_cognito import CognitoM2M
 
-from .calls import CALLS, send_call
+from .calls import CALLS, send_burst, send_call
 from .stage import HOST, Stage
 
 callers = CognitoM2M()
@@ -25,6 +26,15 @@ _GROUPS = {
     "Forbidden": [call for call in CALLS if call.status == 403],
     "Bad request and outage": [call for call in CALLS if call.status in (400, 503)],
 }
+_TOUR = (
+    ("call", "Call", "Shop reads an order. Both services fetch keys, and orders its first token."),
+    ("outage", "Switch the pool off", "As in an outage of Cognito."),
+    ("again", "Call in the outage", "The same call. Cached keys and the cached token still work."),
+    ("new-key", "Use a new key", "This key was never downloaded. Only calls with its tokens get 503."),
+    ("recovery", "Switch the pool on", "When Retry-After is over, orders downloads the new key: 200."),
+)
+_ROOT = Path(__file__).parents[1]
+_TEXTS = ("README.md", "docs/index.md", "example_app/services.py", "example_app/plain.py")
 _SECURITY = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
     "Referrer-Policy": "no-referrer",
@@ -53,7 +63,19 @@ def create_page_app(stage: Stage) -> Flask:
 
     @app.get("/")
     def page() -> str:
-        return render_template("page.html", groups=_GROUPS, urls=stage.urls, pool_url=stage.pool.url)
+        return render_template(
+            "page.html", groups=_GROUPS, tour=_TOUR, urls=stage.urls, pool_url=stage.pool.url
+        )
+
+    @app.get("/text/<path:name>")
+    def text(name: str) -> ResponseReturnValue:
+        if name not in _TEXTS:
+            abort(404)
+        return send_from_directory(_ROOT, name, mimetype="text/plain")
+
+    @app.get("/favicon.ico")  # browsers request it for the texts
+    def icon() -> ResponseReturnValue:
+        return app.send_static_file("icon.svg")
 
     @app.get("/state")
     def state() -> ResponseReturnValue:
@@ -64,6 +86,11 @@ def create_page_app(stage: Stage) -> Flask:
         chosen = next((each for each in CALLS if each.key == key), None) or abort(404)
         with one_at_a_time:
             return send_call(chosen, stage, lambda name: callers.token(client=name))
+
+    @app.post("/burst")
+    def burst() -> ResponseReturnValue:
+        with one_at_a_time:
+            return send_burst(stage, lambda name: callers.token(client=name))
 
     @app.post("/switches/<name>")
     def switch(name: str) -> ResponseReturnValue:

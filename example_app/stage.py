@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flask import Flask
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from flask_m2m_cognito.testing import LocalUserPool
+from flask_m2m_cognito.testing import LocalUserPool, RecordedRequest
 
-from . import services
+from . import plain, services
+from .timeline import Events
 from .traffic import Tap, Tapped, describe_token, shortened
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Stage:
 
     def __init__(self, port: int = 0) -> None:
         self.tap = Tap()
+        self.events = Events()
         self.pool = _start_pool(port and port + 3)
         self._is_online = True
         # Users press the next button sooner than 10 s, the default, after the last one.
@@ -66,12 +68,15 @@ class Stage:
         self._inventory_server = LoopbackServer(self._inventory, port and port + 2)
         self._orders = Tapped("orders", self._new_orders_app(), self.tap)
         self._orders_server = LoopbackServer(self._orders, port and port + 1)
+        self._plain_server = LoopbackServer(plain.create_plain_app(self.pool.jwks_url, self.pool.issuer), 0)
+        self.plain_url = self._plain_server.url
         self.urls = {"orders": self._orders_server.url, "inventory": self._inventory_server.url}
 
     def __enter__(self) -> Stage:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._plain_server.end()
         self._orders_server.end()
         self._inventory_server.end()
         self.pool.stop()
@@ -83,6 +88,7 @@ class Stage:
         else:
             self.pool.offline()
         self._is_online = on
+        self.events.set_online(on)
         if on:
             return "The pool is on. After a failed fetch, a service tries again when its Retry-After is over."
         return "The pool is off. Cached keys and tokens still work: read an order."
@@ -90,6 +96,7 @@ class Stage:
     def rotate_key(self) -> str:
         """Make the pool sign with a new key."""
         self.pool.rotate_key()
+        self.events.add_mark("rotation", "new key")
         return (
             "The pool now signs with a new key, and still publishes the old ones, so earlier tokens stay "
             "valid. The first token with the new key makes each service download the keys once."
@@ -100,7 +107,7 @@ class Stage:
         self.pool.orders_lifetime = SHORT_LIFE if on else None
         if not on:
             return "The next token of orders is valid for an hour again."
-        self._orders.app = self._new_orders_app()
+        self.restart_orders()
         return (
             f"Orders has restarted, and its tokens now expire after {SHORT_LIFE} s. Read an order every few "
             "seconds: the token is renewed before it expires. With the pool off it expires, and you get 503."
@@ -109,6 +116,7 @@ class Stage:
     def restart_orders(self) -> str:
         """Restart orders, with nothing in memory."""
         self._orders.app = self._new_orders_app()
+        self.events.add_mark("restart", "orders restarted")
         return "Orders has restarted. Its next call downloads the keys and requests one token."
 
     def state(self) -> dict[str, Any]:
@@ -123,14 +131,20 @@ class Stage:
             "token_requests": {client: counts[client] for client in CLIENTS},
             "keys": [shortened(kid) for kid in self.pool.kids],
             "orders_token": token and {name: token[name] for name in ("expires_at", "lifetime", "kid")},
+            "health": services.orders_m2m.for_app(self._orders.app).health(),
+            "timeline": self.events.describe(self.tap.since(0), self.pool_requests()),
         }
 
     def pool_request_counts(self) -> Counter[str]:
         """Count the requests to the pool: ``"keys"`` for its keys, a client id for that client's tokens."""
         return Counter(
             "keys" if request.endpoint == "jwks" else request.form.get("client_id", "")
-            for request in self.pool.requests
+            for request in self.pool_requests()
         )
+
+    def pool_requests(self) -> list[RecordedRequest]:
+        """Return the requests to the pool, without those of the service that is only there to compare."""
+        return [each for each in self.pool.requests if each.headers["User-Agent"] != plain.AGENT]
 
     def _new_orders_app(self) -> Flask:
         return services.create_orders_app({**self._config, "INVENTORY_URL": self._inventory_server.url})

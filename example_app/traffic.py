@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,9 @@ MEANINGS = {
     "origin_jti": "An id of the user's sign-in.",
     "event_id": "An id of the user's sign-in.",
 }
+
+
+_SERVICES = Path(__file__).with_name("services.py")
 
 
 @dataclass(frozen=True)
@@ -68,12 +72,17 @@ class Hop:
         """Why it was rejected, or ``None``."""
         return _problem(self.response).get("reason")
 
+    @property
+    def sent_by(self) -> Line | None:
+        """The line that added the token, or ``None`` if the caller is not one of the two services."""
+        return _session_line(_SERVICES) if _caller_of(self) == "orders" else None
+
 
 class Tap:
     """Keep the latest hops of all services, in the order in which they began."""
 
     def __init__(self) -> None:
-        self._hops: deque[Hop] = deque(maxlen=100)
+        self._hops: deque[Hop] = deque(maxlen=1000)
         self._lock = threading.Lock()
 
     def add(self, hop: Hop) -> None:
@@ -102,8 +111,9 @@ class Tapped:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         app, request, started = self.app, Request(environ), time.perf_counter()
         response = Response.from_app(app, environ, buffered=True)
+        seconds = time.perf_counter() - started
         line = _deciding_line(app, request, _problem(response).get("reason"))
-        self._tap.add(Hop(self.name, request, response, line, started, time.perf_counter() - started))
+        self._tap.add(Hop(self.name, request, response, line, started, seconds))
         return response(environ, start_response)
 
 
@@ -119,7 +129,8 @@ def describe_hop(hop: Hop) -> dict[str, Any]:
         "body": _body_text(hop.response),
         "reason": hop.reason,
         "milliseconds": round(hop.seconds * 1000, 1),
-        "line": None if hop.line is None else {"number": hop.line.number, "text": hop.line.text},
+        "line": None if hop.line is None else asdict(hop.line),
+        "sent_by": None if hop.sent_by is None else asdict(hop.sent_by),
     }
 
 
@@ -190,13 +201,24 @@ def _deciding_line(app: Flask, request: Request, reason: str | None) -> Line | N
     except HTTPException:
         return None
     view: Any = inspect.unwrap(app.view_functions[endpoint])
-    source = Path(view.__code__.co_filename).read_text("utf-8").splitlines()
+    path = Path(view.__code__.co_filename)
+    source = _lines_of(path)
     above = range(view.__code__.co_firstlineno, 0, -1)  # from the view's decorators up
     if reason == "client_not_allowed":
         return _first_line_with("COGNITO_M2M_ALLOWED_CLIENT_IDS", source, above)
     if reason == "token_unavailable":
-        return _first_line_with("_m2m.session(", source, range(1, len(source) + 1))
+        return _session_line(path)
     return _first_line_with(".require_scopes(", source, range(view.__code__.co_firstlineno, len(source) + 1))
+
+
+def _session_line(path: Path) -> Line | None:
+    source = _lines_of(path)
+    return _first_line_with("_m2m.session(", source, range(1, len(source) + 1))
+
+
+@functools.cache
+def _lines_of(path: Path) -> list[str]:
+    return path.read_text("utf-8").splitlines()
 
 
 def _first_line_with(text: str, source: list[str], numbers: Iterable[int]) -> Line | None:

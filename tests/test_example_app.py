@@ -89,10 +89,42 @@ def test_response_names_the_line_of_code_that_decided(press: Press, button: str,
     assert (deciding["text"], source[deciding["number"] - 1].strip()) == (line, line)
 
 
+def test_second_hop_names_the_line_of_code_that_sent_it(press: Press) -> None:
+    first, second = press("read")["hops"]
+    assert first["sent_by"] is None
+    assert second["sent_by"]["text"] == "with orders_m2m.session() as session:"
+
+
 @pytest.mark.parametrize("button", ["read", "user-token"])
 def test_every_claim_is_explained(press: Press, button: str) -> None:
     claims = press(button)["hops"][0]["token"]["claims"]
     assert all(claim["meaning"] == MEANINGS[claim["name"]] for claim in claims)
+
+
+@pytest.mark.parametrize(
+    ("button", "plain", "ours"),
+    [
+        ("read", 200, 200),
+        ("expired", 401, 401),
+        ("no-scope", 403, 403),
+        ("user-token", 200, 401),
+        ("bad-header", 401, 400),
+        ("no-keys", 401, 503),
+    ],
+)
+def test_plain_decorator_answers_the_same_call(press: Press, button: str, plain: int, ours: int) -> None:
+    press("read")
+    result = press(button)
+    assert (result["plain_status"], result["hops"][0]["status"]) == (plain, ours)
+
+
+def test_burst_needs_no_request_to_the_pool(page: FlaskClient, press: Press) -> None:
+    press("read")
+    press("pool", on=False)
+    result = page.post("/burst", json={}).get_json()
+    assert result["statuses"] == {"200": 100}
+    assert (result["token_requests"], result["key_downloads"]) == (0, 0)
+    assert 0 < result["p50"] <= result["p99"]
 
 
 # -- the switches --------------------------------------------------------------------------------
@@ -153,6 +185,43 @@ def test_unavailable_token_is_503_and_names_the_call(press: Press, stage: Stage)
     assert hop["line"]["text"] == "with orders_m2m.session() as session:"
 
 
+def test_timeline_has_requests_outages_and_marks(press: Press) -> None:
+    press("read")
+    press("pool", on=False)
+    press("read")
+    press("pool", on=True)
+    timeline = press("rotate")["state"]["timeline"]
+    assert [(call["service"], call["status"]) for call in timeline["calls"]] == [
+        ("orders", 200),
+        ("inventory", 200),
+    ] * 2
+    (outage,) = timeline["outages"]
+    assert [outage["start"] <= call["at"] <= outage["end"] for call in timeline["calls"]] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert sorted(mark["label"] for mark in timeline["marks"]) == [
+        "key download",
+        "key download",
+        "new key",
+        "token for orders",
+        "token for shop",
+    ]
+
+
+def test_switching_the_pool_off_twice_is_one_outage(press: Press) -> None:
+    press("pool", on=False)
+    assert len(press("pool", on=False)["state"]["timeline"]["outages"]) == 1
+
+
+def test_state_has_the_health_of_orders(press: Press) -> None:
+    assert press("pool", on=True)["state"]["health"]["status"] == "starting"
+    assert press("read")["state"]["health"]["status"] == "ok"
+    assert press("no-keys")["state"]["health"]["status"] == "degraded"
+
+
 # -- the page itself -----------------------------------------------------------------------------
 
 
@@ -164,6 +233,14 @@ def test_page_has_a_button_for_each_call_and_only_own_files(page: FlaskClient) -
         with page.get(file) as reply:
             assert reply.status_code == 200
     assert "default-src 'self'" in page.get("/").headers["Content-Security-Policy"]
+
+
+def test_page_serves_the_linked_texts_and_no_other_file(page: FlaskClient) -> None:
+    for name, text in (("README.md", "flask-m2m-cognito"), ("example_app/services.py", "CognitoM2M()")):
+        with page.get(f"/text/{name}") as reply:
+            assert (reply.status_code, reply.mimetype) == (200, "text/plain")
+            assert text in reply.text
+    assert page.get("/text/pyproject.toml").status_code == 404
 
 
 def test_page_gets_no_secret_and_no_whole_token(page: FlaskClient, stage: Stage) -> None:

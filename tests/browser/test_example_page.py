@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
 NARROW = {"width": 360, "height": 740}
+STEPS = ["call", "outage", "again", "new-key", "recovery"]
 READ, NO_KEYS = CALLS[0], CALLS[-1]
+LINKS = ["README", "Documentation", "Source of both services"]
 SWITCHES = {
+    "short-life": "Short-lived tokens",
+    "restart": "Restart",
     "pool": "User pool",
-    "short-life": "Short-lived tokens for orders",
-    "rotate": "Rotate the pool's key",
-    "restart": "Restart orders",
+    "rotate": "Rotate the key",
 }
 
 # The lowest contrast of any text, by WCAG's formula.
@@ -59,6 +61,45 @@ FOCUS_IS_SEEN = """() => {
     return getComputedStyle(node).outlineStyle === "solid" && node.contains(above);
 }"""
 
+NAME_OF_FOCUSED = """() => Object.values(document.activeElement.dataset)[0]
+    ?? document.activeElement.textContent"""
+
+
+# -- the library ---------------------------------------------------------------------------------
+
+
+def test_page_names_the_library_and_links_to_its_texts(page: Page) -> None:
+    assert page.locator("h1").inner_text() == "flask-m2m-cognito"
+    assert page.locator("nav a").all_inner_texts() == LINKS
+    with page.context.expect_page() as opening:
+        page.get_by_role("link", name=LINKS[2]).click()
+    opening.value.get_by_text("def create_orders_app(").wait_for()
+
+
+# -- the tour ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", [None, "Enter", "Space"], ids=["mouse", "Enter", "Space"])
+def test_tour_goes_from_a_call_to_the_recovery(page: Page, key: str | None) -> None:
+    assert attributes(page, "data-step") == STEPS
+    seen = []
+    for step in STEPS:
+        button = page.locator(f"[data-step={step}]")
+        if key is None:
+            button.click()
+        else:
+            button.press(key)
+        wait_until_idle(page)
+        assert button.get_attribute("aria-current") == "true"
+        seen.append((lamp(page), chips(page)))
+    assert seen == [
+        ("on", ["200", "200"]),
+        ("off", ["200", "200"]),
+        ("off", ["200", "200"]),
+        ("off", ["503"]),
+        ("on", ["200", "200"]),
+    ]
+
 
 # -- the buttons ---------------------------------------------------------------------------------
 
@@ -82,6 +123,26 @@ def test_accepted_call_continues_with_a_token_of_orders(page: Page) -> None:
     assert chips(page) == ["200", "200"]
     assert [claims(page, hop)["client_id"][0] for hop in (0, 1)] == ["shop", "orders"]
     assert page.locator("#arrow-inventory .request").inner_text() == "GET /items/tea"
+
+
+def test_both_hops_are_side_by_side_with_collapsed_claims(page: Page) -> None:
+    click(page, READ)
+    assert page.locator(".token[open]").count() == 0
+    left, right = (box(card) for card in page.locator(".hop").all())
+    assert left["y"] == right["y"]
+    assert left["x"] + left["width"] <= right["x"]
+    assert page.locator(".hop .guard pre").all_inner_texts()[1:] == [
+        "with orders_m2m.session() as session:",
+        '@inventory_m2m.require_scopes("inventory/read")',
+    ]
+
+
+@pytest.mark.parametrize("key", ["Enter", "Space"])
+def test_keys_open_the_claims(page: Page, key: str) -> None:
+    click(page, READ)
+    page.locator(".token summary").first.focus()
+    page.keyboard.press(key)
+    page.locator(".token[open] th", has_text="client_id").wait_for()
 
 
 def test_token_is_shown_with_claims_and_time_left(page: Page) -> None:
@@ -121,11 +182,50 @@ def test_response_is_shown_with_its_headers(page: Page, key: str, header: str) -
     assert "Content-Type: application/problem+json" in answer(page)
 
 
+@pytest.mark.parametrize("key", [None, "Enter", "Space"], ids=["mouse", "Enter", "Space"])
+def test_hundred_calls_show_what_they_cost(page: Page, key: str | None) -> None:
+    click(page, READ)
+    turn(page, "pool")
+    button = page.get_by_role("button", name="100 calls now")
+    if key is None:
+        button.click()
+    else:
+        button.press(key)
+    wait_until_idle(page)
+    statuses, p50, p99, tokens, keys = page.locator(".figures dd").all_inner_texts()
+    assert (statuses, tokens, keys) == ("100 \u00d7 200", "0", "0")
+    assert 0 < float(p50.removesuffix(" ms")) <= float(p99.removesuffix(" ms"))
+    assert "202 requests, 202 accepted. Outage" in timeline(page)
+
+
+def test_answer_of_a_plain_decorator_is_shown_beside_it(page: Page) -> None:
+    click(page, READ)
+    assert page.locator(".plain .chip").all_inner_texts() == ["200"]
+    click(page, NO_KEYS)
+    assert (chips(page), page.locator(".plain .chip").all_inner_texts()) == (["503"], ["401"])
+    with page.context.expect_page() as opening:
+        page.locator(".plain a").press("Enter")
+    opening.value.get_by_text("def create_plain_app(").wait_for()
+
+
 # -- the switches --------------------------------------------------------------------------------
 
 
 def test_page_has_all_switches(page: Page) -> None:
     assert attributes(page, "data-switch") == list(SWITCHES)
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_switches_stay_in_view_below_the_last_call(
+    browser: Browser, address: str, size: dict[str, int]
+) -> None:
+    with opened(browser, address, size=size) as page:
+        click(page, NO_KEYS)
+        page.evaluate("scrollTo(0, document.body.scrollHeight)")
+        assert page.evaluate("scrollY") > 0
+        for name in SWITCHES:
+            assert 0 <= box(switch(page, name))["y"] < size["height"] / 2
+        assert page.evaluate("document.elementFromPoint(20, innerHeight / 2).closest('#stage')") is None
 
 
 def test_calls_still_work_while_the_pool_is_shown_as_off(page: Page) -> None:
@@ -176,20 +276,83 @@ def test_restarted_orders_fetches_keys_and_token_again(page: Page) -> None:
     assert (number(page, "tokens-orders"), number(page, "key-downloads")) == (before[0] + 1, before[1] + 1)
 
 
+# -- the timeline --------------------------------------------------------------------------------
+
+
+def test_timeline_shows_that_calls_are_accepted_in_an_outage(page: Page) -> None:
+    click(page, READ)
+    turn(page, "pool")
+    click(page, READ)
+    assert page.locator("#timeline .outage").count() == 1
+    assert page.locator("#timeline .s2").count() == 4
+    assert re.search(r"Outage of \d+ s: 2 requests, 2 accepted\.", timeline(page))
+    turn(page, "pool")
+    click(page, READ)
+    assert re.search(r"6 requests, 6 accepted\. Outage of \d+ s: 2 requests", timeline(page))
+
+
+def test_timeline_shows_statuses_rotations_and_fetches(page: Page) -> None:
+    click(page, CALLS[3])
+    turn(page, "rotate")
+    click(page, NO_KEYS)
+    titles = page.locator("#timeline title").all_text_contents()
+    assert {"orders: 401", "orders: 503", "new key", "The pool is off"} <= set(titles)
+    assert page.locator("#timeline .s4, #timeline .s5").count() == 2
+
+
+@pytest.mark.parametrize("key", [None, "Enter", "Space"], ids=["mouse", "Enter", "Space"])
+def test_health_is_shown_live(page: Page, key: str | None) -> None:
+    opener = page.locator(".health summary")
+    if key is None:
+        opener.click()
+    else:
+        opener.press(key)
+    page.locator("#health", has_text='"status": "starting"').wait_for()
+    click(page, READ)
+    assert page.locator("#health-status").inner_text() == "ok"
+    assert '"ready": true' in page.locator("#health").inner_text()
+    click(page, NO_KEYS)
+    assert page.locator("#health-status").inner_text() == "degraded"
+
+
 # -- the keyboard --------------------------------------------------------------------------------
 
 
 def test_tab_visits_all_buttons_in_order_with_visible_focus(page: Page) -> None:
     visited = []
-    for _ in range(len(CALLS) + len(SWITCHES)):
+    order = [*LINKS, "100", *SWITCHES, "Tour", *STEPS]
+    for _ in order:
         page.keyboard.press("Tab")
         assert page.evaluate(FOCUS_IS_SEEN)
-        visited.append(page.evaluate("Object.values(document.activeElement.dataset)[0]"))
-    assert visited == [*(call.key for call in CALLS), *SWITCHES]
+        visited.append(page.evaluate(NAME_OF_FOCUSED))
+    assert visited == order
+
+
+def test_tab_visits_all_cases_in_order_with_visible_focus(page: Page) -> None:
+    show_cases(page)
+    for call in CALLS:
+        page.keyboard.press("Tab")
+        assert page.evaluate(FOCUS_IS_SEEN)
+        assert page.evaluate(NAME_OF_FOCUSED) == call.key
+
+
+def test_arrow_keys_switch_between_tour_and_cases(page: Page) -> None:
+    page.get_by_role("tab", name="Tour").focus()
+    for key, selected in (
+        ("ArrowRight", "All cases"),
+        ("ArrowRight", "Tour"),
+        ("End", "All cases"),
+        ("Home", "Tour"),
+    ):
+        page.keyboard.press(key)
+        assert page.evaluate(NAME_OF_FOCUSED) == selected
+        assert page.get_by_role("tab", selected=True).all_inner_texts() == [selected]
+        assert page.get_by_role("tabpanel").count() == 1
 
 
 @pytest.mark.parametrize("key", ["Enter", "Space"])
 def test_keys_press_the_focused_button_and_keep_the_focus(page: Page, key: str) -> None:
+    show_cases(page)
     page.keyboard.press("Tab")
     page.keyboard.press(key)
     wait_until_idle(page)
@@ -212,7 +375,7 @@ def test_page_is_readable(
     def take_screenshot(moment: str) -> None:
         folder = Path(os.environ.get("BROWSER_SCREENSHOTS") or tmp_path)
         folder.mkdir(parents=True, exist_ok=True)
-        page.evaluate("scrollTo(0, 0)")  # else the summary, which sticks to the top, covers the middle
+        page.evaluate("scrollTo(0, 0)")  # else the picture, which sticks to the top, covers the middle
         page.screenshot(path=folder / f"{scheme}-{size['width']}-{moment}.png", full_page=True)
 
     with opened(browser, address, scheme, size) as page:
@@ -238,7 +401,12 @@ def test_narrow_screen_has_a_link_to_the_request_log(browser: Browser, address: 
 
 
 def click(page: Page, call: Call) -> None:
+    show_cases(page)
     press(page, page.get_by_role("button", name=f"{call.status} {call.label}"))
+
+
+def show_cases(page: Page) -> None:
+    page.get_by_role("tab", name="All cases").click()
 
 
 def turn(page: Page, name: str) -> None:
@@ -253,6 +421,12 @@ def switch(page: Page, name: str) -> Locator:
 def press(page: Page, button: Locator) -> None:
     button.click()
     wait_until_idle(page)
+
+
+def box(element: Locator) -> dict[str, float]:
+    found = element.bounding_box()
+    assert found is not None
+    return dict(found)  # type: ignore[arg-type]
 
 
 def wait_until_idle(page: Page) -> None:
@@ -271,6 +445,10 @@ def summary(page: Page) -> str:
     return page.locator("#summary").inner_text()
 
 
+def timeline(page: Page) -> str:
+    return page.locator("#timeline-text").inner_text()
+
+
 def request(page: Page, hop: int = 0) -> str:
     return page.locator(".hop").nth(hop).locator(".exchange pre").first.inner_text()
 
@@ -281,7 +459,10 @@ def answer(page: Page, hop: int = 0) -> str:
 
 def claims(page: Page, hop: int = 0) -> dict[str, tuple[str, str]]:
     """Return value and meaning of each claim of the token in this card."""
-    rows = page.locator(".hop").nth(hop).locator("tbody tr").all()
+    card = page.locator(".hop").nth(hop)
+    if card.locator(".token").get_attribute("open") is None:
+        card.locator("summary").click()
+    rows = card.locator("tbody tr").all()
     cells = (row.locator("th, td").all_inner_texts() for row in rows)
     return {name: (value, meaning) for name, value, meaning in cells}
 
