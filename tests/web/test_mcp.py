@@ -21,6 +21,7 @@ from tests.test_docs import DOCS, blocks_of
 
 # The pool's tokens have no aud, so the server checks no audience. The packages emit deprecation warnings.
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:COGNITO_M2M_RESOURCE is set"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
