@@ -125,9 +125,7 @@ def test_printed_curl_commands_get_the_readmes_statuses() -> None:
         finally:
             process.terminate()
     assert statuses == [(200, 200), (401, 401), (401, 401), (403, 403), (403, 403)]
-    assert curl_lines(same_ports_and_tokens(printed)) == curl_lines(
-        same_ports_and_tokens(block_after("example: prints"))
-    )
+    assert same_ports_and_tokens(block_after("example: prints")).strip() in same_ports_and_tokens(printed)
 
 
 def curl_lines(text: str) -> list[tuple[str, str]]:
