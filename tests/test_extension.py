@@ -791,3 +791,15 @@ class TestSecrets:
         parts = m2m.for_app(app)
         shown = repr([m2m, parts, parts.validator, parts.client(), parts.sources.all(), m2m.auth()])
         assert {secret for secret in (SECRET_KEY, pool.client().secret, token) if secret in shown} == set()
+
+
+def test_warm_up_fetches_the_token_of_its_metadata() -> None:
+    metadata = {"tenant": "acme"}
+    with LocalUserPool() as pool:
+        app = Flask("shop")
+        app.config.update(pool.config(ALLOWED_CLIENT_IDS="*"))
+        m2m = CognitoM2M(app)
+        with app.app_context():
+            m2m.warm_up([{"metadata": metadata}], required=True)
+            m2m.token(metadata=metadata)
+        assert pool.count("token") == 1

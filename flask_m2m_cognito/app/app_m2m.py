@@ -270,7 +270,7 @@ class AppM2M(M2MMethods):
 
 def _source_of(parts: AppM2M, token: Scopes | Mapping[str, Any]) -> TokenSource:
     if isinstance(token, Mapping):
-        return parts.sources.get(token.get("scopes"), token.get("client"))
+        return parts.sources.get(token.get("scopes"), token.get("client"), token.get("metadata"))
     return parts.sources.get(token)
 
 
