@@ -12,9 +12,9 @@ from .app.app_m2m import AppM2M, M2MMethods
 from .exceptions import ConfigurationError
 from .web.decorators import authorize, require_scopes
 from .web.decorators import optional_token as _optional_token
-from .web.guard import EXTENSION, PrincipalLoader
+from .web.guard import PrincipalLoader
 from .web.protection import protect, public
-from .web.request_globals import set_request_globals
+from .web.request_globals import EXTENSION, set_request_globals
 from .web.requirement import REQUIREMENTS, requirements_of
 
 # init_app imports the modules that only it needs, which keeps the import of the package fast.
@@ -323,7 +323,7 @@ class CognitoM2M(M2MMethods):
         if not apps and self._last_app_name is not None:
             raise RuntimeError(
                 f"The application {self._last_app_name!r} of this CognitoM2M has been garbage-collected. "
-                " Keep a reference to it, such as `app = create_app()` in a module."
+                "Keep a reference to it, such as `app = create_app()` in a module."
             )
         known = ", ".join(sorted(repr(app.name) for app in apps)) or "none"
         raise RuntimeError(

@@ -1,7 +1,7 @@
 """Signals (blinker) for an application's keys and tokens. The sender is the application.
 
-``token_accepted`` and ``token_rejected`` are sent in the request. All others are sent by a background
-thread, after the callers that waited for the refresh were released, so a slow receiver delays no caller.
+``token_accepted`` and ``token_rejected`` are sent in the request. All others are sent by the thread of
+the refresh, after the callers that waited for it were released, so a slow receiver delays no caller.
 Exceptions in receivers are logged and swallowed.
 
 =======================  ============================================================================

@@ -18,8 +18,8 @@ def advice_on(app: Flask, cache: Cache | None, settings: Settings) -> Iterator[s
     """Yield a warning for each setting that works but is probably a mistake."""
     if settings.any_client_unwarned:
         yield _ANY_CLIENT
-    if cache_url_problem(app):
-        yield f"{cache_url_problem(app)} {QUOTE_PASSWORD}"
+    if problem := cache_url_problem(app):
+        yield f"{problem} {QUOTE_PASSWORD}"
     if settings.is_resource_unchecked:
         yield f"{RESOURCE_UNCHECKED} {SET_AUDIENCE}"
     if settings.allow_http_hosts:

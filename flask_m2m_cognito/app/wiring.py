@@ -57,7 +57,6 @@ from .cache_backend import (
 # it forever.
 from ..outbound import bearer_auth  # noqa: F401  # isort: skip
 from ..telemetry import health  # noqa: F401  # isort: skip
-from ..web import routes  # noqa: F401  # isort: skip
 from . import warm_up  # noqa: F401  # isort: skip
 
 if TYPE_CHECKING:

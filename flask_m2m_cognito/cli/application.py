@@ -14,7 +14,7 @@ from flask.cli import NoAppException, ScriptInfo
 
 from ..app.app_m2m import AppM2M
 from ..inbound.key_source import TrustedPool
-from ..web.guard import EXTENSION
+from ..web.request_globals import EXTENSION
 
 NOT_INITIALISED = "This application has no CognitoM2M: call m2m.init_app(app) where you create it."
 NO_POOL = "This application trusts no user pool: set COGNITO_M2M_USER_POOL_ID."

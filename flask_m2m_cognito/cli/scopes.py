@@ -16,7 +16,7 @@ from typing import Any
 import click
 from flask import Flask
 
-from ..web.routes import routes_of
+from ..web.routes import routes_of, scopes_in
 from .application import echo, echo_json, parts_or_none
 from .words import columns, listed
 
@@ -101,7 +101,7 @@ def collect_required(app: Flask) -> Required:
     """Return the scopes that the guards of the routes and the settings require."""
     by_scope: dict[str, list[str]] = {}
     for route in routes_of(app):
-        for scope in {scope for need in route.needs for scope in need.scopes or ()}:
+        for scope in scopes_in(route.needs):
             by_scope.setdefault(scope, []).append(str(route))
     parts = parts_or_none(app)
     for scope in () if parts is None else parts.settings.required_scopes:

@@ -32,7 +32,7 @@ MIN_AGE = 10.0
 COOLDOWN = 30.0
 """Seconds in which at most one refused token is replaced, because a peer may answer every call with 401.
 
-Doubles up to an hour while each newer token is refused too. Before, such a peer cost 60 tokens an hour.
+Doubles up to an hour while each newer token is refused too. Without that, such a peer cost 60 tokens an hour.
 """
 
 _KIND = "token"

@@ -116,8 +116,8 @@ def _guard(view: View, requirement: Requirement) -> View:
     """Return ``view`` behind a guard that rejects requests which do not meet ``requirement``."""
     if inspect.isclass(view):
         raise ConfigurationError(
-            f"require_scopes cannot decorate the class {view.__name__}. Set decorators = [require_scopes(…)] "
-            "in the class, or decorate its methods."
+            f"A guard cannot decorate the class {view.__name__}. Set decorators = [the guard] in the class, "
+            "or decorate its methods."
         )
     if not callable(view):  # such as Flask-Sock's route, which returns nothing
         raise ConfigurationError(

@@ -13,7 +13,6 @@ from ..exceptions import KeysUnavailableError, TokenValidationError
 from ..inbound.bearer import bearer_token
 from .problems import Wording, add_challenge_when_caught, problem_from
 from .rejection_log import Rejection
-from .request_globals import EXTENSION as EXTENSION
 from .request_globals import current_request
 from .requirement import ANY_TOKEN, Requirement
 
