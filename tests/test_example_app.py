@@ -98,6 +98,7 @@ def test_second_hop_names_the_line_of_code_that_sent_it(press: Press) -> None:
 @pytest.mark.parametrize("button", ["read", "user-token"])
 def test_every_claim_is_explained(press: Press, button: str) -> None:
     claims = press(button)["hops"][0]["token"]["claims"]
+    assert claims
     assert all(claim["meaning"] == MEANINGS[claim["name"]] for claim in claims)
 
 
@@ -229,6 +230,7 @@ def test_page_has_a_button_for_each_call_and_only_own_files(page: FlaskClient) -
     html = page.get("/").text
     assert re.findall(r'data-call="([^"]+)"', html) == [call.key for call in CALLS]
     files = re.findall(r'(?:src|href)="([^"#]+)"', html)
+    assert files
     for file in files:
         with page.get(file) as reply:
             assert reply.status_code == 200

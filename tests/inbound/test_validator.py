@@ -353,6 +353,7 @@ class TestRejections:
         token = make(pool)
         with pytest.raises(TokenValidationError) as raised:
             validator_of(pool).validate(token)
+        assert raised.value.reason == reason
         header = token.partition(".")[0]
         assert raised.value.kid == json.loads(urlsafe_b64decode(header + "=" * (-len(header) % 4)))["kid"]
         assert raised.value.pool == pool.pool_id

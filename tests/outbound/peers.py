@@ -96,10 +96,6 @@ class Peer:
         """The token of each request, in order."""
         return [request.token for request in self.received]
 
-    def accepts(self, token: str) -> None:
-        """Refuse every token but this one."""
-        self.answer = lambda request: Reply() if request.token == token else refusal()
-
     def refuses(self, *tokens: str) -> None:
         """Refuse these tokens."""
         self.answer = lambda request: refusal() if request.token in tokens else Reply()

@@ -106,21 +106,6 @@ def no_thread(run: Callable[[], None]) -> None:
     raise RuntimeError("can't start new thread")
 
 
-class LaterThreads:
-    """Collects functions, and calls them in ``run``."""
-
-    def __init__(self) -> None:
-        self.waiting: list[Callable[[], None]] = []
-
-    def __call__(self, run: Callable[[], None]) -> None:
-        self.waiting.append(run)
-
-    def run(self) -> None:
-        waiting, self.waiting = self.waiting, []
-        for run in waiting:
-            run()
-
-
 def outcome_of(get: Callable[[], str]) -> object:
     """Return the value, or the class of the error."""
     try:

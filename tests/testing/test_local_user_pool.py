@@ -22,7 +22,6 @@ from flask_m2m_cognito.exceptions import ConfigurationError
 from flask_m2m_cognito.testing import LocalClient, LocalUserPool
 
 GRANT = {"grant_type": "client_credentials"}
-FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 @pytest.fixture

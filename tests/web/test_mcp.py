@@ -176,6 +176,7 @@ class TestDiscovery:
         auth = auth_of(server, pool, "agent")
         assert asyncio.run(call(server, auth, mode, "reserve"))[1] == "6 left"
         assert server.statuses_of("tools/call") == [403, 200]
+        assert server.received[-1][:2] == ("tools/call", version)
         scopes = [each.form["scope"] for each in pool.requests if each.endpoint == "token"]
         assert [set(each.split()) for each in scopes] == [{READ}, {READ, WRITE}]
 
