@@ -159,10 +159,14 @@ def names(
             del sys.modules[name]  # a module that a page has created
 
 
+PYTHONS_OF_MCP_CLIENTS = {"fastmcp": range(11, 14), "mcp": range(10, 14), "httpx2": range(10, 14)}
+
+
 def skip_if_not_installable(source: str) -> None:
-    """Skip a test of code that imports fastmcp, if the Python is too old for it."""
-    if sys.version_info < (3, 11) and "import fastmcp" in source:
-        pytest.skip("fastmcp needs Python 3.11")
+    """Skip a test of code that imports a client for MCP, if `pyproject.toml` installs none on this Python."""
+    for package, minors in PYTHONS_OF_MCP_CLIENTS.items():
+        if f"import {package}" in source and sys.version_info.minor not in minors:
+            pytest.skip(f"{package} is not installed on Python 3.{sys.version_info.minor}")
 
 
 class Worker:
