@@ -59,7 +59,7 @@ def _issued(issue: Callable[[LocalUserPool], str]) -> Callable[[TokenOf, LocalUs
 def _new_key_and_no_pool(stage: Stage) -> str:
     stage.rotate_key()
     stage.switch_pool(on=False)
-    return "First, the pool got a new key and was switched off. It stays off until you switch it on."
+    return "First, the pool got a new key and was switched off."
 
 
 @functools.cache
@@ -170,28 +170,32 @@ def send_call(call: Call, stage: Stage, token_of: TokenOf) -> dict[str, Any]:
         "prepared": prepared,
         "plain_status": plain.status_code,
         "hops": [describe_hop(hop) for hop in hops],
-        "summary": [*map(_sentence, hops), _pool_sentence(counts, stage.state()["pool_on"])],
+        "summary": [
+            *map(_sentence, hops),
+            f"The plain decorator answered {phrase_of(plain.status_code)}.",
+            _pool_sentence(counts, stage.state()["pool_on"]),
+        ],
         "state": stage.state(),
     }
 
 
 def send_burst(stage: Stage, token_of: TokenOf, count: int = 100) -> dict[str, Any]:
-    """Send ``count`` calls from 8 threads, and return what they cost."""
+    """Send ``count`` calls from 8 threads, and return what they cost. Send as many to the plain decorator."""
     counts_before = stage.pool_request_counts()
     authorization = f"Bearer {token_of('shop')}"
 
-    def send(number: int) -> tuple[int, float]:
+    def send(url: str) -> tuple[int, float]:
         started = time.perf_counter()
-        reply = requests.get(
-            f"{stage.urls['orders']}/orders/7", headers={"Authorization": authorization}, timeout=30
-        )
+        reply = requests.get(f"{url}/orders/7", headers={"Authorization": authorization}, timeout=30)
         return reply.status_code, (time.perf_counter() - started) * 1000
 
     with ThreadPoolExecutor(max_workers=8) as threads:
-        statuses, times = zip(*threads.map(send, range(count)), strict=True)
+        statuses, times = zip(*threads.map(send, [stage.urls["orders"]] * count), strict=True)
+        plain_statuses = [status for status, _ in threads.map(send, [stage.plain_url] * count)]
     counts, percentiles = stage.pool_request_counts() - counts_before, quantiles(times, n=100)
     return {
         "statuses": dict(sorted(Counter(statuses).items())),
+        "plain_statuses": dict(sorted(Counter(plain_statuses).items())),
         "p50": round(percentiles[49], 1),
         "p99": round(percentiles[98], 1),
         "token_requests": sum(counts.values()) - counts["keys"],

@@ -27,11 +27,11 @@ _GROUPS = {
     "Bad request and outage": [call for call in CALLS if call.status in (400, 503)],
 }
 _TOUR = (
-    ("call", "Call", "Shop reads an order. Both services fetch keys, and orders its first token."),
-    ("outage", "Switch the pool off", "As in an outage of Cognito."),
-    ("again", "Call in the outage", "The same call. Cached keys and the cached token still work."),
-    ("new-key", "Use a new key", "This key was never downloaded. Only calls with its tokens get 503."),
-    ("recovery", "Switch the pool on", "When Retry-After is over, orders downloads the new key: 200."),
+    ("call", "Call", "Shop reads an order. All fetch their keys and tokens."),
+    ("outage", "Switch the pool off", "As for over 5 minutes, so PyJWT's key cache expires."),
+    ("again", "Call in the outage", "Cached keys and the cached token still work."),
+    ("new-key", "Use a new key", "Never downloaded: only calls with its tokens get 503."),
+    ("recovery", "Switch the pool on", "After Retry-After, orders downloads the key."),
 )
 _ROOT = Path(__file__).parents[1]
 _TEXTS = ("README.md", "docs/index.md", "example_app/services.py", "example_app/plain.py")

@@ -16,10 +16,20 @@ AGENT = "plain-pyjwt"
 View = Callable[..., ResponseReturnValue]
 
 
-def create_plain_app(keys_url: str, issuer: str) -> Flask:
+def create_key_client(keys_url: str) -> jwt.PyJWKClient:
+    """Create a client with PyJWT's defaults: it caches the keys for 5 minutes."""
+    return jwt.PyJWKClient(keys_url, headers={"User-Agent": AGENT}, timeout=5)
+
+
+def expire_keys(keys: jwt.PyJWKClient) -> None:
+    """Empty the cache, as 5 minutes do."""
+    assert keys.jwk_set_cache is not None
+    keys.jwk_set_cache.put(None)
+
+
+def create_plain_app(keys: jwt.PyJWKClient, issuer: str) -> Flask:
     """Create a service whose decorator checks the signature, expiry, issuer and scope of each token."""
     app = Flask(__name__, static_folder=None)
-    keys = jwt.PyJWKClient(keys_url, headers={"User-Agent": AGENT}, timeout=5)
 
     def require_scope(scope: str) -> Callable[[View], View]:
         def decorate(view: View) -> View:

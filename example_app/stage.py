@@ -68,7 +68,9 @@ class Stage:
         self._inventory_server = LoopbackServer(self._inventory, port and port + 2)
         self._orders = Tapped("orders", self._new_orders_app(), self.tap)
         self._orders_server = LoopbackServer(self._orders, port and port + 1)
-        self._plain_server = LoopbackServer(plain.create_plain_app(self.pool.jwks_url, self.pool.issuer), 0)
+        self._plain_keys = plain.create_key_client(self.pool.jwks_url)
+        plain_app = plain.create_plain_app(self._plain_keys, self.pool.issuer)
+        self._plain_server = LoopbackServer(Tapped("plain", plain_app, self.tap), 0)
         self.plain_url = self._plain_server.url
         self.urls = {"orders": self._orders_server.url, "inventory": self._inventory_server.url}
 
@@ -82,16 +84,24 @@ class Stage:
         self.pool.stop()
 
     def switch_pool(self, on: bool) -> str:
-        """Make the pool listen or refuse connections. Return a message, as all switches do."""
+        """Make the pool listen or refuse connections. Return a message, as all switches do.
+
+        The outage is a long one: the keys of the plain decorator expire at its start. Those of orders are
+        usable for a day.
+        """
         if on:
             self.pool.online()
         else:
             self.pool.offline()
+            plain.expire_keys(self._plain_keys)
         self._is_online = on
         self.events.set_online(on)
         if on:
             return "The pool is on. After a failed fetch, a service tries again when its Retry-After is over."
-        return "The pool is off. Cached keys and tokens still work: read an order."
+        return (
+            "The pool is off, as if for over 5 minutes: the plain decorator's keys expire (PyJWT's default). "
+            "Read an order: cached keys and tokens still work."
+        )
 
     def rotate_key(self) -> str:
         """Make the pool sign with a new key."""

@@ -41,10 +41,7 @@ class Events:
         """Return the entries of the last :data:`LONGEST` seconds, in seconds since the epoch."""
         now = time.time()
         since, epoch = now - LONGEST, now - time.perf_counter()
-        fetches = [
-            {"at": request.at, "kind": "fetch", "label": _fetch_label(request.form.get("client_id"))}
-            for request in requests
-        ]
+        fetches = [_fetch(request.at, request.form.get("client_id")) for request in requests]
         with self._lock:
             marks = [mark for mark in (*self._marks, *fetches) if mark["at"] >= since]
             outages = [dict(each) for each in self._outages if each["end"] is None or each["end"] >= since]
@@ -56,5 +53,7 @@ class Events:
         return {"now": now, "longest": LONGEST, "calls": calls, "marks": marks, "outages": outages}
 
 
-def _fetch_label(client_id: str | None) -> str:
-    return f"token for {client_id}" if client_id else "key download"
+def _fetch(at: float, client_id: str | None) -> dict[str, Any]:
+    if client_id:
+        return {"at": at, "kind": "token-request", "label": f"token request of {client_id}"}
+    return {"at": at, "kind": "key-download", "label": "key download"}

@@ -119,11 +119,21 @@ def test_plain_decorator_answers_the_same_call(press: Press, button: str, plain:
     assert (result["plain_status"], result["hops"][0]["status"]) == (plain, ours)
 
 
+def test_only_the_plain_decorator_fails_in_an_outage(press: Press) -> None:
+    press("read")
+    press("pool", on=False)
+    result = press("read")
+    assert (result["plain_status"], result["hops"][0]["status"]) == (401, 200)
+    assert "The plain decorator answered 401 Unauthorized." in result["summary"]
+    press("pool", on=True)
+    assert press("read")["plain_status"] == 200
+
+
 def test_burst_needs_no_request_to_the_pool(page: FlaskClient, press: Press) -> None:
     press("read")
     press("pool", on=False)
     result = page.post("/burst", json={}).get_json()
-    assert result["statuses"] == {"200": 100}
+    assert (result["statuses"], result["plain_statuses"]) == ({"200": 100}, {"401": 100})
     assert (result["token_requests"], result["key_downloads"]) == (0, 0)
     assert 0 < result["p50"] <= result["p99"]
 
@@ -192,23 +202,25 @@ def test_timeline_has_requests_outages_and_marks(press: Press) -> None:
     press("read")
     press("pool", on=True)
     timeline = press("rotate")["state"]["timeline"]
-    assert [(call["service"], call["status"]) for call in timeline["calls"]] == [
-        ("orders", 200),
-        ("inventory", 200),
-    ] * 2
     (outage,) = timeline["outages"]
-    assert [outage["start"] <= call["at"] <= outage["end"] for call in timeline["calls"]] == [
-        False,
-        False,
-        True,
-        True,
+    calls = [
+        (call["service"], call["status"], outage["start"] <= call["at"] <= outage["end"])
+        for call in timeline["calls"]
     ]
-    assert sorted(mark["label"] for mark in timeline["marks"]) == [
-        "key download",
-        "key download",
-        "new key",
-        "token for orders",
-        "token for shop",
+    assert calls == [
+        ("orders", 200, False),
+        ("inventory", 200, False),
+        ("plain", 200, False),
+        ("orders", 200, True),
+        ("inventory", 200, True),
+        ("plain", 401, True),
+    ]
+    assert sorted((mark["kind"], mark["label"]) for mark in timeline["marks"]) == [
+        ("key-download", "key download"),
+        ("key-download", "key download"),
+        ("rotation", "new key"),
+        ("token-request", "token request of orders"),
+        ("token-request", "token request of shop"),
     ]
 
 

@@ -58,10 +58,14 @@ function showArrows(hops) {
   }
 }
 
-/* The timeline: three lanes, with the newest entries on the right */
+/* The timeline: four lanes, with the newest entries on the right */
 
-const LANES = { orders: 11, inventory: 33, pool: 55 };
-const SHAPES = { s2: "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z", s4: "M0-6L6 0L0 6L-6 0z", s5: "M-5-5L5 5M5-5L-5 5", fetch: "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z" };
+const LANE = 20;
+const LANES = ["orders", "inventory", "plain", "pool"];
+const SHAPES = {
+  s2: "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z", s4: "M0-6L6 0L0 6L-6 0z", s5: "M-5-5L5 5M5-5L-5 5",
+  "key-download": "M-3.5-8.5h7v7h-7z", "token-request": "M0 1.5l4.5 7h-9z",
+};
 
 function draw(tag, attributes, ...children) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -72,29 +76,51 @@ function draw(tag, attributes, ...children) {
 
 function showTimeline({ now, longest, calls, marks, outages }) {
   const first = Math.min(now, ...[...calls, ...marks].map((each) => each.at), ...outages.map((each) => each.start));
-  const span = Math.min(longest, Math.max(30, now - first + 3));
+  const span = Math.min(longest, Math.max(15, now - first + 2));
+  const height = LANE * LANES.length;
   const percent = (at) => 98 * Math.max(0, 1 - (now - at) / span);
   const x = (at) => `${percent(at)}%`;
-  const shape = (at, y, kind, title) => draw("svg", { x: x(at), y, overflow: "visible" },
+  const y = (lane) => LANE * (LANES.indexOf(lane) + 0.5);
+  const shape = (at, lane, kind, title) => draw("svg", { x: x(at), y: y(lane), overflow: "visible" },
     draw("path", { class: kind, d: SHAPES[kind] }, draw("title", {}, title)));
+  const line = (at, kind, title) => draw("line", { class: kind, x1: x(at), x2: x(at), y1: 0, y2: height }, draw("title", {}, title));
   byId("timeline").replaceChildren(
-    ...outages.map(({ start, end }) => draw("rect", { class: "outage", x: x(start), y: 0, height: 66,
+    ...outages.map(({ start, end }) => draw("rect", { x: x(start), y: 1, height: height - 2,
       width: `${(end ? percent(end) : 100) - percent(start)}%` }, draw("title", {}, "The pool is off"))),
-    ...Object.values(LANES).map((y) => draw("line", { x1: 0, x2: "100%", y1: y, y2: y })),
-    ...marks.filter(({ kind }) => kind !== "fetch").map(({ at, label }) => draw("line", { class: "event", x1: x(at), x2: x(at), y1: 0, y2: 66 },
-      draw("title", {}, label))),
-    ...marks.filter(({ kind }) => kind === "fetch").map(({ at, label }) => shape(at, LANES.pool, "fetch", label)),
-    ...calls.map(({ at, service, status }) => shape(at, LANES[service], `s${status / 100 | 0}`, `${service}: ${status}`)),
+    ...LANES.map((lane) => draw("line", { x1: 0, x2: "100%", y1: y(lane), y2: y(lane) })),
+    ...outages.map(({ start }) => draw("text", { x: x(start), y: height - 6, dx: 5 }, "off")),
+    ...marks.map(({ at, kind, label }) => kind in SHAPES ? shape(at, "pool", kind, label) : line(at, kind, label)),
+    ...calls.map(({ at, service, status }) => shape(at, service, `s${status / 100 | 0}`, `${service}: ${status}`)),
   );
-  byId("timeline-text").textContent = timelineText({ now, calls, outages }, Math.round(span));
+  const outage = outages.at(-1);
+  const during = outage && calls.filter(({ at }) => at >= outage.start && at <= (outage.end ?? now));
+  byId("timeline-text").textContent = outage
+    ? `In the outage: ${accepted(during)}.`
+    : `Last ${Math.round(span)} s: ${accepted(calls)}.`;
+  listEntries([
+    ...calls.map(({ at, service, status }) => ({ at, label: `${service}: ${status}` })),
+    ...marks,
+    ...outages.map(({ start }) => ({ at: start, label: "pool switched off" })),
+    ...outages.filter(({ end }) => end).map(({ end }) => ({ at: end, label: "pool switched on" })),
+  ]);
 }
 
-function timelineText({ now, calls, outages }, span) {
-  const accepted = (some) => `${some.length} request${some.length === 1 ? "" : "s"}, ${some.filter((each) => each.status < 300).length} accepted`;
-  const outage = outages.at(-1);
-  if (!outage) return `Last ${span} s: ${accepted(calls)}.`;
-  const during = calls.filter(({ at }) => at >= outage.start && at <= (outage.end ?? now));
-  return `Last ${span} s: ${accepted(calls)}. Outage of ${Math.round((outage.end ?? now) - outage.start)} s: ${accepted(during)}.`;
+function accepted(calls) {
+  if (calls.length === 0) return "no requests";
+  const [ours, plain] = ["orders", "plain"].map((name) => calls.filter(({ service }) => service === name));
+  const good = (some) => some.filter(({ status }) => status < 300).length;
+  return `orders accepted ${good(ours)} of ${ours.length} requests, the plain decorator ${good(plain)} of ${plain.length}`;
+}
+
+/* The same as text: one entry for all that is alike in a second */
+function listEntries(entries) {
+  const counts = new Map();
+  for (const { at, label } of entries.sort((one, other) => one.at - other.at)) {
+    const text = `${new Date(at * 1000).toLocaleTimeString()} ${label}`;
+    counts.set(text, (counts.get(text) ?? 0) + 1);
+  }
+  byId("entries").replaceChildren(...[...counts].map(
+    ([text, count]) => create("li", {}, count > 1 ? `${text} (${count} times)` : text)));
 }
 
 /* Time left, updated once a second everywhere on the page */
@@ -125,12 +151,12 @@ function countDown() {
 function hopCard(hop, plainStatus) {
   return create("article", { className: "hop" },
     create("h3", {}, `${hop.from} → ${hop.to}`, chip(hop.status), create("small", {}, `${hop.milliseconds} ms`)),
+    plainStatus && create("p", { className: "plain" }, "A plain PyJWT decorator answers", chip(plainStatus),
+      create("a", { href: "text/example_app/plain.py", target: "_blank" }, "plain.py")),
     create("div", { className: "exchange" },
       create("div", {}, create("h4", {}, "Request"), create("pre", {}, hop.request.join("\n"))),
       create("div", {}, create("h4", {}, "Response"), create("pre", {}, [...hop.response, "", pretty(hop.body)].join("\n"))),
     ),
-    plainStatus && create("p", { className: "plain" }, "A plain PyJWT decorator answers", chip(plainStatus),
-      create("a", { href: "text/example_app/plain.py", target: "_blank" }, "plain.py")),
     hop.sent_by && codeLine("Sent by", hop.sent_by),
     hop.line && codeLine("Matched guard", hop.line),
     hop.token && tokenDetails(hop.token),
@@ -240,15 +266,17 @@ async function step(button) {
 
 async function burst() {
   const result = await send("burst", {});
-  const statuses = Object.entries(result.statuses).map(([status, count]) => `${count} × ${status}`).join(", ");
-  const figures = { "Statuses": statuses, "p50": `${result.p50} ms`, "p99": `${result.p99} ms`,
+  const [statuses, plain] = [result.statuses, result.plain_statuses].map(
+    (each) => Object.entries(each).map(([status, count]) => `${count} × ${status}`).join(", "));
+  const figures = { "Orders": statuses, "Plain decorator": plain, "p50": `${result.p50} ms`, "p99": `${result.p99} ms`,
     "Token requests": result.token_requests, "Key downloads": result.key_downloads };
   byId("hops").replaceChildren(create("dl", { className: "figures" }, ...Object.entries(figures).map(
     ([title, figure]) => create("div", {}, create("dt", {}, title), create("dd", {}, String(figure))))));
   setCurrent(null);
   showArrows([]);
   showState(result.state);
-  showSummary(`100 calls from 8 threads: ${statuses}. p50 ${result.p50} ms, p99 ${result.p99} ms.`, result.pool);
+  showSummary(`100 calls from 8 threads: ${statuses}. p50 ${result.p50} ms, p99 ${result.p99} ms.`,
+    `The plain decorator: ${plain}.`, result.pool);
 }
 
 async function turn(button) {
@@ -300,8 +328,8 @@ async function refreshState() {
   await send("state").then(showState).catch(() => showSummary(stopped));
 }
 
-/* The height of what sticks to the top: all of the stage, or only the diagram in a narrow window */
-const sticky = [byId("stage"), document.querySelector(".picture")];
+/* The height of what sticks to the top: all of the stage, or its upper part in a narrow window */
+const sticky = [byId("stage"), document.querySelector(".pinned")];
 const observer = new ResizeObserver(() => document.documentElement.style.setProperty(
   "--stage", `${Math.max(...sticky.map((element) => element.offsetHeight))}px`));
 for (const element of sticky) observer.observe(element);

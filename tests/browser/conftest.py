@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import urlsplit
 
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Request
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = "/usr/bin/chromium"
@@ -29,7 +30,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-WIDE = {"width": 1280, "height": 900}
+WIDE = {"width": 1280, "height": 800}
 
 
 @pytest.fixture(scope="module")  # not "session": while Playwright runs, no test can start an event loop
@@ -56,7 +57,7 @@ def address(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    """Open the page. Fail if its console shows an error or a warning, or if one of its requests fails."""
+    """Open the page. Fail if its console shows a problem, or if a request fails or goes to another host."""
     with opened(browser, address) as page:
         yield page
 
@@ -68,6 +69,12 @@ def opened(
     complaints: list[str] = []
     context = browser.new_context(color_scheme=scheme, viewport=size, reduced_motion="reduce")
     context.set_default_timeout(20_000)
+
+    def check_host(request: Request) -> None:
+        if urlsplit(request.url)[:2] != urlsplit(address)[:2]:
+            complaints.append(f"a request to another host: {request.url}")
+
+    context.on("request", check_host)
     page = context.new_page()
     page.on("console", lambda entry: complaints.append(entry.text) if entry.type != "log" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from example_app.calls import CALLS, Call
-from example_app.stage import SHORT_LIFE
+from example_app.stage import CLIENTS, SHORT_LIFE
 from example_app.traffic import MEANINGS, phrase_of
 
 from .conftest import WIDE, opened
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
 NARROW = {"width": 360, "height": 740}
+BY_MOUSE_AND_KEYS = pytest.mark.parametrize("key", [None, "Enter", "Space"], ids=["mouse", "Enter", "Space"])
 STEPS = ["call", "outage", "again", "new-key", "recovery"]
-READ, NO_KEYS = CALLS[0], CALLS[-1]
+READ, NO_TOKEN, NO_KEYS = CALLS[0], CALLS[3], CALLS[-1]
 LINKS = ["README", "Documentation", "Source of both services"]
+DETAILS = ["m2m.health(), updated every 2 s", "Requests and events as a list"]
 SWITCHES = {
     "short-life": "Short-lived tokens",
     "restart": "Restart",
@@ -34,24 +37,34 @@ SWITCHES = {
     "rotate": "Rotate the key",
 }
 
-# The lowest contrast of any text, by WCAG's formula.
+# Each mark of the timeline with its text. Those in an outage end with "(off)".
+MARKS = """() => {
+    const number = (node, name) => parseFloat(node.getAttribute(name));
+    const isOff = (x) => [...document.querySelectorAll("#timeline rect")].some(
+        (band) => number(band, "x") <= x && x <= number(band, "x") + number(band, "width"));
+    return [...document.querySelectorAll("#timeline :is(path, .rotation, .restart)")].map((mark) => {
+        const x = mark.tagName === "path" ? number(mark.parentNode, "x") : number(mark, "x1");
+        return mark.textContent + (isOff(x) ? " (off)" : "");
+    });
+}"""
+
+# The shape of each kind of mark.
+SHAPES = """() => Object.fromEntries([...document.querySelectorAll("#timeline [class]")].map((mark) =>
+    [mark.getAttribute("class"), mark.getAttribute("d") ?? getComputedStyle(mark).strokeDasharray]))"""
+
+# The lowest contrast of the timeline's marks and bands, by WCAG's formula.
 LEAST_CONTRAST = """() => {
-    const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
-    const back = (node) => {
-        const color = numbers(getComputedStyle(node).backgroundColor);
-        return color[3] === 0 ? back(node.parentElement) : color;
-    };
     const light = (color) => {
-        const [r, g, b] = color.slice(0, 3).map((part) => part / 255)
+        const [r, g, b] = color.match(/[\\d.]+/g).slice(0, 3).map((part) => part / 255)
             .map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
     };
-    const ratio = (node) => {
-        const both = [light(numbers(getComputedStyle(node).color)), light(back(node))];
-        return (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05);
-    };
-    const texts = "h1, h2, h3, h4, p, pre, th, td, small, button, .chip, .lamp, .status, .left";
-    return Math.min(...[...document.querySelectorAll(texts)].map(ratio));
+    const ratio = (one, other) => Math.max(one / other, other / one);
+    const band = document.querySelector("#timeline rect");
+    const backs = [getComputedStyle(document.body).backgroundColor, getComputedStyle(band).fill];
+    const marks = [band, ...document.querySelectorAll("#timeline :is(path, .rotation, .restart)")];
+    return Math.min(...marks.map(getComputedStyle).flatMap(({ fill, stroke }) =>
+        backs.map((back) => ratio(light(stroke === "none" ? fill : stroke), light(back)))));
 }"""
 
 # Whether the focused element has an outline, and nothing covers its middle.
@@ -71,25 +84,22 @@ NAME_OF_FOCUSED = """() => Object.values(document.activeElement.dataset)[0]
 def test_page_names_the_library_and_links_to_its_texts(page: Page) -> None:
     assert page.locator("h1").inner_text() == "flask-m2m-cognito"
     assert page.locator("nav a").all_inner_texts() == LINKS
-    with page.context.expect_page() as opening:
-        page.get_by_role("link", name=LINKS[2]).click()
-    opening.value.get_by_text("def create_orders_app(").wait_for()
+    for name, text in zip(LINKS, ("# flask-m2m-cognito", "toctree", "def create_orders_app("), strict=True):
+        with page.context.expect_page() as opening:
+            page.get_by_role("link", name=name).click()
+        opening.value.get_by_text(text).wait_for()
 
 
 # -- the tour ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", [None, "Enter", "Space"], ids=["mouse", "Enter", "Space"])
+@BY_MOUSE_AND_KEYS
 def test_tour_goes_from_a_call_to_the_recovery(page: Page, key: str | None) -> None:
     assert attributes(page, "data-step") == STEPS
     seen = []
     for step in STEPS:
         button = page.locator(f"[data-step={step}]")
-        if key is None:
-            button.click()
-        else:
-            button.press(key)
-        wait_until_idle(page)
+        press(page, button, key)
         assert button.get_attribute("aria-current") == "true"
         seen.append((lamp(page), chips(page)))
     assert seen == [
@@ -101,13 +111,46 @@ def test_tour_goes_from_a_call_to_the_recovery(page: Page, key: str | None) -> N
     ]
 
 
+def test_timeline_of_the_tour_is_read_with_the_keyboard_only(page: Page) -> None:
+    """The known key is accepted in the outage, and the plain decorator rejects every call."""
+    new = {
+        "call": ["orders: 200", "inventory: 200", "plain: 200", "key download", "key download"],
+        "outage": [],
+        "again": ["orders: 200 (off)", "inventory: 200 (off)", "plain: 401 (off)"],
+        "new-key": ["orders: 503 (off)", "plain: 401 (off)", "new key (off)"],
+        "recovery": ["orders: 200", "inventory: 200", "plain: 200", "key download"],
+    }
+    expected = Counter([f"token request of {client}" for client in CLIENTS])
+    for step in STEPS:
+        tab_to(page, step)
+        page.keyboard.press("Enter")
+        wait_until_idle(page)
+        expected.update(new[step])
+        shown = Counter(page.evaluate(MARKS))
+        if step == "recovery":  # it may call before Retry-After is over
+            del shown["orders: 503"]
+            shown["plain: 200"] = expected["plain: 200"]
+        assert shown == expected
+    assert timeline(page) == "In the outage: orders accepted 1 of 2 requests, the plain decorator 0 of 2."
+
+
+def test_tour_fits_into_one_view_with_its_results(page: Page) -> None:
+    for step in STEPS:
+        press(page, page.locator(f"[data-step={step}]"))
+        for part in (".picture", "#timeline", ".legend", "#summary", ".hop h3", "#remark-step-recovery"):
+            place = box(page.locator(part).first)
+            assert place["y"] >= 0
+            assert place["y"] + place["height"] <= WIDE["height"], (step, part)
+
+
 # -- the buttons ---------------------------------------------------------------------------------
 
 
-def test_every_call_returns_the_status_on_its_button(page: Page) -> None:
+@BY_MOUSE_AND_KEYS
+def test_every_call_returns_the_status_on_its_button(page: Page, key: str | None) -> None:
     assert attributes(page, "data-call") == [call.key for call in CALLS]
     for call in CALLS:
-        click(page, call)
+        click(page, call, key)
         assert chips(page)[0] == str(call.status)
         assert page.locator("[aria-current=true]").get_attribute("data-call") == call.key
         assert f"{call.service.capitalize()} answered {phrase_of(call.status)}" in summary(page)
@@ -182,20 +225,18 @@ def test_response_is_shown_with_its_headers(page: Page, key: str, header: str) -
     assert "Content-Type: application/problem+json" in answer(page)
 
 
-@pytest.mark.parametrize("key", [None, "Enter", "Space"], ids=["mouse", "Enter", "Space"])
+@BY_MOUSE_AND_KEYS
 def test_hundred_calls_show_what_they_cost(page: Page, key: str | None) -> None:
     click(page, READ)
     turn(page, "pool")
-    button = page.get_by_role("button", name="100 calls now")
-    if key is None:
-        button.click()
-    else:
-        button.press(key)
-    wait_until_idle(page)
-    statuses, p50, p99, tokens, keys = page.locator(".figures dd").all_inner_texts()
-    assert (statuses, tokens, keys) == ("100 \u00d7 200", "0", "0")
+    press(page, page.get_by_role("button", name="100 calls now"), key)
+    statuses, plain, p50, p99, tokens, keys = page.locator(".figures dd").all_inner_texts()
+    assert (statuses, plain) == ("100 \u00d7 200", "100 \u00d7 401")
+    assert (tokens, keys) == ("0", "0")
     assert 0 < float(p50.removesuffix(" ms")) <= float(p99.removesuffix(" ms"))
-    assert "202 requests, 202 accepted. Outage" in timeline(page)
+    assert (
+        timeline(page) == "In the outage: orders accepted 100 of 100 requests, the plain decorator 0 of 100."
+    )
 
 
 def test_answer_of_a_plain_decorator_is_shown_beside_it(page: Page) -> None:
@@ -216,25 +257,25 @@ def test_page_has_all_switches(page: Page) -> None:
 
 
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
-def test_switches_stay_in_view_below_the_last_call(
-    browser: Browser, address: str, size: dict[str, int]
-) -> None:
+def test_switches_and_timeline_stay_in_view(browser: Browser, address: str, size: dict[str, int]) -> None:
     with opened(browser, address, size=size) as page:
         click(page, NO_KEYS)
         page.evaluate("scrollTo(0, document.body.scrollHeight)")
         assert page.evaluate("scrollY") > 0
+        assert 0 <= box(page.locator("#timeline"))["y"] < size["height"] / 2
         for name in SWITCHES:
             assert 0 <= box(switch(page, name))["y"] < size["height"] / 2
         assert page.evaluate("document.elementFromPoint(20, innerHeight / 2).closest('#stage')") is None
 
 
-def test_calls_still_work_while_the_pool_is_shown_as_off(page: Page) -> None:
+@BY_MOUSE_AND_KEYS
+def test_calls_still_work_while_the_pool_is_shown_as_off(page: Page, key: str | None) -> None:
     click(page, READ)
-    turn(page, "pool")
+    turn(page, "pool", key)
     assert (lamp(page), is_on(page, "pool")) == ("off", "false")
     click(page, READ)
     assert (chips(page), "The pool is off." in summary(page)) == (["200", "200"], True)
-    turn(page, "pool")
+    turn(page, "pool", key)
     assert (lamp(page), is_on(page, "pool")) == ("on", "true")
 
 
@@ -245,22 +286,24 @@ def test_new_key_button_also_switches_the_pool_off(page: Page) -> None:
     assert "First, the pool got a new key" in summary(page)
 
 
-def test_time_left_of_a_short_lived_token_counts_down(page: Page) -> None:
-    turn(page, "short-life")
+@BY_MOUSE_AND_KEYS
+def test_time_left_of_a_short_lived_token_counts_down(page: Page, key: str | None) -> None:
+    turn(page, "short-life", key)
     assert is_on(page, "short-life") == "true"
     click(page, READ)
     left = page.locator(".token .left").nth(1)
     shown = int(left.inner_text().removesuffix(" s left"))
     assert 0 < shown <= SHORT_LIFE
     page.locator(".token").nth(1).get_by_text(f"{shown - 2} s left", exact=True).wait_for()
-    turn(page, "short-life")
+    turn(page, "short-life", key)
     assert is_on(page, "short-life") == "false"
 
 
-def test_new_key_triggers_one_download(page: Page) -> None:
+@BY_MOUSE_AND_KEYS
+def test_new_key_triggers_one_download(page: Page, key: str | None) -> None:
     click(page, READ)
     before = number(page, "key-downloads")
-    turn(page, "rotate")
+    turn(page, "rotate", key)
     assert page.locator("#key-count").inner_text() + page.locator("#key-plural").inner_text() == "2s"
     click(page, READ)
     assert number(page, "key-downloads") == before
@@ -268,10 +311,11 @@ def test_new_key_triggers_one_download(page: Page) -> None:
     assert number(page, "key-downloads") == before + 1
 
 
-def test_restarted_orders_fetches_keys_and_token_again(page: Page) -> None:
+@BY_MOUSE_AND_KEYS
+def test_restarted_orders_fetches_keys_and_token_again(page: Page, key: str | None) -> None:
     click(page, READ)
     before = number(page, "tokens-orders"), number(page, "key-downloads")
-    turn(page, "restart")
+    turn(page, "restart", key)
     click(page, READ)
     assert (number(page, "tokens-orders"), number(page, "key-downloads")) == (before[0] + 1, before[1] + 1)
 
@@ -279,34 +323,37 @@ def test_restarted_orders_fetches_keys_and_token_again(page: Page) -> None:
 # -- the timeline --------------------------------------------------------------------------------
 
 
-def test_timeline_shows_that_calls_are_accepted_in_an_outage(page: Page) -> None:
-    click(page, READ)
+def test_each_kind_of_mark_has_its_own_shape_and_legend(page: Page) -> None:
+    show_all_marks(page)
+    shapes = page.evaluate(SHAPES)
+    assert set(shapes) == {"s2", "s4", "s5", "key-download", "token-request", "rotation", "restart"}
+    assert len(set(shapes.values())) == len(shapes) == page.locator(".legend span:visible").count()
+
+
+@pytest.mark.parametrize("key", ["Enter", "Space"])
+def test_timeline_is_also_a_list(page: Page, key: str) -> None:
+    page.locator(".entries summary").press(key)
+    show_all_marks(page)
     turn(page, "pool")
-    click(page, READ)
-    assert page.locator("#timeline .outage").count() == 1
-    assert page.locator("#timeline .s2").count() == 4
-    assert re.search(r"Outage of \d+ s: 2 requests, 2 accepted\.", timeline(page))
-    turn(page, "pool")
-    click(page, READ)
-    assert re.search(r"6 requests, 6 accepted\. Outage of \d+ s: 2 requests", timeline(page))
+    texts = page.locator("#entries li").all_inner_texts()
+    entries = [re.fullmatch(r"[\d:]+ [AP]M (.+?)(?: \(\d+ times\))?", text)[1] for text in texts]
+    assert {
+        "token request of shop",
+        "key download",
+        "orders: 401",
+        "plain: 401",
+        "new key",
+        "orders restarted",
+        "pool switched off",
+        "orders: 503",
+        "pool switched on",
+    } <= {*entries}
+    assert entries[-1] == "pool switched on"
 
 
-def test_timeline_shows_statuses_rotations_and_fetches(page: Page) -> None:
-    click(page, CALLS[3])
-    turn(page, "rotate")
-    click(page, NO_KEYS)
-    titles = page.locator("#timeline title").all_text_contents()
-    assert {"orders: 401", "orders: 503", "new key", "The pool is off"} <= set(titles)
-    assert page.locator("#timeline .s4, #timeline .s5").count() == 2
-
-
-@pytest.mark.parametrize("key", [None, "Enter", "Space"], ids=["mouse", "Enter", "Space"])
+@BY_MOUSE_AND_KEYS
 def test_health_is_shown_live(page: Page, key: str | None) -> None:
-    opener = page.locator(".health summary")
-    if key is None:
-        opener.click()
-    else:
-        opener.press(key)
+    press(page, page.locator(".health summary"), key)
     page.locator("#health", has_text='"status": "starting"').wait_for()
     click(page, READ)
     assert page.locator("#health-status").inner_text() == "ok"
@@ -320,7 +367,7 @@ def test_health_is_shown_live(page: Page, key: str | None) -> None:
 
 def test_tab_visits_all_buttons_in_order_with_visible_focus(page: Page) -> None:
     visited = []
-    order = [*LINKS, "100", *SWITCHES, "Tour", *STEPS]
+    order = [*LINKS, "100", *SWITCHES, "Tour", *STEPS, *DETAILS]
     for _ in order:
         page.keyboard.press("Tab")
         assert page.evaluate(FOCUS_IS_SEEN)
@@ -372,19 +419,30 @@ def test_keys_press_the_focused_button_and_keep_the_focus(page: Page, key: str) 
 def test_page_is_readable(
     browser: Browser, address: str, tmp_path: Path, scheme: str, size: dict[str, int]
 ) -> None:
-    def take_screenshot(moment: str) -> None:
-        folder = Path(os.environ.get("BROWSER_SCREENSHOTS") or tmp_path)
-        folder.mkdir(parents=True, exist_ok=True)
-        page.evaluate("scrollTo(0, 0)")  # else the picture, which sticks to the top, covers the middle
-        page.screenshot(path=folder / f"{scheme}-{size['width']}-{moment}.png", full_page=True)
+    folder = Path(os.environ.get("BROWSER_SCREENSHOTS") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def look(moment: str) -> None:
+        page.screenshot(path=folder / f"{scheme}-{size['width']}-{moment}.png")
+        page.evaluate("scrollTo(0, 0)")  # else the stage, which sticks to the top, covers the middle
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
 
     with opened(browser, address, scheme, size) as page:
-        take_screenshot("1-new")
-        for moment, call in (("2-accepted", READ), ("3-rejected", CALLS[4]), ("4-no-keys", NO_KEYS)):
-            click(page, call)
-            take_screenshot(moment)
-            assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
-            assert page.evaluate(LEAST_CONTRAST) >= 4.5
+        look("0-new")
+        for number, step in enumerate(STEPS, start=1):
+            press(page, page.locator(f"[data-step={step}]"))
+            look(f"{number}-{step}")
+        for details in page.locator("summary").all():
+            details.click()
+        look("6-details")
+        show_all_marks(page)
+        look("7-all-cases")
+        assert page.evaluate(LEAST_CONTRAST) >= 3
+        assert page.locator(".legend").is_visible()
+        assert (
+            page.evaluate("getComputedStyle(document.querySelector('.knob'), '::after').transitionDuration")
+            == "0s"
+        )
         is_dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
         assert is_dark == (scheme == "dark")
 
@@ -400,17 +458,24 @@ def test_narrow_screen_has_a_link_to_the_request_log(browser: Browser, address: 
 # -- pressing and reading ------------------------------------------------------------------------
 
 
-def click(page: Page, call: Call) -> None:
+def click(page: Page, call: Call, key: str | None = None) -> None:
     show_cases(page)
-    press(page, page.get_by_role("button", name=f"{call.status} {call.label}"))
+    press(page, page.get_by_role("button", name=f"{call.status} {call.label}"), key)
 
 
 def show_cases(page: Page) -> None:
     page.get_by_role("tab", name="All cases").click()
 
 
-def turn(page: Page, name: str) -> None:
-    press(page, switch(page, name))
+def show_all_marks(page: Page) -> None:
+    click(page, READ)
+    click(page, NO_TOKEN)
+    turn(page, "restart")
+    click(page, NO_KEYS)
+
+
+def turn(page: Page, name: str, key: str | None = None) -> None:
+    press(page, switch(page, name), key)
 
 
 def switch(page: Page, name: str) -> Locator:
@@ -418,9 +483,22 @@ def switch(page: Page, name: str) -> Locator:
     return page.get_by_role(role, name=SWITCHES[name])  # type: ignore[arg-type]
 
 
-def press(page: Page, button: Locator) -> None:
-    button.click()
+def press(page: Page, button: Locator, key: str | None = None) -> None:
+    """Press the button with the mouse, or with this key."""
+    if key is None:
+        button.click()
+    else:
+        button.press(key)
     wait_until_idle(page)
+
+
+def tab_to(page: Page, name: str) -> None:
+    """Press Tab until the button with this name has the focus."""
+    for _ in range(30):
+        if page.evaluate(NAME_OF_FOCUSED) == name:
+            return
+        page.keyboard.press("Tab")
+    pytest.fail(f"Tab does not reach {name}")
 
 
 def box(element: Locator) -> dict[str, float]:
