@@ -38,9 +38,10 @@ def browser() -> Iterator[Browser]:
     if not shutil.which(CHROMIUM):
         _missing(f"{CHROMIUM} does not exist")
     try:
+        import axe_playwright_python  # noqa: F401
         from playwright.sync_api import sync_playwright
     except ImportError:
-        _missing("Playwright is not installed (extra [browser])")
+        _missing("Playwright or axe is not installed (extra [browser])")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser

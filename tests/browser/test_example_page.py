@@ -52,7 +52,7 @@ MARKS = """() => {
 SHAPES = """() => Object.fromEntries([...document.querySelectorAll("#timeline [class]")].map((mark) =>
     [mark.getAttribute("class"), mark.getAttribute("d") ?? getComputedStyle(mark).strokeDasharray]))"""
 
-# The lowest contrast of the timeline's marks and bands, by WCAG's formula.
+# The lowest contrast of the timeline's marks and bands, by WCAG's formula. axe checks that of texts.
 LEAST_CONTRAST = """() => {
     const light = (color) => {
         const [r, g, b] = color.match(/[\\d.]+/g).slice(0, 3).map((part) => part / 255)
@@ -416,7 +416,7 @@ def test_keys_press_the_focused_button_and_keep_the_focus(page: Page, key: str) 
 
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_is_readable(
+def test_page_is_readable_and_accessible(
     browser: Browser, address: str, tmp_path: Path, scheme: str, size: dict[str, int]
 ) -> None:
     folder = Path(os.environ.get("BROWSER_SCREENSHOTS") or tmp_path)
@@ -424,7 +424,8 @@ def test_page_is_readable(
 
     def look(moment: str) -> None:
         page.screenshot(path=folder / f"{scheme}-{size['width']}-{moment}.png")
-        page.evaluate("scrollTo(0, 0)")  # else the stage, which sticks to the top, covers the middle
+        page.evaluate("scrollTo(0, 0)")  # else the stage, which sticks to the top, covers what axe checks
+        assert violations(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
 
     with opened(browser, address, scheme, size) as page:
@@ -499,6 +500,14 @@ def tab_to(page: Page, name: str) -> None:
             return
         page.keyboard.press("Tab")
     pytest.fail(f"Tab does not reach {name}")
+
+
+def violations(page: Page) -> list[str]:
+    """Return what axe-core finds, of every impact."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [f"{each['impact']}: {each['help']}: {node['html']}" for each in found for node in each["nodes"]]
 
 
 def box(element: Locator) -> dict[str, float]:
