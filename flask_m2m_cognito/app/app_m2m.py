@@ -73,7 +73,7 @@ class M2MMethods:
         metadata: Metadata = None,
         retry_401: bool = True,
     ) -> BearerAuth:
-        """Return an ``auth=`` for requests and httpx that adds a fresh token to each request.
+        """Return an ``auth=`` for requests, httpx and httpx2 that adds a fresh token to each request.
 
         A redirect to another scheme, host or port does not get the token.
 

@@ -1,4 +1,4 @@
-"""An ``auth=`` for requests. If httpx is imported, its clients accept it too: see ``httpx_auth``."""
+"""An ``auth=`` for requests, and for httpx and httpx2 if they are imported: see ``httpx_auth``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from types import ModuleType
 from typing import Any
 from urllib.parse import urljoin
 
@@ -31,9 +32,9 @@ SessionTimeout = float | tuple[float, float] | None
 
 
 class BearerAuth:
-    """Add a fresh access token to each request, as an ``auth=`` for requests and httpx.
+    """Add a fresh access token to each request, as an ``auth=`` for requests, httpx and httpx2.
 
-    Works with the clients of httpx if httpx was imported before ``m2m.auth()`` was called.
+    Works with the clients of httpx or httpx2 if that was imported before ``m2m.auth()`` was called.
 
     Args:
         tokens: the source of the tokens.
@@ -93,19 +94,18 @@ class BearerAuth:
 
 
 def bearer_auth(tokens: Tokens, retry_401: bool = True, http_hosts: HttpHosts = tuple) -> BearerAuth:
-    """Return a :class:`BearerAuth`. It is an ``httpx.Auth`` too if httpx has been imported."""
-    auth_class = _class_for_httpx() if "httpx" in sys.modules else BearerAuth
+    """Return a :class:`BearerAuth`. If httpx or httpx2 has been imported, its clients accept it too."""
+    # A set, because httpx2 can make `httpx` an alias of itself.
+    libraries = frozenset(filter(None, (sys.modules.get("httpx"), sys.modules.get("httpx2"))))
+    auth_class = _class_for(libraries) if libraries else BearerAuth
     return auth_class(tokens, retry_401, http_hosts=http_hosts)
 
 
-@functools.lru_cache(maxsize=1)
-def _class_for_httpx() -> type[BearerAuth]:
-    from .httpx_auth import HttpxFlow
+@functools.cache
+def _class_for(libraries: frozenset[ModuleType]) -> type[BearerAuth]:
+    from .httpx_auth import httpx_flow
 
-    class HttpxBearerAuth(BearerAuth, HttpxFlow):
-        """A BearerAuth that is an ``httpx.Auth`` too."""
-
-    return HttpxBearerAuth
+    return type("HttpxBearerAuth", (BearerAuth, httpx_flow(libraries)), {})
 
 
 def _uses_proxy_in_requests(url: str) -> bool:

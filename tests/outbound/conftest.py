@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -41,3 +42,9 @@ def stranger() -> Iterator[Peer]:
     """A service of another origin."""
     with Peer() as started:
         yield started
+
+
+@pytest.fixture(params=["httpx", "httpx2"])
+def http(request: pytest.FixtureRequest) -> Any:
+    """httpx, and httpx2, which the package of MCP clients installs up to Python 3.13."""
+    return pytest.importorskip(request.param)

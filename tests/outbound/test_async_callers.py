@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-import httpx
 import pytest
 from flask import Flask
 
@@ -259,48 +258,47 @@ class TestSource:
 
 class TestHttpx:
     def test_first_fetch_does_not_block_the_loop(
-        self, pool: LocalUserPool, clocks: Clocks, peer: Peer
+        self, http: Any, pool: LocalUserPool, clocks: Clocks, peer: Peer
     ) -> None:
         source = real_source_of(pool, clocks)
-        assert run_without_blocking_the_loop(pool, lambda: send(source, peer)) == 200
+        assert run_without_blocking_the_loop(pool, lambda: send(http, source, peer)) == 200
         assert peer.received[0].token == source.token()
 
     def test_fresh_token_occupies_no_thread(
-        self, pool: LocalUserPool, clocks: Clocks, threads: Threads, peer: Peer
+        self, http: Any, pool: LocalUserPool, clocks: Clocks, threads: Threads, peer: Peer
     ) -> None:
         source = source_of(pool, clocks, threads)
         source.token()
-        assert count_threads_for_the_token(source, peer) == 0
+        assert count_threads_for_the_token(http, source, peer) == 0
 
     def test_second_try_does_not_block_the_loop(
-        self, pool: LocalUserPool, clocks: Clocks, peer: Peer
+        self, http: Any, pool: LocalUserPool, clocks: Clocks, peer: Peer
     ) -> None:
         source = real_source_of(pool, clocks)
         old = source.token()
         clocks.advance(60)
         peer.refuses(old)
-        assert run_without_blocking_the_loop(pool, lambda: send(source, peer)) == 200
+        assert run_without_blocking_the_loop(pool, lambda: send(http, source, peer)) == 200
         assert peer.tokens == [old, source.token()]
 
 
-async def send(source: TokenSource, peer: Peer) -> int:
-    return await get(source, peer.url())
+async def send(http: Any, source: TokenSource, peer: Peer) -> int:
+    return await get(http, source, peer.url())
 
 
-async def get(source: TokenSource, url: str) -> int:
-    auth: Any = bearer_auth(source)
-    async with httpx.AsyncClient(trust_env=False, verify=False, timeout=30) as client:
-        return (await client.get(url, auth=auth)).status_code
+async def get(http: Any, source: TokenSource, url: str) -> int:
+    async with http.AsyncClient(trust_env=False, verify=False, timeout=30) as client:
+        return int((await client.get(url, auth=bearer_auth(source))).status_code)
 
 
-def count_threads_for_the_token(source: TokenSource, peer: Peer) -> int:
+def count_threads_for_the_token(http: Any, source: TokenSource, peer: Peer) -> int:
     """Return how many more threads a request uses than the same request without a token."""
 
     async def without() -> None:
-        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=30) as client:
+        async with http.AsyncClient(trust_env=False, verify=False, timeout=30) as client:
             await client.get(peer.url())
 
-    return run_on_a_loop(lambda: send(source, peer))[1] - run_on_a_loop(without)[1]
+    return run_on_a_loop(lambda: send(http, source, peer))[1] - run_on_a_loop(without)[1]
 
 
 class TestApplication:

@@ -1,9 +1,11 @@
-"""One auth flow and its drivers: most tests run with requests and with httpx, sync and async."""
+"""One auth flow and its drivers: most tests run with requests, httpx and httpx2, sync and async."""
 
 from __future__ import annotations
 
 import asyncio
 import io
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -69,16 +71,19 @@ PLAIN: dict[str, Any] = {"trust_env": False, "follow_redirects": True, "timeout"
 
 
 class Httpx(Driver):
+    def __init__(self, library: str) -> None:
+        self.library = library
+
     def send(self, auth: BearerAuth, url: str, method: str = "GET", body: Any = None) -> Answer:
-        with httpx.Client(**PLAIN) as client:
-            return _answer_of(client.request(method, url, content=body, auth=_as_httpx(auth)))
+        with imported(self.library).Client(**PLAIN) as client:
+            return _answer_of(client.request(method, url, content=body, auth=auth))
 
 
-class AsyncHttpx(Driver):
+class AsyncHttpx(Httpx):
     def send(self, auth: BearerAuth, url: str, method: str = "GET", body: Any = None) -> Answer:
         async def send_it() -> Answer:
-            async with httpx.AsyncClient(**PLAIN) as client:
-                return _answer_of(await client.request(method, url, content=body, auth=_as_httpx(auth)))
+            async with imported(self.library).AsyncClient(**PLAIN) as client:
+                return _answer_of(await client.request(method, url, content=body, auth=auth))
 
         return asyncio.run(send_it())
 
@@ -90,7 +95,12 @@ class AsyncHttpx(Driver):
         return stream()
 
 
-def _answer_of(response: httpx.Response | requests.Response) -> Answer:
+def imported(library: str) -> Any:
+    """Return httpx or httpx2. The package of MCP clients installs httpx2, up to Python 3.13."""
+    return pytest.importorskip(library)
+
+
+def _answer_of(response: Any) -> Answer:
     before = response.history
     return Answer(
         response.status_code,
@@ -100,22 +110,21 @@ def _answer_of(response: httpx.Response | requests.Response) -> Answer:
     )
 
 
-def _as_httpx(auth: Any) -> httpx.Auth:
-    assert isinstance(auth, httpx.Auth)
-    return auth
-
-
 DRIVERS = {
     "requests": Requests(),
     "requests without httpx": RequestsWithoutHttpx(),
-    "httpx": Httpx(),
-    "async httpx": AsyncHttpx(),
+    "httpx": Httpx("httpx"),
+    "async httpx": AsyncHttpx("httpx"),
+    "httpx2": Httpx("httpx2"),
+    "async httpx2": AsyncHttpx("httpx2"),
 }
 
 
 @pytest.fixture(params=DRIVERS.values(), ids=DRIVERS.keys())
 def driver(request: pytest.FixtureRequest) -> Driver:
     found: Driver = request.param
+    if isinstance(found, Httpx):
+        imported(found.library)
     return found
 
 
@@ -620,17 +629,17 @@ class TestRequestsAlone:
 
 
 class TestHttpxAlone:
-    def test_auth_older_than_httpx_adds_the_token(self, source: TokenSource, peer: Peer) -> None:
-        with httpx.Client(trust_env=False, verify=False, auth=BearerAuth(source)) as client:
+    def test_auth_older_than_httpx_adds_the_token(self, http: Any, source: TokenSource, peer: Peer) -> None:
+        with http.Client(trust_env=False, verify=False, auth=BearerAuth(source)) as client:
             assert client.get(peer.url()).status_code == 200
         assert peer.tokens == [source.token()]
 
     @pytest.mark.parametrize("url", ["http://stock.example.com/", "http://localhost:1/"])
     def test_auth_older_than_httpx_checks_the_destination(
-        self, source: TokenSource, monkeypatch: pytest.MonkeyPatch, url: str
+        self, http: Any, source: TokenSource, monkeypatch: pytest.MonkeyPatch, url: str
     ) -> None:
         set_proxy(monkeypatch, "HTTP_PROXY", "http://127.0.0.1:1")
-        with httpx.Client(verify=False, auth=BearerAuth(source)) as client, pytest.raises(ConfigurationError):
+        with http.Client(verify=False, auth=BearerAuth(source)) as client, pytest.raises(ConfigurationError):
             client.get(url)
 
     def test_address_range_in_no_proxy_is_not_enough(
@@ -639,42 +648,54 @@ class TestHttpxAlone:
         # requests treats it as a range; httpx would send the request to the proxy.
         set_proxy(monkeypatch, "HTTP_PROXY", "http://127.0.0.1:1", "127.0.0.0/8")
         with pytest.raises(ConfigurationError):
-            Httpx().send(bearer_auth(source), peer.url())
+            Httpx("httpx").send(bearer_auth(source), peer.url())
         assert Requests().send(bearer_auth(source), peer.url()).status == 200
 
     @pytest.mark.parametrize("location", ["http://h:99999/", "http://[bad/", "http://é:x/", "//h:-1/"])
     def test_malformed_location_is_left_to_httpx(
-        self, source: TokenSource, peer: Peer, location: str
+        self, http: Any, source: TokenSource, peer: Peer, location: str
     ) -> None:
         peer.answer = lambda request: redirect(location.encode().decode("latin-1"))
         raised = []
-        for auth in (_as_httpx(bearer_auth(source)), None):
-            with httpx.Client(trust_env=False, verify=False, follow_redirects=True) as client:
+        for auth in (bearer_auth(source), None):
+            with http.Client(trust_env=False, verify=False, follow_redirects=True) as client:
                 with pytest.raises(Exception) as caught:  # noqa: PT011
                     client.get(peer.url(), auth=auth)
                 raised.append(caught.type)
         assert raised[0] is raised[1]
 
-    def test_upgrade_to_https_of_the_same_host_keeps_the_token(self, source: TokenSource) -> None:
+    def test_upgrade_to_https_of_the_same_host_keeps_the_token(self, http: Any, source: TokenSource) -> None:
         # httpx has no public hook before a redirect. docs/guide/calling-services.md documents this.
         received: list[tuple[str, bool]] = []
 
-        def answer(request: httpx.Request) -> httpx.Response:
+        def answer(request: Any) -> Any:
             received.append((request.url.scheme, "Authorization" in request.headers))
             is_plain = request.url.scheme == "http"
             location = {"Location": "https://localhost/"} if is_plain else {}
-            return httpx.Response(307 if is_plain else 200, headers=location)
+            return http.Response(307 if is_plain else 200, headers=location)
 
-        with httpx.Client(transport=httpx.MockTransport(answer), follow_redirects=True) as client:
-            client.get("http://localhost/", auth=_as_httpx(bearer_auth(source)))
+        with http.Client(transport=http.MockTransport(answer), follow_redirects=True) as client:
+            client.get("http://localhost/", auth=bearer_auth(source))
         assert received == [("http", True), ("https", True)]
 
-    def test_event_hooks_see_both_tries(self, source: TokenSource, peer: Peer, old_token: str) -> None:
+    def test_duration_of_each_try_is_available(
+        self, http: Any, source: TokenSource, peer: Peer, old_token: str
+    ) -> None:
+        problem = {"Content-Type": "application/problem+json"}
+        peer.answer = lambda request: refusal() if request.token == old_token else Reply(403, problem)
+        with http.Client(trust_env=False, verify=False) as client:
+            answer = client.get(peer.url(), auth=bearer_auth(source))
+        assert [each.status_code for each in (*answer.history, answer)] == [401, 403]
+        assert all(each.elapsed.total_seconds() > 0 for each in (*answer.history, answer))
+
+    def test_event_hooks_see_both_tries(
+        self, http: Any, source: TokenSource, peer: Peer, old_token: str
+    ) -> None:
         seen: list[int] = []
         peer.refuses(old_token)
         hooks = {"response": [lambda response: seen.append(response.status_code)]}
-        with httpx.Client(trust_env=False, verify=False, event_hooks=hooks) as client:
-            client.get(peer.url(), auth=_as_httpx(bearer_auth(source)))
+        with http.Client(trust_env=False, verify=False, event_hooks=hooks) as client:
+            client.get(peer.url(), auth=bearer_auth(source))
         assert seen == [401, 200]
 
 
@@ -687,3 +708,27 @@ class TestAuthObject:
         assert bearer_auth(source) == BearerAuth(source)
         assert hash(bearer_auth(source)) == hash(BearerAuth(source))
         assert bearer_auth(source) != BearerAuth(Tokens())
+
+    def test_is_an_auth_of_each_library_that_is_imported(
+        self, source: TokenSource, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        httpx2 = imported("httpx2")
+        with monkeypatch.context() as before:
+            before.delitem(sys.modules, "httpx2")
+            assert isinstance(bearer_auth(source), httpx.Auth)
+        assert isinstance(bearer_auth(source), httpx.Auth)
+        assert isinstance(bearer_auth(source), httpx2.Auth)
+
+    def test_is_an_auth_of_httpx2_named_httpx(
+        self, source: TokenSource, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # as after httpx2.alias_httpx()
+        monkeypatch.setitem(sys.modules, "httpx", httpx2 := imported("httpx2"))
+        assert isinstance(bearer_auth(source), httpx2.Auth)
+
+    def test_imports_neither_httpx_nor_httpx2(self) -> None:
+        code = (
+            "import sys; from flask_m2m_cognito.outbound.bearer_auth import bearer_auth; bearer_auth(None); "
+            "print([name for name in ('httpx', 'httpx2') if name in sys.modules])"
+        )
+        assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"

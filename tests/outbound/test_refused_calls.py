@@ -8,9 +8,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
 from typing import Any
 
-import httpx
 import pytest
 import requests
 from flask import Flask, request
@@ -77,30 +78,24 @@ class Caller:
         return [int(answer.text) for answer in answers]
 
 
-async def _async_httpx(m2m: CognitoM2M, url: str) -> int:
-    async with httpx.AsyncClient(trust_env=False, verify=False, auth=_as_httpx(m2m)) as client:
-        return (await client.get(url)).status_code
+PLAIN: dict[str, Any] = {"trust_env": False, "verify": False}
 
 
-async def _async_stream(m2m: CognitoM2M, url: str) -> int:
-    async with (
-        httpx.AsyncClient(trust_env=False, verify=False, auth=_as_httpx(m2m)) as client,
-        client.stream("GET", url) as answer,
-    ):
-        return answer.status_code
+def _httpx(m2m: CognitoM2M, url: str, library: str, stream: bool = False) -> int:
+    with import_module(library).Client(**PLAIN, auth=m2m.auth()) as client:
+        answer = client.send(client.build_request("GET", url), stream=stream)
+        answer.close()
+        return int(answer.status_code)
 
 
-def _httpx(m2m: CognitoM2M, url: str) -> int:
-    with httpx.Client(trust_env=False, verify=False, auth=_as_httpx(m2m)) as client:
-        return client.get(url).status_code
+def _async_httpx(m2m: CognitoM2M, url: str, library: str, stream: bool = False) -> int:
+    async def call() -> int:
+        async with import_module(library).AsyncClient(**PLAIN, auth=m2m.auth()) as client:
+            answer = await client.send(client.build_request("GET", url), stream=stream)
+            await answer.aclose()
+            return int(answer.status_code)
 
-
-def _stream(m2m: CognitoM2M, url: str) -> int:
-    with (
-        httpx.Client(trust_env=False, verify=False, auth=_as_httpx(m2m)) as client,
-        client.stream("GET", url) as answer,
-    ):
-        return answer.status_code
+    return asyncio.run(call())
 
 
 def _requests(m2m: CognitoM2M, url: str, stream: bool = False) -> int:
@@ -115,22 +110,22 @@ def _session(m2m: CognitoM2M, url: str) -> int:
         return session.get(url, timeout=10).status_code
 
 
-def _as_httpx(m2m: CognitoM2M) -> httpx.Auth:
-    auth: Any = m2m.auth()
-    return auth  # type: ignore[no-any-return]
-
-
-WAYS: dict[str, Callable[[CognitoM2M, str], int]] = {
-    "session": _session,
+STREAMS: dict[str, Callable[..., int]] = {
     "requests": _requests,
-    "httpx": _httpx,
-    "async httpx": lambda m2m, url: asyncio.run(_async_httpx(m2m, url)),
+    "httpx": partial(_httpx, library="httpx"),
+    "async httpx": partial(_async_httpx, library="httpx"),
+    "httpx2": partial(_httpx, library="httpx2"),
+    "async httpx2": partial(_async_httpx, library="httpx2"),
 }
-STREAMS: dict[str, Callable[[CognitoM2M, str], int]] = {
-    "requests": lambda m2m, url: _requests(m2m, url, stream=True),
-    "httpx": _stream,
-    "async httpx": lambda m2m, url: asyncio.run(_async_stream(m2m, url)),
-}
+WAYS = {"session": _session, **STREAMS}
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> str:
+    """The name of each way, or of the test's own ways."""
+    if "httpx2" in request.param:
+        pytest.importorskip("httpx2")
+    return str(request.param)
 
 
 @pytest.fixture
@@ -147,8 +142,9 @@ def caller(pool: LocalUserPool, clock: MovedClock) -> Iterator[Caller]:
 
     @app.get("/call")
     def call() -> str:
-        ways = STREAMS if request.args["way"].startswith("stream ") else WAYS
-        return str(ways[request.args["way"].removeprefix("stream ")](m2m, request.args["url"]))
+        way = request.args["way"].removeprefix("stream ")
+        stream = {"stream": True} if way != request.args["way"] else {}
+        return str(WAYS[way](m2m, request.args["url"], **stream))
 
     with serve(app) as url:
         yield Caller(url, pool.client().client_id)
@@ -254,7 +250,6 @@ def test_log_names_client_and_reason(
     assert text.endswith(" Missing scopes: a/b stock/write.") is bool(missing)
 
 
-@pytest.mark.parametrize("way", WAYS)
 def test_every_way_to_call_is_logged(
     way: str, pool: LocalUserPool, caller: Caller, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -265,7 +260,7 @@ def test_every_way_to_call_is_logged(
     assert vars(record)["reason"] == "client_not_allowed"
 
 
-@pytest.mark.parametrize("way", STREAMS)
+@pytest.mark.parametrize("way", STREAMS, indirect=True)
 def test_stream_is_not_read_for_the_log(
     way: str, pool: LocalUserPool, caller: Caller, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -277,14 +272,14 @@ def test_stream_is_not_read_for_the_log(
 
 @pytest.mark.parametrize(("hook", "reason"), [("read", "client_not_allowed"), ("close", "unknown")])
 def test_response_that_a_hook_read_or_closed_is_logged(
-    hook: str, reason: str, pool: LocalUserPool, caplog: pytest.LogCaptureFixture
+    http: Any, hook: str, reason: str, pool: LocalUserPool, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = Flask("caller")
     app.config.update(pool.config(ALLOWED_CLIENT_IDS="*", SCOPES=HELD))
-    auth, hooks = _as_httpx(CognitoM2M(app)), {"response": [lambda answer: getattr(answer, hook)()]}
+    hooks = {"response": [lambda answer: getattr(answer, hook)()]}
     with (
         peer_service(pool, ALLOWED_CLIENT_IDS=["another"]) as peer,
-        httpx.Client(trust_env=False, verify=False, auth=auth, event_hooks=hooks) as client,
+        http.Client(**PLAIN, auth=CognitoM2M(app).auth(), event_hooks=hooks) as client,
         client.stream("GET", f"{peer}/read") as answer,
     ):
         assert answer.status_code == 403
@@ -305,7 +300,6 @@ def test_one_record_a_minute_for_each_peer_and_reason(
     assert [vars(each)["peer"] for each in refused_call_records(caplog)] == [one, one, other, one]
 
 
-@pytest.mark.parametrize("way", WAYS)
 def test_call_that_succeeds_with_a_newer_token_is_not_logged(
     way: str, pool: LocalUserPool, caller: Caller, clock: MovedClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -317,7 +311,6 @@ def test_call_that_succeeds_with_a_newer_token_is_not_logged(
     assert not refused_call_records(caplog)
 
 
-@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     "reply",
     [
@@ -338,7 +331,6 @@ def test_other_refusals_are_not_logged(
     assert not refused_call_records(caplog)
 
 
-@pytest.mark.parametrize("way", WAYS)
 def test_refusal_by_another_origin_is_not_logged(
     way: str, caller: Caller, caplog: pytest.LogCaptureFixture
 ) -> None:
