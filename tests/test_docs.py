@@ -177,7 +177,6 @@ class Worker:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from imports of some frameworks
-@pytest.mark.filterwarnings("ignore:COGNITO_M2M_RESOURCE is set")  # the page on MCP explains it
 @pytest.mark.usefixtures("current_event_loop")
 @pytest.mark.parametrize(
     "path",
@@ -211,7 +210,6 @@ def not_installed(names: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from imports of some frameworks
-@pytest.mark.filterwarnings("ignore:COGNITO_M2M_RESOURCE is set")  # the page on MCP explains it
 @pytest.mark.usefixtures("current_event_loop", "not_installed")
 @pytest.mark.parametrize("block", [each for each in BLOCKS if each.language == "python"], ids=str)
 def test_block_runs_when_copied_alone(block: Block) -> None:

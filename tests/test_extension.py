@@ -699,14 +699,22 @@ class TestWarnings:
         assert warnings_of(app_of(None, pool, CACHE_TYPE="RedisCache", CACHE_REDIS_URL=url)) == []
 
     @pytest.mark.parametrize(
-        ("audience", "warnings"),
-        [(None, ["COGNITO_M2M_RESOURCE is set and COGNITO_M2M_AUDIENCE is not: tokens"]), ("stock", [])],
+        ("changes", "warnings"),
+        [
+            (
+                {"COGNITO_M2M_MACHINE_TOKENS_ONLY": False},
+                ["COGNITO_M2M_RESOURCE is set and COGNITO_M2M_AUDIENCE is not: tokens"],
+            ),
+            ({"COGNITO_M2M_MACHINE_TOKENS_ONLY": False, "COGNITO_M2M_AUDIENCE": "stock"}, []),
+            ({}, []),
+        ],
+        ids=["users", "users with an audience", "machines"],
     )
-    def test_resource_without_audience_is_warned_about(
-        self, pool: LocalUserPool, audience: str | None, warnings: list[str]
+    def test_resource_of_users_without_audience_is_warned_about(
+        self, pool: LocalUserPool, changes: dict[str, Any], warnings: list[str]
     ) -> None:
-        settings = {"COGNITO_M2M_RESOURCE": "https://stock.example/", "COGNITO_M2M_AUDIENCE": audience}
-        found = warnings_of(app_of(None, pool, **settings))
+        # Cognito binds no machine token to a resource, so an audience would reject them all.
+        found = warnings_of(app_of(None, pool, COGNITO_M2M_RESOURCE="https://stock.example/", **changes))
         assert [text.partition(" that are")[0] for text in found] == warnings
 
     @pytest.mark.parametrize(

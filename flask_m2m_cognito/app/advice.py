@@ -36,10 +36,13 @@ _ANY_CLIENT = (
     "clients that may call, or use '*' to allow any client explicitly."
 )
 RESOURCE_UNCHECKED = (
-    "COGNITO_M2M_RESOURCE is set and COGNITO_M2M_AUDIENCE is not: tokens that are issued for another "
-    "resource (claim aud) are accepted."
+    "COGNITO_M2M_RESOURCE is set and COGNITO_M2M_AUDIENCE is not: tokens that are issued to users for "
+    "another resource (claim aud) are accepted."
 )
-SET_AUDIENCE = "Set COGNITO_M2M_AUDIENCE to the resource of this service."
+SET_AUDIENCE = (
+    "If only users call, set COGNITO_M2M_AUDIENCE to the resource of this service. It rejects all machine "
+    "tokens, which Cognito binds to no resource."
+)
 
 
 def plain_http_text(settings: Settings) -> str:

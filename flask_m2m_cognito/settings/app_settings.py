@@ -78,8 +78,12 @@ class Settings:
 
     @property
     def is_resource_unchecked(self) -> bool:
-        """Whether this service names its resource, but accepts tokens for another resource."""
-        return bool(self.user_pool_ids) and self.resource is not None and not self.audience
+        """Whether this service names its resource, but accepts tokens for another resource.
+
+        Cognito binds only user tokens to a resource (Amazon Cognito Developer Guide, "Resource binding").
+        """
+        accepts_users = bool(self.user_pool_ids) and not self.machine_tokens_only
+        return accepts_users and self.resource is not None and not self.audience
 
 
 def settings_from(

@@ -1,7 +1,8 @@
 """The token endpoint of a local pool, and ``GetClientToken`` of its user pools API.
 
 Source: RFC 6749, sections 2.3.1, 4.4 and 5; Amazon Cognito Developer Guide, "The token issuer
-endpoint". Where they differ, this follows Cognito: every error is a 400. Source for the API: the model
+endpoint" and "Resource binding". Where they differ, this follows Cognito: every error is a 400, and
+``resource`` (RFC 8707) adds no ``aud`` to a machine token. Source for the API: the model
 ``cognito-idp`` of the AWS SDKs, JSON 1.1, where every error is a 400 with a ``__type``.
 """
 

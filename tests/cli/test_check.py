@@ -105,8 +105,8 @@ FINDINGS: dict[str, tuple[Any, ...]] = {
         ("warning", "settings", "*.mesh.test", "signing keys", "https"),
     ),
     "resource without audience": (
-        {"RESOURCE": "https://stock.example/"},
-        ("warning", "settings", "COGNITO_M2M_RESOURCE", "Set COGNITO_M2M_AUDIENCE"),
+        {"RESOURCE": "https://stock.example/", "MACHINE_TOKENS_ONLY": False},
+        ("warning", "settings", "COGNITO_M2M_RESOURCE", "set COGNITO_M2M_AUDIENCE"),
     ),
     "cache that is down": (NO_REDIS, ("failed", "cache", "Connection refused", "CACHE_REDIS_URL")),
     "cache with a URL that cannot be parsed": (

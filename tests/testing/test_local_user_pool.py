@@ -90,7 +90,8 @@ class TestTokenEndpoint:
         assert answer.headers["Content-Type"] == "application/json;charset=UTF-8"
 
     def test_token_is_like_cognitos(self, pool: LocalUserPool, http: Http) -> None:
-        form = post_form(pool, scope="orders/write orders/read")
+        # MCP clients send a resource, but Cognito binds only user tokens to one.
+        form = post_form(pool, scope="orders/write orders/read", resource="https://stock.example.com/mcp")
         token = http.post(pool.token_url, data=form).json()["access_token"]
         assert jwt.get_unverified_header(token) == {"kid": pool.kid, "alg": "RS256"}
         claims = verified_claims(pool, http, token)

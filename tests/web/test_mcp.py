@@ -19,12 +19,8 @@ from flask_m2m_cognito.testing import LocalUserPool
 from tests.support.headers import bearer
 from tests.test_docs import DOCS, blocks_of
 
-# The pool's tokens have no aud, so the server checks no audience. The packages emit deprecation warnings.
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:COGNITO_M2M_RESOURCE is set"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-]
+# The packages emit deprecation warnings.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 PAGE = DOCS / "guide/mcp-server.md"
 NEW, OLD = "2026-07-28", "2025-11-25"

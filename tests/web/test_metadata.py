@@ -12,9 +12,6 @@ from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.web.resource_metadata import metadata_path, metadata_url
 from tests.web.conftest import Bearer, MakeApp
 
-# Most tests here set no AUDIENCE, so any token of the pool is accepted.
-pytestmark = pytest.mark.filterwarnings("ignore:COGNITO_M2M_RESOURCE is set")
-
 RESOURCE = "https://stock.example.com"
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 
