@@ -65,10 +65,11 @@ def server(pool: LocalUserPool, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ser
     @app.after_request
     def record(response: Response) -> Response:
         if request.method == "POST":
-            message = request.get_json(silent=True) or {}
+            message = request.get_json(silent=True)
+            method = message.get("method") if isinstance(message, dict) else None
             version = request.headers.get("MCP-Protocol-Version")
             challenge = response.headers.get("WWW-Authenticate")
-            server.received.append((message.get("method"), version, response.status_code, challenge))
+            server.received.append((method, version, response.status_code, challenge))
         return response
 
     yield server
@@ -313,6 +314,7 @@ class TestHeaders:
             pytest.param({"Mcp-Name": None}, {}, id="no name"),
             pytest.param({"Mcp-Name": "count"}, {"name": "reserve"}, id="other name"),
             pytest.param({"Mcp-Name": "=?base64?////?="}, {}, id="name that is not UTF-8"),
+            pytest.param({"Mcp-Name": "=?base64?A?="}, {}, id="name that is not base64"),
         ],
     )
     def test_header_mismatch_is_400(
@@ -328,7 +330,8 @@ class TestHeaders:
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, -32602)
 
     def test_unknown_version_is_400_with_those_supported(self, server: Server, pool: LocalUserPool) -> None:
-        answer = post(server, pool.token(READ), "tools/list", headers={"MCP-Protocol-Version": "1900-01-01"})
+        headers, body = {"MCP-Protocol-Version": "1900-01-01"}, {"_meta": {VERSION_IN_BODY: "1900-01-01"}}
+        answer = post(server, pool.token(READ), "tools/list", headers=headers, params=body)
         error = answer.json()["error"]
         assert (answer.status_code, error["code"]) == (400, -32022)
         assert error["data"] == {"supported": [NEW, OLD], "requested": "1900-01-01"}
@@ -339,6 +342,27 @@ class TestHeaders:
         old = post(server, pool.token(READ), "prompts/list", headers=old_headers, params=OLD_BODY)
         assert (new.status_code, old.status_code) == (404, 200)
         assert new.json()["error"]["code"] == old.json()["error"]["code"] == -32601
+
+    @pytest.mark.parametrize(
+        ("message", "status"),
+        [
+            pytest.param({"method": "notifications/initialized"}, 202, id="notification"),
+            pytest.param({"id": 1, "result": {}}, 400, id="response"),
+            pytest.param([{"id": 1, "method": "tools/list"}], 400, id="batch"),
+        ],
+    )
+    def test_only_notifications_need_no_answer(
+        self, server: Server, pool: LocalUserPool, message: Any, status: int
+    ) -> None:
+        headers = bearer(pool.token(READ)) | {"MCP-Protocol-Version": OLD}
+        answer = requests.post(server.url, json=message, headers=headers, timeout=10)
+        assert (answer.status_code, answer.content) == (status, b"")
+
+    @pytest.mark.parametrize("item", [None, 7, ["tea"]])
+    def test_item_of_another_type_is_unknown(self, server: Server, pool: LocalUserPool, item: Any) -> None:
+        params = {"name": "reserve", "arguments": {"item": item}}
+        answer = post(server, pool.token([READ, WRITE]), "tools/call", params=params)
+        assert answer.json()["result"]["content"][0]["text"] == "0 left"
 
     def test_unknown_tool_is_an_error(self, server: Server, pool: LocalUserPool) -> None:
         answer = post(server, pool.token(READ), "tools/call", params={**COUNT, "name": "steal"})
