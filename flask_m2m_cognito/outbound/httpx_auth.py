@@ -1,6 +1,6 @@
 """An ``auth=`` for the clients of httpx and httpx2, sync and async. Imports neither of them.
 
-The version 2 of the MCP package uses httpx2, a fork of httpx. Both have the classes and methods that the flow
+Version 2 of the package mcp uses httpx2, a fork of httpx. Both have the classes and methods that the flow
 uses, so the annotations name only those of httpx.
 """
 
