@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.cli.flask_process import Flask, free_port
+from tests.cli.flask_process import Flask
+from tests.support.sockets import free_port
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

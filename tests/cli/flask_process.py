@@ -203,9 +203,3 @@ def read_announcement(process: subprocess.Popen[str]) -> dict[str, Any]:
     lines = takewhile(lambda line: line != "}\n", process.stdout)
     content: dict[str, Any] = json.loads("".join(lines) + "}")
     return content
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        number: int = free.getsockname()[1]
-    return number

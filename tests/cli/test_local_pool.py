@@ -31,7 +31,8 @@ from flask_m2m_cognito.cli.local_lines import commands_for, request_line
 from flask_m2m_cognito.testing import LocalUserPool
 from flask_m2m_cognito.testing._answers import Answer
 from flask_m2m_cognito.testing._recorded import FORM_TYPE, record_request
-from tests.cli.flask_process import LONGEST, Flask, bare_environ, free_port, read_announcement
+from tests.cli.flask_process import LONGEST, Flask, bare_environ, read_announcement
+from tests.support.sockets import free_port
 
 POOL = {
     "pool_id": "eu-west-1_Development",

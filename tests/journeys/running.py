@@ -17,6 +17,8 @@ from pathlib import Path
 
 import requests
 
+from tests.support.sockets import free_port
+
 ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
 READY_WITHIN = 60.0
@@ -50,12 +52,6 @@ class Program:
             return session.request(
                 method, self.url + path, headers={"Connection": "close", **headers}, timeout=30
             )
-
-
-def free_port() -> int:
-    with socket.create_server((HOST, 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.journeys.running import Program, flask_run, free_port, program, run
+from tests.journeys.running import Program, flask_run, program, run
+from tests.support.sockets import free_port
 from tests.support.threads import wait_for
 
 pytestmark = pytest.mark.processes

@@ -11,8 +11,9 @@ import pytest
 
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.journeys.collector import Collector, running_collector
-from tests.journeys.running import HOST, Program, free_port, program
+from tests.journeys.running import HOST, Program, program
 from tests.support.services import Service
+from tests.support.sockets import free_port
 from tests.support.threads import wait_for
 
 pytestmark = pytest.mark.processes

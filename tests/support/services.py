@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
+from tests.support.sockets import free_port
+
 HOST = "127.0.0.1"
 READY_WITHIN = 10.0
 ENDS_WITHIN = 5.0
@@ -149,7 +151,7 @@ def _started(
 ) -> Service:
     # Another program may take the port between our check and the server's start. Then try another port.
     for _ in range(5):
-        port = wanted or _free_port()
+        port = wanted or free_port()
         process = subprocess.Popen(
             command(port), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
         )
@@ -186,10 +188,3 @@ def _ask(port: int, line: bytes) -> bytes:
     with socket.create_connection((HOST, port), timeout=1.0) as connection:
         connection.sendall(line)
         return connection.recv(1024)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -1,9 +1,29 @@
-"""Servers of raw sockets: what they must read before they answer."""
+"""Free ports for other programs, and servers of raw sockets: what they must read before they answer."""
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 import socket
+
+# Below the ports that the system gives to connections and to servers that ask for any port (32768 and above
+# on Linux): one of those may be taken before the program listens. Each process begins elsewhere.
+_numbers = itertools.count(os.getpid() * 61)
+
+
+def free_port() -> int:
+    """Return a port of loopback for a program that cannot choose one itself."""
+    while True:
+        port = 20_000 + next(_numbers) % 12_000
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
 
 _LENGTH = re.compile(rb"^content-length:\s*(\d+)", re.IGNORECASE | re.MULTILINE)
 
