@@ -31,6 +31,7 @@ Reason = Literal[
     "not_yet_valid",
     "missing_client_id",
     "user_token",
+    "revoked",
     "client_not_allowed",
     "wrong_audience",
     "insufficient_scope",

@@ -5,17 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..web.requirement import Requirement
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import requests
     from flask import Flask
 
     from ..inbound.key_source import TrustedPool
+    from ..inbound.revocation_source import RevocationSource
     from ..inbound.validator import CognitoAccessTokenValidator
     from ..outbound.bearer_auth import BearerAuth, SessionTimeout
     from ..outbound.token_endpoint import CognitoM2MClient
@@ -142,6 +145,44 @@ class M2MMethods:
         for source in sources.of_client(client):
             source.forget(token)
 
+    def revoke(
+        self,
+        client_id: str,
+        *,
+        before: datetime | float | None = None,
+        jti: str | Collection[str] = (),
+    ) -> None:
+        """Reject the access tokens of a client in every process that shares the cache.
+
+        Other processes obey within 11 s, or when they reach the cache again. This adds to what is revoked
+        already. Requires ``COGNITO_M2M_REVOCATIONS``. Cognito itself cannot revoke these tokens.
+
+        Args:
+            client_id: the id of the app client.
+            before: revoke only the tokens issued before then: a time with a UTC offset, or seconds since the
+                epoch, not in the future. Without ``before`` and ``jti``, every token is revoked, also those
+                that are issued later, until :meth:`unrevoke`.
+            jti: revoke only the tokens with these ids (claim ``jti``).
+
+        Raises:
+            ConfigurationError: an argument is invalid, or ``COGNITO_M2M_REVOCATIONS`` is off.
+            M2MCognitoError: the cache is unavailable.
+        """
+        from .revocations import revoke
+
+        revoke(self._parts()._revocations, client_id, before, jti)
+
+    def unrevoke(self, client_id: str) -> None:
+        """Accept the tokens of a client again, in every process within 11 s: see :meth:`revoke`.
+
+        Raises:
+            ConfigurationError: ``COGNITO_M2M_REVOCATIONS`` is off.
+            M2MCognitoError: no token of the client is revoked, or the cache is unavailable.
+        """
+        from .revocations import require
+
+        require(self._parts()._revocations).unrevoke(client_id)
+
     def client(self, name: ClientName = None) -> CognitoM2MClient:
         """Return the underlying token client, which does not cache.
 
@@ -159,16 +200,21 @@ class M2MMethods:
         """Return the state of keys, tokens and cache as plain data, from memory.
 
         For each pool and token it has the state (``fresh``, ``usable``, ``gone``), age, last success and
-        error, next attempt, seconds left and source. It also has the state of the cache, and the clock offset
-        from the servers' ``Date`` headers. ``ready`` becomes true once the keys of every pool were fetched.
-        It stays true in an outage, in which ``status`` is ``"degraded"``. Durations are in seconds, times in
-        seconds since the epoch.
+        error, next attempt, seconds left and source. It also has the state of the cache and of the list of
+        revocations, and the clock offset from the servers' ``Date`` headers. ``ready`` becomes true once the
+        keys of every pool were fetched. It stays true in an outage, in which ``status`` is ``"degraded"``.
+        Durations are in seconds, times in seconds since the epoch.
         """
         from ..telemetry.health import health_of
 
         parts = self._parts()
         return health_of(
-            parts.pools, parts.sources.all(), parts._requests, parts._store.backend, parts._clock
+            parts.pools,
+            parts.sources.all(),
+            parts._requests,
+            parts._store.backend,
+            parts._clock,
+            parts._revocations,
         )
 
     def warm_up(
@@ -218,6 +264,7 @@ class AppM2M(M2MMethods):
     _clients: Mapping[ClientName, CognitoM2MClient] = field(repr=False)
     _requests: Mapping[ClientName, RequestCount] = field(repr=False)
     _store: SealedStore = field(repr=False)
+    _revocations: RevocationSource | None = field(repr=False)
     _app: Flask = field(repr=False)
     _clock: ClockOffset = field(repr=False)
 

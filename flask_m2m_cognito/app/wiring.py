@@ -16,6 +16,7 @@ from ..exceptions import ConfigurationError
 from ..formats.scopes import join_scopes
 from ..inbound.key_set import KeySet, NoUsableKeys, parse_key_set
 from ..inbound.key_source import TrustedPool, trusted_pool_from
+from ..inbound.revocation_source import NOT_SHARED, RevocationSource
 from ..inbound.user_pool import UserPool, user_pool_from
 from ..inbound.validator import CognitoAccessTokenValidator
 from ..outbound.client_secret import Secret
@@ -57,6 +58,7 @@ from .cache_backend import (
 # it forever.
 from ..outbound import bearer_auth  # noqa: F401  # isort: skip
 from ..telemetry import health  # noqa: F401  # isort: skip
+from . import revocations as _revocations  # noqa: F401  # isort: skip
 from . import warm_up  # noqa: F401  # isort: skip
 
 if TYPE_CHECKING:
@@ -75,7 +77,8 @@ def build_app_parts(
     """Build the parts of ``app``.
 
     Raises:
-        ConfigurationError: the pinned key set has no usable key.
+        ConfigurationError: the pinned key set has no usable key, or revocations are on and the cache is not
+            shared.
     """
     return _Assembly(app, settings, cache, owner).parts()
 
@@ -111,7 +114,9 @@ class _Assembly:
 
     def parts(self) -> AppM2M:
         settings = self._settings
-        validator = self._validator() if settings.user_pool_ids else None
+        pools = [self._trusted_pool(pool_id) for pool_id in settings.user_pool_ids]
+        revocations = self._revocations(pools) if settings.revocations else None
+        validator = self._validator(pools, revocations) if pools else None
         guard = None if validator is None else self._guard(validator)
         prepare_first_request(self._app, guard, self._wording)
         for text in advice_on(self._app, self._cache, settings):
@@ -137,6 +142,7 @@ class _Assembly:
             _clients=self._clients,
             _requests=self._requests,
             _store=self._store,
+            _revocations=revocations,
             _app=self._app,
             _clock=self._offset,
         )
@@ -156,7 +162,19 @@ class _Assembly:
             self._app.after_request(guard.keep_private)
         return guard
 
-    def _validator(self) -> CognitoAccessTokenValidator:
+    def _revocations(self, pools: Sequence[TrustedPool]) -> RevocationSource:
+        if not is_configured(self._app, self._cache) or is_in_process(self._app, self._cache):
+            raise ConfigurationError(NOT_SHARED)
+        return RevocationSource(
+            self._store,
+            pools,
+            deadline=self._settings.key_times.refresh_deadline,
+            refreshing=self._refreshing(self._events.of_revocations()),
+        )
+
+    def _validator(
+        self, pools: Sequence[TrustedPool], revocations: RevocationSource | None
+    ) -> CognitoAccessTokenValidator:
         settings = self._settings
         return CognitoAccessTokenValidator(
             allowed_client_ids=settings.allowed_client_ids,
@@ -168,7 +186,8 @@ class _Assembly:
             token_check=settings.token_check,
             verified_tokens=settings.verified_tokens,
             clock=self._clock,
-            pools=[self._trusted_pool(pool_id) for pool_id in settings.user_pool_ids],
+            pools=pools,
+            revocations=None if revocations is None else revocations.refreshable,
             answers=(HTTPException,),
             hide=hide_request_token,
         )

@@ -77,6 +77,7 @@ def _describe_token(decoded: DecodedToken, now: float, offset: float | None) -> 
         "client id": quoted(claims.get("client_id")),
         "machine": _describe_owner(claims),
         "scope": quoted(claims.get("scope")),
+        "revocation": f"iat {quoted(claims.get('iat'))}, jti {quoted(claims.get('jti'))}",
         "client": quoted(claims.get("client_id")),
         "audience": quoted(claims.get("aud")),
         "required scopes": quoted(claims.get("scope")),

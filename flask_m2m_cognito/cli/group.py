@@ -193,6 +193,73 @@ def refresh_tokens_command(
     context.exit(remote_values.refresh_tokens(app, as_json=as_json, scopes=scopes, client=client))
 
 
+_no_wait = click.option(
+    "--no-wait", is_flag=True, help="Do not wait until every process has read the change (11 s)."
+)
+
+
+@m2m.command("revoke")
+@_json
+@click.argument("client_id")
+@click.option(
+    "--before",
+    metavar="TIME",
+    help="Revoke only the tokens issued before TIME: ISO 8601 with an offset, such as "
+    "2026-11-30T18:00:00Z, seconds since the epoch, or now.",
+)
+@click.option("--jti", multiple=True, help="Revoke only the token with this id. Repeat it for several.")
+@_no_wait
+@click.pass_context
+def revoke_command(
+    context: click.Context,
+    as_json: bool,
+    client_id: str,
+    before: str | None,
+    jti: tuple[str, ...],
+    no_wait: bool,
+) -> None:
+    """Reject the tokens of the client CLIENT_ID in every process.
+
+    Without --before and --jti, rejects every token, also those that Cognito issues later, until `flask m2m
+    unrevoke`. Adds to what is revoked already. Requires COGNITO_M2M_REVOCATIONS. Exits with 1 if the cache is
+    unavailable.
+    """
+    from . import application, revocations
+
+    app = application.load_app(context)
+    context.exit(
+        revocations.revoke(
+            app, as_json=as_json, client_id=client_id, before=before, jti=jti, waits=not no_wait
+        )
+    )
+
+
+@m2m.command("unrevoke")
+@_json
+@click.argument("client_id")
+@_no_wait
+@click.pass_context
+def unrevoke_command(context: click.Context, as_json: bool, client_id: str, no_wait: bool) -> None:
+    """Accept the tokens of the client CLIENT_ID again, in every process.
+
+    Exits with 1 if no token of the client is revoked, or if the cache is unavailable.
+    """
+    from . import application, revocations
+
+    app = application.load_app(context)
+    context.exit(revocations.unrevoke(app, as_json=as_json, client_id=client_id, waits=not no_wait))
+
+
+@m2m.command("revocations")
+@_json
+@click.pass_context
+def revocations_command(context: click.Context, as_json: bool) -> None:
+    """List the clients with revoked tokens."""
+    from . import application, revocations
+
+    context.exit(revocations.show_revocations(application.load_app(context), as_json=as_json))
+
+
 @m2m.command("local-pool")
 @_json
 @click.option(

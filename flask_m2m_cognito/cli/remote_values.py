@@ -8,9 +8,10 @@ import click
 from flask import Flask
 
 from ..app.app_m2m import AppM2M
-from ..exceptions import KeysUnavailableError, TokenUnavailableError
+from ..exceptions import KeysUnavailableError, M2MCognitoError, TokenUnavailableError
 from ..formats.scopes import join_scopes
 from ..inbound.key_source import TrustedPool
+from ..inbound.revocation_source import REACH
 from ..outbound.token_source import TokenSource
 from ..remote.refreshable import Refreshable
 from ..remote.sealed_store import Entry
@@ -97,11 +98,33 @@ def refresh_keys(app: Flask, *, as_json: bool) -> int:
     parts = parts_of(app)
     with quiet():
         rows = {trusted.pool.pool_id: _refresh_keys_of(trusted, parts) for trusted in pools_of(parts)}
+    problem = _announce(parts, [pool_id for pool_id, row in rows.items() if not row["error"]])
     seal = parts._store.seal.fingerprint
     lines = [f"{pool_id}: {_keys_sentence(row)}" for pool_id, row in rows.items()]
     lines.append(f"seal: {seal} (processes with the same fingerprint share the cache)")
-    echo({"pools": rows, "seal": seal}, lines, as_json=as_json)
-    return int(any(row["error"] or row["not_shared"] for row in rows.values()))
+    if parts._revocations is not None:
+        lines.append(problem or f"Running processes use these keys within {REACH:.0f} s.")
+    echo({"pools": rows, "seal": seal, "not_announced": problem}, lines, as_json=as_json)
+    return int(bool(problem) or any(row["error"] or row["not_shared"] for row in rows.values()))
+
+
+def _announce(parts: AppM2M, pool_ids: list[str]) -> str | None:
+    """Make running processes renew the keys, if revocations are on. Return what went wrong, if anything."""
+    if parts._revocations is None:
+        return None
+    entries = {
+        trusted.pool.pool_id: trusted.entry_in(parts._store)
+        for trusted in pools_of(parts)
+        if trusted.pool.pool_id in pool_ids
+    }
+    try:
+        with quiet():
+            parts._revocations.announce_keys(
+                {pool_id: entry.fetched_at for pool_id, entry in entries.items() if entry is not None}
+            )
+    except M2MCognitoError as error:
+        return f"Running processes keep their keys until these are no longer fresh. {error}"
+    return None
 
 
 def _sharing_problem(entry: Entry | None, value: Refreshable[Any], parts: AppM2M) -> str | None:

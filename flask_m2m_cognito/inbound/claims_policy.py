@@ -12,7 +12,9 @@ from typing import Any
 
 from ..exceptions import ConfigurationError, Reason, TokenValidationError
 from ..formats.scopes import ScopeMatch, check_match, check_scope, has_scopes, insufficient_scope
+from ..remote.refreshable import Refreshable
 from .own_checks import OwnChecks
+from .revocation_list import RevocationList
 from .validated_access_token import ValidatedAccessToken
 
 AllowedClients = Collection[str] | Callable[[str], bool] | None
@@ -38,6 +40,7 @@ class ClaimsPolicy:
         machine_tokens_only: bool,
         token_check: Callable[[ValidatedAccessToken], object] | None,
         own_checks: OwnChecks,
+        revocations: Refreshable[RevocationList] | None = None,
     ) -> None:
         check_match(scope_match, "scope_match")
         self.allowed_client_ids: AllowedClients = (
@@ -53,6 +56,7 @@ class ClaimsPolicy:
         self.leeway = leeway
         self.machine_tokens_only = machine_tokens_only
         self.token_check = token_check
+        self.revocations = revocations
         self._own_checks = own_checks
 
     def run_own_check(
@@ -138,6 +142,12 @@ def has_times(claims: dict[str, Any], machines_only: bool = False) -> bool:
     return True
 
 
+def _revocation_rejection(token: ValidatedAccessToken, policy: ClaimsPolicy) -> TokenValidationError | None:
+    source = policy.revocations
+    current = None if source is None else source.state.value
+    return REVOKED.build_rejection() if current is not None and current.revokes(token) else None
+
+
 def _client_rejection(token: ValidatedAccessToken, policy: ClaimsPolicy) -> TokenValidationError | None:
     allowed = policy.allowed_client_ids
     if callable(allowed):
@@ -184,6 +194,12 @@ _MACHINE = Step(
     "any token; sub, if present, must be a string",
 )
 _SCOPE = Step("scope", "a string, or absent")
+_REVOCATION = Step(
+    "revocation",
+    "not revoked with `flask m2m revoke`",
+    "revocations",
+    "any token (COGNITO_M2M_REVOCATIONS is off)",
+)
 _CLIENT = Step(
     "client", "{} (COGNITO_M2M_ALLOWED_CLIENT_IDS)", "allowed_client_ids", "any client of the pool"
 )
@@ -251,6 +267,7 @@ BAD_SCOPE = ClaimCheck(
     "The access token's scope must be a string.",
     lambda claims, machines_only: isinstance(claims.get("scope") or "", str),
 )
+REVOKED = ServiceCheck(_REVOCATION, "revoked", "The access token has been revoked.", _revocation_rejection)
 CLIENT_NOT_ALLOWED = ServiceCheck(
     _CLIENT, "client_not_allowed", "The client is not allowed to call this service.", _client_rejection
 )
@@ -269,7 +286,7 @@ REJECTED_BY_CHECK = ServiceCheck(
 CHECKS: tuple[Check, ...] = (
     NOT_A_JWT, WRONG_ALGORITHM, CRITICAL_EXTENSION, PLAIN_PAYLOAD, NO_KID, NO_ISSUER, WRONG_ISSUER,
     UNKNOWN_KEY, BAD_SIGNATURE, WRONG_TOKEN_USE, BAD_TIMES, EXPIRED, NOT_YET_VALID, NO_CLIENT_ID, BAD_SUB,
-    USER_TOKEN, BAD_SCOPE, CLIENT_NOT_ALLOWED, WRONG_AUDIENCE, INSUFFICIENT_SCOPE, REJECTED_BY_CHECK,
+    USER_TOKEN, BAD_SCOPE, REVOKED, CLIENT_NOT_ALLOWED, WRONG_AUDIENCE, INSUFFICIENT_SCOPE, REJECTED_BY_CHECK,
 )  # fmt: skip
 """The order of the checks. The first check that fails rejects the token."""
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from ..exceptions import ConfigurationError, KeysUnavailableError, TokenValidationError
 from ..formats.scopes import ScopeMatch, has_scopes
 from ..remote.clock import SYSTEM, Clock
+from ..remote.refreshable import Refreshable
 from .claims_policy import (
     BAD_SIGNATURE,
     SERVICE_CHECKS,
@@ -21,6 +22,7 @@ from .claims_policy import (
 from .key_set import KeySet, VerificationKey
 from .key_source import TrustedPool, trusted_pool_from
 from .own_checks import OwnChecks
+from .revocation_list import RevocationList
 from .unverified_token import UnverifiedToken, decode_unverified, parse_claims
 from .user_pool import user_pool_from
 from .validated_access_token import (
@@ -66,6 +68,7 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         answers: exceptions with which the application's checks choose the answer; they are not logged.
         hide: removes the token from a text of those checks.
         clock: the clock by which tokens expire and keys age.
+        revocations: the list of revoked clients and tokens, which is kept fresh; ``None`` for no list.
 
     Raises:
         ConfigurationError: ``scope_match`` is neither ``"all"`` nor ``"any"``, there is no pool, two pools
@@ -89,6 +92,7 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         answers: tuple[type[Exception], ...] = (),
         hide: Callable[[str], str] = lambda text: text,
         clock: Clock = SYSTEM,
+        revocations: Refreshable[RevocationList] | None = None,
     ) -> None:
         super().__init__(
             allowed_client_ids=allowed_client_ids,
@@ -99,6 +103,7 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
             machine_tokens_only=machine_tokens_only,
             token_check=token_check,
             own_checks=OwnChecks(answers, clock, hide),
+            revocations=revocations,
         )
         self.pools: tuple[TrustedPool, ...] = tuple(pools) or (
             trusted_pool_from(user_pool_from(user_pool_id, region=region)),
@@ -163,6 +168,8 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
             token = token.decode("ascii", "replace") if isinstance(token, bytes) else ""
         if digest is None:
             digest = self._compute_digest(token)
+        if self.revocations is not None:
+            self.revocations.get()  # before the keys, because a new list may renew them
         known = self._find(digest)
         if known is not None and self._is_still_verified(known):
             return known
@@ -193,15 +200,23 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         verified = self._find(digest)
         if verified is None:
             return digest
-        state, now = verified.key_source.state, self._time.time()
-        allowed = self.allowed_client_ids
+        state, now, monotonic = verified.key_source.state, self._time.time(), self._monotonic()
+        allowed, revocations = self.allowed_client_ids, self.revocations
         if not (
             state.value is verified.key_set
             and now < state.ready_wall
-            and self._monotonic() < state.ready_monotonic
+            and monotonic < state.ready_monotonic
             and verified.valid_from <= now < verified.valid_until
             and verified.defect is None
             and (allowed is None or (allowed.__class__ is frozenset and verified.client_id in allowed))
+            and (
+                revocations is None
+                or (
+                    (listed := revocations.state).value is verified.unrevoked_in
+                    and now < listed.ready_wall
+                    and monotonic < listed.ready_monotonic
+                )
+            )
         ):
             return digest
         verified.used = True
@@ -246,7 +261,10 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         if verified.defect is not None or not verified.valid_from <= now < verified.valid_until:
             raise verified.build_rejection_at(now)
         token = build_token(verified.client_id, verified.scopes, verified.claims(), self._time)
+        # Read before the check: if the list changes meanwhile, the token is looked up again.
+        listed = None if self.revocations is None else self.revocations.state.value
         self._check_requirements(token, verified)
+        verified.unrevoked_in = listed
         return token
 
     def _check_requirements(self, token: ValidatedAccessToken, verified: VerifiedToken) -> None:

@@ -19,6 +19,7 @@ from ..remote.threads import PerProcess
 from .claims_policy import CHECKS, EXPIRED, NOT_YET_VALID, Check, first_defect, has_times
 from .key_set import KeySet, VerificationKey
 from .key_source import TrustedPool
+from .revocation_list import RevocationList
 from .unverified_token import UnverifiedToken, parse_claims
 
 Rejection = TypeVar("Rejection", bound=TokenValidationError)
@@ -37,6 +38,7 @@ class VerifiedToken:
         key_set: the key set in which ``key`` was last seen.
         flat_claims: the claims, which must not be changed. ``None`` before the token comes again, and if the
             claims hold lists or objects.
+        unrevoked_in: the list of revocations in which the token was looked up last, and not found.
         valid_from, valid_until: the times between which it is valid, including the leeway.
         defect: the first check that its claims fail at any time in any service, or ``None``.
     """
@@ -52,6 +54,7 @@ class VerifiedToken:
         "key_source",
         "scopes",
         "trusted",
+        "unrevoked_in",
         "used",
         "valid_from",
         "valid_until",
@@ -74,6 +77,7 @@ class VerifiedToken:
         self.key_source: Refreshable[KeySet] = trusted.key_source
         self.used: bool = False
         self.flat_claims: dict[str, Any] | None = None
+        self.unrevoked_in: RevocationList | None = None
         self._payload = unverified.payload
         self._unshared = claims
         self.client_id: str = claims.get("client_id", "")

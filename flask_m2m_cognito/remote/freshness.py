@@ -218,6 +218,11 @@ def step_at(state: State[Any], now: Moment, cooldown: float) -> Step:
     return next_step(phase, cools_down or has_failed)
 
 
+def is_late(state: State[Any], now: Moment, late_after: float) -> bool:
+    """Return whether the value was last fresh ``late_after`` seconds ago or longer."""
+    return now.wall >= state.fresh_wall + late_after or now.monotonic >= state.fresh_monotonic + late_after
+
+
 def backoff_left(state: State[Any], now: Moment) -> float:
     """Return the seconds of backoff left before the next fetch; 0 unless the last fetch failed."""
     failure = state.failure

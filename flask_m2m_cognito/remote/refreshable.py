@@ -36,6 +36,7 @@ from .freshness import (
     Step,
     T,
     backoff_left,
+    is_late,
     may_replace,
     phase_of,
     snapshot_of,
@@ -72,6 +73,8 @@ class Refreshable(Attempts[T]):
         min_age: the age in seconds below which a value is not replaced, although it was refused.
         is_lasting: returns whether an error remains until an operator fixes it. Then the backoff is 60 s.
         last_resort: a value that is available at once, and whenever no other one is.
+        late_after: the seconds after a value was fresh from which callers wait for the newer one. Otherwise
+            the first callers of an idle process would get a value of any age.
         prepare: imports what a fetch needs. Called before callers wait, outside the deadline.
         refreshing: the clock, threads and observers.
     """
@@ -88,6 +91,7 @@ class Refreshable(Attempts[T]):
         min_age: float = 0.0,
         is_lasting: Callable[[Exception], bool] = lambda error: False,
         last_resort: Fetched[T] | None = None,
+        late_after: float = float("inf"),
         prepare: Callable[[], None] = lambda: None,
         refreshing: Refreshing = REFRESHING,
     ) -> None:
@@ -96,6 +100,7 @@ class Refreshable(Attempts[T]):
         self._cooldown = cooldown
         self._min_age = min_age
         self._last_resort = last_resort
+        self._late_after = late_after
         self.prepare = prepare
         # For the fast path, which saves an attribute lookup.
         self._time, self._monotonic = refreshing.clock.wall_reader, refreshing.clock.monotonic
@@ -179,6 +184,11 @@ class Refreshable(Attempts[T]):
             if self._mark_refused(refused) and self._may_replace():
                 self.state = replace(self.state, must_replace=True, fresh_wall=NEVER, ready_wall=NEVER)
 
+    def end_backoff(self) -> None:
+        """End a backoff and a cooldown, so that the next :meth:`renew_for` starts a fetch at once."""
+        with self._sync().lock:
+            self.state = replace(self.state, failure=None, renewed_monotonic=NEVER)
+
     def renewable_in(self) -> float:
         """Return the seconds until :meth:`renew` may cause a fetch again."""
         state, now = self.state, self._clock.now()
@@ -197,6 +207,8 @@ class Refreshable(Attempts[T]):
             now = self._clock.now()
             seen = self.state if self._last_resort is None else self._fall_back(self._last_resort, now)
             step = step_at(seen, now, self._cooldown)
+            if step is Step.SERVE_AND_RENEW and is_late(seen, now, self._late_after):
+                step = Step.WAIT
             attempt = self._fetch_for(step, seen) if step in _FETCHING else None
             if attempt is not None and not (yield Wait(attempt, attempt.ask.deadline.left())):
                 self._abandon(attempt)

@@ -180,13 +180,22 @@ class SealedStore:
     # -- entries -----------------------------------------------------------------------------
 
     def load(self, name: str, kind: str) -> Entry | None:
+        """Return the entry under ``name``, or ``None``, also if the store is down: see :meth:`read`."""
+        try:
+            return self.read(name, kind)
+        except StoreDown:
+            return None
+
+    def read(self, name: str, kind: str) -> Entry | None:
         """Return the entry under ``name``, or ``None``.
 
-        Return ``None`` also if the entry cannot be decrypted or is dated more than a minute in the future, or
-        if the store is down.
+        Return ``None`` also if the entry cannot be decrypted or is dated more than a minute in the future.
+
+        Raises:
+            StoreDown: the store is down.
         """
         key = self._key(kind, name)
-        content = self._load_content(key, name, kind)
+        content = self._read_content(key, name, kind)
         if content is None:
             return None
         entry = _parse_entry(content)
@@ -206,14 +215,33 @@ class SealedStore:
         return entry.not_after(seen_at) if fetched_at == entry.fetched_at else entry
 
     def save(self, name: str, kind: str, entry: Entry) -> None:
-        """Store ``entry`` under ``name`` until it expires. Each reader decides how long it is fresh."""
+        """Store ``entry`` as :meth:`write` does, if that is possible."""
+        with contextlib.suppress(StoreDown, ValueError):
+            self.write(name, kind, entry)
+
+    def write(self, name: str, kind: str, entry: Entry, *, is_permanent: bool = False) -> None:
+        """Store ``entry`` under ``name`` until it expires. Each reader decides how long it is fresh.
+
+        Args:
+            is_permanent: store it until it is replaced. Otherwise an entry lasts for 30 days at most.
+
+        Raises:
+            StoreDown: the store is down.
+            ValueError: the entry is longer than :meth:`read` accepts.
+        """
         content = {
             "payload": entry.payload,
             "fetched_at": entry.fetched_at,
             "expires_at": entry.expires_at,
         }
         seconds = _LONGEST if entry.expires_at is None else entry.expires_at - entry.fetched_at
-        self._save_content(self._key(kind, name), name, kind, content, seconds)
+        key, text = self._key(kind, name), self._close(name, kind, content)
+        if len(text) > _MAX_TEXT:
+            raise ValueError(f"the entry has {len(text)} bytes, and at most {_MAX_TEXT} are allowed")
+        # 0 stands for no expiry in all backends of cachelib.
+        timeout = 0 if is_permanent else _whole_seconds(seconds)
+        self.backend.call(lambda backend: backend.set(key, text, timeout))
+        self._logged = self._logged - {key}
 
     # -- leases ------------------------------------------------------------------------------
 
@@ -295,9 +323,12 @@ class SealedStore:
 
     def _load_content(self, key: str, name: str, kind: str) -> dict[str, Any] | None:
         try:
-            text = self.backend.call(lambda backend: backend.get(key))
+            return self._read_content(key, name, kind)
         except StoreDown:
             return None
+
+    def _read_content(self, key: str, name: str, kind: str) -> dict[str, Any] | None:
+        text = self.backend.call(lambda backend: backend.get(key))
         if text is None:
             return None
         try:
@@ -309,12 +340,6 @@ class SealedStore:
             self._log_once(key, "it was stored under another name")
             return None
         return content
-
-    def _save_content(self, key: str, name: str, kind: str, content: dict[str, Any], seconds: float) -> None:
-        text = self._close(name, kind, content)
-        with contextlib.suppress(StoreDown):
-            self.backend.call(lambda backend: backend.set(key, text, _whole_seconds(seconds)))
-            self._logged = self._logged - {key}
 
     def _log_once(self, key: str, problem: str) -> None:
         """Log a problem once for each entry, until the entry is replaced."""

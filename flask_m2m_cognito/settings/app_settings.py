@@ -62,6 +62,7 @@ class Settings:
     store_timeout: float
     renew: Literal["background", "inline"]
     key_times: KeyTimes
+    revocations: bool
     verified_tokens: int
     cache_key: bytes | None = field(repr=False)
     cache_key_too_short: bool
@@ -111,6 +112,12 @@ def settings_from(
     _check_something_is_set(top)
     _check_between_keys(top)
     cache_key = _cache_key(top, config)
+    if top["REVOCATIONS"] and len(cache_key or b"") < _SHORTEST_CACHE_KEY:
+        top.report(
+            "REVOCATIONS",
+            f"requires {top.label('CACHE_KEY')} or SECRET_KEY, of at least {_SHORTEST_CACHE_KEY} bytes: "
+            "otherwise no other process can read what one has revoked",
+        )
     if problems:
         raise ConfigurationError(*problems)
     allowed = top["ALLOWED_CLIENT_IDS"]

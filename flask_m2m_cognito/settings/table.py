@@ -128,6 +128,11 @@ _RECEIVING = (
         "Unknown keys trigger at most one JWKS download per pool in this time.",
     ),
     Setting(
+        "REVOCATIONS", "bool", False, values.read_flag,
+        "Reject the tokens that `flask m2m revoke` revokes. Requires a shared cache, and CACHE_KEY or "
+        "SECRET_KEY.",
+    ),
+    Setting(
         "VERIFIED_TOKENS", "int, 0 to 10000000", 4096, values.whole_number(10_000_000),
         "The maximum number of verified tokens in memory, whose signatures are not checked again. "
         "0 turns this off.",

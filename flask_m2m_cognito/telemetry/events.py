@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .. import signals
+from ..inbound.revocation_source import NOT_READ
 from ..inbound.validated_access_token import ValidatedAccessToken
 from ..outbound.refused_calls import RefusedCall, RefusedCallLog
 from ..remote.clock import SYSTEM, Clock
@@ -98,6 +99,12 @@ class Events:
             signal_arguments={"client": client, **fields},
         )
 
+    def of_revocations(self) -> RefreshObserver:
+        """Return an observer of the list of revocations."""
+        return _Observer(
+            self._app, "revocations", "the list of revocations", of={}, log_fields={}, signal_arguments={}
+        )
+
 
 _SIGNALS = {
     "keys": (signals.keys_refreshed, signals.keys_failed),
@@ -107,6 +114,7 @@ _SIGNALS = {
 _CONSEQUENCES = {
     "keys": ("no usable keys are cached, so requests get 503", "the cached keys stay in use"),
     "token": ("no usable token is cached, so calls fail", "the cached token stays in use"),
+    "revocations": ("none was read yet, so revoked tokens are accepted", "the last list stays in force"),
 }
 """What a failed refresh means: without a usable value, and with one."""
 
@@ -116,7 +124,7 @@ class _Observer:
     """Reports the refreshes of one value to the instrumentation, the log and the signals."""
 
     app: Any  # the sender of the signals
-    value: Literal["keys", "token"]  # also the beginning of the log record's event
+    value: Literal["keys", "token", "revocations"]  # also the beginning of the log record's event
     description: str
     of: Of  # its pool or client, for the instrumentation
     log_fields: dict[str, str]
@@ -128,14 +136,14 @@ class _Observer:
         return around_refresh(self.app, self.value, self.of, is_background)
 
     def ended(self, event: Refreshed[Any] | RefreshFailed) -> None:
-        """Log the first failure and the recovery, and send a signal."""
-        refreshed, failed = _SIGNALS[self.value]
+        """Log the first failure and the recovery, and send a signal if the value has one."""
         if isinstance(event, Refreshed):
             self._log_success(event)
         else:
             self._log_failure(event)
-        signal = refreshed if isinstance(event, Refreshed) else failed
-        signals.send(signal, self.app, **self.signal_arguments, **_facts(event))
+        if self.value in _SIGNALS:
+            signal = _SIGNALS[self.value][not isinstance(event, Refreshed)]
+            signals.send(signal, self.app, **self.signal_arguments, **_facts(event))
 
     def _log_success(self, event: Refreshed[Any]) -> None:
         self.logged.clear()
@@ -146,7 +154,7 @@ class _Observer:
     def _log_failure(self, event: RefreshFailed) -> None:
         # Once for each kind of failure: a wrong secret may be found only after an outage, and an outage may
         # last longer than the cached value.
-        is_usable = event.has_value or event.source == "pinned"
+        is_usable = (event.has_value or event.source == "pinned") and event.source != NOT_READ
         kind = (getattr(event.error, "error_code", None), event.source == "pinned", is_usable)
         if kind in self.logged or len(self.logged) >= _MOST_KINDS:
             return

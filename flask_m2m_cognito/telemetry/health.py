@@ -7,6 +7,7 @@ from typing import Literal, TypedDict
 
 from ..formats.scopes import join_scopes
 from ..inbound.key_source import TrustedPool
+from ..inbound.revocation_source import RevocationSource
 from ..outbound.token_source import TokenSource
 from ..remote.bounded_backend import BoundedBackend
 from ..remote.freshness import Snapshot
@@ -40,6 +41,16 @@ class TokenHealth(Snapshot):
     scopes: str
 
 
+class RevocationsHealth(Snapshot):
+    """The health of the list of revocations.
+
+    Attributes:
+        clients: the number of clients with revoked tokens.
+    """
+
+    clients: int
+
+
 class TokenRequests(TypedDict):
     """The number of tokens that this process requested: since it started, and in the last hour."""
 
@@ -65,6 +76,7 @@ class Health(TypedDict):
         tokens: the tokens for the application's own calls.
         token_requests: the counts by client name; ``"default"`` is the default client.
         store: the shared cache.
+        revocations: the list of revocations; ``None`` if ``COGNITO_M2M_REVOCATIONS`` is off.
         clock_offset: seconds by which the servers' clocks are ahead of this machine's, if known.
     """
 
@@ -74,6 +86,7 @@ class Health(TypedDict):
     tokens: list[TokenHealth]
     token_requests: dict[str, TokenRequests]
     store: StoreHealth
+    revocations: RevocationsHealth | None
     clock_offset: float | None
 
 
@@ -83,6 +96,7 @@ def health_of(
     requests: Mapping[str | None, RequestCount],
     store: BoundedBackend,
     clock: ClockOffset,
+    revocations: RevocationSource | None,
 ) -> Health:
     """Return the health of keys, tokens and cache, from memory.
 
@@ -96,6 +110,8 @@ def health_of(
     serving = {pool_id for pool_id, row in pool_rows.items() if row["had_keys"]}
     ready = (bool(serving) or not pools) and serving | empty == set(pool_rows)
     rows: list[Snapshot] = [*pool_rows.values(), *token_rows]
+    if revocations is not None:
+        rows.append(revocations.refreshable.snapshot())
     expected = [row for pool_id, row in pool_rows.items() if not ready or pool_id in serving]
     # One rare token that fails, for a scope that the client may not have, does not affect the others.
     has_no_token = bool(token_rows) and all(_is_down(row) for row in token_rows)
@@ -110,6 +126,7 @@ def health_of(
             for name, count in requests.items()
         },
         "store": {"works": store.works, "kind": store.kind},
+        "revocations": None if revocations is None else _revocations_row(revocations),
         "clock_offset": clock.seconds,
     }
 
@@ -125,6 +142,11 @@ def _pool_row(trusted: TrustedPool) -> PoolHealth:
         "had_keys": state.fetched is not None,
         "keys": 0 if state.value is None else len(state.value),
     }
+
+
+def _revocations_row(source: RevocationSource) -> RevocationsHealth:
+    state = source.refreshable.state
+    return {**source.refreshable.snapshot(), "clients": len(state.value.revoked) if state.value else 0}
 
 
 def _token_row(name: str | None, source: TokenSource) -> TokenHealth:

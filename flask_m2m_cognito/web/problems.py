@@ -58,6 +58,7 @@ ANSWERS: dict[str, Row] = {
     "not_yet_valid": _INVALID_TOKEN,
     "missing_client_id": _INVALID_TOKEN,
     "user_token": _INVALID_TOKEN,
+    "revoked": _INVALID_TOKEN,
     "wrong_audience": _INVALID_TOKEN,
     "invalid": _INVALID_TOKEN,
     # The token is valid: 401 would make callers get a new one, which is rejected too.

@@ -1,0 +1,67 @@
+"""Check the arguments of a revocation, for ``m2m.revoke`` and ``flask m2m revoke``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+from ..exceptions import ConfigurationError
+from ..inbound.revocation_list import EVERY_TOKEN, Revocation
+from ..inbound.revocation_source import RevocationSource
+from ..remote.sealed_store import MOST_AHEAD
+
+_LONGEST_ID = 256
+
+
+def require(source: RevocationSource | None) -> RevocationSource:
+    """Return ``source``.
+
+    Raises:
+        ConfigurationError: ``COGNITO_M2M_REVOCATIONS`` is off.
+    """
+    if source is None:
+        raise ConfigurationError(
+            "COGNITO_M2M_REVOCATIONS is off. Set it to True, with a shared cache, in every process of the "
+            "service."
+        )
+    return source
+
+
+def revoke(
+    source: RevocationSource | None,
+    client_id: str,
+    before: datetime | float | None,
+    jti: str | Collection[str],
+) -> Revocation:
+    """Revoke tokens of a client: see :meth:`CognitoM2M.revoke`."""
+    source = require(source)
+    token_ids = (jti,) if isinstance(jti, str) else tuple(jti)
+    for name, each in (("client_id", client_id), *(("jti", each) for each in token_ids)):
+        _check_id(name, each)
+    if before is not None:
+        return source.revoke(client_id, _seconds(before, source.clock.wall()), token_ids)
+    return source.revoke(client_id, 0.0 if token_ids else EVERY_TOKEN, token_ids)
+
+
+def _check_id(name: str, value: object) -> None:
+    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value.strip()) <= _LONGEST_ID:
+        raise ConfigurationError(
+            f"{name} must be 1 to {_LONGEST_ID} printable characters, got {value!r:.60}."
+        )
+
+
+def _seconds(before: datetime | float, now: float) -> float:
+    if isinstance(before, datetime):
+        if before.tzinfo is None:
+            raise ConfigurationError(f"before must have a UTC offset, got {before.isoformat()}.")
+        seconds = before.timestamp()
+    elif isinstance(before, (int, float)) and not isinstance(before, bool):
+        seconds = float(before)
+    else:
+        raise ConfigurationError(f"before must be a datetime or seconds since the epoch, got {before!r:.60}.")
+    if not 0 < seconds <= now + MOST_AHEAD:
+        raise ConfigurationError(
+            f"before must be a time in the past, in seconds since the epoch, got {seconds:.10g}. Without it, "
+            "tokens that are issued later are revoked, too."
+        )
+    return seconds

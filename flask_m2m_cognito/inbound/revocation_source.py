@@ -1,0 +1,253 @@
+"""Keep the list of revocations fresh: read it from the cache, merge it, and change it.
+
+The list is in the shared cache only. There is no other copy than those in the memory of each process, so a
+process that finds the cache without its list stores it again.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import operator
+import time
+from collections.abc import Callable, Sequence
+
+from ..exceptions import ConfigurationError, KeysUnavailableError, M2MCognitoError
+from ..remote.bounded_backend import StoreDown
+from ..remote.clock import Deadline
+from ..remote.freshness import Ask, Fetched
+from ..remote.refreshable import REFRESHING, Refreshable, Refreshing
+from ..remote.reports import report
+from ..remote.sealed_store import MOST_AHEAD, Entry, Lease, SealedStore
+from .key_source import TrustedPool
+from .revocation_list import EVERY_TOKEN, Revocation, RevocationList, parse_revocation_list
+
+FRESH_FOR = 10.0
+"""Seconds after which a process reads the list again."""
+
+REACH = 11.0
+"""Seconds after which every process that can reach the cache obeys a change.
+
+Between 10 and 11 s the list is read behind a request. Later, requests wait for it: the process was idle."""
+
+NOT_READ = "none"
+"""The source of the empty list that a process has until it has read one."""
+
+_NAME = KIND = "revocations"
+_LEASE = 5.0
+_PAUSE = 0.1
+_PATIENCE = 1.0
+"""Seconds for which a new list waits for the keys that it asks for."""
+
+_FOREVER = float("inf")
+_logger = logging.getLogger("flask_m2m_cognito.store")
+
+
+class RevocationSource:
+    """The list of revocations of one application.
+
+    Args:
+        store: the shared store with the list.
+        pools: the pools whose keys are renewed when an operator has refreshed them.
+        deadline: the seconds that reading or changing the list may take.
+        refreshing: the clock, threads and observers.
+        pause: waits for the given seconds.
+
+    Attributes:
+        clock: the clock by which changes are dated.
+        refreshable: keeps the list fresh.
+    """
+
+    def __init__(
+        self,
+        store: SealedStore,
+        pools: Sequence[TrustedPool] = (),
+        *,
+        deadline: float = 10.0,
+        refreshing: Refreshing = REFRESHING,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._store = store
+        self._pools = pools
+        self._deadline = deadline
+        self.clock = refreshing.clock
+        self._pause = pause
+        # For each pool, the last refresh of its keys, and when this process saw it (monotonic clock).
+        self._seen_refresh: dict[str, tuple[float, float]] = {}
+        self.refreshable: Refreshable[RevocationList] = Refreshable(
+            self._fetch,
+            unavailable=_unavailable,
+            deadline=deadline,
+            last_resort=Fetched(RevocationList(), -_FOREVER, _FOREVER, -_FOREVER, NOT_READ),
+            late_after=REACH - FRESH_FOR,
+            prepare=store.import_all,
+            refreshing=refreshing,
+        )
+
+    # -- changes -----------------------------------------------------------------------------
+
+    def revoke(
+        self, client_id: str, before: float = EVERY_TOKEN, token_ids: tuple[str, ...] = ()
+    ) -> Revocation:
+        """Revoke tokens of a client, in addition to those that are revoked already.
+
+        Args:
+            client_id: the client.
+            before: the tokens that were issued before then, in seconds since the epoch; 0 for none.
+            token_ids: the ids (``jti``) of tokens.
+
+        Raises:
+            M2MCognitoError: the cache is unavailable, or another process is changing the list.
+            ConfigurationError: the cache is not shared.
+        """
+        now = self.clock.wall()
+        changed = self._change(lambda current: current.with_revoked(client_id, now, before, token_ids))
+        return changed.clients[client_id]
+
+    def unrevoke(self, client_id: str) -> Revocation:
+        """Accept the tokens of a client again. Raises as :meth:`revoke`, and if nothing is revoked."""
+
+        def edit(current: RevocationList) -> RevocationList:
+            if client_id not in current.revoked:
+                raise M2MCognitoError(f"No token of the client {client_id!r} is revoked.")
+            return current.without(client_id, self.clock.wall())
+
+        return self._change(edit).clients[client_id]
+
+    def announce_keys(self, fetched_at: dict[str, float]) -> None:
+        """Make every process renew the keys of these pools, unless it has the keys fetched at that time."""
+        self._change(lambda current: current.with_keys_refreshed(fetched_at))
+
+    def read(self) -> RevocationList:
+        """Return the list in the cache, merged with the one of this process.
+
+        Raises:
+            M2MCognitoError, ConfigurationError: as :meth:`revoke`.
+        """
+        try:
+            return self._held.merge(self._read_stored() or RevocationList())
+        except StoreDown as down:
+            raise _error(down) from None
+
+    def _change(self, edit: Callable[[RevocationList], RevocationList]) -> RevocationList:
+        self._store.import_all()
+        try:
+            lease = self._wait_for_lease()
+            try:
+                changed = edit(self._held.merge(self._read_stored() or RevocationList()))
+                self._write(changed)
+                if self._read_stored() != changed:
+                    raise M2MCognitoError("The cache does not keep the list of revocations.")
+            finally:
+                self._store.give_back(lease)
+        except StoreDown as down:
+            raise _error(down) from None
+        except M2MCognitoError:  # a ConfigurationError is a ValueError, too
+            raise
+        except ValueError as error:
+            raise M2MCognitoError(f"The list of revocations cannot be changed: {error}.") from None
+        self.refreshable.end_backoff()
+        self.refreshable.renew_for(lambda held: held.merge(changed) is held)
+        return changed
+
+    def _wait_for_lease(self) -> Lease:
+        """Return the right to change the list, so that two changes at a time do not lose one."""
+        deadline = Deadline(self._deadline, self.clock)
+        while (lease := self._store.take_lease(_NAME, _LEASE)) is None:
+            if deadline.passed:
+                raise M2MCognitoError("Another process is changing the list of revocations. Try again.")
+            self._pause(_PAUSE)
+        return lease
+
+    # -- reading -----------------------------------------------------------------------------
+
+    @property
+    def _held(self) -> RevocationList:
+        return self.refreshable.state.value or RevocationList()
+
+    def _fetch(self, ask: Ask[RevocationList]) -> Fetched[RevocationList]:
+        began, held = self.clock.wall(), self._held
+        stored = self._read_stored()
+        merged = held.merge(stored or RevocationList())
+        if merged != (stored or RevocationList()):
+            self._restore(merged, is_missing=stored is None)
+        if merged.revoked != held.revoked:
+            count = len(merged.revoked)
+            report(lambda: _logger.info(_CHANGED, count, extra={"event": "revocations-changed"}))
+        for trusted in self._pools:
+            self._renew_keys(trusted, merged)
+        return Fetched(merged, began + FRESH_FOR, _FOREVER, began, "store")
+
+    def _read_stored(self) -> RevocationList | None:
+        backend = self._store.backend
+        entry = self._store.read(_NAME, KIND) if backend.is_configured() else None
+        if backend.is_in_process or not backend.is_configured():
+            raise ConfigurationError(NOT_SHARED)
+        return None if entry is None else parse_revocation_list(entry.payload)
+
+    def _write(self, changed: RevocationList) -> None:
+        # Each row has its own time. The entry has none, so a host whose clock is ahead can store it, too.
+        self._store.write(_NAME, KIND, Entry(changed.to_document(), 0.0), is_permanent=True)
+
+    def _restore(self, held: RevocationList, *, is_missing: bool) -> None:
+        """Store what this process has and the cache lacks, unless another process is changing the list."""
+        if is_missing:
+            count = len(held.revoked)
+            report(lambda: _logger.warning(_MISSING, count, extra={"event": "revocations-missing"}))
+        lease = self._store.take_lease(_NAME, _LEASE)
+        if lease is not None:
+            try:
+                self._write(held.merge(self._read_stored() or RevocationList()))
+            finally:
+                self._store.give_back(lease)
+
+    def _renew_keys(self, trusted: TrustedPool, current: RevocationList) -> None:
+        """Renew the keys of a pool if an operator has refreshed them since they were fetched.
+
+        They are compared by both clocks, because the operator's may differ from this machine's.
+        """
+        pool_id, keys = trusted.pool.pool_id, trusted.key_source
+        refreshed_at = current.keys_refreshed.get(pool_id)
+        if refreshed_at is None:
+            return
+        if self._seen_refresh.get(pool_id, (0.0, 0.0))[0] != refreshed_at:
+            self._seen_refresh[pool_id] = refreshed_at, self.clock.monotonic()
+        seen_at = self._seen_refresh[pool_id][1]
+        # Twice, because a fetch in progress may have begun before the refresh.
+        for _ in range(2):
+            state = keys.state
+            held = state.fetched
+            if (
+                held is None
+                or held.fetched_at == refreshed_at
+                or held.fetched_at > refreshed_at + MOST_AHEAD
+                or state.fetched_monotonic >= seen_at
+            ):
+                return
+            keys.end_backoff()
+            try:
+                keys.renew_for(
+                    functools.partial(operator.is_not, held.value), since=seen_at, patience=_PATIENCE
+                )
+            except KeysUnavailableError:
+                return
+
+
+NOT_SHARED = (
+    "COGNITO_M2M_REVOCATIONS requires a cache that all processes share: set CACHE_TYPE to 'RedisCache', "
+    "'MemcachedCache' or 'FileSystemCache'. If you create the Cache yourself, call cache.init_app(app) "
+    "first, or pass it as CognitoM2M(cache=…)."
+)
+_CHANGED = "The list of revocations has changed: tokens of %d clients are revoked."
+_MISSING = (
+    "The cache has lost the list of revocations. The list of this process stays in force, and is stored "
+    "again: tokens of %d clients are revoked."
+)
+
+
+def _error(down: StoreDown) -> M2MCognitoError:
+    return M2MCognitoError(f"The list of revocations is unavailable, because the cache is: {down}.")
+
+
+def _unavailable(cause: Exception, retry_in: float) -> Exception:
+    return M2MCognitoError(f"The list of revocations is unavailable: {cause}.")
