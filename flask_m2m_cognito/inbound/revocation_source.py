@@ -11,6 +11,7 @@ import logging
 import operator
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from ..exceptions import ConfigurationError, KeysUnavailableError, M2MCognitoError
 from ..remote.bounded_backend import StoreDown
@@ -19,6 +20,7 @@ from ..remote.freshness import Ask, Fetched
 from ..remote.refreshable import REFRESHING, Refreshable, Refreshing
 from ..remote.reports import report
 from ..remote.sealed_store import MOST_AHEAD, Entry, Lease, SealedStore
+from .key_set import KeySet
 from .key_source import TrustedPool
 from .revocation_list import EVERY_TOKEN, Revocation, RevocationList, parse_revocation_list
 
@@ -72,8 +74,7 @@ class RevocationSource:
         self._deadline = deadline
         self.clock = refreshing.clock
         self._pause = pause
-        # For each pool, the last refresh of its keys, and when this process saw it (monotonic clock).
-        self._seen_refresh: dict[str, tuple[float, float]] = {}
+        self._seen: dict[str, _SeenRefresh] = {}  # the last refresh of the keys of each pool
         self.refreshable: Refreshable[RevocationList] = Refreshable(
             self._fetch,
             unavailable=_unavailable,
@@ -165,6 +166,11 @@ class RevocationSource:
     def _held(self) -> RevocationList:
         return self.refreshable.state.value or RevocationList()
 
+    @property
+    def _has_read(self) -> bool:
+        fetched = self.refreshable.state.fetched
+        return fetched is not None and fetched.source != NOT_READ
+
     def _fetch(self, ask: Ask[RevocationList]) -> Fetched[RevocationList]:
         began, held = self.clock.wall(), self._held
         stored = self._read_stored()
@@ -202,35 +208,49 @@ class RevocationSource:
                 self._store.give_back(lease)
 
     def _renew_keys(self, trusted: TrustedPool, current: RevocationList) -> None:
-        """Renew the keys of a pool if an operator has refreshed them since they were fetched.
-
-        They are compared by both clocks, because the operator's may differ from this machine's.
-        """
+        """Renew the keys of a pool if an operator has refreshed them since they were fetched."""
         pool_id, keys = trusted.pool.pool_id, trusted.key_source
         refreshed_at = current.keys_refreshed.get(pool_id)
         if refreshed_at is None:
             return
-        if self._seen_refresh.get(pool_id, (0.0, 0.0))[0] != refreshed_at:
-            self._seen_refresh[pool_id] = refreshed_at, self.clock.monotonic()
-        seen_at = self._seen_refresh[pool_id][1]
+        if pool_id not in self._seen or self._seen[pool_id].refreshed_at != refreshed_at:
+            self._seen[pool_id] = _SeenRefresh(refreshed_at, self.clock.monotonic(), not self._has_read)
+        seen = self._seen[pool_id]
         # Twice, because a fetch in progress may have begun before the refresh.
         for _ in range(2):
-            state = keys.state
-            held = state.fetched
-            if (
-                held is None
-                or held.fetched_at == refreshed_at
-                or held.fetched_at > refreshed_at + MOST_AHEAD
-                or state.fetched_monotonic >= seen_at
-            ):
+            held = keys.state.fetched
+            if held is None or seen.is_covered_by(held, keys.state.fetched_monotonic):
                 return
             keys.end_backoff()
             try:
                 keys.renew_for(
-                    functools.partial(operator.is_not, held.value), since=seen_at, patience=_PATIENCE
+                    functools.partial(operator.is_not, held.value), since=seen.at, patience=_PATIENCE
                 )
             except KeysUnavailableError:
                 return
+
+
+class _SeenRefresh(NamedTuple):
+    """A refresh of a pool's keys by an operator, as this process saw it.
+
+    Attributes:
+        refreshed_at: when it was, by the operator's clock.
+        at: when this process read of it, on its monotonic clock.
+        is_past: whether it may be long ago, because this process had read no list before.
+    """
+
+    refreshed_at: float
+    at: float
+    is_past: bool
+
+    def is_covered_by(self, held: Fetched[KeySet], fetched_monotonic: float) -> bool:
+        """Return whether these keys were fetched in the refresh, or after it.
+
+        The operator's clock may differ from this machine's, so the two are compared only if nothing else
+        shows which was first.
+        """
+        is_later = self.is_past and held.fetched_at > self.refreshed_at + MOST_AHEAD
+        return held.fetched_at == self.refreshed_at or fetched_monotonic >= self.at or is_later
 
 
 NOT_SHARED = (

@@ -21,12 +21,17 @@ from flask_m2m_cognito import (
 )
 from flask_m2m_cognito.exceptions import REASONS
 from flask_m2m_cognito.inbound.key_source import KeyTimes
+from flask_m2m_cognito.inbound.revocation_list import EVERY_TOKEN, RevocationList
+from flask_m2m_cognito.remote.refreshable import Fetched, Refreshable, Refreshing
 from flask_m2m_cognito.testing import LocalUserPool
-from tests.inbound.trusted import trusted, validator_of
+from tests.inbound.trusted import at_once, trusted, validator_of
 from tests.support.clocks import NOW, Clocks
 
 ABSENT = object()
 TIMES = KeyTimes(fresh_for=300, usable_for=1000)
+NOTHING_REVOKED = RevocationList()
+REVOKED = NOTHING_REVOKED.with_revoked("local-client", NOW, EVERY_TOKEN, ())
+PARTLY_REVOKED = NOTHING_REVOKED.with_revoked("local-client", NOW, NOW - 10, ("another",))
 
 
 def denies_all(subject: object) -> bool:
@@ -73,6 +78,14 @@ DRAWN: dict[str, tuple[Any, ...]] = {
     "setting leeway": (0, 10, 0.5),
     "token": ("as issued", "kid unknown", "signature changed", "issuer unknown", "alg none", "cut off"),
     "keys": ("there", "gone", "down"),
+    # The lists before and after the first request; None: revocations are off.
+    "lists": (
+        (None, None),
+        (NOTHING_REVOKED, NOTHING_REVOKED),
+        (NOTHING_REVOKED, REVOKED),
+        (REVOKED, NOTHING_REVOKED),
+        (PARTLY_REVOKED, PARTLY_REVOKED),
+    ),
     "another request": ("none", "has an unknown key"),
     "wall": (0, 1, 5.5, 30, 59, 60, 60.5, 69.5, 70, 299, 301, 999, 1001, -1, -10, -4000),
     "monotonic": (0, 1, 299, 301, 999, 1001),
@@ -92,6 +105,10 @@ LEADS_TO: dict[str, dict[str, Any]] = {
     "not_yet_valid": {"claim nbf": NOW + 30},
     "missing_client_id": {"claim client_id": ABSENT},
     "user_token": {"claim username": "ada", "setting machine_tokens_only": True},
+    "accepted, and nothing is revoked": {"lists": (NOTHING_REVOKED, NOTHING_REVOKED)},
+    "revoked": {"lists": (NOTHING_REVOKED, REVOKED), "wall": 11},
+    "revoked, by the monotonic clock": {"lists": (NOTHING_REVOKED, REVOKED), "monotonic": 11},
+    "revoked, and before": {"lists": (REVOKED, REVOKED)},
     "client_not_allowed": {"setting allowed_client_ids": ["stranger"]},
     "wrong_audience": {"setting audience": "orders", "claim aud": "other"},
     "insufficient_scope": {"setting required_scopes": ["inventory/read"], "claim scope": ""},
@@ -137,6 +154,16 @@ def token_of(pool: LocalUserPool, claims: dict[str, Any], how: str) -> str:
     return signing_input if how == "cut off" else token
 
 
+def revocations_from(lists: list[RevocationList], clocks: Clocks) -> Refreshable[RevocationList]:
+    """Return a source of the first of ``lists``, which is fresh for 10 s and then late."""
+    return Refreshable(
+        lambda ask: Fetched(lists[0], clocks.wall() + 10, float("inf"), clocks.wall()),
+        unavailable=lambda error, retry_in: error,
+        late_after=0.0,
+        refreshing=Refreshing(clocks.clock, lambda: 0.0, at_once),
+    )
+
+
 @pytest.mark.parametrize("case", LEADS_TO)
 def test_fast_path_equals_verify_then_check(pool: LocalUserPool, case: str) -> None:
     reason, fixed = case.partition(",")[0], LEADS_TO[case]
@@ -157,6 +184,9 @@ def test_fast_path_equals_verify_then_check(pool: LocalUserPool, case: str) -> N
         clocks = Clocks()
         keys = trusted(pool, clocks, times=TIMES)
         options = part(drawn, "setting ")
+        lists = list(drawn["lists"])
+        if lists[0] is not None:
+            options["revocations"] = revocations_from(lists, clocks)
         quick, thorough = (
             validator_of(keys, clocks=clocks, verified_tokens=size, **options) for size in (8, 0)
         )
@@ -171,6 +201,7 @@ def test_fast_path_equals_verify_then_check(pool: LocalUserPool, case: str) -> N
         try:
             clocks.wall_now += drawn["wall"]
             clocks.monotonic_now += drawn["monotonic"]
+            lists[0] = lists[1]
             if drawn["another request"] == "has an unknown key":
                 outcome(thorough.validate, token_of(pool, claims, "kid unknown"))
             compare(quick, thorough, token)

@@ -54,9 +54,9 @@ class Memory:
 
     def _put(self, key: str, value: Any, timeout: int) -> bool:
         assert isinstance(timeout, int)
-        assert timeout > 0  # 0 means forever
+        assert timeout >= 0
         with self._lock:
-            self.entries[key] = (value, self.clocks.wall() + timeout)
+            self.entries[key] = (value, self.clocks.wall() + timeout if timeout else float("inf"))
         return True
 
     def keys(self, kind: str) -> list[str]:
