@@ -45,16 +45,29 @@ class Revocation:
         return not self.before and not self.token_ids
 
 
+@dataclass(frozen=True, order=True)
+class KeyRefresh:
+    """A refresh of the keys of one pool by an operator, in seconds since the epoch.
+
+    Attributes:
+        changed_at: when it was announced. Of two, the later one counts.
+        fetched_at: the time of the keys' entry in the cache, by the clock of the host that stored it.
+    """
+
+    changed_at: float
+    fetched_at: float
+
+
 @dataclass(frozen=True)
 class RevocationList:
-    """What is revoked, and when an operator last refreshed the keys of each pool.
+    """What is revoked, and the last refresh of the keys of each pool.
 
     Any two lists can be merged in any order. So a list that an attacker replays, or that a process with an
     older one stores, removes nothing.
     """
 
     clients: Mapping[str, Revocation] = field(default_factory=dict)
-    keys_refreshed: Mapping[str, float] = field(default_factory=dict)
+    key_refreshes: Mapping[str, KeyRefresh] = field(default_factory=dict)
 
     @property
     def revoked(self) -> dict[str, Revocation]:
@@ -74,11 +87,8 @@ class RevocationList:
         """Return both lists as one, or this same object if ``other`` adds nothing."""
         rows = [*self.clients.items(), *other.clients.items()]
         clients = dict(sorted(rows, key=lambda row: row[1].version))
-        pools = self.keys_refreshed.keys() | other.keys_refreshed.keys()
-        keys = {
-            pool_id: max(each.keys_refreshed.get(pool_id, 0.0) for each in (self, other)) for pool_id in pools
-        }
-        merged = RevocationList(clients, keys)
+        refreshes = [*self.key_refreshes.items(), *other.key_refreshes.items()]
+        merged = RevocationList(clients, dict(sorted(refreshes, key=lambda row: row[1])))
         return self if merged == self else merged
 
     def with_revoked(
@@ -103,9 +113,13 @@ class RevocationList:
         changed = replace(row, changed_at=max(now, row.changed_at + _STEP))
         return replace(self, clients={**self.clients, client_id: changed})
 
-    def with_keys_refreshed(self, times: Mapping[str, float]) -> RevocationList:
-        """Return the list with the times at which the keys of pools were refreshed."""
-        return self.merge(RevocationList(keys_refreshed=times))
+    def with_keys_refreshed(self, fetched_at: Mapping[str, float], now: float) -> RevocationList:
+        """Return the list with a refresh of the keys of these pools."""
+        refreshes = dict(self.key_refreshes)
+        for pool_id, each in fetched_at.items():
+            before = refreshes.get(pool_id, KeyRefresh(0.0, 0.0))
+            refreshes[pool_id] = KeyRefresh(max(now, before.changed_at + _STEP), each)
+        return replace(self, key_refreshes=refreshes)
 
     def to_document(self) -> dict[str, Any]:
         """Return the list as plain JSON."""
@@ -118,7 +132,9 @@ class RevocationList:
                 }
                 for client_id, row in self.clients.items()
             },
-            "keys_refreshed": dict(self.keys_refreshed),
+            "key_refreshes": {
+                pool_id: [each.changed_at, each.fetched_at] for pool_id, each in self.key_refreshes.items()
+            },
         }
 
 
@@ -130,10 +146,12 @@ def parse_revocation_list(document: Any) -> RevocationList:
     """
     try:
         clients = {client_id: _parse_row(row) for client_id, row in document["clients"].items()}
-        keys = {pool_id: float(at) for pool_id, at in document["keys_refreshed"].items()}
+        refreshes = {
+            pool_id: KeyRefresh(*map(float, row)) for pool_id, row in document["key_refreshes"].items()
+        }
     except (AttributeError, KeyError, TypeError, ValueError):
         raise ValueError("the list of revocations in the cache is malformed") from None
-    return RevocationList(clients, keys)
+    return RevocationList(clients, refreshes)
 
 
 def _parse_row(row: Any) -> Revocation:

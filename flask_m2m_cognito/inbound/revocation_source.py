@@ -6,6 +6,7 @@ process that finds the cache without its list stores it again.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import operator
@@ -22,7 +23,7 @@ from ..remote.reports import report
 from ..remote.sealed_store import MOST_AHEAD, Entry, Lease, SealedStore
 from .key_set import KeySet
 from .key_source import TrustedPool
-from .revocation_list import EVERY_TOKEN, Revocation, RevocationList, parse_revocation_list
+from .revocation_list import EVERY_TOKEN, KeyRefresh, Revocation, RevocationList, parse_revocation_list
 
 FRESH_FOR = 10.0
 """Seconds after which a process reads the list again."""
@@ -117,7 +118,8 @@ class RevocationSource:
 
     def announce_keys(self, fetched_at: dict[str, float]) -> None:
         """Make every process renew the keys of these pools, unless it has the keys fetched at that time."""
-        self._change(lambda current: current.with_keys_refreshed(fetched_at))
+        now = self.clock.wall()
+        self._change(lambda current: current.with_keys_refreshed(fetched_at, now))
 
     def read(self) -> RevocationList:
         """Return the list in the cache, merged with the one of this process.
@@ -196,25 +198,27 @@ class RevocationSource:
         self._store.write(_NAME, KIND, Entry(changed.to_document(), 0.0), is_permanent=True)
 
     def _restore(self, held: RevocationList, *, is_missing: bool) -> None:
-        """Store what this process has and the cache lacks, unless another process is changing the list."""
+        """Store what this process has and the cache lacks, if that is possible.
+
+        Another process may be changing the list, or this one may only read the cache.
+        """
         if is_missing:
             count = len(held.revoked)
             report(lambda: _logger.warning(_MISSING, count, extra={"event": "revocations-missing"}))
         lease = self._store.take_lease(_NAME, _LEASE)
         if lease is not None:
-            try:
+            with contextlib.suppress(StoreDown, ValueError):
                 self._write(held.merge(self._read_stored() or RevocationList()))
-            finally:
-                self._store.give_back(lease)
+            self._store.give_back(lease)
 
     def _renew_keys(self, trusted: TrustedPool, current: RevocationList) -> None:
         """Renew the keys of a pool if an operator has refreshed them since they were fetched."""
         pool_id, keys = trusted.pool.pool_id, trusted.key_source
-        refreshed_at = current.keys_refreshed.get(pool_id)
-        if refreshed_at is None:
+        refresh = current.key_refreshes.get(pool_id)
+        if refresh is None:
             return
-        if pool_id not in self._seen or self._seen[pool_id].refreshed_at != refreshed_at:
-            self._seen[pool_id] = _SeenRefresh(refreshed_at, self.clock.monotonic(), not self._has_read)
+        if pool_id not in self._seen or self._seen[pool_id].refresh != refresh:
+            self._seen[pool_id] = _SeenRefresh(refresh, self.clock.monotonic(), not self._has_read)
         seen = self._seen[pool_id]
         # Twice, because a fetch in progress may have begun before the refresh.
         for _ in range(2):
@@ -234,12 +238,12 @@ class _SeenRefresh(NamedTuple):
     """A refresh of a pool's keys by an operator, as this process saw it.
 
     Attributes:
-        refreshed_at: when it was, by the operator's clock.
+        refresh: the refresh, with times of the operator's clock.
         at: when this process read of it, on its monotonic clock.
         is_past: whether it may be long ago, because this process had read no list before.
     """
 
-    refreshed_at: float
+    refresh: KeyRefresh
     at: float
     is_past: bool
 
@@ -249,8 +253,8 @@ class _SeenRefresh(NamedTuple):
         The operator's clock may differ from this machine's, so the two are compared only if nothing else
         shows which was first.
         """
-        is_later = self.is_past and held.fetched_at > self.refreshed_at + MOST_AHEAD
-        return held.fetched_at == self.refreshed_at or fetched_monotonic >= self.at or is_later
+        is_later = self.is_past and held.fetched_at > self.refresh.fetched_at + MOST_AHEAD
+        return held.fetched_at == self.refresh.fetched_at or fetched_monotonic >= self.at or is_later
 
 
 NOT_SHARED = (

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from flask_m2m_cognito.inbound.revocation_list import (
     EVERY_TOKEN,
+    KeyRefresh,
     Revocation,
     RevocationList,
     parse_revocation_list,
@@ -31,7 +32,7 @@ rows = st.builds(
 lists = st.builds(
     RevocationList,
     st.dictionaries(st.sampled_from(["shop", "billing", "reports"]), rows),
-    st.dictionaries(st.sampled_from(["pool-1", "pool-2"]), moments),
+    st.dictionaries(st.sampled_from(["pool-1", "pool-2"]), st.builds(KeyRefresh, moments, moments)),
 )
 
 
@@ -120,12 +121,12 @@ class TestMerge:
         assert newer.merge(first) is newer
         assert first.merge(newer) == newer
 
-    def test_latest_refresh_of_the_keys_counts(self) -> None:
-        held = EMPTY.with_keys_refreshed({"pool-1": 5.0, "pool-2": 7.0})
-        assert held.with_keys_refreshed({"pool-1": 6.0, "pool-2": 1.0}).keys_refreshed == {
-            "pool-1": 6.0,
-            "pool-2": 7.0,
-        }
+    def test_later_refresh_of_the_keys_counts(self) -> None:
+        first = EMPTY.with_keys_refreshed({"pool-1": 5000.0, "pool-2": 7.0}, NOW)
+        second = first.with_keys_refreshed({"pool-1": 6.0}, NOW - 9000)  # from a host whose clock is behind
+        for merged in (first.merge(second), second.merge(first)):
+            fetched = {pool_id: each.fetched_at for pool_id, each in merged.key_refreshes.items()}
+            assert fetched == {"pool-1": 6.0, "pool-2": 7.0}
 
 
 class TestDocument:
@@ -140,12 +141,12 @@ class TestDocument:
             [],
             {},
             {"clients": {}},
-            {"clients": [], "keys_refreshed": {}},
-            {"clients": {"shop": None}, "keys_refreshed": {}},
-            {"clients": {"shop": {"changed_at": 1}}, "keys_refreshed": {}},
-            {"clients": {"shop": {"changed_at": 1, "before": "x", "token_ids": {}}}, "keys_refreshed": {}},
-            {"clients": {"shop": {"changed_at": 1, "before": 0, "token_ids": []}}, "keys_refreshed": {}},
-            {"clients": {}, "keys_refreshed": {"pool-1": None}},
+            {"clients": [], "key_refreshes": {}},
+            {"clients": {"shop": None}, "key_refreshes": {}},
+            {"clients": {"shop": {"changed_at": 1}}, "key_refreshes": {}},
+            {"clients": {"shop": {"changed_at": 1, "before": "x", "token_ids": {}}}, "key_refreshes": {}},
+            {"clients": {"shop": {"changed_at": 1, "before": 0, "token_ids": []}}, "key_refreshes": {}},
+            {"clients": {}, "key_refreshes": {"pool-1": None}},
         ],
         ids=str,
     )

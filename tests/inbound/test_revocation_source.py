@@ -31,6 +31,7 @@ class Cache(Memory):
     """The cache of a fleet, which can go down. It counts the reads."""
 
     is_down = False
+    is_read_only = False
     reads = 0
 
     def get(self, key: str) -> Any:
@@ -38,6 +39,14 @@ class Cache(Memory):
         if self.is_down:
             raise ConnectionError("down")
         return super().get(key)
+
+    def add(self, key: str, value: Any, timeout: int) -> bool:
+        return False if self.is_read_only else super().add(key, value, timeout)
+
+    def set(self, key: str, value: Any, timeout: int) -> bool:
+        if self.is_read_only:
+            raise PermissionError("read only")
+        return super().set(key, value, timeout)
 
     def lose_everything(self) -> None:
         self.entries.clear()
@@ -192,6 +201,16 @@ class TestStoringAgain:
         assert process.revoked() == {"billing"}
         assert Process(cache).revoked() == {"billing"}
 
+    def test_cache_that_refuses_writes_is_read(self, process: Process, cache: Cache) -> None:
+        other = Process(cache)
+        other.source.revoke("billing")
+        cache.lose_everything()
+        third = Process(cache)
+        third.source.revoke("reports")
+        cache.is_read_only = True
+        process.clocks.advance(11)
+        assert process.revoked() == {"shop", "reports"}
+
     def test_empty_list_is_not_stored(self, fleet: tuple[Process, Process], cache: Cache) -> None:
         process, _ = fleet
         cache.lose_everything()
@@ -253,9 +272,10 @@ class TestKeys:
     def test_withdrawn_key_is_refused_after_a_refresh(
         self, pool: LocalUserPool, cache: Cache, old: str, ahead: float, age: float, idle: float
     ) -> None:
-        worker, operator = Process(cache, pool), Process(cache, pool)
+        worker, operator, second_operator = (Process(cache, pool) for _ in range(3))
         validator = validator_of(*worker.pools, clocks=worker.clocks, revocations=worker.source.refreshable)
         validator.validate(old)
+        second_operator.clocks.advance(age + 1)
         pool.rotate_key(keep_old=False)
         worker.clocks.advance(age)
         worker.revoked()
@@ -265,7 +285,13 @@ class TestKeys:
         worker.clocks.advance(idle)
         worker.revoked()
         assert reason_of(validator, old) == "unknown_key"
-        validator.validate(pool.token("a/b"))
+        validator.validate(between := pool.token("a/b"))
+
+        pool.rotate_key(keep_old=False)
+        self.refresh_keys(second_operator)
+        worker.clocks.advance(idle)
+        worker.revoked()
+        assert reason_of(validator, between) == "unknown_key"
 
     def test_unchanged_keys_are_downloaded_once_for_the_fleet(
         self, pool: LocalUserPool, cache: Cache
