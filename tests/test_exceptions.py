@@ -146,6 +146,7 @@ def test_reasons_are_stable() -> None:
         "not_yet_valid",
         "missing_client_id",
         "user_token",
+        "revoked",
         "client_not_allowed",
         "wrong_audience",
         "insufficient_scope",

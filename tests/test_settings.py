@@ -103,6 +103,7 @@ def test_accepting_tokens_needs_only_a_pool() -> None:
         store_timeout=0.25,
         renew="background",
         key_times=KeyTimes(fresh_for=3600, usable_for=86400, unknown_key_cooldown=10, refresh_deadline=10),
+        revocations=False,
         verified_tokens=4096,
         cache_key=None,
         cache_key_too_short=False,

@@ -92,9 +92,9 @@ def _events() -> Iterator[str]:
 def _texts(value: ast.expr) -> list[str]:
     if isinstance(value, ast.Constant):
         return [str(value.value)]
-    # f"{prefix}-failed", for the keys and for the tokens
+    # f"{prefix}-failed", for the keys, the tokens and the list of revocations
     suffix = ast.unparse(value).rpartition("}")[2].rstrip("'\"")
-    return [f"keys{suffix}", f"token{suffix}"]
+    return [f"{prefix}{suffix}" for prefix in ("keys", "token", "revocations")]
 
 
 def _source_without_docstring(module: Any) -> str:

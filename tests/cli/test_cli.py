@@ -10,7 +10,11 @@ import pytest
 from flask_m2m_cognito.cli import m2m
 from tests.cli.flask_process import Flask
 
-COMMANDS = ["check", "explain", "local-pool", "refresh-keys", "refresh-tokens", "routes", "scopes", "token"]
+COMMANDS = [
+    "check", "explain", "local-pool", "refresh-keys", "refresh-tokens", "revocations", "revoke", "routes", "scopes",
+    "token", "unrevoke",
+]  # fmt: skip
+ARGUMENTS = {"revoke": ["a-client"], "unrevoke": ["a-client"]}
 
 
 def test_every_command_has_a_json_option() -> None:
@@ -21,15 +25,17 @@ def test_every_command_has_a_json_option() -> None:
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("check", "local-pool")])
 def test_wrong_settings_are_reported_without_traceback(flask: Flask, command: str) -> None:
-    ended = flask(command, LEEWAY="soon", CLIENT_SECRET=None)
+    ended = flask(command, *ARGUMENTS.get(command, []), LEEWAY="soon", CLIENT_SECRET=None)
     assert (ended.status, ended.out) == (1, "")
     assert "COGNITO_M2M_LEEWAY" in ended.err
     assert "COGNITO_M2M_CLIENT_SECRET" in ended.err
 
 
-@pytest.mark.parametrize("command", ["explain", "refresh-keys", "refresh-tokens", "token"])
+@pytest.mark.parametrize(
+    "command", ["explain", "refresh-keys", "refresh-tokens", "revocations", "revoke", "token", "unrevoke"]
+)
 def test_app_without_the_extension_is_an_error(flask: Flask, command: str) -> None:
-    ended = flask(command, app="service:create_bare_app")
+    ended = flask(command, *ARGUMENTS.get(command, []), app="service:create_bare_app")
     assert ended.status == 1
     assert "init_app" in ended.err
 

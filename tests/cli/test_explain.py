@@ -21,7 +21,7 @@ from tests.cli.flask_process import Flask
 
 STEPS = [
     "form", "algorithm", "key id", "issuer", "key", "signature", "token use", "times", "client id", "machine",
-    "scope", "client", "audience", "required scopes", "own check",
+    "scope", "revocation", "client", "audience", "required scopes", "own check",
 ]  # fmt: skip
 
 

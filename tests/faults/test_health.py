@@ -166,7 +166,7 @@ def trusted_at(pool: LocalUserPool, clocks: Clocks) -> TrustedPool:
 
 
 def health_at(pools: list[TrustedPool]) -> dict[str, Any]:
-    return health_of_parts(pools, [], {}, BoundedBackend(lambda: None), ClockOffset())
+    return health_of_parts(pools, [], {}, BoundedBackend(lambda: None), ClockOffset(), None)
 
 
 def test_broken_cache_makes_health_degraded(pool: LocalUserPool, clocks: Clocks) -> None:

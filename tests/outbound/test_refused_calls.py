@@ -20,6 +20,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from flask_m2m_cognito import CognitoM2M
 from flask_m2m_cognito.exceptions import REASONS
 from flask_m2m_cognito.testing import LocalUserPool, MovedClock
+from tests.faults.caches import WatchedCache
 from tests.outbound.peers import Peer, Reply
 from tests.support.settling import settle
 
@@ -157,7 +158,11 @@ def peer_service(
     """Run a service that is guarded by this library, and yield its URL."""
     app = Flask("peer")
     app.config.update(pool.config(**{"ALLOWED_CLIENT_IDS": "*", **settings}))
+    if "REVOCATIONS" in settings:
+        app.extensions["cache"] = {"cache": WatchedCache()}
     m2m = CognitoM2M(app)
+    if "REVOCATIONS" in settings:
+        m2m.revoke(pool.client().client_id)
     app.add_url_rule("/read", "read", m2m.require_scopes(HELD)(lambda: "read"))
     app.add_url_rule("/write", "write", m2m.require_scopes(HELD, "stock/write", "a/b")(lambda: "written"))
     app.add_url_rule("/post", "post", m2m.require_scopes(by_method={"POST": HELD})(lambda: "posted"))
@@ -208,6 +213,7 @@ CASES = {
     "not_yet_valid": Case(401, token=lambda pool: pool.token(HELD, nbf=4_000_000_000)),
     "missing_client_id": Case(401, token=lambda pool: pool.token(HELD, without=["client_id"])),
     "user_token": Case(401, token=lambda pool: pool.user_token(HELD)),
+    "revoked": Case(401, peer={"REVOCATIONS": True, "CACHE_KEY": "k" * 16}),
     "wrong_audience": Case(401, peer={"AUDIENCE": "another"}),
     "client_not_allowed": Case(403, peer={"ALLOWED_CLIENT_IDS": ["another"]}),
     "rejected_by_check": Case(403, peer={"TOKEN_CHECK": lambda token: False}),

@@ -39,6 +39,7 @@ from flask_m2m_cognito.web.problems import (
     Wording,
     problem_from,
 )
+from tests.faults.caches import WatchedCache
 from tests.support.headers import bearer
 from tests.web.conftest import MakeApp
 
@@ -51,6 +52,7 @@ class Case:
 
     Attributes:
         names_client: whether the rejection names the client, because the token was verified.
+        is_revoked: whether the client's tokens are revoked.
     """
 
     status: int
@@ -61,6 +63,7 @@ class Case:
     settings: dict[str, Any] = field(default_factory=dict)
     requirement: dict[str, Any] = field(default_factory=dict)
     fault: dict[str, Any] | None = None
+    is_revoked: bool = False
 
 
 def token_with(**named: Any) -> Callable[[LocalUserPool], str]:
@@ -89,6 +92,13 @@ CASES = {
     "not_yet_valid": invalid_token(token_with(nbf=2**40), True),
     "missing_client_id": invalid_token(token_with(without="client_id")),
     "user_token": invalid_token(LocalUserPool.user_token, True),
+    "revoked": Case(
+        401,
+        "invalid_token",
+        names_client=True,
+        settings={"REVOCATIONS": True, "CACHE_KEY": "k" * 16},
+        is_revoked=True,
+    ),
     "wrong_audience": invalid_token(token_with(aud="elsewhere"), True, AUDIENCE="orders"),
     "rejected_by_check": Case(403, names_client=True, settings={"TOKEN_CHECK": lambda token: False}),
     "client_not_allowed": Case(403, names_client=True, settings={"ALLOWED_CLIENT_IDS": ["stranger"]}),
@@ -101,7 +111,12 @@ CASES = {
 
 def make_rejecting_app(make_app: MakeApp, case: Case, **settings: Any) -> Flask:
     """Return an application with a view that rejects the request of ``case``."""
-    app = make_app(**{**case.settings, **settings})
+    app = Flask("shop")
+    if case.is_revoked:
+        app.extensions["cache"] = {"cache": WatchedCache()}
+    make_app(app, **{**case.settings, **settings})
+    if case.is_revoked:
+        app.extensions["cognito_m2m"].revoke("local-client")
     requirement = case.requirement or {"match": "any"}
 
     @app.get("/a")
