@@ -78,10 +78,11 @@ class CognitoM2M(M2MMethods):
             raise RuntimeError(
                 f"The application {app.name!r} already has a CognitoM2M. Call init_app once per application."
             )
+        from .app.cache_backend import may_share
         from .app.wiring import build_app_parts
         from .settings.app_settings import settings_from
 
-        settings = settings_from(app.config, app_name=app.name)
+        settings = settings_from(app.config, app_name=app.name, has_shared_cache=may_share(app, self._cache))
         app.extensions[EXTENSION] = build_app_parts(app, settings, self._cache, self)
         set_request_globals(app)
         self._apps.add(app)

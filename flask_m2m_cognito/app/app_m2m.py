@@ -150,7 +150,7 @@ class M2MMethods:
         client_id: str,
         *,
         before: datetime | float | None = None,
-        jti: str | Collection[str] = (),
+        jti: str | Collection[str] | None = None,
     ) -> None:
         """Reject the access tokens of a client in every process that shares the cache.
 
@@ -162,7 +162,7 @@ class M2MMethods:
             before: revoke only the tokens issued before then: a time with a UTC offset, or seconds since the
                 epoch, not in the future. Without ``before`` and ``jti``, every token is revoked, also those
                 that are issued later, until :meth:`unrevoke`.
-            jti: revoke only the tokens with these ids (claim ``jti``).
+            jti: revoke only the tokens with this id or these ids (claim ``jti``).
 
         Raises:
             ConfigurationError: an argument is invalid, or ``COGNITO_M2M_REVOCATIONS`` is off.

@@ -115,6 +115,11 @@ def is_in_process(app: Flask, cache: Cache | None) -> bool | None:
     return str(app.config["CACHE_TYPE"]).rpartition(".")[2] in IN_PROCESS
 
 
+def may_share(app: Flask, cache: Cache | None) -> bool:
+    """Return whether the application has a cache, and not one that is known to stay in the process."""
+    return is_configured(app, cache) and not is_in_process(app, cache)
+
+
 def _for_many_threads(backend: Any) -> Any:
     """Return ``backend``, with a client of our own if its client is for one thread only.
 

@@ -31,11 +31,13 @@ def revoke(
     source: RevocationSource | None,
     client_id: str,
     before: datetime | float | None,
-    jti: str | Collection[str],
+    jti: str | Collection[str] | None,
 ) -> Revocation:
     """Revoke tokens of a client: see :meth:`CognitoM2M.revoke`."""
     source = require(source)
-    token_ids = (jti,) if isinstance(jti, str) else tuple(jti)
+    token_ids = () if jti is None else (jti,) if isinstance(jti, str) else tuple(jti)
+    if jti is not None and not token_ids:
+        raise ConfigurationError("jti is empty. Leave it out to revoke every token of the client.")
     for name, each in (("client_id", client_id), *(("jti", each) for each in token_ids)):
         _check_id(name, each)
     if before is not None:
@@ -44,9 +46,10 @@ def revoke(
 
 
 def _check_id(name: str, value: object) -> None:
-    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value.strip()) <= _LONGEST_ID:
+    is_word = isinstance(value, str) and value.isprintable() and " " not in value
+    if not is_word or not 0 < len(str(value)) <= _LONGEST_ID:
         raise ConfigurationError(
-            f"{name} must be 1 to {_LONGEST_ID} printable characters, got {value!r:.60}."
+            f"{name} must be 1 to {_LONGEST_ID} printable characters without spaces, got {value!r:.60}."
         )
 
 
@@ -56,12 +59,12 @@ def _seconds(before: datetime | float, now: float) -> float:
             raise ConfigurationError(f"before must have a UTC offset, got {before.isoformat()}.")
         seconds = before.timestamp()
     elif isinstance(before, (int, float)) and not isinstance(before, bool):
-        seconds = float(before)
+        seconds = before
     else:
         raise ConfigurationError(f"before must be a datetime or seconds since the epoch, got {before!r:.60}.")
     if not 0 < seconds <= now + MOST_AHEAD:
         raise ConfigurationError(
-            f"before must be a time in the past, in seconds since the epoch, got {seconds:.10g}. Without it, "
-            "tokens that are issued later are revoked, too."
+            f"before must be a time in the past, in seconds since the epoch, got {seconds!r:.30}. Leave it "
+            "out to revoke also the tokens that are issued later."
         )
-    return seconds
+    return float(seconds)

@@ -16,7 +16,7 @@ from ..exceptions import ConfigurationError
 from ..formats.scopes import join_scopes
 from ..inbound.key_set import KeySet, NoUsableKeys, parse_key_set
 from ..inbound.key_source import TrustedPool, trusted_pool_from
-from ..inbound.revocation_source import NOT_SHARED, RevocationSource
+from ..inbound.revocation_source import RevocationSource
 from ..inbound.user_pool import UserPool, user_pool_from
 from ..inbound.validator import CognitoAccessTokenValidator
 from ..outbound.client_secret import Secret
@@ -77,8 +77,7 @@ def build_app_parts(
     """Build the parts of ``app``.
 
     Raises:
-        ConfigurationError: the pinned key set has no usable key, or revocations are on and the cache is not
-            shared.
+        ConfigurationError: the pinned key set has no usable key.
     """
     return _Assembly(app, settings, cache, owner).parts()
 
@@ -163,8 +162,6 @@ class _Assembly:
         return guard
 
     def _revocations(self, pools: Sequence[TrustedPool]) -> RevocationSource:
-        if not is_configured(self._app, self._cache) or is_in_process(self._app, self._cache):
-            raise ConfigurationError(NOT_SHARED)
         return RevocationSource(
             self._store,
             pools,

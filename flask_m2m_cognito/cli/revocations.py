@@ -28,7 +28,7 @@ def revoke(
     source = _source_of(app)
     time_before = None if before is None else _parse_time(before, source.clock.wall())
     return _change(
-        source, client_id, lambda: revoke_tokens(source, client_id, time_before, jti), as_json, waits
+        source, client_id, lambda: revoke_tokens(source, client_id, time_before, jti or None), as_json, waits
     )
 
 

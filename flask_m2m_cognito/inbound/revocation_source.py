@@ -190,7 +190,7 @@ class RevocationSource:
         backend = self._store.backend
         entry = self._store.read(_NAME, KIND) if backend.is_configured() else None
         if backend.is_in_process or not backend.is_configured():
-            raise ConfigurationError(NOT_SHARED)
+            raise ConfigurationError(_NOT_SHARED)
         return None if entry is None else parse_revocation_list(entry.payload)
 
     def _write(self, changed: RevocationList) -> None:
@@ -257,10 +257,9 @@ class _SeenRefresh(NamedTuple):
         return held.fetched_at == self.refresh.fetched_at or fetched_monotonic >= self.at or is_later
 
 
-NOT_SHARED = (
-    "COGNITO_M2M_REVOCATIONS requires a cache that all processes share: set CACHE_TYPE to 'RedisCache', "
-    "'MemcachedCache' or 'FileSystemCache'. If you create the Cache yourself, call cache.init_app(app) "
-    "first, or pass it as CognitoM2M(cache=…)."
+_NOT_SHARED = (
+    "COGNITO_M2M_REVOCATIONS requires a cache that all processes share, but the Cache of this application is "
+    "in this process only: use another CACHE_TYPE."
 )
 _CHANGED = "The list of revocations has changed: tokens of %d clients are revoked."
 _MISSING = (

@@ -88,13 +88,19 @@ class Settings:
 
 
 def settings_from(
-    config: Mapping[str, Any], *, app_name: str, environ: Mapping[str, str] = os.environ
+    config: Mapping[str, Any],
+    *,
+    app_name: str,
+    has_shared_cache: bool = False,
+    environ: Mapping[str, str] = os.environ,
 ) -> Settings:
     """Return the settings of one application, from its ``config``.
 
     Args:
         config: ``app.config``. Its keys that begin with ``COGNITO_M2M_`` are read, and ``SECRET_KEY``.
         app_name: the default of ``REALM``.
+        has_shared_cache: whether the application has a cache that leaves the process, which ``REVOCATIONS``
+            requires.
         environ: shows whether the process is frozen between requests, which decides the default of
             ``RENEW``. So does uWSGI.
 
@@ -112,12 +118,8 @@ def settings_from(
     _check_something_is_set(top)
     _check_between_keys(top)
     cache_key = _cache_key(top, config)
-    if top["REVOCATIONS"] and len(cache_key or b"") < _SHORTEST_CACHE_KEY:
-        top.report(
-            "REVOCATIONS",
-            f"requires {top.label('CACHE_KEY')} or SECRET_KEY, of at least {_SHORTEST_CACHE_KEY} bytes: "
-            "otherwise no other process can read what one has revoked",
-        )
+    if top["REVOCATIONS"]:
+        _check_revocations_are_shared(top, cache_key, has_shared_cache)
     if problems:
         raise ConfigurationError(*problems)
     allowed = top["ALLOWED_CLIENT_IDS"]
@@ -237,6 +239,22 @@ def _check_between_keys(top: Section) -> None:
         top.report("RESOURCE_METADATA", f"has no effect without {top.label('RESOURCE')}: set both")
     elif metadata and metadata.get("resource", resource) != resource:
         top.report("RESOURCE_METADATA", f"has a 'resource' other than {top.label('RESOURCE')}: remove it")
+
+
+def _check_revocations_are_shared(top: Section, cache_key: bytes | None, has_shared_cache: bool) -> None:
+    if not has_shared_cache:
+        top.report(
+            "REVOCATIONS",
+            "requires a cache that all processes share: set CACHE_TYPE to 'RedisCache', 'MemcachedCache' or "
+            "'FileSystemCache'. If you create the Cache yourself, call cache.init_app(app) before "
+            "m2m.init_app(app), or pass it as CognitoM2M(cache=…)",
+        )
+    if len(cache_key or b"") < _SHORTEST_CACHE_KEY:
+        top.report(
+            "REVOCATIONS",
+            f"requires {top.label('CACHE_KEY')} or SECRET_KEY, of at least {_SHORTEST_CACHE_KEY} bytes: "
+            "otherwise no other process can read what one has revoked",
+        )
 
 
 def _check_something_is_set(top: Section) -> None:

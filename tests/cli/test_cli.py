@@ -11,8 +11,8 @@ from flask_m2m_cognito.cli import m2m
 from tests.cli.flask_process import Flask
 
 COMMANDS = [
-    "check", "explain", "local-pool", "refresh-keys", "refresh-tokens", "revocations", "revoke", "routes", "scopes",
-    "token", "unrevoke",
+    "check", "explain", "local-pool", "refresh-keys", "refresh-tokens", "revocations", "revoke", "routes",
+    "scopes", "token", "unrevoke",
 ]  # fmt: skip
 ARGUMENTS = {"revoke": ["a-client"], "unrevoke": ["a-client"]}
 
