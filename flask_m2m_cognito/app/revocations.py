@@ -57,14 +57,14 @@ def _seconds(before: datetime | float, now: float) -> float:
     if isinstance(before, datetime):
         if before.tzinfo is None:
             raise ConfigurationError(f"before must have a UTC offset, got {before.isoformat()}.")
-        seconds = before.timestamp()
+        seconds, shown = before.timestamp(), before.isoformat()
     elif isinstance(before, (int, float)) and not isinstance(before, bool):
-        seconds = before
+        seconds, shown = before, f"{before!r:.30}"
     else:
         raise ConfigurationError(f"before must be a datetime or seconds since the epoch, got {before!r:.60}.")
     if not 0 < seconds <= now + MOST_AHEAD:
         raise ConfigurationError(
-            f"before must be a time in the past, in seconds since the epoch, got {seconds!r:.30}. Leave it "
-            "out to revoke also the tokens that are issued later."
+            f"before must be a time in the past, got {shown}. A number is in seconds since the epoch. Leave "
+            "it out to revoke also the tokens that are issued later."
         )
     return float(seconds)

@@ -98,11 +98,12 @@ def refresh_keys(app: Flask, *, as_json: bool) -> int:
     parts = parts_of(app)
     with quiet():
         rows = {trusted.pool.pool_id: _refresh_keys_of(trusted, parts) for trusted in pools_of(parts)}
-    problem = _announce(parts, [pool_id for pool_id, row in rows.items() if not row["error"]])
+    shared = [pool_id for pool_id, row in rows.items() if not row["error"] and not row["not_shared"]]
+    problem = _announce(parts, shared)
     seal = parts._store.seal.fingerprint
     lines = [f"{pool_id}: {_keys_sentence(row)}" for pool_id, row in rows.items()]
     lines.append(f"seal: {seal} (processes with the same fingerprint share the cache)")
-    if parts._revocations is not None:
+    if parts._revocations is not None and shared:
         lines.append(problem or f"Running processes use these keys within {REACH:.0f} s.")
     echo({"pools": rows, "seal": seal, "not_announced": problem}, lines, as_json=as_json)
     return int(bool(problem) or any(row["error"] or row["not_shared"] for row in rows.values()))
@@ -110,7 +111,7 @@ def refresh_keys(app: Flask, *, as_json: bool) -> int:
 
 def _announce(parts: AppM2M, pool_ids: list[str]) -> str | None:
     """Make running processes renew the keys, if revocations are on. Return what went wrong, if anything."""
-    if parts._revocations is None:
+    if parts._revocations is None or not pool_ids:
         return None
     entries = {
         trusted.pool.pool_id: trusted.entry_in(parts._store)

@@ -27,51 +27,78 @@ def revoke(
     """Revoke tokens of a client, and wait until every process rejects them."""
     source = _source_of(app)
     time_before = None if before is None else _parse_time(before, source.clock.wall())
-    return _change(
-        source, client_id, lambda: revoke_tokens(source, client_id, time_before, jti or None), as_json, waits
-    )
+    changed = _run(lambda: revoke_tokens(source, client_id, time_before, jti or None))
+    allowed = parts_of(app).settings.allowed_client_ids
+    if isinstance(allowed, frozenset) and client_id not in allowed:
+        click.echo(_UNKNOWN_CLIENT, err=True)
+    return _confirm(source, client_id, changed, as_json, waits)
 
 
 def unrevoke(app: Flask, *, as_json: bool, client_id: str, waits: bool) -> int:
     """Accept the tokens of a client again, and wait until every process does."""
     source = _source_of(app)
-    return _change(source, client_id, lambda: source.unrevoke(client_id), as_json, waits)
+    return _confirm(source, client_id, _run(lambda: source.unrevoke(client_id)), as_json, waits)
 
 
 def show_revocations(app: Flask, *, as_json: bool) -> int:
     """Print what is revoked."""
     source = _source_of(app)
     rows = [_row_of(client_id, row) for client_id, row in sorted(_run(source.read).revoked.items())]
-    lines = [f"{row['client_id']}: {_describe(row)}, since {row['changed_at']}." for row in rows]
+    lines = [f"{_describe(row)} Changed at {row['changed_at']}." for row in rows]
     echo({"revocations": rows}, lines or ["Nothing is revoked."], as_json=as_json)
     return 0
 
 
 def _source_of(app: Flask) -> RevocationSource:
-    parts = parts_of(app)
-    return require(parts._revocations)
+    return require(parts_of(app)._revocations)
 
 
-def _change(
-    source: RevocationSource, client_id: str, change: Callable[[], Revocation], as_json: bool, waits: bool
+_UNKNOWN_CLIENT = (
+    "Warning: this id is not in COGNITO_M2M_ALLOWED_CLIENT_IDS of this application. Check that it is the id "
+    "of the app client, and not its name."
+)
+
+
+def _confirm(
+    source: RevocationSource, client_id: str, changed: Revocation, as_json: bool, waits: bool
 ) -> int:
-    changed = _run(change)
+    """Print a change. Wait until every process has read it, and check that the cache still has it.
+
+    Returns:
+        The exit status: 1 if a process may not have read it.
+    """
     row = _row_of(client_id, changed)
-    is_known: bool | None = None
+    if not as_json:
+        # At once, for an operator who stops the wait.
+        click.echo(_describe(row))
+    problem = None
     if waits:
         click.echo(f"Waiting {REACH:.0f} s until every process has read the list …", err=True)
         time.sleep(REACH)
-        is_known = _run(source.read).clients.get(client_id) == changed
-    lines = [f"{client_id}: {_describe(row)}.", _REACHED[is_known]]
-    echo({**row, "confirmed": is_known}, lines, as_json=as_json)
-    return int(is_known is False)
+        problem = _problem_with(source, client_id, changed)
+    content = {**row, "confirmed": problem is None if waits else None, "problem": problem}
+    echo(content, [problem or _OBEYED[waits]], as_json=as_json)
+    return int(problem is not None)
 
 
-_REACHED = {
-    None: f"Processes obey within {REACH:.0f} s.",
+_OBEYED = {
     True: "Every process that can reach the cache obeys now.",
-    False: "Another change has replaced this one. Run `flask m2m revocations`.",
+    False: f"Every process that can reach the cache obeys within {REACH:.0f} s.",
 }
+
+
+def _problem_with(source: RevocationSource, client_id: str, changed: Revocation) -> str | None:
+    """Return why a process may not have read the change, or ``None`` if the cache had it all the time."""
+    try:
+        with quiet():
+            stored = source.read().clients.get(client_id)
+    except M2MCognitoError as error:
+        return f"A process may not have read this. {error} Run the command again when the cache is available."
+    if stored is None:
+        return "A process may not have read this: the cache has lost the list. Run the command again."
+    if stored != changed:
+        return "Another command has changed this client meanwhile. Run `flask m2m revocations`."
+    return None
 
 
 def _run(call: Callable[[], Any]) -> Any:
@@ -119,11 +146,10 @@ def _iso(seconds: float) -> str:
 
 
 def _describe(row: dict[str, Any]) -> str:
-    if row["every_token"]:
-        return "every token is revoked"
     revoked = []
     if row["before"]:
-        revoked.append(f"tokens issued before {row['before']}")
+        revoked.append(f"the tokens issued before {row['before']}")
     if row["jti"]:
-        revoked.append(f"tokens with the jti {listed(map(quoted, row['jti']))}")
-    return f"revoked: {', and '.join(revoked)}" if revoked else "no token is revoked"
+        revoked.append(f"the tokens with the jti {listed(map(quoted, row['jti']))}")
+    words = f"{' and '.join(revoked)} are" if revoked else "no token is"
+    return f"{row['client_id']}: {'every token is' if row['every_token'] else words} revoked."

@@ -11,7 +11,7 @@ import functools
 import logging
 import operator
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..exceptions import ConfigurationError, KeysUnavailableError, M2MCognitoError
@@ -122,19 +122,18 @@ class RevocationSource:
         self._change(lambda current: current.with_keys_refreshed(fetched_at, now))
 
     def read(self) -> RevocationList:
-        """Return the list in the cache, merged with the one of this process.
+        """Return the list in the cache.
 
         Raises:
             M2MCognitoError, ConfigurationError: as :meth:`revoke`.
         """
-        try:
-            return self._held.merge(self._read_stored() or RevocationList())
-        except StoreDown as down:
-            raise _error(down) from None
+        self._store.import_all()
+        with _as_error():
+            return self._read_stored() or RevocationList()
 
     def _change(self, edit: Callable[[RevocationList], RevocationList]) -> RevocationList:
         self._store.import_all()
-        try:
+        with _as_error():
             lease = self._wait_for_lease()
             try:
                 changed = edit(self._held.merge(self._read_stored() or RevocationList()))
@@ -143,12 +142,6 @@ class RevocationSource:
                     raise M2MCognitoError("The cache does not keep the list of revocations.")
             finally:
                 self._store.give_back(lease)
-        except StoreDown as down:
-            raise _error(down) from None
-        except M2MCognitoError:  # a ConfigurationError is a ValueError, too
-            raise
-        except ValueError as error:
-            raise M2MCognitoError(f"The list of revocations cannot be changed: {error}.") from None
         self.refreshable.end_backoff()
         self.refreshable.renew_for(lambda held: held.merge(changed) is held)
         return changed
@@ -268,8 +261,19 @@ _MISSING = (
 )
 
 
-def _error(down: StoreDown) -> M2MCognitoError:
-    return M2MCognitoError(f"The list of revocations is unavailable, because the cache is: {down}.")
+@contextlib.contextmanager
+def _as_error() -> Iterator[None]:
+    """Raise what makes the list unusable as an error for the operator."""
+    try:
+        yield
+    except StoreDown as down:
+        raise M2MCognitoError(
+            f"The list of revocations is unavailable, because the cache is: {down}."
+        ) from None
+    except M2MCognitoError:  # a ConfigurationError is a ValueError, too
+        raise
+    except ValueError as error:
+        raise M2MCognitoError(f"The list of revocations cannot be used: {error}.") from None
 
 
 def _unavailable(cause: Exception, retry_in: float) -> Exception:
