@@ -221,8 +221,8 @@ def revoke_command(
     """Reject the tokens of the client CLIENT_ID in every process.
 
     Without --before and --jti, rejects every token, also those that Cognito issues later, until `flask m2m
-    unrevoke`. Adds to what is revoked already. Requires COGNITO_M2M_REVOCATIONS. Exits with 1 if the cache is
-    unavailable.
+    unrevoke`. Adds to what is revoked already. Requires COGNITO_M2M_REVOCATIONS. Exits with 1 if a process
+    may not have read the change, such as when the cache is unavailable.
     """
     from . import application, revocations
 
@@ -242,7 +242,7 @@ def revoke_command(
 def unrevoke_command(context: click.Context, as_json: bool, client_id: str, no_wait: bool) -> None:
     """Accept the tokens of the client CLIENT_ID again, in every process.
 
-    Exits with 1 if no token of the client is revoked, or if the cache is unavailable.
+    Exits with 1 if no token of the client is revoked, or if a process may not have read the change.
     """
     from . import application, revocations
 
