@@ -16,7 +16,7 @@ from ..exceptions import ConfigurationError, M2MCognitoError
 from ..inbound.revocation_list import EVERY_TOKEN, Revocation
 from ..inbound.revocation_source import REACH, RevocationSource
 from .application import echo, parts_of, quiet
-from .words import listed, quoted
+from .words import columns, quoted
 
 _NOW = "now"
 
@@ -44,7 +44,7 @@ def show_revocations(app: Flask, *, as_json: bool) -> int:
     """Print what is revoked."""
     source = _source_of(app)
     rows = [_row_of(client_id, row) for client_id, row in sorted(_run(source.read).revoked.items())]
-    lines = [f"{_describe(row)} Changed at {row['changed_at']}." for row in rows]
+    lines = columns((row["client_id"], _tokens_in(row), f"changed {row['changed_at']}") for row in rows)
     echo({"revocations": rows}, lines or ["Nothing is revoked."], as_json=as_json)
     return 0
 
@@ -70,7 +70,7 @@ def _confirm(
     row = _row_of(client_id, changed)
     if not as_json:
         # At once, for an operator who stops the wait.
-        click.echo(_describe(row))
+        click.echo(f"Revoked tokens of {client_id}: {_tokens_in(row)}.")
     problem = None
     if waits:
         click.echo(f"Waiting {REACH:.0f} s until every process has read the list …", err=True)
@@ -145,11 +145,10 @@ def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _describe(row: dict[str, Any]) -> str:
-    revoked = []
-    if row["before"]:
-        revoked.append(f"the tokens issued before {row['before']}")
-    if row["jti"]:
-        revoked.append(f"the tokens with the jti {listed(map(quoted, row['jti']))}")
-    words = f"{' and '.join(revoked)} are" if revoked else "no token is"
-    return f"{row['client_id']}: {'every token is' if row['every_token'] else words} revoked."
+def _tokens_in(row: dict[str, Any]) -> str:
+    """Return which tokens are revoked, in a few words."""
+    if row["every_token"]:
+        return "all"
+    words = [f"issued before {row['before']}"] if row["before"] else []
+    words += [f"jti {quoted(token_id)}" for token_id in row["jti"]]
+    return ", ".join(words) or "none"
