@@ -69,7 +69,7 @@ nitpick_ignore_regex = [
         r"py:class",
         r"(MeterProvider|Minting|PrincipalLoader|ScopeMatch|Scopes|SessionTimeout|TracerProvider)",
     ),
-    (r"py:class", r"(TrustedPool|View)"),
+    (r"py:class", r"(TrustedPool|View|datetime)"),
     (r"py:class", r"'[\w-]+'"),  # the members of a Literal
 ]
 nitpick_ignore = [

@@ -10,8 +10,9 @@ metric                              kind        attributes
                                                 rejected ones ``error.type`` (the reason) and
                                                 ``http.response.status_code``; ``cognito_m2m.client_id`` if
                                                 ``client_ids`` is set and the token was verified
-``cognito_m2m.refresh.duration``    histogram   ``cognito_m2m.value`` (``keys``, ``token``), the pool or the
-                                    (s)         client; ``cognito_m2m.source`` or ``error.type``
+``cognito_m2m.refresh.duration``    histogram   ``cognito_m2m.value`` (``keys``, ``token``, ``revocations``),
+                                    (s)         the pool or the client; ``cognito_m2m.source`` or
+                                                ``error.type``
 ``cognito_m2m.token_requests``      observed    ``cognito_m2m.client``; Cognito bills each of them
                                     counter
 ``cognito_m2m.age``                 observed    value, and pool or client: the age of cached keys and tokens
@@ -30,7 +31,8 @@ Each HTTP request has a span ``GET`` or ``POST`` of kind ``CLIENT``: each downlo
 request, for each address and each retry. The span is current during the request. Instrumentation of
 ``requests`` or ``urllib3`` creates no second span for it.
 
-Its parent is a span ``refresh keys`` or ``refresh token`` of kind ``INTERNAL``. That span has the outcome of
+Its parent is a span ``refresh keys`` or ``refresh token`` of kind ``INTERNAL``. A span ``refresh revocations``
+has no request. Such a span has the outcome of
 the refresh, which a single request does not show: a rejected secret is no failure if the next one works, but
 a 200 without a key is one. It is a child of the current span of the caller that waits for it, even if the
 fetch runs on another thread. A background refresh is a trace of its own, with a link to that span.
