@@ -31,11 +31,11 @@ Each HTTP request has a span ``GET`` or ``POST`` of kind ``CLIENT``: each downlo
 request, for each address and each retry. The span is current during the request. Instrumentation of
 ``requests`` or ``urllib3`` creates no second span for it.
 
-Its parent is a span ``refresh keys`` or ``refresh token`` of kind ``INTERNAL``. A span ``refresh revocations``
-has no request. Such a span has the outcome of
+Its parent is a span ``refresh keys`` or ``refresh token`` of kind ``INTERNAL``. That span has the outcome of
 the refresh, which a single request does not show: a rejected secret is no failure if the next one works, but
 a 200 without a key is one. It is a child of the current span of the caller that waits for it, even if the
-fetch runs on another thread. A background refresh is a trace of its own, with a link to that span.
+fetch runs on another thread. A background refresh is a trace of its own, with a link to that span. A span
+``refresh revocations`` has no HTTP request, because the list of revocations comes from the cache.
 
 Each span ends with its work, even if the work fails, is abandoned, or its thread is stopped.
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from ..exceptions import ConfigurationError, KeysUnavailableError, M2MCognitoError
 from ..remote.bounded_backend import StoreDown
-from ..remote.clock import Deadline
+from ..remote.clock import Clock, Deadline
 from ..remote.freshness import Ask, Fetched
 from ..remote.refreshable import REFRESHING, Refreshable, Refreshing
 from ..remote.reports import report
@@ -73,7 +73,7 @@ class RevocationSource:
         self._store = store
         self._pools = pools
         self._deadline = deadline
-        self.clock = refreshing.clock
+        self.clock: Clock = refreshing.clock
         self._pause = pause
         self._seen: dict[str, _SeenRefresh] = {}  # the last refresh of the keys of each pool
         self.refreshable: Refreshable[RevocationList] = Refreshable(
@@ -255,10 +255,10 @@ _NOT_SHARED = (
     "COGNITO_M2M_REVOCATIONS requires a cache that all processes share, but the Cache of this application is "
     "in this process only: use another CACHE_TYPE."
 )
-_CHANGED = "The list of revocations has changed: tokens of %d clients are revoked."
+_CHANGED = "The list of revocations has changed. Clients with revoked tokens: %d."
 _MISSING = (
     "The cache has lost the list of revocations. The list of this process stays in force, and is stored "
-    "again: tokens of %d clients are revoked."
+    "again. Clients with revoked tokens: %d."
 )
 
 
