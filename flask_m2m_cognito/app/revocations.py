@@ -46,10 +46,11 @@ def revoke(
 
 
 def _check_id(name: str, value: object) -> None:
-    is_word = isinstance(value, str) and value.isprintable() and " " not in value
-    if not is_word or not 0 < len(str(value)) <= _LONGEST_ID:
+    is_text = isinstance(value, str) and value.isprintable() and value == value.strip()
+    if not is_text or not 0 < len(str(value)) <= _LONGEST_ID:
         raise ConfigurationError(
-            f"{name} must be 1 to {_LONGEST_ID} printable characters without spaces, got {value!r:.60}."
+            f"{name} must be 1 to {_LONGEST_ID} printable characters, without spaces around them, got "
+            f"{value!r:.60}."
         )
 
 
