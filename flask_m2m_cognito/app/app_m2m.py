@@ -222,6 +222,8 @@ class M2MMethods:
     ) -> Health:
         """Fetch the keys of each pool and the given tokens now, and return :meth:`health`.
 
+        This also reads the list of revocations, which is no failure if the cache is unavailable.
+
         Args:
             tokens: for each token its scopes (``None`` for the default scopes), or arguments of
                 :meth:`token`, such as ``{"scopes": "stock/read", "client": "billing"}``.
@@ -237,7 +239,8 @@ class M2MMethods:
         parts = self._parts()
         sources = [_source_of(parts, each) for each in ([tokens] if isinstance(tokens, str) else tokens)]
         keys = [trusted.key_source for trusted in parts.pools]
-        failures = ask_all([*keys, *(source.refreshable for source in sources)], timeout)
+        lists = [] if parts._revocations is None else [parts._revocations.refreshable]
+        failures = ask_all([*lists, *keys, *(source.refreshable for source in sources)], timeout)
         if failures and required:
             raise failures[0]
         return self.health()

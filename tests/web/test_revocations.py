@@ -147,6 +147,16 @@ def test_health_counts_revoked_clients(status: Status, m2m: CognitoM2M) -> None:
     assert (row["state"], row["source"], row["clients"]) == ("fresh", "store", 1)
 
 
+@pytest.mark.parametrize(("is_down", "source"), [(False, "store"), (True, "none")])
+def test_warm_up_shows_whether_the_list_can_be_read(
+    status: Status, m2m: CognitoM2M, cache: RaisingCache, is_down: bool, source: str
+) -> None:
+    cache.misbehaves = is_down
+    row = m2m.warm_up()["revocations"]
+    assert row is not None
+    assert (row["source"], row["failures"]) == (source, int(is_down))
+
+
 NO_CACHE = "requires a cache that all processes share"
 NO_KEY = "requires COGNITO_M2M_CACHE_KEY or SECRET_KEY, of at least 16 bytes"
 
