@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from flask_m2m_cognito.testing import LocalUserPool
+from tests.attacks.shared_cache import Attacker
 from tests.attacks.stage import Scene, Service, cold_service, warm_service
+from tests.support.services import Service as RedisServer
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +29,10 @@ def warm(scene: Scene) -> Service:
 def cold(scene: Scene) -> Service:
     """A service without keys, which cannot download any."""
     return cold_service(scene)
+
+
+@pytest.fixture
+def attacker(redis_server: RedisServer, pool: LocalUserPool) -> Iterator[Attacker]:
+    attacker = Attacker(redis_server, pool)
+    yield attacker
+    attacker.redis.close()
