@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from .validated_access_token import ValidatedAccessToken
+
+K = TypeVar("K")
 
 EVERY_TOKEN = math.inf
 """As :attr:`Revocation.before`: every token, whenever it is issued."""
@@ -24,25 +26,62 @@ _STEP = 0.001
 class Revocation:
     """The revoked tokens of one client. All times are seconds since the epoch.
 
+    Each part has the time when an operator added it, so that two versions of a row are merged part by part.
+    A change that was made while the cache had lost the earlier ones does not remove these.
+
     Attributes:
-        changed_at: when an operator changed it. Of two versions, the later one counts.
-        before: tokens that were issued (``iat``) before then are revoked; :data:`EVERY_TOKEN` or 0 (none).
-        token_ids: revoked tokens by their id (``jti``), with the time when each was revoked.
+        befores: tokens that were issued (``iat``) before one of these times are revoked.
+        token_ids: the ids (``jti``) of revoked tokens.
+        unrevoked_at: when an operator accepted the client again, which removed everything older. It is kept,
+            so that an older version does not come back.
     """
 
-    changed_at: float
-    before: float = 0.0
+    befores: Mapping[float, float] = field(default_factory=dict)
     token_ids: Mapping[str, float] = field(default_factory=dict)
+    unrevoked_at: float = 0.0
 
     @property
-    def version(self) -> tuple[float, float, list[str]]:
-        """A value that is greater the later the change. All processes order two versions alike."""
-        return self.changed_at, self.before, sorted(self.token_ids)
+    def before(self) -> float:
+        """The latest of :attr:`befores`: :data:`EVERY_TOKEN`, or 0 if there is none."""
+        return max(self.befores, default=0.0)
+
+    @property
+    def changed_at(self) -> float:
+        """When an operator changed it last."""
+        return max(self.unrevoked_at, *self.befores.values(), *self.token_ids.values(), 0.0)
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is revoked any more. It is kept, so that an older version does not come back."""
-        return not self.before and not self.token_ids
+        """Whether nothing is revoked any more."""
+        return not self.befores and not self.token_ids
+
+    def merge(self, other: Revocation) -> Revocation:
+        """Return what is revoked in either, except for what was removed since."""
+        unrevoked_at = max(self.unrevoked_at, other.unrevoked_at)
+        oldest = max(unrevoked_at, max(self.changed_at, other.changed_at) - _LONGEST_LIFE)
+        return Revocation(
+            _without_implied(_latest(self.befores, other.befores, unrevoked_at)),
+            _latest(self.token_ids, other.token_ids, oldest),
+            unrevoked_at,
+        )
+
+
+_NO_ROW = Revocation()
+
+
+def _latest(one: Mapping[K, float], other: Mapping[K, float], after: float) -> dict[K, float]:
+    """Return the entries of both that are later than ``after``, each with its later time."""
+    pairs = sorted([*one.items(), *other.items()], key=lambda pair: pair[1])
+    return {key: at for key, at in pairs if at > after}
+
+
+def _without_implied(befores: Mapping[float, float]) -> dict[float, float]:
+    """Return the entries for which no other one revokes more and is later."""
+    kept: dict[float, float] = {}
+    for before, at in sorted(befores.items(), reverse=True):
+        if at > max(kept.values(), default=0.0):
+            kept[before] = at
+    return kept
 
 
 @dataclass(frozen=True, order=True)
@@ -85,8 +124,10 @@ class RevocationList:
 
     def merge(self, other: RevocationList) -> RevocationList:
         """Return both lists as one, or this same object if ``other`` adds nothing."""
-        rows = [*self.clients.items(), *other.clients.items()]
-        clients = dict(sorted(rows, key=lambda row: row[1].version))
+        clients = {
+            client_id: self._row(client_id).merge(other._row(client_id))
+            for client_id in self.clients.keys() | other.clients.keys()
+        }
         refreshes = [*self.key_refreshes.items(), *other.key_refreshes.items()]
         merged = RevocationList(clients, dict(sorted(refreshes, key=lambda row: row[1])))
         return self if merged == self else merged
@@ -95,23 +136,18 @@ class RevocationList:
         self, client_id: str, now: float, before: float, token_ids: tuple[str, ...]
     ) -> RevocationList:
         """Return the list with more revoked tokens of a client. What was revoked before stays so."""
-        row = self.clients.get(client_id, Revocation(0.0))
-        recent = {each: at for each, at in row.token_ids.items() if at > now - _LONGEST_LIFE}
-        return self._with(
-            client_id,
-            replace(
-                row, before=max(row.before, before), token_ids={**recent, **dict.fromkeys(token_ids, now)}
-            ),
-            now,
-        )
+        row = self._row(client_id)
+        at = max(now, row.changed_at + _STEP)
+        added = Revocation({before: at} if before else {}, dict.fromkeys(token_ids, at))
+        return self.merge(RevocationList({client_id: added}))
 
     def without(self, client_id: str, now: float) -> RevocationList:
         """Return the list with no revoked token of a client."""
-        return self._with(client_id, Revocation(self.clients[client_id].changed_at), now)
+        at = max(now, self._row(client_id).changed_at + _STEP)
+        return self.merge(RevocationList({client_id: Revocation(unrevoked_at=at)}))
 
-    def _with(self, client_id: str, row: Revocation, now: float) -> RevocationList:
-        changed = replace(row, changed_at=max(now, row.changed_at + _STEP))
-        return replace(self, clients={**self.clients, client_id: changed})
+    def _row(self, client_id: str) -> Revocation:
+        return self.clients.get(client_id, _NO_ROW)
 
     def with_keys_refreshed(self, fetched_at: Mapping[str, float], now: float) -> RevocationList:
         """Return the list with a refresh of the keys of these pools."""
@@ -126,9 +162,9 @@ class RevocationList:
         return {
             "clients": {
                 client_id: {
-                    "changed_at": row.changed_at,
-                    "before": None if row.before == EVERY_TOKEN else row.before,
+                    "befores": [[None if to == EVERY_TOKEN else to, at] for to, at in row.befores.items()],
                     "token_ids": dict(row.token_ids),
+                    "unrevoked_at": row.unrevoked_at,
                 }
                 for client_id, row in self.clients.items()
             },
@@ -155,6 +191,6 @@ def parse_revocation_list(document: Any) -> RevocationList:
 
 
 def _parse_row(row: Any) -> Revocation:
-    before = EVERY_TOKEN if row["before"] is None else float(row["before"])
+    befores = {EVERY_TOKEN if to is None else float(to): float(at) for to, at in row["befores"]}
     token_ids = {token_id: float(at) for token_id, at in row["token_ids"].items()}
-    return Revocation(float(row["changed_at"]), before, token_ids)
+    return Revocation(befores, token_ids, float(row["unrevoked_at"]))

@@ -27,7 +27,10 @@ DAY = 86400.0
 
 moments = st.floats(0, 2**40)
 rows = st.builds(
-    Revocation, moments, st.sampled_from([0.0, NOW, EVERY_TOKEN]), st.dictionaries(st.text(), moments)
+    lambda *parts: Revocation().merge(Revocation(*parts)),
+    st.dictionaries(st.sampled_from([1.0, NOW, EVERY_TOKEN]), moments),
+    st.dictionaries(st.text(), moments),
+    moments,
 )
 lists = st.builds(
     RevocationList,
