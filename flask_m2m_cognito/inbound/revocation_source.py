@@ -82,6 +82,7 @@ class RevocationSource:
             deadline=deadline,
             last_resort=Fetched(RevocationList(), -_FOREVER, _FOREVER, -_FOREVER, NOT_READ),
             late_after=REACH - FRESH_FOR,
+            max_backoff=FRESH_FOR,
             prepare=store.import_all,
             refreshing=refreshing,
         )
@@ -182,10 +183,18 @@ class RevocationSource:
 
     def _read_stored(self) -> RevocationList | None:
         backend = self._store.backend
-        entry = self._store.read(_NAME, KIND) if backend.is_configured() else None
+        entry = self._read_entry() if backend.is_configured() else None
         if backend.is_in_process or not backend.is_configured():
             raise ConfigurationError(_NOT_SHARED)
         return None if entry is None else parse_revocation_list(entry.payload)
+
+    def _read_entry(self) -> Entry | None:
+        """Return the entry. Do not wait for the end of a backoff of the cache, which may be 5 minutes."""
+        try:
+            return self._store.read(_NAME, KIND, insists=True)
+        except StoreDown:
+            # A firewall may have forgotten an idle connection. The next call does not use the one that hangs.
+            return self._store.read(_NAME, KIND, insists=True)
 
     def _write(self, changed: RevocationList) -> None:
         # Each row has its own time. The entry has none, so a host whose clock is ahead can store it, too.

@@ -160,7 +160,7 @@ class Attempts(Generic[T]):
     """Hold a value in one process, and run its fetches.
 
     Args:
-        fetch, deadline, is_lasting, refreshing: see ``Refreshable``.
+        fetch, deadline, is_lasting, max_backoff, refreshing: see ``Refreshable``.
     """
 
     def __init__(
@@ -168,11 +168,13 @@ class Attempts(Generic[T]):
         fetch: Fetch[T],
         deadline: float,
         is_lasting: Callable[[Exception], bool],
+        max_backoff: float,
         refreshing: Refreshing,
     ) -> None:
         self._fetch = fetch
         self._deadline = deadline
         self._is_lasting = is_lasting
+        self._max_backoff = max_backoff
         self._shared = refreshing
         self._clock = refreshing.clock
         self._sync: Callable[[], _Sync[T]] = PerProcess[_Sync[T]](_Sync).get
@@ -311,5 +313,6 @@ class Attempts(Generic[T]):
             jitter=self._shared.jitter(),
             is_background=attempt.is_background,
             on_callers_thread=attempt.on_callers_thread,
+            max_backoff=self._max_backoff,
         )
         return failure_event(self.state, now, seconds)

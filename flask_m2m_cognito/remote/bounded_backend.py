@@ -31,6 +31,7 @@ LONGEST_CALL = 300.0
 """Seconds for which a call that does not return prevents other calls."""
 
 _LOST_CONNECTION = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, TimeoutError)
+_MOST_HANGING = 2
 _BACKOFF = 30.0
 _MAX_BACKOFF = 300.0
 
@@ -114,14 +115,17 @@ class BoundedBackend:
         """Whether each process has a backend of its own."""
         return self.kind in ("SimpleCache", "NullCache")
 
-    def call(self, operation: Callable[[Any], R]) -> R:
+    def call(self, operation: Callable[[Any], R], *, insists: bool = False) -> R:
         """Return what ``operation`` returns for the backend.
+
+        Args:
+            insists: call it during a backoff, too, and while up to two calls hang.
 
         Raises:
             StoreDown: there is no backend, it failed, it timed out, or a backoff is in progress.
         """
         circuit = self._circuit.get()
-        failures = self._failures_before_a_call(circuit)
+        failures = self._failures_before_a_call(circuit, insists)
         try:
             outcome = self._call_bounded(circuit, operation)
         except Exception as error:
@@ -132,7 +136,7 @@ class BoundedBackend:
         self._note_success(circuit)
         return outcome[0]
 
-    def _failures_before_a_call(self, circuit: _Circuit) -> int:
+    def _failures_before_a_call(self, circuit: _Circuit, insists: bool) -> int:
         with circuit.lock:
             now = self._clock.monotonic()
             hanging = [each for each in circuit.abandoned if not each.call.done()]
@@ -140,7 +144,8 @@ class BoundedBackend:
             if hanging and not circuit.abandoned and circuit.backend is None:
                 circuit.building = None  # building never returned: build another one
             # While an abandoned call still hangs, no other call is made: each would cost a thread.
-            if now < circuit.open_until or circuit.abandoned:
+            is_open = now < circuit.open_until or bool(circuit.abandoned)
+            if len(circuit.abandoned) > _MOST_HANGING if insists else is_open:
                 raise StoreDown("backing off after a failure")
             if circuit.failures:
                 # This call tests whether the backend has recovered. The others go without it in the meantime.

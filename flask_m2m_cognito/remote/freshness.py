@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 NEVER = float("-inf")
 
-_MAX_BACKOFF = 60.0
+MAX_BACKOFF = 60.0
 _LASTING_BACKOFF = 60.0
 _LONGEST_RETRY_AFTER = 3600.0
 _LONGEST_RETRY_AFTER_IF_GONE = 60.0
@@ -243,7 +243,7 @@ def backoff_after(failures: int, jitter: float) -> float:
     >>> backoff_after(3, jitter=1.0)
     2.0
     """
-    return min(_MAX_BACKOFF, 2.0 ** min(failures - 1, 6)) * (1 - jitter / 2)
+    return min(MAX_BACKOFF, 2.0 ** min(failures - 1, 6)) * (1 - jitter / 2)
 
 
 def may_replace(state: State[Any], now: Moment, cooldown: float, min_age: float) -> bool:
@@ -301,15 +301,16 @@ def with_failure(
     jitter: float,
     is_background: bool = False,
     on_callers_thread: bool = False,
+    max_backoff: float = MAX_BACKOFF,
 ) -> State[T]:
     """Return ``state`` after a failed fetch. During the backoff callers get the value while it is usable.
 
     ``is_background`` and ``on_callers_thread`` are those of the ``Attempt``. For ``jitter`` see
-    :func:`backoff_after`.
+    :func:`backoff_after`. ``max_backoff`` is in seconds.
     """
     before = state.failure
     count = before.count + 1 if before else 1
-    backoff = _LASTING_BACKOFF if is_lasting else backoff_after(count, jitter)
+    backoff = min(max_backoff, _LASTING_BACKOFF if is_lasting else backoff_after(count, jitter))
     retry_after = getattr(error, "retry_after", None) or 0.0
     left = max(backoff, min(retry_after, _LONGEST_RETRY_AFTER))
     left_if_gone = max(backoff, min(retry_after, _LONGEST_RETRY_AFTER_IF_GONE))

@@ -23,6 +23,7 @@ from .attempt import (
 )
 from .clock import Moment
 from .freshness import (
+    MAX_BACKOFF,
     NEVER,
     Ask,
     Fetch,
@@ -72,6 +73,7 @@ class Refreshable(Attempts[T]):
             hour while each newer value is refused too.
         min_age: the age in seconds below which a value is not replaced, although it was refused.
         is_lasting: returns whether an error remains until an operator fixes it. Then the backoff is 60 s.
+        max_backoff: the longest backoff in seconds.
         last_resort: a value that is available at once, and whenever no other one is.
         late_after: the seconds after a value was fresh from which callers wait for the newer one. Otherwise
             the first callers of an idle process would get a value of any age.
@@ -90,12 +92,13 @@ class Refreshable(Attempts[T]):
         cooldown: float = 10.0,
         min_age: float = 0.0,
         is_lasting: Callable[[Exception], bool] = lambda error: False,
+        max_backoff: float = MAX_BACKOFF,
         last_resort: Fetched[T] | None = None,
         late_after: float = float("inf"),
         prepare: Callable[[], None] = lambda: None,
         refreshing: Refreshing = REFRESHING,
     ) -> None:
-        super().__init__(fetch, deadline, is_lasting, refreshing)
+        super().__init__(fetch, deadline, is_lasting, max_backoff, refreshing)
         self._unavailable = unavailable
         self._cooldown = cooldown
         self._min_age = min_age

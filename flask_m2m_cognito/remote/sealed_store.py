@@ -186,16 +186,17 @@ class SealedStore:
         except StoreDown:
             return None
 
-    def read(self, name: str, kind: str) -> Entry | None:
+    def read(self, name: str, kind: str, *, insists: bool = False) -> Entry | None:
         """Return the entry under ``name``, or ``None``.
 
         Return ``None`` also if the entry cannot be decrypted or is dated more than a minute in the future.
+        For ``insists`` see :meth:`BoundedBackend.call`.
 
         Raises:
             StoreDown: the store is down.
         """
         key = self._key(kind, name)
-        content = self._read_content(key, name, kind)
+        content = self._read_content(key, name, kind, insists)
         if content is None:
             return None
         entry = _parse_entry(content)
@@ -327,8 +328,8 @@ class SealedStore:
         except StoreDown:
             return None
 
-    def _read_content(self, key: str, name: str, kind: str) -> dict[str, Any] | None:
-        text = self.backend.call(lambda backend: backend.get(key))
+    def _read_content(self, key: str, name: str, kind: str, insists: bool = False) -> dict[str, Any] | None:
+        text = self.backend.call(lambda backend: backend.get(key), insists=insists)
         if text is None:
             return None
         try:

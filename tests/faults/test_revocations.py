@@ -1,0 +1,87 @@
+"""The cache fails, or a process forks: revocations still reach every process that can reach the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from flask_m2m_cognito.testing import LocalUserPool, MovedClock
+from tests.support.clocks import Clocks
+from tests.support.forks import in_a_child, needs_fork
+from tests.support.relay import relay_to
+from tests.support.services import Service
+from tests.support.settling import settle
+
+from .caches import RaisingCache
+from .stage import MovedService, app_on, get, moved_service
+
+REACH = 11.0
+
+Start = Callable[..., MovedService]
+
+
+@pytest.fixture
+def cache() -> RaisingCache:
+    return RaisingCache()
+
+
+@pytest.fixture
+def start(pool: LocalUserPool, clocks: Clocks, cache: RaisingCache) -> Start:
+    """Return a function that starts a process of the fleet, which has read the list."""
+
+    def start(**settings: object) -> MovedService:
+        service = moved_service(pool, clocks, cache=cache, REVOCATIONS=True, **settings)
+        assert status(service, pool.token()) == 200
+        return service
+
+    return start
+
+
+def status(service: MovedService, token: str) -> int:
+    return service.get("/items", token).status_code
+
+
+@pytest.mark.parametrize("reads", [1, 60])
+def test_revocation_is_in_time_after_the_cache_has_recovered(
+    reads: int, start: Start, pool: LocalUserPool, clocks: Clocks, cache: RaisingCache
+) -> None:
+    worker, operator = start(), start()
+    token = pool.token(expires_in=86400)
+    cache.misbehaves = True
+    for _ in range(reads):
+        clocks.advance(REACH)
+        assert status(worker, token) == 200
+    cache.misbehaves = False
+    operator.parts.revoke(pool.client().client_id)
+    clocks.advance(REACH)
+    assert status(worker, token) == 401
+
+
+@needs_fork
+def test_child_of_a_process_that_read_the_list_reads_it_again(
+    start: Start, pool: LocalUserPool, clocks: Clocks
+) -> None:
+    parent, operator = start(), start()
+    token = pool.token()
+    operator.parts.revoke(pool.client().client_id)
+    assert in_a_child(lambda: status(parent, token)) == 200
+    clocks.advance(REACH)
+    assert in_a_child(lambda: status(parent, token)) == 401
+
+
+def test_idle_process_reads_the_list_over_a_new_connection(
+    real_pool: LocalUserPool, redis_server: Service
+) -> None:
+    """A firewall forgot the idle one, so that bytes on it get no answer."""
+    token = real_pool.token()
+    with relay_to(redis_server.port) as relay, MovedClock() as clock:
+        shared = {"CACHE_TYPE": "RedisCache", "REVOCATIONS": True}
+        worker, _ = app_on(real_pool, CACHE_REDIS_URL=f"redis://127.0.0.1:{relay.port}/0", **shared)
+        operator, m2m = app_on(real_pool, CACHE_REDIS_URL=redis_server.url, **shared)
+        assert get(worker.test_client(), "/items", token).status_code == 200
+        settle()
+        relay.forget(resets=False)
+        m2m.for_app(operator).revoke(real_pool.client().client_id)
+        clock.move(REACH)
+        assert get(worker.test_client(), "/items", token).status_code == 401
