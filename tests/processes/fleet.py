@@ -94,6 +94,19 @@ def gunicorn(config: Mapping[str, object], options: Sequence[str], service: str 
             yield fleet
 
 
+def run_command(config: Mapping[str, object], *arguments: str) -> str:
+    """Run ``flask m2m`` with these settings, as an operator does. Return its output."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "flask", "--app", SERVICE, "m2m", *arguments],
+        cwd=ROOT,
+        env=_environment(config),
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
 @contextmanager
 def uwsgi(config: Mapping[str, object], options: Sequence[str] = ()) -> Iterator[Fleet]:
     """Run one worker of uWSGI, like :func:`gunicorn`."""
