@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 from flask_m2m_cognito.testing import LocalUserPool
 from tests.processes.fleet import Fleet, gunicorn, run_command
 from tests.processes.settings import files, memcached, redis, settings
-from tests.support.services import Service
+from tests.support.services import Service, running_redis
 from tests.support.threads import Load, load, wait_for
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
@@ -105,13 +105,18 @@ def test_revoked_client_is_rejected_within_11_s(pool: LocalUserPool, own_redis: 
 
 def test_revocation_survives_redis_killed_after_the_command(pool: LocalUserPool, own_redis: Service) -> None:
     config = settings(pool, redis(own_redis), REVOCATIONS=True)
-    with running(config, 4) as fleet:
+    with running(config, 4) as fleet, ExitStack() as again:
         shop, reports = (Caller(fleet, pool.token(client_id=each)) for each in ("shop", "reports"))
         with load(shop.send, threads=2) as calls, load(reports.send, threads=2) as others:
             ended = run(config, "revoke", "shop")
             own_redis.stop()
             wait_for(lambda: fleet.log.count("Could not fetch the list of revocations") == 4, "all noticed")
             assert shop.seconds_until_all_answer(401, 4, ended, calls) == 0
+            # It restarts empty, and the workers store the list again.
+            again.enter_context(running_redis(own_redis.port))
+            wait_for(lambda: "shop" in run_command(config, "revocations"), "the list is stored again")
+            ended = run(config, "unrevoke", "shop", "--no-wait")
+            assert shop.seconds_until_all_answer(200, 4, ended, calls) < REACH
         assert others.statuses == {200}, fleet.log
 
 
