@@ -26,6 +26,7 @@ from tests.benchmarks.rows import (
     memory,
     new_token,
     outbound,
+    revocations,
     seen_token,
     short_lived,
     unknown_keys,
@@ -38,6 +39,7 @@ ROWS: tuple[Row, ...] = tuple(
     module.ROW
     for module in (
         seen_token,
+        revocations,
         new_token,
         outbound,
         crowd,
