@@ -220,7 +220,8 @@ class RevocationSource:
         refresh = current.key_refreshes.get(pool_id)
         if refresh is None:
             return
-        if pool_id not in self._seen or self._seen[pool_id].refresh != refresh:
+        is_new = pool_id not in self._seen or self._seen[pool_id].refresh != refresh
+        if is_new:
             self._seen[pool_id] = _SeenRefresh(refresh, self.clock.monotonic(), not self._has_read)
         seen = self._seen[pool_id]
         # Twice, because a fetch in progress may have begun before the refresh.
@@ -228,10 +229,13 @@ class RevocationSource:
             held = keys.state.fetched
             if held is None or seen.is_covered_by(held, keys.state.fetched_monotonic):
                 return
-            keys.end_backoff()
+            if is_new:
+                keys.end_backoff()
+            # Only once: a pool that hangs would delay each read of the list, and requests with it.
+            patience = _PATIENCE if is_new else 0.0
             try:
                 keys.renew_for(
-                    functools.partial(operator.is_not, held.value), since=seen.at, patience=_PATIENCE
+                    functools.partial(operator.is_not, held.value), since=seen.at, patience=patience
                 )
             except KeysUnavailableError:
                 return

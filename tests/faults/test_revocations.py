@@ -14,7 +14,7 @@ from tests.support.services import Service
 from tests.support.settling import settle
 
 from .caches import RaisingCache
-from .stage import MovedService, app_on, get, moved_service
+from .stage import HOUR, MovedService, app_on, get, moved_service
 
 REACH = 11.0
 
@@ -85,3 +85,23 @@ def test_idle_process_reads_the_list_over_a_new_connection(
         m2m.for_app(operator).revoke(real_pool.client().client_id)
         clock.move(REACH)
         assert get(worker.test_client(), "/items", token).status_code == 401
+
+
+def test_pool_that_hangs_delays_one_read_of_the_list(
+    start: Start, pool: LocalUserPool, clocks: Clocks
+) -> None:
+    """An operator has refreshed the keys, and this process cannot download them."""
+    worker, operator = start(), start()
+    token = pool.token()
+    clocks.advance(HOUR / 2)
+    source = operator.parts._revocations
+    assert source is not None
+    pool.delay("jwks", HOUR)
+    source.announce_keys({pool.pool_id: clocks.wall()})
+    seconds = []
+    for _ in range(3):
+        clocks.advance(REACH)
+        answer, took = worker.status("/items", token)
+        assert answer == 200
+        seconds.append(took)
+    assert [round(each) for each in seconds] == [1, 0, 0]
