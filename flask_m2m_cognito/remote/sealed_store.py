@@ -36,6 +36,7 @@ _MAX_TEXT = 256 * 1024
 _MOST_ROUNDS = 6
 _LONGEST = 30 * 86400.0
 """Seconds for which the cache keeps an entry that does not expire. Memcached reads more as a date."""
+_TEN_YEARS = 10 * 365 * 86400
 
 
 class BrokenSeal(Exception):
@@ -239,9 +240,12 @@ class SealedStore:
         key, text = self._key(kind, name), self._close(name, kind, content)
         if len(text) > _MAX_TEXT:
             raise ValueError(f"the entry has {len(text)} bytes, and at most {_MAX_TEXT} are allowed")
-        # 0 stands for no expiry in all backends of cachelib.
-        timeout = 0 if is_permanent else _whole_seconds(seconds)
-        self.backend.call(lambda backend: backend.set(key, text, timeout))
+
+        def set_text(backend: Any) -> object:
+            timeout = _permanent_timeout(backend) if is_permanent else _whole_seconds(seconds)
+            return backend.set(key, text, timeout)
+
+        self.backend.call(set_text)
         self._logged = self._logged - {key}
 
     # -- leases ------------------------------------------------------------------------------
@@ -368,6 +372,14 @@ def _is_moment(value: object) -> TypeGuard[float]:
 def _short_digest(text: str) -> str:
     """Return a short digest of a name: names contain URLs, and Memcached allows 250 bytes without spaces."""
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _permanent_timeout(backend: Any) -> int:
+    """Return the timeout of an entry that must stay in ``backend``: 0 for no expiry, or ten years.
+
+    A Redis that evicts `volatile` entries keeps those without expiry. A full file cache removes these first.
+    """
+    return _TEN_YEARS if type(backend).__name__ == "FileSystemCache" else 0
 
 
 def _whole_seconds(seconds: float) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from cachelib import FileSystemCache
 
 from flask_m2m_cognito.testing import LocalUserPool, MovedClock
 from tests.support.clocks import Clocks
@@ -105,3 +107,24 @@ def test_pool_that_hangs_delays_one_read_of_the_list(
         assert answer == 200
         seconds.append(took)
     assert [round(each) for each in seconds] == [1, 0, 0]
+
+
+def test_redis_never_expires_the_list(real_pool: LocalUserPool, redis_server: Service) -> None:
+    """A `maxmemory-policy` of `volatile-…` then keeps it."""
+    from redis import Redis
+
+    app, m2m = app_on(real_pool, REVOCATIONS=True, CACHE_TYPE="RedisCache", CACHE_REDIS_URL=redis_server.url)
+    m2m.for_app(app).revoke("shop")
+    with Redis(port=redis_server.port) as redis:
+        assert [redis.ttl(name) for name in redis.keys("*:revocations:*")] == [-1]
+
+
+def test_full_file_cache_drops_other_entries_first(real_pool: LocalUserPool, tmp_path: Path) -> None:
+    files = {"CACHE_TYPE": "FileSystemCache", "CACHE_DIR": str(tmp_path), "CACHE_THRESHOLD": 10}
+    app, m2m = app_on(real_pool, REVOCATIONS=True, **files)
+    m2m.for_app(app).revoke(real_pool.client().client_id)
+    others = FileSystemCache(str(tmp_path), threshold=10)
+    for number in range(20):
+        others.set(str(number), "of the application", timeout=30 * 86400)
+    started, _ = app_on(real_pool, REVOCATIONS=True, **files)
+    assert get(started.test_client(), "/items", real_pool.token()).status_code == 401
