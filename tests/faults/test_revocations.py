@@ -15,7 +15,7 @@ from tests.support.relay import relay_to
 from tests.support.services import Service
 from tests.support.settling import settle
 
-from .caches import RaisingCache
+from .caches import HangingCache, RaisingCache
 from .stage import HOUR, MovedService, app_on, get, moved_service
 
 REACH = 11.0
@@ -128,3 +128,17 @@ def test_full_file_cache_drops_other_entries_first(real_pool: LocalUserPool, tmp
         others.set(str(number), "of the application", timeout=30 * 86400)
     started, _ = app_on(real_pool, REVOCATIONS=True, **files)
     assert get(started.test_client(), "/items", real_pool.token()).status_code == 401
+
+
+def test_cache_that_hangs_holds_three_threads(pool: LocalUserPool, clocks: Clocks) -> None:
+    cache = HangingCache()
+    worker = moved_service(pool, clocks, cache=cache, REVOCATIONS=True, STORE_TIMEOUT=0.05)
+    assert status(worker, pool.token()) == 200
+    cache.misbehaves, before = True, cache.calls
+    try:
+        for _ in range(10):
+            clocks.advance(REACH)
+            assert status(worker, pool.token()) == 200
+        assert cache.calls == before + 3
+    finally:
+        cache.recover()
