@@ -172,16 +172,21 @@ class M2MMethods:
 
         revoke(self._parts()._revocations, client_id, before, jti)
 
-    def unrevoke(self, client_id: str) -> None:
+    def unrevoke(self, client_id: str, *, keep_before: datetime | float | None = None) -> None:
         """Accept the tokens of a client again, in every process within 11 s: see :meth:`revoke`.
 
+        Args:
+            client_id: the id of the app client.
+            keep_before: the tokens issued before then stay revoked, such as those of a leaked secret that
+                was replaced at this time. A time as in :meth:`revoke`.
+
         Raises:
-            ConfigurationError: ``COGNITO_M2M_REVOCATIONS`` is off.
+            ConfigurationError: ``keep_before`` is invalid, or ``COGNITO_M2M_REVOCATIONS`` is off.
             M2MCognitoError: no token of the client is revoked, or the cache is unavailable.
         """
-        from .revocations import require
+        from .revocations import unrevoke
 
-        require(self._parts()._revocations).unrevoke(client_id)
+        unrevoke(self._parts()._revocations, client_id, keep_before)
 
     def client(self, name: ClientName = None) -> CognitoM2MClient:
         """Return the underlying token client, which does not cache.

@@ -41,8 +41,18 @@ def revoke(
     for name, each in (("client_id", client_id), *(("jti", each) for each in token_ids)):
         _check_id(name, each)
     if before is not None:
-        return source.revoke(client_id, _seconds(before, source.clock.wall()), token_ids)
+        return source.revoke(client_id, _seconds("before", before, source.clock.wall()), token_ids)
     return source.revoke(client_id, 0.0 if token_ids else EVERY_TOKEN, token_ids)
+
+
+def unrevoke(
+    source: RevocationSource | None, client_id: str, keep_before: datetime | float | None
+) -> Revocation:
+    """Accept tokens of a client again: see :meth:`CognitoM2M.unrevoke`."""
+    source = require(source)
+    if keep_before is None:
+        return source.unrevoke(client_id)
+    return source.unrevoke(client_id, _seconds("keep_before", keep_before, source.clock.wall()))
 
 
 def _check_id(name: str, value: object) -> None:
@@ -54,18 +64,18 @@ def _check_id(name: str, value: object) -> None:
         )
 
 
-def _seconds(before: datetime | float, now: float) -> float:
-    if isinstance(before, datetime):
-        if before.tzinfo is None:
-            raise ConfigurationError(f"before must have a UTC offset, got {before.isoformat()}.")
-        seconds, shown = before.timestamp(), before.isoformat()
-    elif isinstance(before, (int, float)) and not isinstance(before, bool):
-        seconds, shown = before, f"{before!r:.30}"
+def _seconds(name: str, moment: datetime | float, now: float) -> float:
+    if isinstance(moment, datetime):
+        if moment.tzinfo is None:
+            raise ConfigurationError(f"{name} must have a UTC offset, got {moment.isoformat()}.")
+        seconds, shown = moment.timestamp(), moment.isoformat()
+    elif isinstance(moment, (int, float)) and not isinstance(moment, bool):
+        seconds, shown = moment, f"{moment!r:.30}"
     else:
-        raise ConfigurationError(f"before must be a datetime or seconds since the epoch, got {before!r:.60}.")
+        raise ConfigurationError(f"{name} must be a datetime or seconds since the epoch, got {moment!r:.60}.")
     if not 0 < seconds <= now + MOST_AHEAD:
+        advice = " Leave it out to revoke also the tokens that are issued later." if name == "before" else ""
         raise ConfigurationError(
-            f"before must be a time in the past, got {shown}. A number is in seconds since the epoch. Leave "
-            "it out to revoke also the tokens that are issued later."
+            f"{name} must be a time in the past, got {shown}. A number is in seconds since the epoch.{advice}"
         )
     return float(seconds)

@@ -237,9 +237,16 @@ def revoke_command(
 @m2m.command("unrevoke")
 @_json
 @click.argument("client_id")
+@click.option(
+    "--keep-before",
+    metavar="TIME",
+    help="Keep the tokens issued before TIME revoked. TIME is as in `flask m2m revoke`.",
+)
 @_no_wait
 @click.pass_context
-def unrevoke_command(context: click.Context, as_json: bool, client_id: str, no_wait: bool) -> None:
+def unrevoke_command(
+    context: click.Context, as_json: bool, client_id: str, keep_before: str | None, no_wait: bool
+) -> None:
     """Accept the tokens of the client CLIENT_ID again, in every process.
 
     Exits with 1 if no token of the client is revoked, or if a process may not have read the change.
@@ -247,7 +254,11 @@ def unrevoke_command(context: click.Context, as_json: bool, client_id: str, no_w
     from . import application, revocations
 
     app = application.load_app(context)
-    context.exit(revocations.unrevoke(app, as_json=as_json, client_id=client_id, waits=not no_wait))
+    context.exit(
+        revocations.unrevoke(
+            app, as_json=as_json, client_id=client_id, keep_before=keep_before, waits=not no_wait
+        )
+    )
 
 
 @m2m.command("revocations")

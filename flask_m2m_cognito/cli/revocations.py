@@ -12,6 +12,7 @@ from flask import Flask
 
 from ..app.revocations import require
 from ..app.revocations import revoke as revoke_tokens
+from ..app.revocations import unrevoke as unrevoke_tokens
 from ..exceptions import ConfigurationError, M2MCognitoError
 from ..inbound.revocation_list import EVERY_TOKEN, Revocation
 from ..inbound.revocation_source import REACH, RevocationSource
@@ -26,7 +27,7 @@ def revoke(
 ) -> int:
     """Revoke tokens of a client, and wait until every process rejects them."""
     source = _source_of(app)
-    time_before = None if before is None else _parse_time(before, source.clock.wall())
+    time_before = _parse_time("--before", before, source)
     changed = _run(lambda: revoke_tokens(source, client_id, time_before, jti or None))
     allowed = parts_of(app).settings.allowed_client_ids
     if isinstance(allowed, frozenset) and client_id not in allowed:
@@ -34,10 +35,12 @@ def revoke(
     return _confirm(source, client_id, changed, as_json, waits)
 
 
-def unrevoke(app: Flask, *, as_json: bool, client_id: str, waits: bool) -> int:
+def unrevoke(app: Flask, *, as_json: bool, client_id: str, keep_before: str | None, waits: bool) -> int:
     """Accept the tokens of a client again, and wait until every process does."""
     source = _source_of(app)
-    return _confirm(source, client_id, _run(lambda: source.unrevoke(client_id)), as_json, waits)
+    kept = _parse_time("--keep-before", keep_before, source)
+    changed = _run(lambda: unrevoke_tokens(source, client_id, kept))
+    return _confirm(source, client_id, changed, as_json, waits)
 
 
 def show_revocations(app: Flask, *, as_json: bool) -> int:
@@ -45,7 +48,7 @@ def show_revocations(app: Flask, *, as_json: bool) -> int:
     source = _source_of(app)
     rows = [_row_of(client_id, row) for client_id, row in sorted(_run(source.read).revoked.items())]
     lines = columns((row["client_id"], _tokens_in(row), f"changed {row['changed_at']}") for row in rows)
-    echo({"revocations": rows}, lines or ["Nothing is revoked."], as_json=as_json)
+    echo({"revocations": rows, "seal": source.seal}, lines or ["Nothing is revoked."], as_json=as_json)
     return 0
 
 
@@ -76,8 +79,10 @@ def _confirm(
         click.echo(f"Waiting {REACH:.0f} s until every process has read the list …", err=True)
         time.sleep(REACH)
         problem = _problem_with(source, client_id, changed)
-    content = {**row, "confirmed": problem is None if waits else None, "problem": problem}
-    echo(content, [problem or _OBEYED[waits]], as_json=as_json)
+    confirmed = problem is None if waits else None
+    content = {**row, "confirmed": confirmed, "problem": problem, "seal": source.seal}
+    seal = f"seal: {source.seal} (processes with the same fingerprint share the list)"
+    echo(content, [problem or _OBEYED[waits], seal], as_json=as_json)
     return int(problem is not None)
 
 
@@ -111,10 +116,12 @@ def _run(call: Callable[[], Any]) -> Any:
         raise click.ClickException(str(error)) from None
 
 
-def _parse_time(text: str, now: float) -> datetime | float:
-    """Return the time of ``--before``: seconds since the epoch, ISO 8601 with an offset, or ``now``."""
+def _parse_time(option: str, text: str | None, source: RevocationSource) -> datetime | float | None:
+    """Return the time of an option: seconds since the epoch, ISO 8601 with an offset, or ``now``."""
+    if text is None:
+        return None
     if text == _NOW:
-        return now
+        return source.clock.wall()
     try:
         return float(text)
     except ValueError:
@@ -126,7 +133,7 @@ def _parse_time(text: str, now: float) -> datetime | float:
         raise click.BadParameter(
             f"{quoted(text)} is not a time. Use ISO 8601 with an offset (2026-11-30T18:00:00Z), seconds "
             "since the epoch, or 'now'.",
-            param_hint="--before",
+            param_hint=option,
         ) from None
 
 

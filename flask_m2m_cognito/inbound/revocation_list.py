@@ -143,10 +143,11 @@ class RevocationList:
         added = Revocation({before: at} if before else {}, dict.fromkeys(token_ids, at))
         return self.merge(RevocationList({client_id: added}))
 
-    def without(self, client_id: str, now: float) -> RevocationList:
-        """Return the list with no revoked token of a client."""
+    def without(self, client_id: str, now: float, keep_before: float = 0.0) -> RevocationList:
+        """Return the list with no revoked token of a client, but those issued before ``keep_before``."""
         at = max(now, self._row(client_id).changed_at + _STEP)
-        return self.merge(RevocationList({client_id: Revocation(unrevoked_at=at)}))
+        kept = {keep_before: at + _STEP} if keep_before else {}
+        return self.merge(RevocationList({client_id: Revocation(kept, unrevoked_at=at)}))
 
     def _row(self, client_id: str) -> Revocation:
         return self.clients.get(client_id, _NO_ROW)

@@ -107,13 +107,18 @@ class RevocationSource:
         changed = self._change(lambda current: current.with_revoked(client_id, now, before, token_ids))
         return changed.clients[client_id]
 
-    def unrevoke(self, client_id: str) -> Revocation:
-        """Accept the tokens of a client again. Raises as :meth:`revoke`, and if nothing is revoked."""
+    def unrevoke(self, client_id: str, keep_before: float = 0.0) -> Revocation:
+        """Accept the tokens of a client again. Raises as :meth:`revoke`, and if nothing is revoked.
+
+        Args:
+            client_id: the client.
+            keep_before: the tokens that were issued before then stay revoked; 0 for none.
+        """
 
         def edit(current: RevocationList) -> RevocationList:
             if client_id not in current.revoked:
                 raise M2MCognitoError(f"No token of the client {client_id!r} is revoked.")
-            return current.without(client_id, self.clock.wall())
+            return current.without(client_id, self.clock.wall(), keep_before)
 
         return self._change(edit).clients[client_id]
 
@@ -158,6 +163,11 @@ class RevocationSource:
         return lease
 
     # -- reading -----------------------------------------------------------------------------
+
+    @property
+    def seal(self) -> str:
+        """The fingerprint of the cache key. Processes with another one have another list."""
+        return self._store.seal.fingerprint
 
     @property
     def _held(self) -> RevocationList:

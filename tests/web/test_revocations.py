@@ -116,6 +116,18 @@ def test_invalid_argument_revokes_nothing(
     assert status(pool.token()) == 200
 
 
+def test_unrevoke_may_keep_older_tokens_revoked(status: Status, m2m: CognitoM2M, pool: LocalUserPool) -> None:
+    now = int(time.time())
+    m2m.revoke("local-client")
+    with pytest.raises(ConfigurationError, match=r"^keep_before must be a time in the past, got"):
+        m2m.unrevoke("local-client", keep_before=now + 3600)
+    assert status(pool.token(iat=now)) == 401
+    m2m.unrevoke("local-client", keep_before=at(now))
+    assert (status(pool.token(iat=now - 1)), status(pool.token(iat=now))) == (401, 200)
+    m2m.unrevoke("local-client")
+    assert status(pool.token(iat=now - 1)) == 200
+
+
 def test_unrevoke_needs_a_revoked_client(status: Status, m2m: CognitoM2M) -> None:
     with pytest.raises(M2MCognitoError, match=r"^No token of the client 'local-client' is revoked\.$"):
         m2m.unrevoke("local-client")
