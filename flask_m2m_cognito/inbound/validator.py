@@ -13,6 +13,7 @@ from ..remote.clock import SYSTEM, Clock
 from ..remote.refreshable import Refreshable
 from .claims_policy import (
     BAD_SIGNATURE,
+    REVOKED,
     SERVICE_CHECKS,
     UNKNOWN_KEY,
     WRONG_ISSUER,
@@ -43,7 +44,6 @@ download until that is this old, in seconds.
 Anyone can send such a request, and each one that waits holds a worker thread."""
 
 _MOST_HEADERS = 64
-_FINDERS = tuple(check.find_rejection for check in SERVICE_CHECKS)
 
 
 class CognitoAccessTokenValidator(ClaimsPolicy):
@@ -121,6 +121,11 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         )
         #: The URL of the (first) pool's keys.
         self.jwks_url: str = first.jwks_urls[0]
+        self._finders = tuple(
+            check.find_rejection
+            for check in SERVICE_CHECKS
+            if check is not REVOKED or revocations is not None
+        )
         self._memory = VerifiedTokens(verified_tokens)
         self._new_digest = self._memory.new_digest
         self._find = self._memory.get
@@ -268,7 +273,7 @@ class CognitoAccessTokenValidator(ClaimsPolicy):
         return token
 
     def _check_requirements(self, token: ValidatedAccessToken, verified: VerifiedToken) -> None:
-        for find_rejection in _FINDERS:
+        for find_rejection in self._finders:
             rejection = find_rejection(token, self)
             if rejection is not None:
                 raise verified.identify(rejection)
