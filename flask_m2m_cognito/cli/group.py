@@ -166,8 +166,8 @@ def token_command(
 def refresh_keys_command(context: click.Context, as_json: bool) -> None:
     """Download the keys of each pool into the shared cache.
 
-    Prints the ids of the keys. Exits with 1 if a download fails, or if other processes cannot read the keys
-    from a shared cache.
+    Prints the ids of the keys. With COGNITO_M2M_REVOCATIONS, running processes use them within 11 s. Exits
+    with 1 if a download fails, or if other processes cannot read the keys from a shared cache.
     """
     from . import application, remote_values
 
@@ -193,9 +193,7 @@ def refresh_tokens_command(
     context.exit(remote_values.refresh_tokens(app, as_json=as_json, scopes=scopes, client=client))
 
 
-_no_wait = click.option(
-    "--no-wait", is_flag=True, help="Do not wait until every process has read the change (11 s)."
-)
+_no_wait = click.option("--no-wait", is_flag=True, help="Do not wait until every process obeys (11 s).")
 
 
 @m2m.command("revoke")

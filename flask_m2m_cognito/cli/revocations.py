@@ -65,7 +65,7 @@ _UNKNOWN_CLIENT = (
 def _confirm(
     source: RevocationSource, client_id: str, changed: Revocation, as_json: bool, waits: bool
 ) -> int:
-    """Print a change. Wait until every process has read it, and check that the cache still has it.
+    """Print a change. Wait until every process obeys, and check that the cache still has it.
 
     Returns:
         The exit status: 1 if a process may not have read it.
@@ -76,7 +76,7 @@ def _confirm(
         click.echo(f"Revoked tokens of {client_id}: {_tokens_in(row)}.")
     problem = None
     if waits:
-        click.echo(f"Waiting {REACH:.0f} s until every process has read the list …", err=True)
+        click.echo(f"Waiting {REACH:.0f} s until every process obeys …", err=True)
         time.sleep(REACH)
         problem = _problem_with(source, client_id, changed)
     confirmed = problem is None if waits else None

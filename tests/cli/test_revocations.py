@@ -87,7 +87,7 @@ def test_client_is_revoked_until_unrevoke(service: Service, pool: LocalUserPool)
     ended = service.run("revoke", "shop-client")
     assert (ended.exit_code, service.waits, service.status(token)) == (0, [11], 401)
     assert ended.stdout.splitlines()[:-1] == ["Revoked tokens of shop-client: all.", OBEYED]
-    assert ended.stderr == "Waiting 11 s until every process has read the list …\n"
+    assert ended.stderr == "Waiting 11 s until every process obeys …\n"
     assert service.run("revocations").stdout.startswith("shop-client  all  changed 2")
     ended = service.run("unrevoke", "shop-client")
     assert (ended.exit_code, service.waits, service.status(token)) == (0, [11, 11], 200)
