@@ -27,10 +27,10 @@ _GROUPS = {
     "Bad request and outage": [call for call in CALLS if call.status in (400, 503)],
 }
 _TOUR = (
-    ("call", "Call", "Shop reads an order. All fetch their keys and tokens."),
-    ("outage", "Switch the pool off", "As for over 5 minutes, so PyJWT's key cache expires."),
+    ("call", "Call", "Shop reads an order. Keys and tokens are fetched."),
+    ("outage", "Switch the pool off", "PyJWT's keys expire at once, not after 5 minutes."),
     ("again", "Call in the outage", "Cached keys and the cached token still work."),
-    ("new-key", "Use a new key", "Never downloaded: only calls with its tokens get 503."),
+    ("new-key", "Use a new key", "Orders cannot download it, so its tokens get 503."),
     ("recovery", "Switch the pool on", "After Retry-After, orders downloads the key."),
 )
 _ROOT = Path(__file__).parents[1]

@@ -99,8 +99,8 @@ class Stage:
         if on:
             return "The pool is on. After a failed fetch, a service tries again when its Retry-After is over."
         return (
-            "The pool is off, as if for over 5 minutes: the plain decorator's keys expire (PyJWT's default). "
-            "Read an order: cached keys and tokens still work."
+            "The pool is off. The plain decorator's keys expire at once, and not after 5 minutes (PyJWT's "
+            "default). Read an order: cached keys and tokens still work."
         )
 
     def rotate_key(self) -> str:

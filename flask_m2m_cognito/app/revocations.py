@@ -1,4 +1,4 @@
-"""Check the arguments of a revocation, for ``m2m.revoke`` and ``flask m2m revoke``."""
+"""Check the arguments of ``m2m.revoke`` and ``m2m.unrevoke``, and of the commands of these names."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ class RevocationList:
         return self.merge(RevocationList({client_id: added}))
 
     def without(self, client_id: str, now: float, keep_before: float = 0.0) -> RevocationList:
-        """Return the list with no revoked token of a client, but those issued before ``keep_before``."""
+        """Return the list in which a client's tokens are revoked only if issued before ``keep_before``."""
         at = max(now, self._row(client_id).changed_at + _STEP)
         kept = {keep_before: at + _STEP} if keep_before else {}
         return self.merge(RevocationList({client_id: Revocation(kept, unrevoked_at=at)}))

@@ -1,7 +1,7 @@
 """Keep the list of revocations fresh: read it from the cache, merge it, and change it.
 
-The list is in the shared cache only. There is no other copy than those in the memory of each process, so a
-process that finds the cache without its list stores it again.
+The list is only in the shared cache and in the memory of each process. So a process that finds the cache
+without its list stores it again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FRESH_FOR = 10.0
 REACH = 11.0
 """Seconds after which every process that can reach the cache obeys a change.
 
-Between 10 and 11 s the list is read behind a request. Later, requests wait for it: the process was idle."""
+Between 10 and 11 s the list is read in the background. Later, requests wait for it: the process was idle."""
 
 NOT_READ = "none"
 """The source of the empty list that a process has until it has read one."""
