@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime
+from typing import Any
 
 from ..exceptions import ConfigurationError
 from ..inbound.revocation_list import EVERY_TOKEN, Revocation
@@ -35,7 +36,8 @@ def revoke(
 ) -> Revocation:
     """Revoke tokens of a client: see :meth:`CognitoM2M.revoke`."""
     source = require(source)
-    token_ids = () if jti is None else (jti,) if isinstance(jti, str) else tuple(jti)
+    is_one = isinstance(jti, str) or not isinstance(jti, Iterable)
+    token_ids: tuple[Any, ...] = () if jti is None else (jti,) if is_one else tuple(jti)
     if jti is not None and not token_ids:
         raise ConfigurationError("jti is empty. Leave it out to revoke every token of the client.")
     for name, each in (("client_id", client_id), *(("jti", each) for each in token_ids)):

@@ -101,6 +101,7 @@ def test_calls_add_up(status: Status, m2m: CognitoM2M, pool: LocalUserPool) -> N
         pytest.param({"jti": ""}, "jti must be", id="an empty jti"),
         pytest.param({"jti": ["a", None]}, "jti must be 1 to 256", id="a jti of None"),
         pytest.param({"jti": b"leaked"}, "jti must be 1 to 256", id="a jti of bytes"),
+        pytest.param({"jti": 7}, "jti must be 1 to 256", id="a number for the jti"),
         pytest.param({"jti": "a" * 257}, "jti must be 1 to 256", id="a long jti"),
         pytest.param({"client_id": "local-client "}, "spaces around", id="a space after the client"),
         pytest.param({"client_id": ""}, "client_id must be", id="an empty client"),
