@@ -56,6 +56,8 @@ def list_steps(
     if decoded is None:
         return [Step("form", "another text (not shown)", NOT_A_JWT.step.requires)]
     saw = _describe_token(decoded, now, offset)
+    if validator.revocations is not None and (failure := validator.revocations.state.failure) is not None:
+        saw["revocation"] += f"; the list of revocations could not be read: {failure.error}"
     steps = dict.fromkeys(check.step for check in CHECKS)
     return [
         Step(step.name, saw[step.name], _describe_requirement(step, validator, decoded)) for step in steps

@@ -164,6 +164,14 @@ def test_explain_names_the_revocation(service: Service, pool: LocalUserPool) -> 
     assert 'jti "leaked"' in line
 
 
+def test_explain_says_that_no_list_was_read(service: Service, pool: LocalUserPool) -> None:
+    service.folder.write_text("a file in place of the folder")
+    ended = service.run("explain", stdin=pool.token())
+    (line,) = (line for line in ended.stdout.splitlines() if " revocation " in line)
+    assert "the list of revocations could not be read: " in line
+    assert service.folder.name in line
+
+
 # -- JSON ----------------------------------------------------------------------------------------
 
 
