@@ -71,7 +71,7 @@ from .telemetry.instrumentation import EXTENSION, Of
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
-    from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+    from opentelemetry.metrics import CallbackOptions, Histogram, MeterProvider, Observation
     from opentelemetry.trace import Span, TracerProvider
 
     from .inbound.validated_access_token import ValidatedAccessToken
@@ -110,7 +110,7 @@ def instrument(
         raise RuntimeError(f"The application {app.name!r} is already instrumented.")
     try:
         instrumentation = _SignalReceivers(app, meter_provider, client_ids)
-        app.extensions[EXTENSION] = _Spans(tracer_provider)
+        app.extensions[EXTENSION] = _Spans(tracer_provider, instrumentation.durations)
     except ImportError as error:
         raise RuntimeError(
             "OpenTelemetry's API is not installed. Run: pip install 'flask-m2m-cognito[otel]'"
@@ -130,7 +130,7 @@ class _SignalReceivers:
         self._client_ids = client_ids
         instruments = _instruments_of(meter_provider)
         instruments.observe(app)
-        self._requests, self._durations = instruments.requests, instruments.durations
+        self._requests, self.durations = instruments.requests, instruments.durations
         for signal, receiver in (
             (signals.token_accepted, self._on_accepted),
             (signals.token_rejected, self._on_rejected),
@@ -167,15 +167,16 @@ class _SignalReceivers:
 
     def _note_refresh(self, value: str, of: Of, facts: Mapping[str, Any]) -> None:
         attributes = {**_ours({"value": value, **of}), **_outcome(facts.get("error"), facts.get("source"))}
-        self._durations.record(facts["seconds"], attributes)
+        self.durations.record(facts["seconds"], attributes)
 
 
 class _Spans:
     """The instrumentation of an application: a span for each refresh and each HTTP request."""
 
-    def __init__(self, tracer_provider: TracerProvider | None) -> None:
+    def __init__(self, tracer_provider: TracerProvider | None, durations: Histogram) -> None:
         from opentelemetry import trace
 
+        self._durations = durations
         self._tracer = trace.get_tracer(_NAME, _version(), tracer_provider)
 
     def request(self, method: str, url: str, of: Of) -> AbstractContextManager[Note]:
@@ -193,13 +194,22 @@ class _Spans:
 
         caller, cause = context.get_current(), trace.get_current_span().get_span_context()
         around = context.Context() if is_background else caller
+        ours, began = _ours({"value": value, **of}), time.perf_counter()
         span = self._tracer.start_span(
             f"refresh {value}",
             context=around,
             links=[trace.Link(cause)] if is_background and cause.is_valid else (),
-            attributes=_ours({"value": value, **of}),
+            attributes=ours,
         )
-        return _current(span, trace.set_span_in_context(span, around), _refreshed)
+
+        def note(result: Fetched[Any] | BaseException) -> Attributes:
+            outcome = _refreshed(result)
+            if value == "revocations":  # the other values have signals
+                seconds = time.perf_counter() - began
+                report(lambda: self._durations.record(seconds, {**ours, **outcome}))
+            return outcome
+
+        return _current(span, trace.set_span_in_context(span, around), note)
 
 
 @contextmanager
@@ -242,7 +252,7 @@ class _Instruments:
         self.durations = meter.create_histogram(
             "cognito_m2m.refresh.duration",
             "s",
-            "The duration of refreshes of keys and tokens.",
+            "The duration of refreshes of keys, of tokens and of the list of revocations.",
             explicit_bucket_boundaries_advisory=_SECONDS,
         )
         meter.create_observable_counter(

@@ -144,6 +144,36 @@ class TestRefreshes:
             ): 1,
         }
 
+    @pytest.mark.parametrize(
+        ("cache", "outcome"),
+        [
+            ({"CACHE_TYPE": "FileSystemCache"}, ("cognito_m2m.source", "store")),
+            (
+                {"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": "redis://127.0.0.1:1/0"},
+                ("error.type", "StoreDown"),
+            ),
+        ],
+        ids=["read", "failed"],
+    )
+    def test_duration_is_recorded_for_the_list_of_revocations(
+        self,
+        pool: LocalUserPool,
+        m2m: CognitoM2M,
+        telemetry: Telemetry,
+        tmp_path: Path,
+        cache: dict[str, str],
+        outcome: tuple[str, str],
+    ) -> None:
+        app = Flask("shop")
+        app.config.update(pool.config(ALLOWED_CLIENT_IDS="*", REVOCATIONS=True, CACHE_KEY="k" * 16))
+        app.config.update(CACHE_DIR=str(tmp_path), **cache)
+        telemetry.instrument(app)
+        m2m.init_app(app)
+        m2m.warm_up()
+        points = telemetry.points("cognito_m2m.refresh.duration")
+        (point,) = (each for each in points if each.attributes["cognito_m2m.value"] == "revocations")
+        assert (point.attributes, point.count) == (dict([("cognito_m2m.value", "revocations"), outcome]), 1)
+
     def test_error_without_a_code_has_the_name_of_its_class(
         self, app: Flask, pool: LocalUserPool, telemetry: Telemetry
     ) -> None:
