@@ -71,7 +71,7 @@ def unshared_because(parts: AppM2M) -> str | None:
 
 def cache_findings(app: Flask, parts: AppM2M) -> list[Finding]:
     """Check the cache by writing to it and reading back."""
-    problem = _files_finding(app)
+    problem = files_finding(app)
     if problem is not None:
         return [problem]
     bounded = parts._store.backend
@@ -140,7 +140,7 @@ def _key_problem(settings: Settings) -> str:
     return f"COGNITO_M2M_CACHE_KEY (or SECRET_KEY) {problem}"
 
 
-def _files_finding(app: Flask) -> Finding | None:
+def files_finding(app: Flask) -> Finding | None:
     """Return what prevents this user, or others, from using the files of a ``FileSystemCache``, if anything.
 
     cachelib sleeps 16 s on a file that it may not open, so this runs before the cache is used. The folder is
@@ -156,7 +156,7 @@ def _files_finding(app: Flask) -> Finding | None:
             "cache", f"{_user(os.geteuid())} cannot use the cache in {setting}: {obstacle}.", advice
         )
     if folder.is_dir() and _would_lock_out_others(app, folder):
-        text = f"The cache was not tested: {_describe(folder)}, and other users could not open files of root."
+        text = f"Nothing was changed: {_describe(folder)}, and other users could not open files of root."
         return warning("cache", text, f"Run this command as {_user(folder.stat().st_uid)}. {advice}")
     return None
 

@@ -17,6 +17,7 @@ from ..exceptions import ConfigurationError, M2MCognitoError
 from ..inbound.revocation_list import EVERY_TOKEN, Revocation
 from ..inbound.revocation_source import REACH, RevocationSource
 from .application import echo, parts_of, quiet
+from .cache_check import files_finding
 from .words import columns, quoted
 
 _NOW = "now"
@@ -26,7 +27,7 @@ def revoke(
     app: Flask, *, as_json: bool, client_id: str, before: str | None, jti: tuple[str, ...], waits: bool
 ) -> int:
     """Revoke tokens of a client, and wait until every process rejects them."""
-    source = _source_of(app)
+    source = _source_for_change(app)
     time_before = _parse_time("--before", before, source)
     changed = _run(lambda: revoke_tokens(source, client_id, time_before, jti or None))
     allowed = parts_of(app).settings.allowed_client_ids
@@ -37,7 +38,7 @@ def revoke(
 
 def unrevoke(app: Flask, *, as_json: bool, client_id: str, keep_before: str | None, waits: bool) -> int:
     """Accept the tokens of a client again, and wait until every process does."""
-    source = _source_of(app)
+    source = _source_for_change(app)
     kept = _parse_time("--keep-before", keep_before, source)
     changed = _run(lambda: unrevoke_tokens(source, client_id, kept))
     return _confirm(source, client_id, changed, as_json, waits)
@@ -54,6 +55,15 @@ def show_revocations(app: Flask, *, as_json: bool) -> int:
 
 def _source_of(app: Flask) -> RevocationSource:
     return require(parts_of(app)._revocations)
+
+
+def _source_for_change(app: Flask) -> RevocationSource:
+    """Return the source, unless the service could not read the files that this user writes."""
+    source = _source_of(app)
+    problem = files_finding(app)
+    if problem is not None:
+        raise click.ClickException(f"{problem.said} {problem.advice}")
+    return source
 
 
 _UNKNOWN_CLIENT = (

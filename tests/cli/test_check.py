@@ -390,6 +390,6 @@ class TestFilesOfAnotherUser:
         os.chown(cache, NOBODY, NOBODYS_GROUP)
         ended = Flask(pool, folder)("check", CACHE_DIR=str(cache), **self.CACHE)
         assert ended.finding(
-            "warning", "cache", "not tested", f"belongs to {USER}", f"Run this command as {USER}"
+            "warning", "cache", "Nothing was changed", f"belongs to {USER}", f"Run this command as {USER}"
         )
         assert list(cache.iterdir()) == []

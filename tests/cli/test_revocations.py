@@ -6,6 +6,7 @@ Each command runs in an application of its own, as each process has one. The wai
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -257,6 +258,17 @@ def test_invalid_option_revokes_nothing(service: Service, options: list[str], wo
     assert (ended.exit_code in (1, 2), ended.stdout) == (True, "")
     assert words in ended.stderr
     assert service.run("revocations").stdout == NOTHING
+
+
+@pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() != 0, reason="only root can be another user")
+@pytest.mark.parametrize("command", ["revoke", "unrevoke"])
+def test_root_writes_no_list_that_the_service_cannot_read(service: Service, command: str) -> None:
+    service.folder.mkdir()
+    os.chown(service.folder, 65534, 65534)
+    ended = service.run(command, "shop-client")
+    assert (ended.exit_code, ended.stdout, list(service.folder.iterdir())) == (1, "", [])
+    assert f"Nothing was changed: the folder {service.folder} belongs to " in ended.stderr
+    assert "Run this command as " in ended.stderr
 
 
 def test_unknown_client_is_pointed_out(service: Service) -> None:
