@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import click
@@ -139,11 +140,14 @@ def _sharing_problem(entry: Entry | None, value: Refreshable[Any], parts: AppM2M
 def _refresh_keys_of(trusted: TrustedPool, parts: AppM2M) -> dict[str, Any]:
     """Return a row of the output. ``not_shared`` is the reason why other processes lack these keys."""
     keys = trusted.key_source
+    held = keys.state.fetched
     try:
         key_set = keys.get()
-        if keys.snapshot()["source"] != "network":
-            # Keys from the cache or the settings may not be the current keys of the pool.
-            key_set = keys.renew(key_set)
+        if keys.state.fetched is held or keys.snapshot()["source"] != "network":
+            # Keys from memory, the cache or the settings may not be the current keys of the pool.
+            keys.end_backoff()
+            with contextlib.suppress(KeysUnavailableError):  # the state has the failure
+                key_set = keys.refresh()
     except KeysUnavailableError as error:
         problem = str(error.__cause__ or error)
         return {"kids": [], "source": None, "age": None, "error": problem, "not_shared": None}

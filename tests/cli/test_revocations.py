@@ -318,6 +318,14 @@ def test_refreshed_keys_are_announced(service: Service, pool: LocalUserPool, clo
     assert client.get("/", headers=bearer(token)).status_code == 401
 
 
+def test_keys_are_downloaded_by_a_process_that_has_some(service: Service, pool: LocalUserPool) -> None:
+    app = service.app()
+    for kept in (True, False):
+        assert app.test_client().get("/", headers=bearer(pool.token())).status_code == 200
+        key = pool.rotate_key(keep_old=kept)
+        assert key in app.test_cli_runner().invoke(m2m, ["refresh-keys"]).stdout
+
+
 def test_failed_download_announces_nothing(service: Service, pool: LocalUserPool) -> None:
     with pool.fail("jwks", status=503):
         ended = service.run("refresh-keys")
