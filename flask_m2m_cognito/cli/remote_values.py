@@ -165,9 +165,8 @@ def _keys_sentence(row: dict[str, Any]) -> str:
     if row["error"]:
         kept = f" The known keys stay in use: {listed(map(quoted, row['kids']))}." if row["kids"] else ""
         return f"failed: {row['error']}.{kept} Run `flask m2m check` to find the cause."
-    age = f" (downloaded by another process {duration(row['age'])} ago)" if row["source"] == "store" else ""
     count = f"{len(row['kids'])} {'key' if len(row['kids']) == 1 else 'keys'}"
-    return f"{count}: {listed(map(quoted, row['kids']))}{age}.{_not_shared_sentence(row)}"
+    return f"{count}: {listed(map(quoted, row['kids']))}.{_not_shared_sentence(row)}"
 
 
 def _not_shared_sentence(row: dict[str, Any]) -> str:
