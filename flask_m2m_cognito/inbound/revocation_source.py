@@ -140,7 +140,6 @@ class RevocationSource:
     def _change(self, edit: Callable[[RevocationList], RevocationList]) -> RevocationList:
         self._store.import_all()
         with _as_error():
-            self._read_stored()  # names the cause if the cache is down, which the lease would not
             lease = self._wait_for_lease()
             try:
                 changed = edit(self._held.merge(self._read_stored() or RevocationList()))
